@@ -1,0 +1,51 @@
+"""The HTTP application: routes, problems, and the services behind them."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+
+from api import conversations, health, messages, turns
+from api.problems import (
+    ProblemError,
+    handle_http_exception,
+    handle_lower_error,
+    handle_problem,
+    handle_unexpected,
+)
+from api.services import open_services
+from api.settings import Settings
+from domain.errors import DomainError
+from eventlog.errors import LogError
+
+VERSION = "0.1.0"
+
+_ROUTES = [route for module in (messages, turns, conversations, health) for route in module.router.routes]
+"""In the order in which a request tries them, the busiest first; an included router would try each route twice."""
+
+
+def create_app(settings: Settings, conninfo: str) -> FastAPI:
+    """Return the application on the log of a database; its services open and close with it."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        async with open_services(settings, conninfo) as services:
+            app.state.services = services
+            yield
+
+    return FastAPI(
+        title="Turnlog",
+        version=VERSION,
+        lifespan=lifespan,
+        routes=_ROUTES,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={
+            ProblemError: handle_problem,
+            DomainError: handle_lower_error,
+            LogError: handle_lower_error,
+            HTTPException: handle_http_exception,
+            Exception: handle_unexpected,
+        },
+    )

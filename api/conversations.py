@@ -1,0 +1,118 @@
+"""Routes of conversations."""
+
+import asyncio
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api.call import CallParam, json_response
+from api.cursors import decode_activity, encode_cursor, page
+from api.problems import validation_problem
+from api.requests import AgentQuery, ConversationChanges, ListingQuery, NewConversation, blocks
+from api.route import JSONRoute
+from domain.conversation import Conversation, fold
+from domain.errors import ConversationDeletedError, ConversationNotFoundError
+from eventlog.commands import Said
+from projections.listing import ConversationRow, ListingFilter
+from projections.resources import conversation_resource, rfc3339, state_resource
+
+router = APIRouter(route_class=JSONRoute, tags=["conversations"])
+
+DELETED_AT_ONCE = 32
+
+
+@router.post("/v1/conversations", status_code=201)
+async def start_conversation(call: CallParam, body: NewConversation) -> Response:
+    """Start a conversation, with its first messages if any."""
+    if call.repeated:
+        last = call.repeated.version + len(body.messages)
+        events = await call.services.log.events(call.repeated.conversation_id, 1, last)
+        state = fold(None, [item.event for item in events])
+        return await call.written(events[-1].position, _shown(state), 201)
+    messages = [Said(message.role, blocks(message.content)) for message in body.messages]
+    committed = await call.services.commands.start(
+        call.caller, agent_id=body.agent_id, title=body.title, metadata=body.metadata, messages=messages
+    )
+    return await call.written(committed.position, state_resource(committed.state), 201)
+
+
+@router.get("/v1/conversations")
+async def list_conversations(call: CallParam, query: Annotated[ListingQuery, Query()]) -> Response:
+    """List the caller's conversations, most recently active first."""
+    wanted = ListingFilter(query.agent_id, query.q, _metadata_filter(query.model_extra or {}))
+    before = decode_activity("conversations", query.cursor)
+    rows = await call.services.listing.page(call.caller.actor, wanted, before, query.limit + 1)
+    return json_response(page(rows, query.limit, conversation_resource, _cursor))
+
+
+@router.delete("/v1/conversations")
+async def clear_history(call: CallParam, query: Annotated[AgentQuery, Query()]) -> Response:
+    """Delete all of the caller's conversations, or those of one agent."""
+    ids = await call.services.listing.owned(call.caller.actor, query.agent_id)
+    positions: list[int] = []
+    for start in range(0, len(ids), DELETED_AT_ONCE):
+        work = [_delete_if_there(call, id_) for id_ in ids[start : start + DELETED_AT_ONCE]]
+        positions += [position for position in await asyncio.gather(*work) if position]
+    return await call.written(max(positions, default=None), {"deleted": len(positions)})
+
+
+@router.get("/v1/conversations/{conversation_id}")
+async def get_conversation(call: CallParam, conversation_id: UUID) -> Response:
+    """Read a conversation."""
+    row = await call.readable(conversation_id)
+    return json_response(conversation_resource(row), headers={"ETag": f'"{row.version}"'})
+
+
+@router.patch("/v1/conversations/{conversation_id}")
+async def update_conversation(
+    call: CallParam, request: Request, conversation_id: UUID, body: ConversationChanges
+) -> Response:
+    """Rename a conversation, replace its metadata, or both."""
+    changes = {name: getattr(body, name) for name in body.model_fields_set}
+    expected = _expected_version(request)
+    committed = await call.services.commands.update(call.caller, conversation_id, changes, expected)
+    response = await call.written(committed.position, state_resource(committed.state))
+    response.headers["ETag"] = f'"{committed.state.visible_version}"'
+    return response
+
+
+@router.delete("/v1/conversations/{conversation_id}", status_code=204)
+async def delete_conversation(call: CallParam, request: Request, conversation_id: UUID) -> Response:
+    """Delete a conversation: it leaves every view and stays in the log."""
+    committed = await call.services.commands.delete(call.caller, conversation_id, _expected_version(request))
+    return await call.written(committed.position, status=204)
+
+
+async def _delete_if_there(call: CallParam, conversation_id: UUID) -> int | None:
+    try:
+        return (await call.services.commands.delete(call.caller, conversation_id)).position
+    except (ConversationDeletedError, ConversationNotFoundError):
+        return None
+
+
+def _shown(state: Conversation | None) -> dict[str, Any]:
+    assert state is not None
+    return state_resource(state)
+
+
+def _cursor(row: ConversationRow) -> str:
+    return encode_cursor("conversations", rfc3339(row.active_at), row.id)
+
+
+def _metadata_filter(extra: dict[str, Any]) -> dict[str, str]:
+    """Return the `metadata.KEY` parameters by KEY; any other unknown parameter is refused."""
+    unknown = [name for name in extra if not name.startswith("metadata.") or len(name) > 256]
+    if unknown or any("\0" in f"{name}{value}" for name, value in extra.items()):
+        loc = ("query", unknown[0] if unknown else "metadata")
+        raise validation_problem("The request is not valid.", loc, "Extra inputs are not permitted")
+    return {name.removeprefix("metadata."): value for name, value in extra.items()}
+
+
+def _expected_version(request: Request) -> int | None:
+    """Return the version that `If-Match` asks for, None without one; an entity tag of no version matches none."""
+    given = request.headers.get("if-match")
+    if given is None or given.strip() == "*":
+        return None
+    tag = given.strip().removeprefix("W/").strip('"')
+    return int(tag) if tag.isdecimal() and len(tag) < 10 else 0

@@ -1,0 +1,94 @@
+"""Routes of messages, of the context that a model is sent, and of the recorded events."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Query, Response
+
+from api.call import Call, CallParam, json_response
+from api.cursors import decode_version, encode_cursor, page
+from api.problems import validation_problem
+from api.requests import ContextQuery, LogQuery, MessagesQuery, NewMessage, blocks
+from api.route import JSONRoute
+from domain.errors import MessageNotFoundError
+from domain.events import EVENT_TYPES, MessageAdded
+from eventlog.commands import Said
+from projections.history import MessageRow, message_row
+from projections.resources import message_resource, rfc3339
+
+router = APIRouter(route_class=JSONRoute, tags=["messages"])
+
+
+@router.post("/v1/conversations/{conversation_id}/messages", status_code=201)
+async def add_message(call: CallParam, conversation_id: UUID, body: NewMessage) -> Response:
+    """Record a message; no model is called."""
+    if call.repeated:
+        recorded = await call.services.log.versions(conversation_id, [call.repeated.version])
+        return await _added(call, recorded[0].event, recorded[0].position)
+    said = Said(body.role, blocks(body.content), body.in_reply_to)
+    committed = await call.services.commands.add_message(call.caller, conversation_id, said)
+    return await _added(call, committed.events[0], committed.position)
+
+
+@router.get("/v1/conversations/{conversation_id}/messages")
+async def list_messages(call: CallParam, conversation_id: UUID, query: Annotated[MessagesQuery, Query()]) -> Response:
+    """List the messages of a conversation, in the order in which they were said or the other way round."""
+    kind = f"messages.{query.order}"
+    beyond = decode_version(kind, query.cursor)
+    await call.readable(conversation_id)
+    rows = await call.services.history.page(
+        conversation_id, descending=query.order == "desc", beyond=beyond, limit=query.limit + 1
+    )
+
+    def cursor(row: MessageRow) -> str:
+        return encode_cursor(kind, row.version)
+
+    return json_response(page(rows, query.limit, message_resource, cursor))
+
+
+@router.get("/v1/conversations/{conversation_id}/messages/{message_id}")
+async def get_message(call: CallParam, conversation_id: UUID, message_id: UUID) -> Response:
+    """Read a message; one that is being streamed shows its text so far."""
+    await call.readable(conversation_id)
+    row = await call.services.history.message(conversation_id, message_id)
+    if row is None:
+        raise MessageNotFoundError(message_id)
+    return json_response(message_resource(row))
+
+
+@router.delete("/v1/conversations/{conversation_id}/messages/{message_id}", status_code=204)
+async def delete_message(call: CallParam, conversation_id: UUID, message_id: UUID) -> Response:
+    """Delete a message: it leaves history and context and stays in the log."""
+    committed = await call.services.commands.delete_message(call.caller, conversation_id, message_id)
+    return await call.written(committed.position, status=204)
+
+
+@router.get("/v1/conversations/{conversation_id}/context")
+async def get_context(call: CallParam, conversation_id: UUID, query: Annotated[ContextQuery, Query()]) -> Response:
+    """Read exactly the messages that a model would be sent, in OpenAI's chat form."""
+    await call.readable(conversation_id)
+    services = call.services
+    budget = query.max_tokens or await services.turns.context_tokens(query.model or services.settings.model)
+    window = await services.context.window(conversation_id, budget, query.last)
+    return json_response(window._asdict())
+
+
+@router.get("/v1/conversations/{conversation_id}/log")
+async def read_log(call: CallParam, conversation_id: UUID, query: Annotated[LogQuery, Query()]) -> Response:
+    """Read the recorded events themselves, also those of a deleted conversation."""
+    if query.type is not None and query.type not in EVENT_TYPES:
+        raise validation_problem("The request is not valid.", ("query", "type"), "is not a type of event")
+    after = decode_version("log", query.cursor) or 0
+    await call.owned(conversation_id)
+    rows = await call.services.log.audit(conversation_id, after, query.limit + 1, query.type)
+    return json_response(page(rows, query.limit, _recorded_event, lambda row: encode_cursor("log", row["version"])))
+
+
+async def _added(call: Call, event: Any, position: int | None) -> Response:
+    assert isinstance(event, MessageAdded)
+    return await call.written(position, message_resource(message_row(event)), 201)
+
+
+def _recorded_event(record: dict[str, Any]) -> dict[str, Any]:
+    return {**record, "data": orjson.Fragment(record["data"]), "recorded_at": rfc3339(record["recorded_at"])}

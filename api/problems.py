@@ -1,0 +1,134 @@
+"""Problems: every refusal as `application/problem+json` (RFC 9457) with a stable code; one table maps the errors."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import orjson
+from fastapi import Request, Response
+from starlette.exceptions import HTTPException
+
+from domain import errors
+from domain.errors import ConversationLockedError, DomainError, InvalidContentError
+from eventlog.errors import LogError, StoreUnavailableError, UnstorableEventError
+
+LOCKED_RETRY_S = 1
+
+
+class Kind(NamedTuple):
+    """A kind of problem: its HTTP status and the code that clients act on."""
+
+    status: int
+    code: str
+
+
+VALIDATION_FAILED = Kind(422, "VALIDATION_FAILED")
+
+KINDS: Mapping[type[Exception], Kind] = {
+    errors.ConversationNotFoundError: Kind(404, "CONVERSATION_NOT_FOUND"),
+    errors.ConversationDeletedError: Kind(410, "CONVERSATION_DELETED"),
+    errors.ConversationLockedError: Kind(409, "CONVERSATION_LOCKED"),
+    errors.MessageNotFoundError: Kind(404, "MESSAGE_NOT_FOUND"),
+    errors.TurnNotFoundError: Kind(404, "TURN_NOT_FOUND"),
+    errors.TurnNotActiveError: Kind(409, "TURN_NOT_ACTIVE"),
+    errors.VersionMismatchError: Kind(412, "VERSION_MISMATCH"),
+    errors.WriteConflictError: Kind(409, "WRITE_CONFLICT"),
+    errors.InvalidContentError: VALIDATION_FAILED,
+    errors.UnsupportedImageError: Kind(415, "UNSUPPORTED_IMAGE"),
+    errors.IdempotencyKeyReusedError: Kind(422, "IDEMPOTENCY_KEY_REUSED"),
+    StoreUnavailableError: Kind(503, "STORE_UNAVAILABLE"),
+    UnstorableEventError: VALIDATION_FAILED,
+}
+
+INTERNAL = Kind(500, "INTERNAL_ERROR")
+
+_TITLES = {
+    400: "Bad request",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    410: "Gone",
+    412: "Precondition failed",
+    413: "Payload too large",
+    415: "Unsupported media type",
+    422: "Unprocessable content",
+    500: "Internal error",
+    502: "Bad gateway",
+    503: "Service unavailable",
+}
+
+
+class ProblemError(Exception):
+    """A refusal by the HTTP API itself, ready to be sent."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        detail: str,
+        errors: list[dict[str, Any]] | None = None,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.headers = headers
+        self.members = members if errors is None else {**members, "errors": errors}
+
+
+def validation_problem(detail: str, loc: tuple[str | int, ...], message: str) -> ProblemError:
+    """Return the problem of one wrong value at `loc`."""
+    return ProblemError(VALIDATION_FAILED, detail, errors=[{"loc": list(loc), "msg": message}])
+
+
+def problem_response(problem: ProblemError) -> Response:
+    """Return a problem as it goes over the wire."""
+    status, code = problem.kind
+    body = {
+        "type": f"urn:turnlog:problem:{code}",
+        "title": _TITLES.get(status, "Error"),
+        "status": status,
+        "detail": problem.detail,
+        "code": code,
+        **problem.members,
+    }
+    return Response(orjson.dumps(body), status, problem.headers, "application/problem+json")
+
+
+def problem_of(error: DomainError | LogError) -> ProblemError:
+    """Return the problem that an error of a lower layer is to a client."""
+    kind = KINDS.get(type(error), INTERNAL)
+    detail = str(error) if kind is not INTERNAL else "The server failed."
+    if isinstance(error, ConversationLockedError):
+        headers = {"Retry-After": str(LOCKED_RETRY_S)}
+        return ProblemError(kind, detail, headers=headers, active_turn_id=error.active_turn_id)
+    if isinstance(error, InvalidContentError):
+        return validation_problem("The request is not valid.", ("body", *error.loc), detail)
+    if isinstance(error, UnstorableEventError):
+        return validation_problem("The request is not valid.", ("body",), detail)
+    if isinstance(error, StoreUnavailableError):
+        return ProblemError(kind, detail, headers={"Retry-After": "1"})
+    return ProblemError(kind, detail)
+
+
+async def handle_problem(_: Request, error: Exception) -> Response:
+    """Answer a ProblemError."""
+    assert isinstance(error, ProblemError)
+    return problem_response(error)
+
+
+async def handle_lower_error(_: Request, error: Exception) -> Response:
+    """Answer an error of the domain or the log."""
+    assert isinstance(error, DomainError | LogError)
+    return problem_response(problem_of(error))
+
+
+async def handle_http_exception(_: Request, error: Exception) -> Response:
+    """Answer what the framework refuses: unknown paths and methods."""
+    assert isinstance(error, HTTPException)
+    code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(error.status_code, "BAD_REQUEST")
+    return problem_response(ProblemError(Kind(error.status_code, code), str(error.detail), headers=error.headers))
+
+
+async def handle_unexpected(_: Request, __: Exception) -> Response:
+    """Answer anything else: it is logged by the server, and nothing of it is told."""
+    return problem_response(ProblemError(INTERNAL, "The server failed."))

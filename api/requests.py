@@ -1,0 +1,123 @@
+"""What clients may send: bodies and queries, strict about names and types."""
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from domain.content import Content, Role, TextBlock
+from domain.values import Frozen, Label, Metadata, Text, Title
+
+MAX_FIRST_MESSAGES = 1000
+
+
+def _said_as(value: Any) -> str:
+    return "string" if isinstance(value, str) else "blocks"
+
+
+Said = Annotated[Annotated[Text, Tag("string")] | Annotated[Content, Tag("blocks")], Discriminator(_said_as)]
+"""Content as a client sends it: blocks, or a bare string for one text block."""
+
+
+def blocks(said: str | Content) -> Content:
+    """Return what a client sent as content blocks."""
+    return (TextBlock(text=said),) if isinstance(said, str) else said
+
+
+class FirstMessage(Frozen):
+    """A message that a conversation starts with."""
+
+    role: Role
+    content: Said
+
+
+class NewConversation(Frozen):
+    """Body of `POST /v1/conversations`."""
+
+    title: Title | None = None
+    metadata: Metadata = Field(default_factory=dict)
+    agent_id: Label | None = None
+    messages: Annotated[tuple[FirstMessage, ...], Field(max_length=MAX_FIRST_MESSAGES)] = ()
+
+
+class ConversationChanges(Frozen):
+    """Body of `PATCH /v1/conversations/{id}`; what is not named stays as it is."""
+
+    title: Title | None = None
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class NewMessage(Frozen):
+    """Body of `POST /v1/conversations/{id}/messages`."""
+
+    role: Role
+    content: Said
+    in_reply_to: UUID | None = None
+
+
+class NewTurn(Frozen):
+    """Body of `POST /v1/conversations/{id}/turns`."""
+
+    content: Said
+    model: Annotated[Text, Field(min_length=1, max_length=256)] | None = None
+    stream: bool = False
+    generate: Literal[True] = True
+    metadata: Metadata = Field(default_factory=dict)
+    max_context_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
+    max_output_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    on_busy: Literal["reject"] = "reject"
+
+
+class NewConversationTurn(NewTurn):
+    """Body of `POST /v1/turns`: a turn, and the conversation that it starts."""
+
+    title: Title | None = None
+    agent_id: Label | None = None
+
+
+class _Query(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PageQuery(_Query):
+    """A page of a list."""
+
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    cursor: Annotated[str, Field(max_length=512)] | None = None
+
+
+class MessagesQuery(PageQuery):
+    """A page of messages."""
+
+    order: Literal["asc", "desc"] = "asc"
+    include: Literal["superseded"] | None = None
+
+
+class LogQuery(PageQuery):
+    """A page of recorded events."""
+
+    type: Annotated[str, Field(max_length=64)] | None = None
+
+
+class AgentQuery(_Query):
+    """Conversations of one agent, or of all."""
+
+    agent_id: Label | None = None
+
+
+class ContextQuery(_Query):
+    """How much of a conversation a model is to be sent."""
+
+    max_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    model: Annotated[Text, Field(min_length=1, max_length=256)] | None = None
+    last: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+
+
+class ListingQuery(PageQuery):
+    """A page of conversations; `metadata.KEY=VALUE` may be given as well, any number of times."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    agent_id: Label | None = None
+    q: Annotated[Text, Field(min_length=1, max_length=512)] | None = None

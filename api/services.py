@@ -1,0 +1,108 @@
+"""The composition root: opens everything that a serving process needs, in order, and closes it in reverse."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from api.settings import Settings
+from eventlog.channels import Channels
+from eventlog.commands import Commands
+from eventlog.conversations import Conversations
+from eventlog.database import Database
+from eventlog.feed import Feed
+from eventlog.log import Log
+from eventlog.mapper import ConversationMapper, JSONBytesTranscoder
+from eventlog.migrations import migrate
+from eventlog.tokens import Tokenizer
+from eventlog.writer import GroupCommitWriter
+from projections.catalog import PROJECTIONS, install
+from projections.context import Context
+from projections.engine import Engine
+from projections.history import History
+from projections.listing import Listing
+from projections.progress import Progress
+from turns.gateway import ModelGateway
+from turns.model_call import ModelTimeouts
+from turns.turns import Turns
+
+
+@dataclass(frozen=True)
+class Services:
+    """What a serving process works with."""
+
+    settings: Settings
+    database: Database
+    log: Log
+    feed: Feed
+    progress: Progress
+    commands: Commands
+    listing: Listing
+    history: History
+    context: Context
+    turns: Turns
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Services]:
+    """Open a log and all that serves it; at the end running turns are ended and everything is closed.
+
+    Raises:
+        StoreUnavailableError: the database does not answer.
+    """
+    async with AsyncExitStack() as stack:
+        await asyncio.to_thread(prepare, conninfo, settings.log_schema)
+        database = Database(conninfo, settings.log_schema)
+        await database.open()
+        stack.push_async_callback(database.close)
+        channels, log = Channels(database), Log(database)
+        feed = Feed(log, channels)
+        stack.push_async_callback(feed.close)
+        writer = GroupCommitWriter(database, feed.committed)
+        await writer.open()
+        stack.push_async_callback(writer.close)
+        progress = Progress(projection.name for projection in PROJECTIONS)
+        engine = Engine(database, feed, channels, progress, PROJECTIONS)
+        await channels.open()
+        stack.push_async_callback(channels.close)
+        await engine.open()
+        stack.push_async_callback(engine.close)
+        conversations = Conversations(log, writer, ConversationMapper(JSONBytesTranscoder()))
+        stack.push_async_callback(conversations.close)
+        tokenizer = Tokenizer()
+        commands, context = Commands(conversations, tokenizer), Context(database, log)
+        gateway = _gateway(settings)
+        stack.push_async_callback(gateway.aclose)
+        turns = Turns(commands, tokenizer, gateway, context, progress, feed, settings.max_context_tokens)
+        stack.push_async_callback(turns.drain, 0)
+        stack.push_async_callback(_finished, asyncio.create_task(_warm_up(tokenizer, gateway)))
+        yield Services(
+            settings, database, log, feed, progress, commands, Listing(database), History(database), context, turns
+        )
+
+
+def prepare(conninfo: str, schema: str) -> None:
+    """Bring the log's schema and the projections' tables up to date; many processes may do so at once."""
+    migrate(conninfo, schema)
+    install(conninfo, schema)
+
+
+async def _warm_up(tokenizer: Tokenizer, gateway: ModelGateway) -> None:
+    """Load what the first request would otherwise wait for."""
+    await asyncio.to_thread(tokenizer.load)
+    await gateway.warm_up()
+
+
+async def _finished(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for its end, whatever it is."""
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def _gateway(settings: Settings) -> ModelGateway:
+    timeouts = ModelTimeouts(
+        first_token_s=settings.model_first_token_timeout_s,
+        between_tokens_s=settings.model_between_tokens_timeout_s,
+        total_s=settings.model_total_timeout_s,
+    )
+    return ModelGateway(api_base=settings.model_api_base, api_key=settings.model_api_key, timeouts=timeouts)

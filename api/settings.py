@@ -1,0 +1,69 @@
+"""The settings of a server, read once from `TURNLOG_*` variables, a `.env` file and the command line."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_DATA_DIR = Path("~/.local/share/turnlog")
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the message is one line that names it and never shows its value."""
+
+
+class Settings(BaseSettings):
+    """Every setting there is. What the command line says goes before the environment, and that before `.env`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TURNLOG_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    data_dir: Path = Field(DEFAULT_DATA_DIR, description="Where the embedded PostgreSQL keeps its data.")
+    database_url: SecretStr | None = Field(
+        None, description="A PostgreSQL to use instead of the embedded one, as postgresql://…"
+    )
+    log_schema: str = Field(
+        "turnlog", pattern=r"^[a-z_][a-z0-9_]{0,30}$", description="The PostgreSQL schema that holds the log."
+    )
+    auth: Literal["none"] = Field("none", description="How callers prove who they are; none: one local owner.")
+    model: str = Field("turnlog/demo", min_length=1, description="The litellm name of the model that answers.")
+    model_api_base: str | None = Field(None, description="The URL of an OpenAI-compatible server.")
+    model_api_key: SecretStr | None = Field(None, description="The key for the model's provider.")
+    max_context_tokens: PositiveInt | None = Field(
+        None, description="The most tokens of history sent to the model; None: what the model takes."
+    )
+    model_first_token_timeout_s: PositiveFloat = Field(60, description="Seconds to wait for an answer to begin.")
+    model_between_tokens_timeout_s: PositiveFloat = Field(60, description="Seconds of silence within an answer.")
+    model_total_timeout_s: PositiveFloat = Field(600, description="Seconds an answer may take in all.")
+    shutdown_grace_s: float = Field(10.0, ge=0, description="Seconds that running turns get to finish on shutdown.")
+
+    @field_validator("data_dir")
+    @classmethod
+    def _expand_home(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_a_postgresql_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("should be a URL that starts with postgresql://")
+        return value
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Returns the settings; an override of None counts as not given.
+
+    Raises:
+        SettingsError: at least one of them is wrong.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError("; ".join(_line(problem["loc"], problem["msg"]) for problem in error.errors())) from None
+
+
+def _line(loc: tuple[int | str, ...], message: str) -> str:
+    name = str(loc[0]).removeprefix("turnlog_").upper() if loc else "SETTINGS"
+    return f"TURNLOG_{name}: {message.removeprefix('Value error, ')}"

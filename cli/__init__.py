@@ -1,0 +1,1 @@
+"""The `turnlog` command; imports api and what lies below."""

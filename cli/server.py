@@ -1,0 +1,82 @@
+"""One serving process: uvicorn, with an end that lets running turns finish first."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from api.settings import Settings
+
+_log = logging.getLogger("uvicorn.error")
+
+CLOSING_TIMEOUT_S = 3  # for answers still on their way once all turns have ended
+
+
+class DrainingServer(uvicorn.Server):
+    """Asked to end, it takes no new connection and drains while open streams go on; asked again, it ends at once."""
+
+    def __init__(
+        self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]], announce: Callable[[], None]
+    ) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._announce = announce
+        self._asked_to_end = False
+        self._draining: asyncio.Future[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._announce()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Overridden as uvicorn would cut streams off, and raise the signal again once it has closed."""
+        if self._asked_to_end:
+            self.should_exit = self.force_exit = True
+            _log.disabled = True  # it would print a traceback for every stream that is cut off
+        self._asked_to_end = True
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._asked_to_end and self._draining is None:
+            for server in self.servers:
+                server.close()
+            self._draining = asyncio.ensure_future(self._drain())
+        if self._draining is not None and self._draining.done() and not self.should_exit:
+            self.should_exit = True
+            if error := self._draining.exception():
+                _log.error("Running turns could not be ended in the log; recovery will do it.", exc_info=error)
+        return await super().on_tick(counter)
+
+
+def run_server(settings: "Settings", conninfo: str, listener: socket.socket, announce: Callable[[], None]) -> int:
+    """Serve until a signal says to end. Returns the exit code of the process."""
+    from api.app import create_app
+
+    app = create_app(settings, conninfo)
+    server = DrainingServer(configure(app), lambda: app.state.services.turns.drain(settings.shutdown_grace_s), announce)
+    try:
+        server.run(sockets=[listener])
+    except SystemExit:
+        return 1  # uvicorn has said why the application did not start
+    return 1 if server.force_exit else 0
+
+
+def configure(app: "FastAPI") -> uvicorn.Config:
+    """Returns the one uvicorn configuration there is; the address is that of the listening socket."""
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=CLOSING_TIMEOUT_S,
+    )

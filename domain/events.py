@@ -1,0 +1,149 @@
+"""The facts a conversation is made of; each is stored under its class's short name."""
+
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from domain.content import Content, Role
+from domain.usage import Usage
+from domain.values import Frozen, JsonObject, Label, Text, Title
+
+MessageStatus = Literal["completed", "interrupted"]
+StreamedBlock = Literal["text", "reasoning"]
+
+ENVELOPE_FIELDS = frozenset({"originator_id", "originator_version", "timestamp", "actor", "request_id"})
+
+
+class ConversationEvent(Frozen):
+    """A fact of one conversation. `TOPIC` is its stored name and `class_version` the shape it is stored in."""
+
+    TOPIC: ClassVar[str]
+    class_version: ClassVar[int] = 1
+
+    originator_id: UUID = Field(description="The conversation. Server.")
+    originator_version: int = Field(ge=1, description="Place in the conversation, from 1 without gaps. Server.")
+    timestamp: datetime = Field(description="When it was decided, UTC, microseconds. Server.")
+    actor: str = Field(description="Who asked for it: the authenticated owner's id. Server.")
+    request_id: str | None = Field(None, description="The HTTP request that caused it; None outside HTTP. Server.")
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.TOPIC = cls.__name__
+
+
+class ConversationStarted(ConversationEvent):
+    """A conversation came into being."""
+
+    owner_id: str = Field(description="Whose it is. Server, from authentication.")
+    agent_id: Label | None = Field(None, description="The agent's label; None without one. Client.")
+    title: Title | None = Field(None, description="What listings show; None without one. Client.")
+    metadata: JsonObject = Field(default_factory=dict, description="The client's own JSON object. Client.")
+
+
+class ConversationUpdated(ConversationEvent):
+    """Title or metadata were set; the event holds both as they are from now on."""
+
+    title: Title | None = Field(description="The title from now on; None without one. Client.")
+    metadata: JsonObject = Field(description="The whole metadata from now on. Client.")
+
+
+class ConversationDeleted(ConversationEvent):
+    """The owner deleted the conversation: it leaves every view and stays in the log."""
+
+
+class MessageAdded(ConversationEvent):
+    """Something was said."""
+
+    message_id: UUID = Field(description="The message. Server; an assistant's is fixed when its turn starts.")
+    turn_id: UUID | None = Field(None, description="The turn it belongs to; None outside turns. Server.")
+    role: Role = Field(description="Who speaks: system, user, assistant or tool. Client; server for a model's answer.")
+    author_id: str | None = Field(None, description="The person who said it; None for a model. Server.")
+    content: Content = Field(description="The blocks, in order. Client or model.")
+    in_reply_to: UUID | None = Field(None, description="The user message it answers; None if it answers none.")
+    status: MessageStatus = Field("completed", description="`interrupted`: what was said before a failure or cancel.")
+    model: str | None = Field(None, description="The model that said it, a litellm name; None for people. Server.")
+    tokens: int = Field(ge=0, description="Tokens of the content as `encoding` counts them. Server.")
+    encoding: str = Field(description="The tokenizer behind `tokens`, such as o200k_base. Server.")
+    usage: Usage | None = Field(None, description="What the model call used; None without one. Model.")
+    finish_reason: str | None = Field(None, description="stop, length, tool_use, content_filter; None without. Model.")
+
+
+class MessageDeleted(ConversationEvent):
+    """A message was deleted: it leaves history and context and stays in the log."""
+
+    message_id: UUID = Field(description="The message. Client.")
+
+
+class TurnStarted(ConversationEvent):
+    """A model was asked to answer; from now on the conversation is locked."""
+
+    turn_id: UUID = Field(description="The turn. Server.")
+    user_message_id: UUID = Field(description="The message to answer. Server.")
+    message_id: UUID = Field(description="The id the answer will have. Server.")
+    model: str = Field(description="The litellm name of the model. Client, or the server's setting.")
+    max_context_tokens: int | None = Field(
+        None, description="Token budget of the context; None: the model's own. Client."
+    )
+    temperature: float | None = Field(None, description="Sampling temperature; None: the model's own. Client.")
+    max_output_tokens: int | None = Field(None, description="Bound of the answer in tokens; None: none. Client.")
+    metadata: JsonObject = Field(default_factory=dict, description="The client's own JSON object. Client.")
+
+
+class StreamDelta(ConversationEvent):
+    """Chunks of one block as a model streamed them, boundaries kept; each chunk is one frame of the turn."""
+
+    turn_id: UUID = Field(description="The turn. Server.")
+    first_seq: int = Field(ge=1, description="Frame number of the first chunk; the others follow without gap. Server.")
+    block_index: int = Field(ge=0, description="Which block of the answer, from 0. Server.")
+    block_type: StreamedBlock = Field(description="What the block is: text or reasoning. Model.")
+    first_delta_index: int = Field(ge=0, description="Place of the first chunk in its block, from 0. Server.")
+    chunks: tuple[Text, ...] = Field(description="The chunks, exactly as they came. Model.")
+
+
+class TurnEnded(ConversationEvent):
+    """What every end of a turn tells; only its three kinds are stored."""
+
+    turn_id: UUID = Field(description="The turn. Server.")
+    time_to_first_token_ms: float | None = Field(
+        None, description="Start to first chunk, ms; None if none came. Server."
+    )
+    duration_ms: float | None = Field(None, description="Start to end, ms; None if the server died. Server.")
+
+
+class TurnCompleted(TurnEnded):
+    """The model finished its answer."""
+
+    usage: Usage | None = Field(
+        None, description="Tokens and cost; None if unknown. Model, or estimated by the server."
+    )
+    finish_reason: str = Field(description="stop, length, tool_use or content_filter. Model.")
+
+
+class TurnFailed(TurnEnded):
+    """The turn broke; what was said before is kept."""
+
+    reason: str = Field(description="Stable code, such as model_timeout or interrupted (the server died). Server.")
+    detail: str = Field(description="One sentence for people; no keys, no prompts. Server.")
+
+
+class TurnCancelled(TurnEnded):
+    """Someone stopped the turn; what was said before is kept."""
+
+
+EVENT_TYPES: dict[str, type[ConversationEvent]] = {
+    cls.TOPIC: cls
+    for cls in (
+        ConversationStarted,
+        ConversationUpdated,
+        ConversationDeleted,
+        MessageAdded,
+        MessageDeleted,
+        TurnStarted,
+        StreamDelta,
+        TurnCompleted,
+        TurnFailed,
+        TurnCancelled,
+    )
+}

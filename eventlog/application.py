@@ -1,0 +1,75 @@
+"""The conversations as an application of the eventsourcing library: synchronous, in memory or on the log.
+
+With no environment it keeps everything in memory (the library's `popo` module); with
+`PERSISTENCE_MODULE=eventlog.recorder` it is on the log that the server uses.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, cast
+from uuid import UUID
+
+from eventsourcing.application import Application
+from eventsourcing.persistence import Mapper, Transcoder
+
+from domain.conversation import Conversation, ConversationSnapshot, fold
+from domain.decisions import Events
+from domain.errors import ConversationNotFoundError
+from domain.events import ConversationEvent
+from eventlog.conversations import SNAPSHOT_INTERVAL
+from eventlog.mapper import ConversationMapper, JSONBytesTranscoder
+
+
+class ConversationApplication(Application[UUID]):
+    """Decides on conversations and records what was decided, for scripts, tests and tools."""
+
+    is_snapshotting_enabled = True
+    snapshot_class = cast(Any, ConversationSnapshot)
+    env: ClassVar[dict[str, str]] = {}
+
+    def start(self, events: Events) -> Conversation:
+        """Record the first events of a conversation and return its state."""
+        self.save(*cast(Any, events))
+        return _state(fold(None, events), events[0].originator_id)
+
+    def execute(self, conversation_id: UUID, decide: Callable[[Conversation], Events]) -> Conversation:
+        """Record what `decide` makes of the state and return the state after it; conflicts are the caller's.
+
+        Raises:
+            ConversationNotFoundError: there is no such conversation.
+            IntegrityError: another writer was faster.
+        """
+        before = self.conversation(conversation_id)
+        events = decide(before)
+        self.save(*cast(Any, events))
+        after = _state(fold(before, events), conversation_id)
+        if before.version // SNAPSHOT_INTERVAL != after.version // SNAPSHOT_INTERVAL:
+            self.take_snapshot(conversation_id, projector_func=_project)
+        return after
+
+    def conversation(self, conversation_id: UUID, version: int | None = None) -> Conversation:
+        """Return the state of a conversation, today or at an earlier version.
+
+        Raises:
+            ConversationNotFoundError: there is no such conversation.
+        """
+        if not self.recorder.select_events(conversation_id, limit=1):
+            raise ConversationNotFoundError(conversation_id)
+        return cast(Conversation, self.repository.get(conversation_id, version=version, projector_func=_project))
+
+    def construct_transcoder(self) -> Transcoder:
+        """Return the transcoder of the log."""
+        return JSONBytesTranscoder()
+
+    def construct_mapper(self) -> Mapper[UUID]:
+        """Return the mapper of the log."""
+        return ConversationMapper(self.construct_transcoder())
+
+
+def _project(state: Any, events: Iterable[Any]) -> Any:
+    return fold(state, cast(Iterable[ConversationEvent], events))
+
+
+def _state(state: Conversation | None, conversation_id: UUID) -> Conversation:
+    if state is None:
+        raise ConversationNotFoundError(conversation_id)
+    return state

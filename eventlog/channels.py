@@ -1,0 +1,86 @@
+"""News between processes: coalesced NOTIFY on one side, LISTEN on the other; a hint to look, never the truth itself."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from psycopg import AsyncConnection, sql
+from psycopg.rows import TupleRow
+
+from eventlog.database import Database, translated_errors
+from eventlog.errors import StoreUnavailableError
+from eventlog.statements import load_statements
+
+POLL_INTERVAL_S = 1.0
+RECONNECT_INTERVAL_S = 0.2
+ANNOUNCE_INTERVAL_S = 0.01
+
+_SQL = load_statements("eventlog", "log.sql")
+_log = logging.getLogger(__name__)
+
+
+class Channels:
+    """One process's ear and voice on the log's channels; a channel's name is the log's schema and a topic.
+
+    Announcements of one topic that wait are merged into the last one. A handler hears every announcement of its
+    topic, also this process's own, and None each time something may have been missed: after a connection was made
+    and after every second of silence. It is quick and does not raise.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._handlers: dict[str, Callable[[str | None], None]] = {}
+        self._news: dict[str, str] = {}
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def on(self, topic: str, handler: Callable[[str | None], None]) -> None:
+        """Let `handler` hear what is announced on `topic`; to be called before `open`."""
+        self._handlers[topic] = handler
+
+    def announce(self, topic: str, payload: str) -> None:
+        """Tell all processes, this one included, soon; a newer payload of the same topic replaces a waiting one."""
+        self._news[topic] = payload
+        self._wake.set()
+
+    async def open(self) -> None:
+        """Start to listen and to announce."""
+        self._tasks = [
+            asyncio.create_task(self._keep_connected(self._listen), name="listen"),
+            asyncio.create_task(self._keep_connected(self._speak), name="announce"),
+        ]
+
+    async def close(self) -> None:
+        """Stop; what was not announced yet is found by the others' polling."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _keep_connected(self, work: Callable[[AsyncConnection[TupleRow]], Awaitable[None]]) -> None:
+        while True:
+            try:
+                async with await self._database.connect() as connection:
+                    with translated_errors():
+                        await work(connection)
+            except StoreUnavailableError as error:
+                _log.warning("a channel lost its connection: %s", error.__cause__)
+                await asyncio.sleep(RECONNECT_INTERVAL_S)
+
+    async def _listen(self, connection: AsyncConnection[TupleRow]) -> None:
+        topics = {f"{self._database.schema}_{topic}": handler for topic, handler in self._handlers.items()}
+        for channel in topics:
+            await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        while True:
+            for handler in topics.values():
+                handler(None)
+            async for notification in connection.notifies(timeout=POLL_INTERVAL_S):
+                topics[notification.channel](notification.payload)
+
+    async def _speak(self, connection: AsyncConnection[TupleRow]) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            news, self._news = self._news, {}
+            channels = [f"{self._database.schema}_{topic}" for topic in news]
+            await connection.execute(_SQL["notify"], [channels, list(news.values())])
+            await asyncio.sleep(ANNOUNCE_INTERVAL_S)

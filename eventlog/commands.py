@@ -1,0 +1,129 @@
+"""What clients may ask of conversations, without a model: each method is one command, decided and recorded."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from pydantic_core import to_json
+
+from domain import decisions
+from domain.content import Content, ContentBlock, ContextBlock, ReasoningBlock, Role, TextBlock, ToolResultBlock
+from domain.conversation import Conversation
+from domain.decisions import Draft, Events, Origin
+from domain.errors import MessageNotFoundError
+from domain.values import JsonObject
+from eventlog.clock import new_id, now
+from eventlog.conversations import Committed, Conversations
+from eventlog.tokens import Tokenizer
+from eventlog.writer import Idempotency
+
+
+class Caller(NamedTuple):
+    """Who asks (the owner's id), in which request, and with which idempotency key, if any."""
+
+    actor: str
+    request_id: str | None = None
+    idempotency: Idempotency | None = None
+
+    def origin(self) -> Origin:
+        """Return the origin of what is decided now."""
+        return Origin(self.actor, now(), self.request_id)
+
+
+class Said(NamedTuple):
+    """A message as a client sends it."""
+
+    role: Role
+    content: Content
+    in_reply_to: UUID | None = None
+
+
+class Commands:
+    """The commands of the log's clients.
+
+    Each raises the domain's errors, IdempotencyKeyTakenError and StoreUnavailableError.
+    """
+
+    def __init__(self, conversations: Conversations, tokenizer: Tokenizer) -> None:
+        self.conversations = conversations
+        self._tokenizer = tokenizer
+
+    async def start(
+        self,
+        caller: Caller,
+        *,
+        agent_id: str | None = None,
+        title: str | None = None,
+        metadata: JsonObject | None = None,
+        messages: Sequence[Said] = (),
+    ) -> Committed:
+        """Start a conversation, with its first messages if any."""
+        drafts = [self.draft(message) for message in messages]
+        events = decisions.start_conversation(
+            new_id(), caller.origin(), agent_id=agent_id, title=title, metadata=metadata, messages=drafts
+        )
+        return await self.conversations.start(events, caller.idempotency)
+
+    async def update(
+        self, caller: Caller, conversation_id: UUID, changes: dict[str, Any], expected_version: int | None = None
+    ) -> Committed:
+        """Set title, metadata, or both."""
+
+        def decide(state: Conversation) -> Events:
+            return decisions.update_conversation(state, caller.origin(), changes, expected_version)
+
+        return await self.conversations.execute(conversation_id, decide, caller.idempotency)
+
+    async def delete(self, caller: Caller, conversation_id: UUID, expected_version: int | None = None) -> Committed:
+        """Delete a conversation."""
+
+        def decide(state: Conversation) -> Events:
+            return decisions.delete_conversation(state, caller.origin(), expected_version)
+
+        return await self.conversations.execute(conversation_id, decide, caller.idempotency)
+
+    async def add_message(self, caller: Caller, conversation_id: UUID, said: Said) -> Committed:
+        """Record a message without a model."""
+        draft = self.draft(said)
+
+        def decide(state: Conversation) -> Events:
+            return decisions.add_message(state, caller.origin(), draft)
+
+        async def decide_reply(state: Conversation) -> Events:
+            if not await self.conversations.log.find_message(conversation_id, draft.in_reply_to or draft.id):
+                raise MessageNotFoundError(draft.in_reply_to)
+            return decide(state)
+
+        decision = decide if draft.in_reply_to is None else decide_reply
+        return await self.conversations.execute(conversation_id, decision, caller.idempotency)
+
+    async def delete_message(self, caller: Caller, conversation_id: UUID, message_id: UUID) -> Committed:
+        """Delete a message."""
+
+        async def decide(state: Conversation) -> Events:
+            exists = await self.conversations.log.find_message(conversation_id, message_id)
+            return decisions.delete_message(state, caller.origin(), message_id, exists=exists)
+
+        return await self.conversations.execute(conversation_id, decide, caller.idempotency)
+
+    def draft(self, said: Said) -> Draft:
+        """Return the message with an id of its own and its tokens counted."""
+        tokens = self._tokenizer
+        return Draft(
+            new_id(), said.role, said.content, count_tokens(tokens, said.content), tokens.name, said.in_reply_to
+        )
+
+
+def count_tokens(tokenizer: Tokenizer, content: Sequence[ContentBlock]) -> int:
+    """Return the tokens of everything in `content` that a model reads as text; pictures count nothing."""
+    return sum(tokenizer.count(_text(block)) for block in content)
+
+
+def _text(block: ContentBlock) -> str:
+    if isinstance(block, TextBlock | ReasoningBlock):
+        return block.text
+    if isinstance(block, ToolResultBlock):
+        return block.content
+    if isinstance(block, ContextBlock):
+        return to_json(block.data).decode()
+    return to_json(block.input).decode() if block.type == "tool_use" else ""

@@ -1,0 +1,174 @@
+"""Commands on conversations: load the state, decide, append; many at once, in one order, and nobody has to retry."""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+from uuid import UUID
+
+from eventsourcing.persistence import Mapper
+
+from domain.conversation import Conversation, evolve
+from domain.decisions import Events
+from domain.errors import ConversationNotFoundError, DomainError, WriteConflictError
+from eventlog.errors import LogError, StoreUnavailableError, VersionTakenError
+from eventlog.log import Log
+from eventlog.writer import GroupCommitWriter, Idempotency
+
+MAX_ATTEMPTS = 100
+CACHED_STATES = 10_000
+SNAPSHOT_INTERVAL = 50
+
+Decision = Callable[[Conversation], Events | Awaitable[Events]]
+_log = logging.getLogger(__name__)
+
+
+class Committed(NamedTuple):
+    """What a command did: the state after it, its events, and the log position of the last (None without events)."""
+
+    state: Conversation
+    events: Events
+    position: int | None
+
+
+class Conversations:
+    """The command side of the log in this process.
+
+    Commands on one conversation take turns; between processes the log decides, and who lost decides again on the
+    newer state. States are cached and believed until a conflict or a refusal makes them look again.
+    """
+
+    def __init__(self, log: Log, writer: GroupCommitWriter, mapper: Mapper[UUID]) -> None:
+        self.log = log
+        self._writer = writer
+        self._mapper = mapper
+        self._states: OrderedDict[UUID, Conversation] = OrderedDict()
+        self._locks = _Locks()
+        self._snapshots: set[asyncio.Task[None]] = set()
+
+    async def start(self, events: Events, idempotency: Idempotency | None = None) -> Committed:
+        """Record the first events of a conversation.
+
+        Raises:
+            IdempotencyKeyTakenError: the key was recorded meanwhile.
+            StoreUnavailableError: the log does not answer.
+        """
+        return await self._record(None, events, idempotency)
+
+    async def execute(
+        self, conversation_id: UUID, decide: Decision, idempotency: Idempotency | None = None
+    ) -> Committed:
+        """Record what `decide` makes of the conversation's state; no events record nothing.
+
+        Raises:
+            ConversationNotFoundError: there is no such conversation.
+            DomainError: whatever `decide` refuses on the newest state.
+            WriteConflictError: other processes won a hundred times in a row.
+            IdempotencyKeyTakenError: the key was recorded meanwhile.
+            StoreUnavailableError: the log does not answer.
+        """
+        async with self._locks.hold(conversation_id):
+            for attempt in range(MAX_ATTEMPTS):
+                state, events = await self._decide(conversation_id, decide)
+                if not events:
+                    return Committed(state, events, None)
+                try:
+                    return await self._record(state, events, idempotency)
+                except VersionTakenError:
+                    # Others are writing too: let them, a little longer each time.
+                    await asyncio.sleep(0.001 * min(attempt, 20))
+        raise WriteConflictError(conversation_id)
+
+    async def state(self, conversation_id: UUID) -> Conversation:
+        """Return the newest state of a conversation.
+
+        Raises:
+            ConversationNotFoundError: there is no such conversation.
+            StoreUnavailableError: the log does not answer.
+        """
+        return await self._load(conversation_id, self._states.get(conversation_id))
+
+    async def close(self) -> None:
+        """Wait for the snapshots that are being written."""
+        await asyncio.gather(*self._snapshots, return_exceptions=True)
+
+    async def _decide(self, conversation_id: UUID, decide: Decision) -> tuple[Conversation, Events]:
+        cached = self._states.get(conversation_id)
+        if cached is None:
+            state = await self._load(conversation_id, None)
+            return state, await _events(decide, state)
+        try:
+            return cached, await _events(decide, cached)
+        except DomainError:
+            # A refusal must rest on the newest state, not on what this process remembers.
+            state = await self._load(conversation_id, cached)
+            if state.version == cached.version:
+                raise
+            return state, await _events(decide, state)
+
+    async def _load(self, conversation_id: UUID, known: Conversation | None) -> Conversation:
+        state = await self.log.state(conversation_id, known)
+        if state is None:
+            raise ConversationNotFoundError(conversation_id)
+        self._remember(state)
+        return state
+
+    async def _record(self, state: Conversation | None, events: Events, idempotency: Idempotency | None) -> Committed:
+        stored = [self._mapper.to_stored_event(event) for event in events]
+        before = state.version if state else 0
+        for event in events:
+            state = evolve(state, event)
+        assert state is not None
+        try:
+            position = await self._writer.append(stored, idempotency, events)
+        except (LogError, asyncio.CancelledError):
+            # Whether this was recorded is not known here, so the log has to be asked again.
+            self._states.pop(state.id, None)
+            raise
+        self._remember(state)
+        if before // SNAPSHOT_INTERVAL != state.version // SNAPSHOT_INTERVAL:
+            self._keep_snapshot(state)
+        return Committed(state, events, position)
+
+    def _remember(self, state: Conversation) -> None:
+        self._states[state.id] = state
+        self._states.move_to_end(state.id)
+        if len(self._states) > CACHED_STATES:
+            self._states.popitem(last=False)
+
+    def _keep_snapshot(self, state: Conversation) -> None:
+        task = asyncio.create_task(self._write_snapshot(state))
+        self._snapshots.add(task)
+        task.add_done_callback(self._snapshots.discard)
+
+    async def _write_snapshot(self, state: Conversation) -> None:
+        try:
+            await self.log.write_snapshot(state)
+        except StoreUnavailableError as error:
+            _log.warning("no snapshot of %s: %s", state.id, error)
+
+
+class _Locks:
+    """A lock for each conversation in use; the last to leave takes it away."""
+
+    def __init__(self) -> None:
+        self._held: dict[UUID, tuple[asyncio.Lock, int]] = {}
+
+    @asynccontextmanager
+    async def hold(self, conversation_id: UUID) -> AsyncGenerator[None]:
+        lock, users = self._held.get(conversation_id) or (asyncio.Lock(), 0)
+        self._held[conversation_id] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._held.pop(conversation_id)
+            if users > 1:
+                self._held[conversation_id] = (lock, users - 1)
+
+
+async def _events(decide: Decision, state: Conversation) -> Events:
+    decided = decide(state)
+    return decided if isinstance(decided, list) else await decided

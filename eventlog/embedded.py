@@ -1,0 +1,153 @@
+"""The embedded PostgreSQL: real PostgreSQL 18 on a unix socket, started by the first process that needs it.
+
+Any number of processes share one data directory. Each holds a shared lock while it uses the server; whoever leaves and
+finds itself alone stops it. The kernel drops the locks of a process that dies, so none is left behind.
+"""
+
+import fcntl
+import os
+import subprocess
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+from eventlog.cluster import SUPERUSER, Cluster, ClusterError
+
+
+class EmbeddedPostgresError(Exception):
+    """The embedded PostgreSQL cannot be used; the message is one line for its user."""
+
+
+class EmbeddedPostgres:
+    """A share in the PostgreSQL of one data directory: it runs at least from `start` to `stop`.
+
+    Its files are under `<data_dir>/postgres`, its messages in `<data_dir>/postgres.log`. Only the user who owns the
+    directory reaches the socket; there is no password and no network port.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir.expanduser().absolute()
+        self._cluster = Cluster(self.data_dir / "postgres", self.data_dir / "postgres.log")
+        self._share: int | None = None
+        self._remover: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def ephemeral(cls) -> Self:
+        """Returns one on a new temporary directory, which goes away with it, even when this process is killed."""
+        embedded = cls(Path(tempfile.mkdtemp(prefix="turnlog-")))
+        embedded._remover = _remove_when_we_end(embedded.data_dir)
+        return embedded
+
+    @property
+    def conninfo(self) -> str:
+        """The libpq URL of the running server."""
+        directory = self._cluster.socket_directory()
+        if directory is None:
+            raise EmbeddedPostgresError(f"PostgreSQL does not run in {self.data_dir}")
+        return f"postgresql://{SUPERUSER}@/{SUPERUSER}?host={quote(str(directory), safe='')}&port=5432"
+
+    def start(self) -> None:
+        """Make the database where it is missing, and start the server unless it runs.
+
+        Raises:
+            EmbeddedPostgresError: the directory cannot be used, or PostgreSQL does not start in it.
+        """
+        with _clear_errors(self.data_dir):
+            _make_data_directory(self.data_dir)
+            with self._one_at_a_time():
+                share = self._open("postgres.users")
+                fcntl.flock(share, fcntl.LOCK_SH)
+                try:
+                    self._cluster.create()
+                    if not self._cluster.is_running():
+                        self._cluster.start()
+                except BaseException:
+                    self._leave(share)
+                    raise
+                self._share = share
+
+    def stop(self) -> None:
+        """Give up the share. The last one stops the server; calling it again does nothing."""
+        if self._share is not None:
+            share, self._share = self._share, None
+            with _clear_errors(self.data_dir), self._one_at_a_time():
+                self._leave(share)
+        if self._remover is not None:
+            self._remover.communicate()
+            self._remover = None
+
+    def _leave(self, share: int) -> None:
+        try:
+            fcntl.flock(share, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # others still use it
+        else:
+            if self._cluster.is_running():
+                self._cluster.stop()
+        finally:
+            fcntl.flock(share, fcntl.LOCK_UN)  # at once, even if a forked child holds the descriptor too
+            os.close(share)
+
+    @contextmanager
+    def _one_at_a_time(self) -> Generator[None]:
+        lock = self._open("postgres.lock")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def _open(self, name: str) -> int:
+        return os.open(self.data_dir / name, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+
+@contextmanager
+def _clear_errors(data_dir: Path) -> Generator[None]:
+    try:
+        yield
+    except ClusterError as error:
+        raise EmbeddedPostgresError(str(error)) from error
+    except OSError as error:
+        where = error.filename or data_dir
+        raise EmbeddedPostgresError(f"cannot use the data directory {data_dir}: {error.strerror} ({where})") from error
+
+
+def _make_data_directory(data_dir: Path) -> None:
+    """Private to its user; root has to let PostgreSQL's user pass."""
+    data_dir.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+
+
+_REMOVER = """
+read -r _
+if read -r pid < "$2"; then kill -QUIT "$pid"; fi
+for _ in 1 2 3 4 5 6 7 8 9; do [ -e "$2" ] && sleep 0.2; done
+rm -rf "$1"
+"""
+
+
+def _remove_when_we_end(data_dir: Path) -> "subprocess.Popen[bytes]":
+    """A shell that waits for this process to close its input, by ending if need be, then stops the server and removes
+    the directory."""
+    pid_file = data_dir / "postgres" / "postmaster.pid"
+    return subprocess.Popen(
+        ["/bin/sh", "-c", _REMOVER, "sh", data_dir, pid_file],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )

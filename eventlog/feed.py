@@ -1,0 +1,105 @@
+"""The feed: the log in order, from memory where this process has just written it, else from the table."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+
+from eventlog.channels import Channels
+from eventlog.log import Log
+from eventlog.mapper import Recorded
+
+TAIL_EVENTS = 2048
+
+_TOPIC = "events"
+
+
+class Subscription:
+    """One reader's bell: rings when the log has grown."""
+
+    def __init__(self) -> None:
+        self._bell = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake the reader, or let its next wait return at once."""
+        self._bell.set()
+
+    async def grown(self, timeout_s: float) -> None:
+        """Return when the log has grown since this was last asked, or after a while in any case."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._bell.wait()
+        except TimeoutError:
+            return
+        self._bell.clear()
+
+
+class Feed:
+    """Follows one log. `head` is the newest position this process knows of; subscribers hear it grow.
+
+    Positions have no gaps, so a reader that asks for what follows N needs no other memory than N.
+    """
+
+    def __init__(self, log: Log, channels: Channels) -> None:
+        self.head = 0
+        self._log = log
+        self._channels = channels
+        self._tail: OrderedDict[int, Recorded] = OrderedDict()
+        self._subscriptions: set[Subscription] = set()
+        self._poll: asyncio.Task[None] | None = None
+        channels.on(_TOPIC, self._heard)
+
+    @contextmanager
+    def subscribed(self) -> Generator[Subscription]:
+        """Lend a bell that rings each time the log grows."""
+        subscription = Subscription()
+        self._subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)
+
+    def committed(self, head: int, recorded: Sequence[Recorded]) -> None:
+        """Take what this process's writer has just committed."""
+        for item in recorded:
+            self._tail[item.position] = item
+        while len(self._tail) > TAIL_EVENTS:
+            self._tail.popitem(last=False)
+        self._advance(head)
+        self._channels.announce(_TOPIC, str(head))
+
+    async def read(self, after: int, limit: int) -> list[Recorded]:
+        """Return at most `limit` events after a position, in order; empty only where there is none yet.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+            UnknownEventError: an event was written by a newer release.
+        """
+        if after >= self.head:
+            return []
+        recent: list[Recorded] = []
+        while len(recent) < limit and (item := self._tail.get(after + len(recent) + 1)):
+            recent.append(item)
+        return recent or await self._log.after(after, limit)
+
+    async def refresh(self) -> None:
+        """Ask the log for its head, whatever was or was not announced."""
+        self._advance(await self._log.head())
+
+    async def close(self) -> None:
+        """Stop polling."""
+        if self._poll is not None:
+            self._poll.cancel()
+            await asyncio.gather(self._poll, return_exceptions=True)
+
+    def _heard(self, payload: str | None) -> None:
+        if payload is not None:
+            self._advance(int(payload))
+        elif self._poll is None or self._poll.done():
+            self._poll = asyncio.create_task(self.refresh(), name="poll-head")
+
+    def _advance(self, head: int) -> None:
+        if head > self.head:
+            self.head = head
+            for subscription in self._subscriptions:
+                subscription.ring()

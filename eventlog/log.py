@@ -1,0 +1,128 @@
+"""Reading the log: events of a conversation, of the whole log, and what commands look up in it."""
+
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from pydantic_core import from_json
+
+from domain.conversation import Conversation, ConversationSnapshot, fold
+from eventlog.database import Database
+from eventlog.mapper import Recorded, Row, rebuild
+from eventlog.statements import load_statements
+
+LAST_VERSION = 2**31 - 1
+MAX_READ_BYTES = 16 * 1024 * 1024
+
+_SQL = load_statements("eventlog", "log.sql")
+
+
+class IdempotentCommand(NamedTuple):
+    """Where the first event of a command with an idempotency key is, and the SHA-256 of its request."""
+
+    conversation_id: UUID
+    version: int
+    position: int
+    fingerprint: bytes
+
+
+class Log:
+    """The log as it is read. Every method may raise StoreUnavailableError, and UnknownEventError where events pass."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def head(self) -> int:
+        """Return the position of the last event, 0 for an empty log."""
+        row = await self._database.fetch_one(_SQL["read_head"])
+        return row[0] if row else 0
+
+    async def after(self, position: int, limit: int) -> list[Recorded]:
+        """Return at most `limit` events after `position`, in log order, fewer where they are large."""
+        return await self._recorded("read_after", position, position + limit, MAX_READ_BYTES, position + 1)
+
+    async def events(self, conversation_id: UUID, first: int = 1, last: int = LAST_VERSION) -> list[Recorded]:
+        """Return the events of a conversation from version `first` to `last`, both included."""
+        return await self._recorded("read_conversation", conversation_id, first, last, LAST_VERSION)
+
+    async def versions(self, conversation_id: UUID, versions: list[int]) -> list[Recorded]:
+        """Return the events of a conversation that have these versions, in order."""
+        return await self._recorded("read_versions", conversation_id, versions)
+
+    async def audit(
+        self, conversation_id: UUID, after_version: int, limit: int, type_name: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Return recorded events as they are stored, digest included, after a version of their conversation."""
+        rows = await self._database.fetch(
+            _SQL["read_audit"], [conversation_id, after_version, type_name, type_name, limit]
+        )
+        return [audit_record(row) for row in rows]
+
+    async def between(self, after: int, upto: int) -> list[dict[str, Any]]:
+        """Return the recorded events of the log after one position and up to another, oldest first."""
+        return [audit_record(row) for row in await self._database.fetch(_SQL["read_between"], [after, upto])]
+
+    async def last(self, limit: int, upto: int | None = None) -> list[dict[str, Any]]:
+        """Return the newest `limit` recorded events of the log up to a position, oldest first."""
+        rows = await self._database.fetch(_SQL["read_last"], [await self.head() if upto is None else upto, limit])
+        return [audit_record(row) for row in reversed(rows)]
+
+    async def last_position(self, conversation_id: UUID) -> int | None:
+        """Return the position of the newest event of a conversation, None if it has none."""
+        row = await self._database.fetch_one(_SQL["read_last_position"], [conversation_id])
+        return row[0] if row else None
+
+    async def state(self, conversation_id: UUID, known: Conversation | None = None) -> Conversation | None:
+        """Return the conversation's state today, folded from `known` or its last snapshot; None if it never was."""
+        state = known or await self._snapshot(conversation_id)
+        after = state.version if state else 0
+        # The version is read first: what is recorded between the two reads only makes the state newer.
+        last = await self._database.fetch_one(_SQL["read_last_version"], [conversation_id])
+        if last is None or last[0] is None:
+            return None
+        events = await self._recorded("read_state_events", conversation_id, after)
+        state = fold(state, (recorded.event for recorded in events))
+        return state.at_version(max(state.version, last[0])) if state else None
+
+    async def find_message(self, conversation_id: UUID, message_id: UUID) -> bool:
+        """Return whether the conversation holds the message: it was added, and not deleted since."""
+        rows = await self._database.fetch(_SQL["find_message"], [conversation_id, str(message_id)])
+        return bool(rows) and rows[-1][0] == "MessageAdded"
+
+    async def find_idempotent(self, actor: str, key: str) -> IdempotentCommand | None:
+        """Return the command in which `actor` used `key`, None if there is none."""
+        row = await self._database.fetch_one(_SQL["find_idempotent"], [actor, key])
+        return IdempotentCommand(*row) if row else None
+
+    async def write_snapshot(self, state: Conversation) -> None:
+        """Keep `state` as a snapshot beside the log."""
+        snapshot = ConversationSnapshot.take(state)
+        data = snapshot.model_dump_json(exclude={"originator_id", "originator_version"})
+        async with self._database.connection() as connection:
+            await connection.execute(_SQL["write_snapshot"], [state.id, state.version, snapshot.TOPIC, data])
+
+    async def _snapshot(self, conversation_id: UUID) -> Conversation | None:
+        rows = await self._database.fetch(_SQL["read_snapshots"], [conversation_id, 0, LAST_VERSION, 1])
+        for _, _, version, type_name, data in rows:
+            snapshot = rebuild(type_name, conversation_id, version, from_json(data))
+            return fold(None, [snapshot])
+        return None
+
+    async def _recorded(self, statement: str, *parameters: Any) -> list[Recorded]:
+        rows = await self._database.fetch(_SQL[statement], parameters)
+        return [Row(*row).recorded() for row in rows]
+
+
+def audit_record(row: Any) -> dict[str, Any]:
+    """Return a row of an audit statement as the recorded event that clients and analysts see; `data` is JSON text."""
+    position, conversation_id, version, type_name, data, actor, request_id, recorded_at, digest = row
+    return {
+        "position": position,
+        "conversation_id": conversation_id,
+        "version": version,
+        "type": type_name,
+        "data": data,
+        "actor": actor,
+        "request_id": request_id,
+        "recorded_at": recorded_at,
+        "digest": digest.hex(),
+    }

@@ -1,0 +1,134 @@
+-- name: append
+-- Number n events and insert them in one step; returns the position before the first and how many rows went in.
+WITH incoming AS MATERIALIZED (
+    SELECT e.n, e.conversation_id, e.version, e.type, e.state::jsonb AS state, e.idempotency_key, e.fingerprint
+    FROM unnest(%b::uuid[], %b::integer[], %b::text[], %b::text[], %b::text[], %b::bytea[])
+        WITH ORDINALITY AS e(conversation_id, version, type, state, idempotency_key, fingerprint, n)
+), prepared AS MATERIALIZED (
+    SELECT n, conversation_id, version, type, state - '{timestamp,actor,request_id}'::text[] AS data,
+        state ->> 'actor' AS actor, state ->> 'request_id' AS request_id,
+        (state ->> 'timestamp')::timestamptz AS recorded_at, idempotency_key, fingerprint
+    FROM incoming
+), next AS (
+    UPDATE head SET position = position + %s WHERE only_row RETURNING position - %s AS base
+), inserted AS (
+    INSERT INTO events (position, conversation_id, version, type, data, actor, request_id, recorded_at, digest,
+        idempotency_key, fingerprint)
+    SELECT next.base + p.n, p.conversation_id, p.version, p.type, p.data, p.actor, p.request_id, p.recorded_at,
+        event_digest(p.conversation_id, p.version, p.type, p.data, p.actor, p.request_id, p.recorded_at),
+        p.idempotency_key, p.fingerprint
+    FROM next, prepared p
+    ORDER BY p.n
+    RETURNING 1
+)
+SELECT next.base, (SELECT count(*) FROM inserted) FROM next
+
+-- name: read_head
+-- The position of the last event, 0 for an empty log.
+SELECT position FROM head WHERE only_row
+
+-- name: read_conversation
+-- Events of one conversation between two versions, both included, in order.
+SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
+FROM events
+WHERE conversation_id = %s AND version >= %s AND version <= %s
+ORDER BY version
+LIMIT %s
+
+-- name: read_conversation_backwards
+-- The same, newest first.
+SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
+FROM events
+WHERE conversation_id = %s AND version >= %s AND version <= %s
+ORDER BY version DESC
+LIMIT %s
+
+-- name: read_versions
+-- Some events of one conversation by their versions, in order.
+SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
+FROM events
+WHERE conversation_id = %s AND version = ANY(%s)
+ORDER BY version
+
+-- name: read_state_events
+-- What a conversation's state is made of after a version: all but the deltas, which only move the version.
+SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
+FROM events
+WHERE conversation_id = %s AND version > %s AND type <> 'StreamDelta'
+ORDER BY version
+
+-- name: read_last_version
+-- The version of the newest event of a conversation, NULL if it has none.
+SELECT max(version) FROM events WHERE conversation_id = %s
+
+-- name: read_last_position
+-- The position of the newest event of a conversation.
+SELECT position FROM events WHERE conversation_id = %s ORDER BY version DESC LIMIT 1
+
+-- name: read_after
+-- The next events of the log after a position, in order: at least one, then as many as stay under so many bytes.
+SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
+FROM (
+    SELECT *, sum(pg_column_size(data)) OVER (ORDER BY position) AS size
+    FROM events
+    WHERE position > %s AND position <= %s
+) AS sized
+WHERE size <= %s OR position = %s
+ORDER BY position
+
+-- name: read_notifications
+-- A section of the log for the library's notification log, of some types or (with an empty list) of all.
+SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
+FROM events
+WHERE position >= %s AND position <= %s AND (%s::text[] = '{}' OR type = ANY(%s))
+ORDER BY position
+LIMIT %s
+
+-- name: read_audit
+-- A page of recorded events of one conversation after a version, of one type or (with NULL) of all.
+SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at, digest
+FROM events
+WHERE conversation_id = %s AND version > %s AND (%s::text IS NULL OR type = %s)
+ORDER BY version
+LIMIT %s
+
+-- name: read_between
+-- Recorded events of the whole log after a position, in order.
+SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at, digest
+FROM events
+WHERE position > %s AND position <= %s
+ORDER BY position
+
+-- name: read_last
+-- The newest events of the whole log before a position, newest first.
+SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at, digest
+FROM events
+WHERE position <= %s
+ORDER BY position DESC
+LIMIT %s
+
+-- name: find_message
+-- Where a message of a conversation was added and, if it was, deleted.
+SELECT type, version FROM events
+WHERE conversation_id = %s AND data ->> 'message_id' = %s AND type IN ('MessageAdded', 'MessageDeleted')
+ORDER BY version
+
+-- name: find_idempotent
+-- The first event of the command that used an owner's key.
+SELECT conversation_id, version, position, fingerprint FROM events WHERE actor = %s AND idempotency_key = %s
+
+-- name: read_snapshots
+-- Snapshots of one conversation between two versions, newest first.
+SELECT 0::bigint, conversation_id, version, type, data::text FROM snapshots
+WHERE conversation_id = %s AND version > %s AND version <= %s
+ORDER BY version DESC
+LIMIT %s
+
+-- name: write_snapshot
+-- Keep a snapshot; the same one twice is the same one.
+INSERT INTO snapshots (conversation_id, version, type, data) VALUES (%s, %s, %s, %s::jsonb)
+ON CONFLICT ON CONSTRAINT snapshots_pkey DO NOTHING
+
+-- name: notify
+-- Tell listeners, on each channel its payload.
+SELECT pg_notify(n.channel, n.payload) FROM unnest(%b::text[], %b::text[]) AS n(channel, payload)

@@ -1,0 +1,110 @@
+"""Between domain events and what is stored: JSON states, short type names, upcasting on read."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, NamedTuple, cast
+from uuid import UUID
+
+from eventsourcing.domain import DomainEventProtocol
+from eventsourcing.persistence import Mapper, StoredEvent, Transcoder
+from pydantic_core import from_json, to_json
+
+from domain.conversation import ConversationSnapshot
+from domain.events import EVENT_TYPES, ConversationEvent
+from eventlog.errors import UnknownEventError
+
+_IDENTITY = {"originator_id", "originator_version"}
+_STORABLE = {**EVENT_TYPES, ConversationSnapshot.TOPIC: ConversationSnapshot}
+
+
+class Recorded(NamedTuple):
+    """An event and its position in the log."""
+
+    position: int
+    event: ConversationEvent
+
+
+class Row(NamedTuple):
+    """An event as it is read from the table; `data` is JSON text."""
+
+    position: int
+    conversation_id: UUID
+    version: int
+    type: str
+    data: str
+    actor: str
+    request_id: str | None
+    recorded_at: datetime
+
+    def recorded(self) -> Recorded:
+        """Return the event this row holds, in the shape that today's code knows.
+
+        Raises:
+            UnknownEventError: the row was written by a newer release.
+        """
+        fields: dict[str, Any] = from_json(self.data)
+        fields["timestamp"] = self.recorded_at
+        fields["actor"] = self.actor
+        fields["request_id"] = self.request_id
+        return Recorded(self.position, rebuild(self.type, self.conversation_id, self.version, fields))
+
+    def stored(self) -> StoredEvent:
+        """Return the row as the eventsourcing library sees a stored event."""
+        return StoredEvent(self.conversation_id, self.version, self.type, self.state())
+
+    def state(self) -> bytes:
+        """Return the event's whole state as JSON: its data and the envelope's columns."""
+        envelope = {"timestamp": self.recorded_at, "actor": self.actor, "request_id": self.request_id}
+        return to_json({**from_json(self.data), **envelope})
+
+
+class JSONBytesTranscoder(Transcoder):
+    """JSON in UTF-8; knows pydantic models, and what jsonb can hold."""
+
+    def encode(self, obj: Any) -> bytes:
+        """Return `obj` as JSON; an event without its identity, which has columns of its own."""
+        return to_json(obj, exclude=_IDENTITY if isinstance(obj, ConversationEvent) else None)
+
+    def decode(self, data: bytes) -> Any:
+        """Return the value of JSON `data`."""
+        return from_json(data)
+
+
+class ConversationMapper(Mapper[UUID]):
+    """Maps conversation events by their short names and lifts older shapes to today's."""
+
+    def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
+        """Return the event as it is stored; a shape after the first says so in `class_version`."""
+        event = cast(ConversationEvent, domain_event)
+        state = self.transcoder.encode(event)
+        if event.class_version > 1:
+            state = b'{"class_version":%d,' % event.class_version + state[1:]
+        return StoredEvent(event.originator_id, event.originator_version, event.TOPIC, state)
+
+    def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[UUID]:
+        """Return the stored event in the shape that today's code knows.
+
+        Raises:
+            UnknownEventError: the event was written by a newer release.
+        """
+        fields = self.transcoder.decode(stored_event.state)
+        event = rebuild(
+            stored_event.topic, UUID(str(stored_event.originator_id)), stored_event.originator_version, fields
+        )
+        return cast(DomainEventProtocol[UUID], event)
+
+
+def rebuild(type_name: str, conversation_id: UUID, version: int, fields: dict[str, Any]) -> ConversationEvent:
+    """Return the event of a stored type name and state, upcast step by step from the shape it was stored in.
+
+    Raises:
+        UnknownEventError: the type, or its stored version, is newer than this release.
+    """
+    cls = _STORABLE.get(type_name)
+    stored_version: int = fields.pop("class_version", 1)
+    if cls is None or stored_version > cls.class_version:
+        raise UnknownEventError(f"{type_name} version {stored_version} of conversation {conversation_id} is unknown")
+    for older in range(stored_version, cls.class_version):
+        upcast: Callable[[dict[str, Any]], None] = getattr(cls, f"upcast_v{older}_v{older + 1}")
+        upcast(fields)
+    return cls.model_validate({**fields, "originator_id": conversation_id, "originator_version": version})

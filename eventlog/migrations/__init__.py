@@ -1,0 +1,44 @@
+"""The log's schema: numbered SQL files, applied once each, in order, under an advisory lock."""
+
+from importlib.resources import files
+
+import psycopg
+from psycopg import sql
+
+from eventlog.statements import load_statements
+
+_PACKAGE = "eventlog.migrations"
+_CREATE_MIGRATIONS = """CREATE TABLE IF NOT EXISTS migrations (number integer PRIMARY KEY, name text NOT NULL)"""
+
+
+def migrate(conninfo: str, schema: str = "turnlog") -> list[str]:
+    """Bring the log in `schema` up to date and return the names of the migrations that were applied now.
+
+    Any number of processes may call this at once: one works, the others wait and find nothing to do.
+    """
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"{schema}:migrations"])
+        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+        connection.execute("SELECT set_config('search_path', %s, false)", [schema])
+        connection.execute(_CREATE_MIGRATIONS)
+        applied = {row[0] for row in connection.execute("SELECT number FROM migrations")}
+        pending = [name for name in names() if _number(name) not in applied]
+        for name in pending:
+            _apply(connection, name)
+        return pending
+
+
+def names() -> list[str]:
+    """Return the names of all migrations, in the order in which they apply."""
+    return sorted(path.name for path in files(_PACKAGE).iterdir() if path.name.endswith(".sql"))
+
+
+def _number(name: str) -> int:
+    return int(name.split("_", 1)[0])
+
+
+def _apply(connection: psycopg.Connection, name: str) -> None:
+    with connection.transaction():
+        for statement in load_statements(_PACKAGE, name).values():
+            connection.execute(statement)
+        connection.execute("INSERT INTO migrations (number, name) VALUES (%s, %s)", [_number(name), name])

@@ -1,0 +1,28 @@
+"""Named SQL: each `.sql` file holds statements, each with a name and a sentence, that Python asks for by name.
+
+-- name: read_head
+-- The position of the last event, 0 for an empty log.
+SELECT position FROM head
+"""
+
+import re
+from importlib.resources import files
+from typing import LiteralString, cast
+
+from psycopg import sql
+
+_STATEMENT = re.compile(r"^-- name: (\w+)\n(?:-- .*\n)+", re.MULTILINE)
+
+
+def load_statements(package: str, path: str) -> dict[str, LiteralString]:
+    """Return the statements of a `.sql` file of `package` by name, in the file's order."""
+    text = files(package).joinpath(path).read_text(encoding="utf-8")
+    parts = _STATEMENT.split(text)[1:]
+    bodies = (body.strip().removesuffix(";") for body in parts[1::2])
+    # The file is part of this package, so its text is as trustworthy as a literal.
+    return {name: cast(LiteralString, body) for name, body in zip(parts[::2], bodies, strict=True)}
+
+
+def on_tables(statement: LiteralString, **tables: str) -> bytes:
+    """Return `statement` with each `{name}` in it replaced by the quoted table name given for it."""
+    return sql.SQL(statement).format(**{name: sql.Identifier(table) for name, table in tables.items()}).as_bytes(None)

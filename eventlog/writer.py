@@ -1,0 +1,193 @@
+"""Group commit: one writer a process takes every append that is waiting and commits them together."""
+
+import asyncio
+import logging
+from asyncio import Future
+from collections.abc import Callable, Sequence
+from itertools import chain, count
+from typing import Any, NamedTuple
+
+import psycopg
+from eventsourcing.persistence import StoredEvent
+from psycopg import AsyncConnection, errors
+from psycopg.rows import TupleRow
+
+from domain.events import ConversationEvent
+from eventlog.database import Database
+from eventlog.errors import (
+    IdempotencyKeyTakenError,
+    LogError,
+    StoreUnavailableError,
+    UnstorableEventError,
+    VersionTakenError,
+)
+from eventlog.mapper import Recorded
+from eventlog.statements import load_statements
+
+CommitListener = Callable[[int, list[Recorded]], None]
+
+MAX_BATCH_APPENDS = 1000
+MAX_BATCH_BYTES = 16 * 1024 * 1024
+
+_SQL = load_statements("eventlog", "log.sql")
+_log = logging.getLogger(__name__)
+
+
+class Idempotency(NamedTuple):
+    """An owner's key for a command, and the SHA-256 of the request it came with."""
+
+    key: str
+    fingerprint: bytes
+
+
+class _Append(NamedTuple):
+    """One command's events, all or nothing, and who waits for the position of the last."""
+
+    events: Sequence[StoredEvent]
+    facts: Sequence[ConversationEvent]
+    idempotency: Idempotency | None
+    size: int
+    done: Future[int]
+
+
+class GroupCommitWriter:
+    """The process's one writer. Appends that wait while a commit is under way share the next one.
+
+    `on_commit` hears the new head of the log, and those committed events whose callers gave them as facts.
+    """
+
+    def __init__(self, database: Database, on_commit: CommitListener = lambda head, recorded: None) -> None:
+        self._database = database
+        self._on_commit = on_commit
+        self._waiting: list[_Append] = []
+        self._wake = asyncio.Event()
+        self._connection: AsyncConnection[TupleRow] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def open(self) -> None:
+        """Start to write."""
+        self._task = asyncio.create_task(self._run(), name="group-commit")
+
+    async def close(self) -> None:
+        """Commit what is waiting, then stop."""
+        self._closed = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+        await self._disconnect()
+
+    def append(
+        self,
+        events: Sequence[StoredEvent],
+        idempotency: Idempotency | None = None,
+        facts: Sequence[ConversationEvent] = (),
+    ) -> Future[int]:
+        """Return a future of the position of the last of `events`, which are recorded together or not at all.
+
+        `facts` are the same events as the domain knows them, for who listens to commits in this process. The future
+        raises VersionTakenError, IdempotencyKeyTakenError, UnstorableEventError or StoreUnavailableError.
+        """
+        done: Future[int] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            done.set_exception(StoreUnavailableError("The log is closing."))
+            return done
+        size = sum(len(event.state) for event in events)
+        self._waiting.append(_Append(events, facts, idempotency, size, done))
+        self._wake.set()
+        return done
+
+    async def _run(self) -> None:
+        while not self._closed or self._waiting:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                await self._commit(self._take())
+
+    def _take(self) -> list[_Append]:
+        size = 0
+        for taken, append in enumerate(self._waiting):
+            size += append.size
+            if taken and (taken >= MAX_BATCH_APPENDS or size > MAX_BATCH_BYTES):
+                batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
+                return batch
+        batch, self._waiting = self._waiting, []
+        return batch
+
+    async def _commit(self, batch: list[_Append]) -> None:
+        try:
+            base = await self._insert(batch)
+        except (errors.UniqueViolation, psycopg.DataError) as error:
+            await self._commit_singly(batch, error)
+        except (psycopg.Error, StoreUnavailableError) as error:
+            _log.warning("append failed: %s", error)
+            await self._disconnect()
+            _refuse(batch, StoreUnavailableError("The store does not answer."))
+        else:
+            self._answer(batch, base)
+
+    async def _commit_singly(self, batch: list[_Append], error: psycopg.Error) -> None:
+        if len(batch) == 1:
+            _refuse(batch, _translated(error))
+            return
+        for append in batch:
+            await self._commit([append])
+
+    async def _insert(self, batch: list[_Append]) -> int:
+        if self._connection is None:
+            self._connection = await self._database.connect()
+        columns = _columns(batch)
+        size = len(columns[0])
+        cursor = await self._connection.execute(_SQL["append"], (*columns, size, size), binary=True)
+        rows = await cursor.fetchall()
+        if len(rows) != 1 or rows[0][1] != size:
+            raise psycopg.InternalError(f"the head row is not one, or {size} events were not {size} rows")
+        return rows[0][0]
+
+    def _answer(self, batch: list[_Append], base: int) -> None:
+        recorded: list[Recorded] = []
+        for append in batch:
+            recorded += map(Recorded, count(base + 1), append.facts)
+            base += len(append.events)
+            if not append.done.done():
+                append.done.set_result(base)
+        self._on_commit(base, recorded)
+
+    async def _disconnect(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
+
+
+def _columns(batch: list[_Append]) -> tuple[list[Any], ...]:
+    """Return the batch as the arrays that the append statement takes, one item per event."""
+    stored = list(chain.from_iterable(append.events for append in batch))
+    keys: list[str | None] = []
+    fingerprints: list[bytes | None] = []
+    for append in batch:
+        key, fingerprint = append.idempotency or (None, None)
+        keys += [key, *[None] * (len(append.events) - 1)]
+        fingerprints += [fingerprint, *[None] * (len(append.events) - 1)]
+    return (
+        [event.originator_id for event in stored],
+        [event.originator_version for event in stored],
+        [event.topic for event in stored],
+        [event.state.decode() for event in stored],
+        keys,
+        fingerprints,
+    )
+
+
+def _refuse(batch: list[_Append], error: LogError) -> None:
+    for append in batch:
+        if not append.done.done():
+            append.done.set_exception(error)
+
+
+def _translated(error: psycopg.Error) -> LogError:
+    if not isinstance(error, errors.UniqueViolation):
+        return UnstorableEventError("PostgreSQL cannot hold a value of this event.")
+    # A sharding layer may number the constraint: events_pkey_102008.
+    if (error.diag.constraint_name or "").startswith("events_idempotency"):
+        return IdempotencyKeyTakenError("The idempotency key was recorded meanwhile.")
+    return VersionTakenError("The version was recorded meanwhile.")

@@ -1,0 +1,86 @@
+-- name: create_context
+-- One row per message a model could be sent, keyed by its place; running totals make any window one index probe.
+CREATE TABLE {context} (
+    conversation_id uuid NOT NULL,
+    version integer NOT NULL,
+    message_id uuid NOT NULL,
+    role text NOT NULL,
+    tokens integer NOT NULL,
+    tokens_before bigint NOT NULL,
+    messages_before integer NOT NULL,
+    PRIMARY KEY (conversation_id, version)
+)
+
+-- name: create_context_tokens
+-- Finds where a window of so many tokens begins.
+CREATE INDEX ON {context} (conversation_id, tokens_before, version)
+
+-- name: create_context_system
+-- System messages belong to every window.
+CREATE INDEX ON {context} (conversation_id, version) WHERE role = 'system'
+
+-- name: insert_messages
+-- Messages as they are said, with the totals before each; system messages are outside the totals.
+INSERT INTO {context} (conversation_id, version, message_id, role, tokens, tokens_before, messages_before)
+SELECT m.conversation_id, m.version, m.message_id, m.role, m.tokens,
+    coalesce(last.tokens, 0) + coalesce(sum(m.counted_tokens) OVER earlier, 0),
+    coalesce(last.messages, 0) + coalesce(sum(m.counted) OVER earlier, 0)
+FROM (
+    SELECT *, (role <> 'system')::integer AS counted, (role <> 'system')::integer * tokens AS counted_tokens
+    FROM unnest(%b::uuid[], %b::integer[], %b::uuid[], %b::text[], %b::integer[])
+        AS u(conversation_id, version, message_id, role, tokens)
+) AS m
+LEFT JOIN LATERAL (
+    SELECT c.tokens_before + (c.role <> 'system')::integer * c.tokens AS tokens,
+        c.messages_before + (c.role <> 'system')::integer AS messages
+    FROM {context} c
+    WHERE c.conversation_id = m.conversation_id
+    ORDER BY c.version DESC LIMIT 1
+) AS last ON true
+WINDOW earlier AS (
+    PARTITION BY m.conversation_id ORDER BY m.version ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+)
+
+-- name: delete_message
+-- A deleted message leaves, and the totals after it shrink.
+WITH gone AS (
+    DELETE FROM {context} WHERE conversation_id = %s AND message_id = %s
+    RETURNING conversation_id, version, (role <> 'system')::integer AS counted, tokens
+)
+UPDATE {context} AS c
+SET tokens_before = c.tokens_before - gone.counted * gone.tokens, messages_before = c.messages_before - gone.counted
+FROM gone WHERE c.conversation_id = gone.conversation_id AND c.version > gone.version
+
+-- name: delete_conversations
+-- Deleted conversations have no context.
+DELETE FROM {context} WHERE conversation_id = ANY(%b::uuid[])
+
+-- name: read_totals
+-- Tokens and messages of a whole conversation, without system messages.
+SELECT tokens_before + (role <> 'system')::integer * tokens, messages_before + (role <> 'system')::integer
+FROM {context} WHERE conversation_id = %s ORDER BY version DESC LIMIT 1
+
+-- name: read_system
+-- The system messages of a conversation.
+SELECT version, tokens FROM {context} WHERE conversation_id = %s AND role = 'system' ORDER BY version
+
+-- name: find_start
+-- The first message that has so many tokens before it.
+SELECT version FROM {context} WHERE conversation_id = %s AND tokens_before >= %s ORDER BY tokens_before, version LIMIT 1
+
+-- name: find_nth_newest
+-- The place of the n-th message from the end, without system messages; n is one more than the offset.
+SELECT version FROM {context} WHERE conversation_id = %s AND role <> 'system' ORDER BY version DESC OFFSET %s LIMIT 1
+
+-- name: find_question
+-- The first user message from a place on, else the newest one before it: a window begins with a question.
+(SELECT version FROM {context} WHERE conversation_id = %s AND version >= %s AND role = 'user'
+ ORDER BY version LIMIT 1)
+UNION ALL
+(SELECT version FROM {context} WHERE conversation_id = %s AND version < %s AND role = 'user'
+ ORDER BY version DESC LIMIT 1)
+LIMIT 1
+
+-- name: read_from
+-- The messages from a place on, oldest first, without system messages.
+SELECT version, tokens FROM {context} WHERE conversation_id = %s AND version >= %s AND role <> 'system' ORDER BY version

@@ -1,0 +1,247 @@
+"""The message history: every message of a conversation, one being streamed with its text so far, and the turns."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from domain.events import (
+    ConversationDeleted,
+    ConversationEvent,
+    MessageAdded,
+    MessageDeleted,
+    StreamDelta,
+    TurnCancelled,
+    TurnCompleted,
+    TurnEnded,
+    TurnFailed,
+    TurnStarted,
+)
+from eventlog.database import Database
+from projections.projection import Change, Statements, json_text
+
+_TABLES = ("history", "turns", "stream_text")
+_VERSION = 1
+_SQL = Statements("history.sql", _TABLES, _VERSION)
+_LAST_VERSION = 2**31 - 1
+
+
+class MessageRow(NamedTuple):
+    """A message as the history holds it; `content` and `usage` are JSON text."""
+
+    conversation_id: UUID
+    id: UUID
+    version: int
+    turn_id: UUID | None
+    role: str
+    author_id: str | None
+    content: str
+    in_reply_to: UUID | None
+    status: str
+    model: str | None
+    tokens: int
+    usage: str | None
+    finish_reason: str | None
+    created_at: datetime
+
+
+class TurnRow(NamedTuple):
+    """A turn as the history holds it; `usage` is JSON text, `version` that of its start."""
+
+    conversation_id: UUID
+    id: UUID
+    version: int
+    user_message_id: UUID
+    message_id: UUID
+    status: str
+    model: str
+    usage: str | None
+    finish_reason: str | None
+    error_code: str | None
+    error_detail: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    time_to_first_token_ms: float | None
+    duration_ms: float | None
+
+
+class HistoryProjection:
+    """Builds the history from messages, turns and their deltas."""
+
+    name = "history"
+    version = _VERSION
+    tables: tuple[str, ...] = _TABLES
+    types: frozenset[type[ConversationEvent]] = frozenset(
+        {
+            MessageAdded,
+            MessageDeleted,
+            TurnStarted,
+            StreamDelta,
+            TurnCompleted,
+            TurnFailed,
+            TurnCancelled,
+            ConversationDeleted,
+        }
+    )
+
+    def definitions(self) -> list[bytes]:
+        """Return the statements that create the history's tables."""
+        return _SQL.definitions()
+
+    def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
+        """Write what is new, then end what ended, then remove what was deleted: in a log nothing comes back."""
+        batch = _Batch()
+        for event in events:
+            batch.note(event)
+        return [_SQL.change(name, rows) for name, rows in batch.rows().items() if rows]
+
+
+class _Batch:
+    """The rows that a batch of events writes and removes."""
+
+    def __init__(self) -> None:
+        self.messages: dict[UUID, tuple[Any, ...]] = {}
+        self.started: list[tuple[Any, ...]] = []
+        self.ended: list[tuple[Any, ...]] = []
+        self.stream_text: list[tuple[Any, ...]] = []
+        self.deleted: list[tuple[Any, ...]] = []
+        self.deleted_conversations: list[tuple[Any, ...]] = []
+
+    def note(self, event: ConversationEvent) -> None:
+        """Take in one more event."""
+        if isinstance(event, MessageAdded):
+            self.messages[event.message_id] = message_row(event)
+        elif isinstance(event, StreamDelta):
+            text = "".join(event.chunks)
+            row = (event.turn_id, event.first_seq, event.block_index, event.block_type, text)
+            self.stream_text.append(row)
+        elif isinstance(event, TurnStarted):
+            self.messages[event.message_id] = _unsaid(event)
+            self.started.append(turn_row(event))
+        elif isinstance(event, TurnEnded):
+            self.ended.append((event.originator_id, event.turn_id, *_end(event).values()))
+        elif isinstance(event, MessageDeleted):
+            self.deleted.append((event.originator_id, event.message_id))
+        elif isinstance(event, ConversationDeleted):
+            self.deleted_conversations.append((event.originator_id,))
+
+    def rows(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Return the rows of each statement, in an order of statements that is right for any batch."""
+        ended = [(conversation_id, turn_id) for conversation_id, turn_id, *_ in self.ended]
+        gone = {turn_id for _, turn_id in ended}
+        return {
+            "upsert_messages": list(self.messages.values()),
+            "insert_turns": self.started,
+            "end_turns": self.ended,
+            "insert_stream_text": [row for row in self.stream_text if row[0] not in gone],
+            "delete_unsaid": ended,
+            "delete_stream_text": [(turn_id,) for turn_id in gone],
+            "delete_messages": self.deleted,
+            "delete_conversation_messages": self.deleted_conversations,
+            "delete_conversation_turns": self.deleted_conversations,
+        }
+
+
+class History:
+    """Reads the history. Every method may raise StoreUnavailableError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def message(self, conversation_id: UUID, message_id: UUID) -> MessageRow | None:
+        """Return a message, None if the conversation holds none of this id."""
+        row = await self._database.fetch_one(_SQL.reading("read_message"), [conversation_id, message_id])
+        return await self._with_text_so_far(MessageRow(*row)) if row else None
+
+    async def page(
+        self, conversation_id: UUID, *, descending: bool, beyond: int | None, limit: int
+    ) -> list[MessageRow]:
+        """Return at most `limit` messages beyond a version, oldest or newest first."""
+        name = "read_descending" if descending else "read_ascending"
+        start = beyond if beyond is not None else (_LAST_VERSION if descending else 0)
+        rows = await self._database.fetch(_SQL.reading(name), [conversation_id, start, limit])
+        return [await self._with_text_so_far(MessageRow(*row)) for row in rows]
+
+    async def turn(self, conversation_id: UUID, turn_id: UUID) -> TurnRow | None:
+        """Return a turn, None if the conversation had none of this id."""
+        row = await self._database.fetch_one(_SQL.reading("read_turn"), [conversation_id, turn_id])
+        return TurnRow(*row) if row else None
+
+    async def turns(self, conversation_id: UUID, before: int | None, limit: int) -> list[TurnRow]:
+        """Return at most `limit` turns that started before a version, newest first."""
+        start = _LAST_VERSION if before is None else before
+        rows = await self._database.fetch(_SQL.reading("read_turns"), [conversation_id, start, limit])
+        return [TurnRow(*row) for row in rows]
+
+    async def _with_text_so_far(self, row: MessageRow) -> MessageRow:
+        if row.status != "streaming":
+            return row
+        blocks = await self._database.fetch(_SQL.reading("read_stream_text"), [row.turn_id])
+        return row._replace(content=json_text([{"type": type_, "text": text} for type_, text in blocks]))
+
+
+def message_row(event: MessageAdded) -> MessageRow:
+    """Return the row of a message as it was said."""
+    return MessageRow(
+        event.originator_id,
+        event.message_id,
+        event.originator_version,
+        event.turn_id,
+        event.role,
+        event.author_id,
+        json_text(event.content),
+        event.in_reply_to,
+        event.status,
+        event.model,
+        event.tokens,
+        json_text(event.usage) if event.usage else None,
+        event.finish_reason,
+        event.timestamp,
+    )
+
+
+def turn_row(started: TurnStarted, ended: TurnEnded | None = None) -> TurnRow:
+    """Return the row of a turn that runs, or that ended."""
+    row = TurnRow(
+        started.originator_id,
+        started.turn_id,
+        started.originator_version,
+        started.user_message_id,
+        started.message_id,
+        "running",
+        started.model,
+        None,
+        None,
+        None,
+        None,
+        started.timestamp,
+        None,
+        None,
+        None,
+    )
+    return row if ended is None else row._replace(**_end(ended))
+
+
+def _unsaid(event: TurnStarted) -> MessageRow:
+    identity = (event.originator_id, event.message_id, event.originator_version, event.turn_id)
+    said = ("assistant", None, "[]", event.user_message_id, "streaming")
+    return MessageRow(*identity, *said, event.model, 0, None, None, event.timestamp)
+
+
+def _end(event: TurnEnded) -> dict[str, Any]:
+    end: dict[str, Any] = {
+        "status": "cancelled",
+        "usage": None,
+        "finish_reason": None,
+        "error_code": None,
+        "error_detail": None,
+        "ended_at": event.timestamp,
+        "time_to_first_token_ms": event.time_to_first_token_ms,
+        "duration_ms": event.duration_ms,
+    }
+    if isinstance(event, TurnCompleted):
+        usage = json_text(event.usage) if event.usage else None
+        return {**end, "status": "completed", "usage": usage, "finish_reason": event.finish_reason}
+    if isinstance(event, TurnFailed):
+        return {**end, "status": "failed", "error_code": event.reason, "error_detail": event.detail}
+    return end

@@ -1,0 +1,172 @@
+-- name: create_history
+-- One row per message, keyed by its id, a streaming one from the start of its turn; fed by messages and turns.
+CREATE TABLE {history} (
+    conversation_id uuid NOT NULL,
+    message_id uuid NOT NULL,
+    version integer NOT NULL,
+    turn_id uuid,
+    role text NOT NULL,
+    author_id text,
+    content jsonb NOT NULL,
+    in_reply_to uuid,
+    status text NOT NULL,
+    model text,
+    tokens integer NOT NULL,
+    usage jsonb,
+    finish_reason text,
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (conversation_id, message_id)
+)
+
+-- name: create_history_order
+-- The messages of a conversation in the order in which they were said.
+CREATE INDEX ON {history} (conversation_id, version)
+
+-- name: create_turns
+-- One row per turn, keyed by its id; fed by the start and the end of turns.
+CREATE TABLE {turns} (
+    conversation_id uuid NOT NULL,
+    turn_id uuid NOT NULL,
+    version integer NOT NULL,
+    user_message_id uuid NOT NULL,
+    message_id uuid NOT NULL,
+    status text NOT NULL,
+    model text NOT NULL,
+    usage jsonb,
+    finish_reason text,
+    error_code text,
+    error_detail text,
+    started_at timestamptz NOT NULL,
+    ended_at timestamptz,
+    time_to_first_token_ms double precision,
+    duration_ms double precision,
+    PRIMARY KEY (conversation_id, turn_id)
+)
+
+-- name: create_turns_order
+-- The turns of a conversation in the order in which they started.
+CREATE INDEX ON {turns} (conversation_id, version)
+
+-- name: create_stream_text
+-- One row per delta of a running turn, keyed by its first frame; gone when the turn ends.
+CREATE TABLE {stream_text} (
+    turn_id uuid NOT NULL,
+    first_seq integer NOT NULL,
+    block_index integer NOT NULL,
+    block_type text NOT NULL,
+    text text NOT NULL,
+    PRIMARY KEY (turn_id, first_seq)
+)
+
+-- name: upsert_messages
+-- Messages as they are said; the whole answer takes the place of the streaming one.
+INSERT INTO {history} (conversation_id, message_id, version, turn_id, role, author_id, content, in_reply_to, status,
+    model, tokens, usage, finish_reason, created_at)
+SELECT m.conversation_id, m.message_id, m.version, m.turn_id, m.role, m.author_id, m.content::jsonb, m.in_reply_to,
+    m.status, m.model, m.tokens, m.usage::jsonb, m.finish_reason, m.created_at
+FROM unnest(%b::uuid[], %b::uuid[], %b::integer[], %b::uuid[], %b::text[], %b::text[], %b::text[], %b::uuid[],
+        %b::text[], %b::text[], %b::integer[], %b::text[], %b::text[], %b::timestamptz[])
+    AS m(conversation_id, message_id, version, turn_id, role, author_id, content, in_reply_to, status, model, tokens,
+        usage, finish_reason, created_at)
+ON CONFLICT (conversation_id, message_id) DO UPDATE SET
+    version = EXCLUDED.version,
+    content = EXCLUDED.content,
+    status = EXCLUDED.status,
+    model = EXCLUDED.model,
+    tokens = EXCLUDED.tokens,
+    usage = EXCLUDED.usage,
+    finish_reason = EXCLUDED.finish_reason,
+    created_at = EXCLUDED.created_at
+
+-- name: insert_turns
+-- Turns as they start.
+INSERT INTO {turns} (conversation_id, turn_id, version, user_message_id, message_id, status, model, usage,
+    finish_reason, error_code, error_detail, started_at, ended_at, time_to_first_token_ms, duration_ms)
+SELECT t.conversation_id, t.turn_id, t.version, t.user_message_id, t.message_id, t.status, t.model, t.usage::jsonb,
+    t.finish_reason, t.error_code, t.error_detail, t.started_at, t.ended_at, t.time_to_first_token_ms, t.duration_ms
+FROM unnest(%b::uuid[], %b::uuid[], %b::integer[], %b::uuid[], %b::uuid[], %b::text[], %b::text[], %b::text[],
+        %b::text[], %b::text[], %b::text[], %b::timestamptz[], %b::timestamptz[], %b::double precision[],
+        %b::double precision[])
+    AS t(conversation_id, turn_id, version, user_message_id, message_id, status, model, usage, finish_reason,
+        error_code, error_detail, started_at, ended_at, time_to_first_token_ms, duration_ms)
+
+-- name: end_turns
+-- Turns as they end.
+UPDATE {turns} AS t SET
+    status = e.status,
+    usage = e.usage::jsonb,
+    finish_reason = e.finish_reason,
+    error_code = e.error_code,
+    error_detail = e.error_detail,
+    ended_at = e.ended_at,
+    time_to_first_token_ms = e.time_to_first_token_ms,
+    duration_ms = e.duration_ms
+FROM unnest(%b::uuid[], %b::uuid[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::timestamptz[],
+        %b::double precision[], %b::double precision[])
+    AS e(conversation_id, turn_id, status, usage, finish_reason, error_code, error_detail, ended_at,
+        time_to_first_token_ms, duration_ms)
+WHERE t.conversation_id = e.conversation_id AND t.turn_id = e.turn_id
+
+-- name: insert_stream_text
+-- What running turns have said so far.
+INSERT INTO {stream_text} (turn_id, first_seq, block_index, block_type, text)
+SELECT * FROM unnest(%b::uuid[], %b::integer[], %b::integer[], %b::text[], %b::text[])
+
+-- name: delete_stream_text
+-- What ended turns said while they ran: the whole message has it now.
+DELETE FROM {stream_text} WHERE turn_id = ANY(%b::uuid[])
+
+-- name: delete_unsaid
+-- The empty answers of turns that ended before anything was said.
+DELETE FROM {history} AS h
+USING unnest(%b::uuid[], %b::uuid[]) AS e(conversation_id, turn_id)
+WHERE h.conversation_id = e.conversation_id AND h.turn_id = e.turn_id AND h.status = 'streaming'
+
+-- name: delete_messages
+-- Deleted messages.
+DELETE FROM {history} AS h
+USING unnest(%b::uuid[], %b::uuid[]) AS d(conversation_id, message_id)
+WHERE h.conversation_id = d.conversation_id AND h.message_id = d.message_id
+
+-- name: delete_conversation_messages
+-- The messages of deleted conversations.
+DELETE FROM {history} WHERE conversation_id = ANY(%b::uuid[])
+
+-- name: delete_conversation_turns
+-- The turns of deleted conversations.
+DELETE FROM {turns} WHERE conversation_id = ANY(%b::uuid[])
+
+-- name: read_message
+-- One message of a conversation.
+SELECT conversation_id, message_id, version, turn_id, role, author_id, content::text, in_reply_to, status, model,
+    tokens, usage::text, finish_reason, created_at
+FROM {history} WHERE conversation_id = %s AND message_id = %s
+
+-- name: read_ascending
+-- A page of messages after a version, oldest first.
+SELECT conversation_id, message_id, version, turn_id, role, author_id, content::text, in_reply_to, status, model,
+    tokens, usage::text, finish_reason, created_at
+FROM {history} WHERE conversation_id = %s AND version > %s ORDER BY version LIMIT %s
+
+-- name: read_descending
+-- A page of messages before a version, newest first.
+SELECT conversation_id, message_id, version, turn_id, role, author_id, content::text, in_reply_to, status, model,
+    tokens, usage::text, finish_reason, created_at
+FROM {history} WHERE conversation_id = %s AND version < %s ORDER BY version DESC LIMIT %s
+
+-- name: read_stream_text
+-- What a running turn has said so far, block by block.
+SELECT block_type, string_agg(text, '' ORDER BY first_seq) FROM {stream_text}
+WHERE turn_id = %s GROUP BY block_index, block_type ORDER BY block_index
+
+-- name: read_turn
+-- One turn of a conversation.
+SELECT conversation_id, turn_id, version, user_message_id, message_id, status, model, usage::text, finish_reason,
+    error_code, error_detail, started_at, ended_at, time_to_first_token_ms, duration_ms
+FROM {turns} WHERE conversation_id = %s AND turn_id = %s
+
+-- name: read_turns
+-- A page of turns before a version, newest first.
+SELECT conversation_id, turn_id, version, user_message_id, message_id, status, model, usage::text, finish_reason,
+    error_code, error_detail, started_at, ended_at, time_to_first_token_ms, duration_ms
+FROM {turns} WHERE conversation_id = %s AND version < %s ORDER BY version DESC LIMIT %s

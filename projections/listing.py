@@ -1,0 +1,162 @@
+"""The listing: an owner's conversations, most recently active first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from domain.events import (
+    EVENT_TYPES,
+    ConversationDeleted,
+    ConversationEvent,
+    ConversationStarted,
+    ConversationUpdated,
+    MessageAdded,
+    MessageDeleted,
+    StreamDelta,
+    TurnEnded,
+    TurnStarted,
+)
+from eventlog.database import Database
+from projections.projection import Change, Statements, json_text
+
+_TABLES = ("listing",)
+_VERSION = 1
+_SQL = Statements("listing.sql", _TABLES, _VERSION)
+_FIRST_PLACE = (datetime(9999, 1, 1, tzinfo=UTC), UUID(int=2**128 - 1))
+
+
+class ConversationRow(NamedTuple):
+    """A conversation as the listing holds it; `metadata` is JSON text."""
+
+    id: UUID
+    owner_id: str
+    agent_id: str | None
+    title: str | None
+    metadata: str
+    message_count: int
+    active_turn_id: UUID | None
+    created_at: datetime
+    updated_at: datetime
+    last_message_at: datetime | None
+    active_at: datetime
+    version: int
+    deleted: bool
+
+
+class ListingFilter(NamedTuple):
+    """Which of an owner's conversations to list; `title_contains` ignores case, `metadata` compares as text."""
+
+    agent_id: str | None = None
+    title_contains: str | None = None
+    metadata: dict[str, str] = {}
+
+
+@dataclass
+class _Happened:
+    """What happened to one conversation in a batch."""
+
+    conversation_id: UUID
+    version: int = 0
+    updated_at: datetime | None = None
+    added: int = 0
+    last_message_at: datetime | None = None
+    described: bool = False
+    title: str | None = None
+    metadata: str | None = None
+    turned: bool = False
+    active_turn_id: UUID | None = None
+    deleted: bool = False
+
+    def note(self, event: ConversationEvent) -> None:
+        """Take in one more event of this conversation."""
+        self.version = event.originator_version
+        self.updated_at = event.timestamp
+        if isinstance(event, MessageAdded):
+            self.added += 1
+            self.last_message_at = event.timestamp
+        elif isinstance(event, MessageDeleted):
+            self.added -= 1
+        elif isinstance(event, ConversationUpdated):
+            self.described, self.title, self.metadata = True, event.title, json_text(event.metadata)
+        elif isinstance(event, TurnStarted):
+            self.turned, self.active_turn_id = True, event.turn_id
+        elif isinstance(event, TurnEnded):
+            self.turned, self.active_turn_id = True, None
+        elif isinstance(event, ConversationDeleted):
+            self.deleted = True
+
+    def row(self) -> tuple[Any, ...]:
+        """Return it as the columns of `update_changed`."""
+        return tuple(vars(self).values())
+
+
+class ListingProjection:
+    """Builds the listing from every event but deltas."""
+
+    name = "listing"
+    version = _VERSION
+    tables: tuple[str, ...] = _TABLES
+    types: frozenset[type[ConversationEvent]] = frozenset(EVENT_TYPES.values()) - {StreamDelta}
+
+    def definitions(self) -> list[bytes]:
+        """Return the statements that create the listing's table."""
+        return _SQL.definitions()
+
+    def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
+        """Insert the conversations that start, then update each that anything happened to."""
+        started: list[tuple[Any, ...]] = []
+        happened: dict[UUID, _Happened] = {}
+        for event in events:
+            if isinstance(event, ConversationStarted):
+                started.append(_started(event))
+            else:
+                happened.setdefault(event.originator_id, _Happened(event.originator_id)).note(event)
+        inserts = [_SQL.change("insert_started", started)] if started else []
+        updates = [_SQL.change("update_changed", map(_Happened.row, happened.values()))] if happened else []
+        return [*inserts, *updates]
+
+
+class Listing:
+    """Reads the listing. Every method may raise StoreUnavailableError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, conversation_id: UUID) -> ConversationRow | None:
+        """Return a conversation, deleted or not, whoever owns it; None if there is none."""
+        row = await self._database.fetch_one(_SQL.reading("read_conversation"), [conversation_id])
+        return ConversationRow(*row) if row else None
+
+    async def page(
+        self, owner_id: str, wanted: ListingFilter, before: tuple[datetime, UUID] | None, limit: int
+    ) -> list[ConversationRow]:
+        """Return at most `limit` of an owner's conversations that come after `before` in the order."""
+        active_at, conversation_id = before or _FIRST_PLACE
+        contains = wanted.title_contains
+        parameters: dict[str, Any] = {
+            "owner_id": owner_id,
+            "active_at": active_at,
+            "conversation_id": conversation_id,
+            "agent_id": wanted.agent_id,
+            "title": None if contains is None else f"%{_escaped(contains)}%",
+            "keys": list(wanted.metadata),
+            "values": list(wanted.metadata.values()),
+            "limit": limit,
+        }
+        return [ConversationRow(*row) for row in await self._database.fetch(_SQL.reading("read_page"), parameters)]
+
+    async def owned(self, owner_id: str, agent_id: str | None) -> list[UUID]:
+        """Return the ids of an owner's conversations, of one agent or of all."""
+        rows = await self._database.fetch(_SQL.reading("read_owned"), [owner_id, agent_id, agent_id])
+        return [row[0] for row in rows]
+
+
+def _started(event: ConversationStarted) -> tuple[Any, ...]:
+    metadata = json_text(event.metadata)
+    return (event.originator_id, event.owner_id, event.agent_id, event.title, metadata, event.timestamp)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

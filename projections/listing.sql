@@ -1,0 +1,72 @@
+-- name: create_listing
+-- One row per conversation, keyed by it, deleted ones kept as tombstones; fed by all events but deltas.
+CREATE TABLE {listing} (
+    conversation_id uuid PRIMARY KEY,
+    owner_id text NOT NULL,
+    agent_id text,
+    title text,
+    metadata jsonb NOT NULL,
+    message_count integer NOT NULL,
+    active_turn_id uuid,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    last_message_at timestamptz,
+    active_at timestamptz NOT NULL,
+    version integer NOT NULL,
+    deleted boolean NOT NULL
+)
+
+-- name: create_listing_recent
+-- An owner's conversations, most recently active first.
+CREATE INDEX ON {listing} (owner_id, active_at DESC, conversation_id DESC) WHERE NOT deleted
+
+-- name: insert_started
+-- Conversations as they start.
+INSERT INTO {listing} (conversation_id, owner_id, agent_id, title, metadata, message_count, active_turn_id,
+    created_at, updated_at, last_message_at, active_at, version, deleted)
+SELECT s.conversation_id, s.owner_id, s.agent_id, s.title, s.metadata::jsonb, 0, NULL, s.at, s.at, NULL, s.at, 1, false
+FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::text[], %b::text[], %b::timestamptz[])
+    AS s(conversation_id, owner_id, agent_id, title, metadata, at)
+
+-- name: update_changed
+-- What happened to conversations in a batch, one row each.
+UPDATE {listing} AS l SET
+    version = c.version,
+    updated_at = c.updated_at,
+    message_count = l.message_count + c.added,
+    last_message_at = coalesce(c.last_message_at, l.last_message_at),
+    active_at = coalesce(c.last_message_at, l.active_at),
+    title = CASE WHEN c.described THEN c.title ELSE l.title END,
+    metadata = CASE WHEN c.described THEN c.metadata::jsonb ELSE l.metadata END,
+    active_turn_id = CASE WHEN c.turned THEN c.active_turn_id ELSE l.active_turn_id END,
+    deleted = c.deleted
+FROM unnest(%b::uuid[], %b::integer[], %b::timestamptz[], %b::integer[], %b::timestamptz[], %b::boolean[],
+        %b::text[], %b::text[], %b::boolean[], %b::uuid[], %b::boolean[])
+    AS c(conversation_id, version, updated_at, added, last_message_at, described, title, metadata, turned,
+        active_turn_id, deleted)
+WHERE l.conversation_id = c.conversation_id
+
+-- name: read_conversation
+-- One conversation, deleted or not.
+SELECT conversation_id, owner_id, agent_id, title, metadata::text, message_count, active_turn_id, created_at,
+    updated_at, last_message_at, active_at, version, deleted
+FROM {listing} WHERE conversation_id = %s
+
+-- name: read_page
+-- An owner's conversations before a place in the order, most recently active first, filtered.
+SELECT conversation_id, owner_id, agent_id, title, metadata::text, message_count, active_turn_id, created_at,
+    updated_at, last_message_at, active_at, version, deleted
+FROM {listing}
+WHERE owner_id = %(owner_id)s AND NOT deleted
+    AND (active_at, conversation_id) < (%(active_at)s, %(conversation_id)s)
+    AND (%(agent_id)s::text IS NULL OR agent_id = %(agent_id)s)
+    AND (%(title)s::text IS NULL OR title ILIKE %(title)s)
+    AND (SELECT coalesce(bool_and(metadata ->> m.key = m.value), true)
+         FROM unnest(%(keys)s::text[], %(values)s::text[]) AS m(key, value))
+ORDER BY active_at DESC, conversation_id DESC
+LIMIT %(limit)s
+
+-- name: read_owned
+-- The ids of an owner's conversations, of one agent or (with NULL) of all.
+SELECT conversation_id FROM {listing}
+WHERE owner_id = %s AND NOT deleted AND (%s::text IS NULL OR agent_id = %s)

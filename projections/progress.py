@@ -1,0 +1,64 @@
+"""How far the projections have come, as this process knows it, and waiting until they have come further."""
+
+import asyncio
+import heapq
+from asyncio import Future
+from collections.abc import Iterable
+from itertools import count
+
+
+class Progress:
+    """Positions of the serving projections; a stopped one is waited for by nobody.
+
+    `wait` costs one future; positions may only grow, so a waiter is woken once, by the projection that was last.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.positions: dict[str, int] = dict.fromkeys(names, 0)
+        self.stopped: set[str] = set()
+        self._waiters: list[tuple[int, int, Future[None]]] = []
+        self._ticket = count()
+
+    def advance(self, positions: dict[str, int]) -> None:
+        """Take news of positions; older ones change nothing."""
+        for name, position in positions.items():
+            self.positions[name] = max(position, self.positions[name])
+        self._wake()
+
+    def set_stopped(self, stopped: set[str]) -> None:
+        """Say which projections an error has stopped; nobody waits for them any longer."""
+        if stopped != self.stopped:
+            self.stopped = stopped
+            self._wake()
+
+    def behind(self, position: int) -> list[str]:
+        """Return the names of the projections that have not reached `position`."""
+        return [name for name, reached in self.positions.items() if reached < position]
+
+    async def wait(self, position: int, timeout_s: float) -> list[str]:
+        """Wait until every running projection has reached `position`; return the names of those that have not.
+
+        A read of what was recorded up to `position` is complete unless it asks one of the returned projections.
+        """
+        if self._reached() < position:
+            loop = asyncio.get_running_loop()
+            done: Future[None] = loop.create_future()
+            heapq.heappush(self._waiters, (position, next(self._ticket), done))
+            expiry = loop.call_later(timeout_s, _finish, done)
+            await done
+            expiry.cancel()
+        return self.behind(position)
+
+    def _reached(self) -> float:
+        running = [position for name, position in self.positions.items() if name not in self.stopped]
+        return min(running, default=float("inf"))
+
+    def _wake(self) -> None:
+        reached = self._reached()
+        while self._waiters and self._waiters[0][0] <= reached:
+            _finish(heapq.heappop(self._waiters)[2])
+
+
+def _finish(waiter: Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -1,0 +1,99 @@
+"""Conversations, messages and turns in the JSON that clients see; rows in, plain values for orjson out."""
+
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from domain.conversation import Conversation
+from projections.history import MessageRow, TurnRow
+from projections.listing import ConversationRow
+from projections.projection import json_text
+
+
+def rfc3339(at: datetime | None) -> str | None:
+    """Return a UTC moment as RFC 3339 with microseconds, always six digits of them."""
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z") if at else None
+
+
+def conversation_resource(row: ConversationRow) -> dict[str, Any]:
+    """Return a conversation of the listing."""
+    return _conversation(row, orjson.Fragment(row.metadata), row.version, row.active_turn_id)
+
+
+def state_resource(state: Conversation) -> dict[str, Any]:
+    """Return a conversation as a command left it: the same as the listing will show."""
+    metadata = orjson.Fragment(json_text(state.metadata))
+    return _conversation(state, metadata, state.visible_version, state.turn.id if state.turn else None)
+
+
+def _conversation(
+    source: ConversationRow | Conversation, metadata: Any, version: int, active_turn_id: Any
+) -> dict[str, Any]:
+    return {
+        "id": source.id,
+        "object": "conversation",
+        "owner_id": source.owner_id,
+        "agent_id": source.agent_id,
+        "title": source.title,
+        "metadata": metadata,
+        "message_count": source.message_count,
+        "status": "running" if active_turn_id else "idle",
+        "active_turn_id": active_turn_id,
+        "forked_from": None,
+        "created_at": rfc3339(source.created_at),
+        "updated_at": rfc3339(source.updated_at),
+        "last_message_at": rfc3339(source.last_message_at),
+        "version": version,
+    }
+
+
+def message_resource(row: MessageRow) -> dict[str, Any]:
+    """Return a message of the history."""
+    return {
+        "id": row.id,
+        "object": "message",
+        "conversation_id": row.conversation_id,
+        "turn_id": row.turn_id,
+        "role": row.role,
+        "author_id": row.author_id,
+        "content": orjson.Fragment(row.content),
+        "in_reply_to": row.in_reply_to,
+        "status": row.status,
+        "model": row.model,
+        "tokens": row.tokens,
+        "usage": _usage(row.usage),
+        "finish_reason": row.finish_reason,
+        "created_at": rfc3339(row.created_at),
+        "version": row.version,
+    }
+
+
+def turn_resource(row: TurnRow) -> dict[str, Any]:
+    """Return a turn of the history."""
+    error = {"code": row.error_code, "detail": row.error_detail} if row.error_code else None
+    return {
+        "id": row.id,
+        "object": "turn",
+        "conversation_id": row.conversation_id,
+        "user_message_id": row.user_message_id,
+        "message_id": row.message_id,
+        "status": row.status,
+        "model": row.model,
+        "usage": _usage(row.usage),
+        "finish_reason": row.finish_reason,
+        "error": error,
+        "started_at": rfc3339(row.started_at),
+        "ended_at": rfc3339(row.ended_at),
+        "time_to_first_token_ms": row.time_to_first_token_ms,
+        "duration_ms": row.duration_ms,
+    }
+
+
+def _usage(text: str | None) -> dict[str, Any] | None:
+    """The stored usage keeps the cost exact, as a decimal string; clients get a number."""
+    if text is None:
+        return None
+    usage = orjson.loads(text)
+    cost = usage["cost_usd"]
+    return {**usage, "cost_usd": None if cost is None else float(cost)}

@@ -1,0 +1,46 @@
+"""Running what several projections change, and the move of their positions, all or nothing."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
+
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+from eventlog.statements import load_statements
+from projections.projection import Change
+
+_ALL_MOVED = load_statements("projections", "engine.sql")["all_moved"].encode()
+
+
+async def run_together(
+    connection: AsyncConnection[TupleRow], changes: Sequence[list[Change]], move: Change, moving: int
+) -> None:
+    """Run the changes of each projection, and `move`, which is to move as many projections as are `moving`.
+
+    Where no projection has more than one statement, which is the usual batch, all of it is one statement and one round
+    trip: statements of one query do not see each other's rows, and those of different projections need not.
+
+    Raises:
+        DivisionByZero: another process moved one of the projections; nothing was changed.
+    """
+    if all(len(each) <= 1 and not _has_with(each) for each in changes):
+        fused = [*chain.from_iterable(changes), move]
+        parameters = [value for change in fused for value in change.parameters]
+        await connection.execute(_fused(*(change.statement for change in fused)), [*parameters, moving])
+        return
+    async with connection.transaction():
+        for change in chain.from_iterable(changes):
+            await connection.execute(change.statement, change.parameters)
+        await connection.execute(_fused(move.statement), [*move.parameters, moving])
+
+
+def _has_with(changes: list[Change]) -> bool:
+    return any(change.statement.startswith(b"WITH") for change in changes)
+
+
+@lru_cache(maxsize=256)
+def _fused(*statements: bytes) -> bytes:
+    *changes, move = statements
+    parts = [b"change_%d AS (\n%s\n)" % part for part in enumerate(changes)]
+    return b"WITH %s\n%s" % (b", ".join([*parts, b"moved AS (\n%s\n)" % move]), _ALL_MOVED)

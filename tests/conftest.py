@@ -1,0 +1,109 @@
+"""One embedded PostgreSQL for the whole run, xdist's workers included, and a fresh database for each test that asks."""
+
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, LiteralString
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from eventlog.embedded import EmbeddedPostgres
+
+TEMPLATE = "turnlog_template"
+_shared = pytest.StashKey[EmbeddedPostgres]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Run by xdist for each worker: all share one directory, in which the first of them starts PostgreSQL."""
+    if _shared not in node.config.stash:
+        node.config.stash[_shared] = EmbeddedPostgres.ephemeral()
+    node.workerinput["data_dir"] = str(node.config.stash[_shared].data_dir)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _shared in config.stash:
+        config.stash[_shared].stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The conninfo of the run's PostgreSQL, with the migrated template database in it."""
+    worker: dict[str, Any] | None = getattr(request.config, "workerinput", None)
+    with EmbeddedPostgres(Path(worker["data_dir"])) if worker else EmbeddedPostgres.ephemeral() as embedded:
+        _make_template(embedded.conninfo)
+        yield embedded.conninfo
+
+
+@pytest.fixture
+def empty_database_url(postgres: str) -> Iterator[str]:
+    """The conninfo of a database of this test's own, with nothing in it."""
+    name = _create(postgres, "template0")
+    yield make_conninfo(postgres, dbname=name)
+    _drop(postgres, name)
+
+
+@pytest.fixture
+def database_url(postgres: str, _next_database: "_NextDatabase") -> Iterator[str]:
+    """The conninfo of a database of this test's own, with a migrated log in the schema `turnlog`."""
+    name = _next_database.take()
+    yield make_conninfo(postgres, dbname=name)
+    _drop(postgres, name)
+
+
+class _NextDatabase:
+    """Copying the template takes longer than most tests, so the next copy is made while a test runs."""
+
+    def __init__(self, conninfo: str, executor: Executor) -> None:
+        self._conninfo = conninfo
+        self._executor = executor
+        self._next = self._make()
+
+    def take(self) -> str:
+        name, self._next = self._next.result(), self._make()
+        return name
+
+    def _make(self) -> Future[str]:
+        return self._executor.submit(_create, self._conninfo, TEMPLATE)
+
+
+@pytest.fixture(scope="session")
+def _next_database(postgres: str) -> Iterator[_NextDatabase]:
+    with ThreadPoolExecutor(1) as executor:
+        yield _NextDatabase(postgres, executor)
+
+
+def _create(conninfo: str, template: str) -> str:
+    name = f"test_{uuid4().hex}"
+    _execute(conninfo, "CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, template)
+    return name
+
+
+def _drop(conninfo: str, name: str) -> None:
+    _execute(conninfo, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+def _make_template(conninfo: str) -> None:
+    """Made by whoever comes first while the others wait; renamed last, so that a half-made one is never used."""
+    from eventlog.migrations import migrate
+
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(1)")
+        if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [TEMPLATE]).fetchone():
+            return
+        connection.execute("ALTER SYSTEM SET fsync = off")  # tests end processes, not the machine's power
+        connection.execute("SELECT pg_reload_conf()")
+        half_made = f"{TEMPLATE}_new"
+        _execute(conninfo, "DROP DATABASE IF EXISTS {}", half_made)
+        _execute(conninfo, "CREATE DATABASE {}", half_made)
+        migrate(make_conninfo(conninfo, dbname=half_made))
+        _execute(conninfo, "ALTER DATABASE {} RENAME TO {}", half_made, TEMPLATE)
+
+
+def _execute(conninfo: str, statement: LiteralString, *names: str) -> None:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))

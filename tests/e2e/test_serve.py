@@ -1,0 +1,111 @@
+"""`turnlog serve` from the outside: what it refuses, and how it says so."""
+
+import os
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+TURNLOG = Path(sysconfig.get_path("scripts")) / "turnlog"
+
+
+def run(*arguments: str, settings: Mapping[str, str] | None = None, cwd: Path | None = None) -> tuple[int, str, str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TURNLOG_")}
+    done = subprocess.run(
+        [TURNLOG, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=environment | dict(settings or {}),
+        cwd=cwd,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_help_comes_at_once() -> None:
+    def seconds() -> float:
+        began = monotonic()
+        assert run("--help")[0] == 0
+        return monotonic() - began
+
+    assert min(seconds() for _ in range(3)) < 0.3
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
+    check = "import sys; from cli.main import turnlog; turnlog(['--help'], standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert all(f"\n  {name}" in done.stdout for name in ("serve", "log", "projections"))
+    assert not {"uvicorn", "fastapi", "psycopg", "pydantic", "eventsourcing", "litellm"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.1", "::", "example.com", ""])
+def test_an_address_that_others_can_reach_is_refused(host: str) -> None:
+    code, out, err = run("serve", "--host", host, "--ephemeral")
+    assert (code, out) == (2, "")
+    assert "loopback" in err
+    assert err.count("\n") == 1
+
+
+def test_a_port_in_use_is_told_before_anything_is_started(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, err = run("serve", "--port", str(port), "--data-dir", str(tmp_path / "data"))
+    assert (code, out) == (1, "")
+    assert err == f"Error: Cannot listen on 127.0.0.1 port {port}: Address already in use.\n"
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_database_that_does_not_answer_is_told_without_its_password() -> None:
+    code, out, err = run("serve", "--port", "0", "--database-url", "postgresql://me:s3cret@127.0.0.1:1/log")
+    assert (code, out) == (1, "")
+    assert err.startswith("Error: The database cannot be reached: ")
+    assert err.count("\n") == 1
+    assert "s3cret" not in err
+
+
+def test_a_data_directory_that_cannot_be_used_is_told() -> None:
+    code, out, err = run("serve", "--port", "0", "--data-dir", "/proc/turnlog")
+    assert (code, out) == (1, "")
+    assert err.startswith("Error: cannot use the data directory /proc/turnlog: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--data-dir", "a", "--database-url", "postgresql://localhost/log"),
+        ("--data-dir", "a", "--ephemeral"),
+        ("--database-url", "postgresql://localhost/log", "--ephemeral"),
+        ("--database-url", "sqlite:///log"),
+    ],
+)
+def test_databases_that_exclude_each_other_are_refused(arguments: tuple[str, ...]) -> None:
+    code, out, err = run("serve", "--port", "0", *arguments)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TURNLOG_LOG_SCHEMA", "Not-A-Schema"),
+        ("TURNLOG_AUTH", "keys"),
+        ("TURNLOG_SHUTDOWN_GRACE_S", "-1"),
+        ("TURNLOG_MODEL_TOTAL_TIMEOUT_S", "soon"),
+        ("TURNLOG_DATABASE_URL", "mysql://s3cret@localhost/log"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_its_value_is_not_shown(name: str, value: str, tmp_path: Path) -> None:
+    from_environment = run("serve", "--port", "0", settings={name: value}, cwd=tmp_path)
+    (tmp_path / ".env").write_text(f"{name}={value}\n")
+    from_file = run("serve", "--port", "0", cwd=tmp_path)
+    for code, out, err in (from_environment, from_file):
+        assert (code, out) == (2, "")
+        assert err.startswith(f"Error: {name}: ")
+        assert err.count("\n") == 1
+        assert value not in err

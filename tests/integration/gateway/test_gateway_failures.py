@@ -1,0 +1,225 @@
+"""What the gateway makes of refusals, broken answers, silence and cancels."""
+
+import asyncio
+import json
+import logging
+import socket
+from contextlib import aclosing
+from time import perf_counter
+
+import pytest
+
+from tests.support import model_server
+from tests.support.model_calls import KEY, PROMPT, QUICK, answer_of, error_of, gateway_to, request_to
+from tests.support.model_server import (
+    BreakOff,
+    Hang,
+    ModelServer,
+    Raw,
+    Refusal,
+    Script,
+    ToolFragment,
+)
+from turns.gateway import ModelGateway
+from turns.model_call import ModelTimeouts
+from turns.model_errors import ModelError
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code"),
+    [
+        (model_server.CONTEXT_TOO_LONG, "context_too_long"),
+        (Refusal(400, "context_length_exceeded", "Words that nobody knows."), "context_too_long"),
+        (model_server.CONTENT_FILTERED, "content_filtered"),
+        (model_server.BAD_REQUEST, "model_error"),
+        (model_server.BAD_KEY, "model_auth"),
+        (Refusal(402, "payment_required"), "model_auth"),
+        (Refusal(403, "forbidden"), "model_auth"),
+        (model_server.UNKNOWN_MODEL, "model_error"),
+    ],
+)
+async def test_a_refusal_has_a_stable_code_and_is_not_tried_again(
+    server: ModelServer, gateway: ModelGateway, refusal: Refusal, code: str
+) -> None:
+    server.script("refuser", refusal)
+    _, error = await error_of(gateway, "refuser")
+    assert error.code == code
+    assert len(server.requests) == 1
+
+
+async def test_a_request_that_a_provider_cannot_process_is_an_error(server: ModelServer, gateway: ModelGateway) -> None:
+    server.script("pedant", Refusal(422, "invalid"))
+    _, error = await error_of(gateway, "pedant")
+    assert (error.code, error.detail) == ("model_error", "The provider refused the request as invalid.")
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (model_server.RATE_LIMITED, "model_rate_limited"),
+        (model_server.SERVER_ERROR, "model_unavailable"),
+        (Refusal(502, "bad_gateway"), "model_unavailable"),
+        (model_server.OVERLOADED, "model_unavailable"),
+        (Script([BreakOff()]), "model_unavailable"),
+    ],
+)
+async def test_a_failure_that_may_pass_is_tried_three_times(
+    server: ModelServer, gateway: ModelGateway, failure: Script | Refusal, code: str
+) -> None:
+    server.script("failing", failure)
+    _, error = await error_of(gateway, "failing")
+    assert error.code == code
+    assert len(server.requests) == 3
+
+
+async def test_a_call_that_succeeds_at_the_second_attempt_is_a_plain_answer(
+    server: ModelServer, gateway: ModelGateway
+) -> None:
+    server.script("flaky", model_server.OVERLOADED, Script(["fine"]))
+    chunks, _ = await answer_of(gateway, "flaky")
+    assert chunks == [("text", "fine")]
+
+
+async def test_a_provider_that_asks_for_a_long_wait_is_not_waited_for(
+    server: ModelServer, gateway: ModelGateway
+) -> None:
+    server.script("busy", Refusal(429, "rate_limit_exceeded", headers={"Retry-After": "3600"}))
+    _, error = await error_of(gateway, "busy")
+    assert (error.code, error.retry_after_s, len(server.requests)) == ("model_rate_limited", 3600, 1)
+
+
+async def test_a_server_that_is_not_there_is_unavailable() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        base = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
+        async with aclosing(ModelGateway(api_base=base, api_key=None, timeouts=QUICK, max_attempts=1)) as gateway:
+            _, error = await error_of(gateway, "anything")
+    assert error.code == "model_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [
+        (BreakOff(), "model_unavailable"),
+        (Raw("{not json"), "model_error"),
+        (Raw("[1, 2]"), "model_error"),
+        (Raw('{"choices": 3}'), "model_error"),
+        (Raw('{"error": {"message": "overloaded", "code": "server_error"}}'), "model_unavailable"),
+        (Hang(), "model_timeout"),
+    ],
+)
+async def test_an_answer_that_breaks_after_its_first_chunk_is_an_error_and_is_not_tried_again(
+    server: ModelServer, gateway: ModelGateway, ending: Raw | BreakOff | Hang, code: str
+) -> None:
+    server.script("breaker", Script(["said", ending]))
+    heard, error = await error_of(gateway, "breaker")
+    assert (heard, error.code) == ([("text", "said")], code)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("chunks", [["said"], []])
+async def test_an_answer_that_ends_without_a_finish_has_failed(
+    server: ModelServer, gateway: ModelGateway, chunks: list[str]
+) -> None:
+    server.script("unfinished", Script(chunks, finish_reason=None))
+    _, error = await error_of(gateway, "unfinished")
+    assert (error.code, error.detail) == ("model_error", "The model's answer ended before it was finished.")
+
+
+async def test_a_model_that_never_begins_is_tried_once_more(server: ModelServer, gateway: ModelGateway) -> None:
+    server.script("silent", Script([Hang()]))
+    _, error = await error_of(gateway, "silent")
+    assert (error.code, error.detail) == ("model_timeout", "The model did not begin to answer in time.")
+    assert len(server.requests) == 2
+
+
+async def test_a_model_that_sends_nothing_but_empty_chunks_has_not_begun(
+    server: ModelServer, gateway: ModelGateway
+) -> None:
+    server.script("breathing", Script([""] * 100, delay_s=0.05))
+    _, error = await error_of(gateway, "breathing")
+    assert error.detail == "The model did not begin to answer in time."
+
+
+async def test_a_model_that_stops_in_the_middle_is_a_time_out(server: ModelServer, gateway: ModelGateway) -> None:
+    server.script("stalling", Script(["a", Hang()]))
+    _, error = await error_of(gateway, "stalling")
+    assert (error.code, error.detail) == ("model_timeout", "The model stopped in the middle of its answer.")
+    assert await server.requests[0].wait_until_given_up(2)
+
+
+async def test_a_model_that_never_comes_to_an_end_is_a_time_out(server: ModelServer) -> None:
+    server.script("endless", Script(["a"] * 10_000, delay_s=0.02))
+    timeouts = ModelTimeouts(first_token_s=0.3, between_tokens_s=0.3, total_s=0.5)
+    async with aclosing(gateway_to(server, timeouts)) as gateway:
+        heard, error = await error_of(gateway, "endless")
+    assert (error.code, error.detail) == ("model_timeout", "The model's answer took too long in all.")
+    assert heard
+    assert await server.requests[0].wait_until_given_up(2)
+
+
+async def test_closing_the_stream_closes_the_connection_to_the_provider_within_200_ms(
+    server: ModelServer, gateway: ModelGateway
+) -> None:
+    server.script("long", Script(["a", "b", Hang()]))
+    stream = gateway.stream(request_to("long"))
+    assert await anext(stream) == ("text", "a")
+    began = perf_counter()
+    await stream.aclose()
+    assert await server.requests[0].wait_until_given_up(2)
+    assert perf_counter() - began < 0.2
+
+
+@pytest.mark.parametrize("chunks", [["a", Hang()], [Hang()]])
+async def test_cancelling_a_reader_closes_the_connection_to_the_provider_within_200_ms(
+    server: ModelServer, gateway: ModelGateway, chunks: list[str | Hang]
+) -> None:
+    server.script("waiting", Script(chunks))
+    reader = asyncio.create_task(answer_of(gateway, "waiting"))
+    assert await server.wait_for_requests(1, timeout_s=2)
+    began = perf_counter()
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert await server.requests[0].wait_until_given_up(2)
+    assert perf_counter() - began < 0.2
+
+
+async def test_what_breaks_after_the_finish_is_no_failure(server: ModelServer, gateway: ModelGateway) -> None:
+    finish = Raw('{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}')
+    server.script("hasty", Script(["a", finish, BreakOff()]))
+    chunks, end = await answer_of(gateway, "hasty")
+    assert (chunks, end.finish_reason, end.usage.estimated) == ([("text", "a")], "stop", True)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        Script(),
+        model_server.BAD_KEY,
+        Refusal(400, "invalid_value", f"{KEY} {PROMPT}"),
+        Refusal(500, "server_error", f"{KEY} {PROMPT}"),
+        Script(["a", Raw(f"{{{KEY} {PROMPT}")]),
+        Script(["a", Raw(json.dumps({"error": {"message": f"{KEY} {PROMPT}"}}))]),
+        Script(["a", BreakOff()]),
+        Script([ToolFragment(0, "a", "add", PROMPT)]),
+        Script(["a", Hang()]),
+    ],
+)
+async def test_no_key_and_no_prompt_is_ever_logged_printed_or_raised(
+    server: ModelServer,
+    gateway: ModelGateway,
+    script: Script | Refusal,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    server.script("leaky", script)
+    with caplog.at_level(logging.DEBUG):
+        try:
+            await answer_of(gateway, "leaky")
+        except ModelError:
+            logging.getLogger("test").exception("a turn failed")
+    printed = "".join(capfd.readouterr())
+    assert KEY not in caplog.text + printed
+    assert PROMPT not in caplog.text + printed
+    assert "litellm" not in printed.lower()

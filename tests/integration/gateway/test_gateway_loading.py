@@ -1,0 +1,96 @@
+"""How the gateway loads litellm: late, once, in a thread and without the network."""
+
+import asyncio
+import subprocess
+import sys
+from contextlib import aclosing
+
+import pytest
+
+from turns import gateway as gateway_module
+from turns.gateway import ModelGateway
+from turns.model_call import ModelRequest, ModelTimeouts
+from turns.model_errors import ModelError
+
+REQUEST = ModelRequest(model="turnlog/demo", messages=[{"role": "user", "content": "Hello"}])
+
+FIRST_USE = """
+import asyncio, os, socket, sys, threading, time
+
+attempts = []
+def refuse(*arguments, **_):
+    attempts.append(arguments)
+    raise OSError("no network here")
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+for name in ("LITELLM_LOCAL_MODEL_COST_MAP", "TIKTOKEN_CACHE_DIR"):
+    os.environ.pop(name, None)
+
+from turns import gateway
+from turns.gateway import ModelGateway
+from turns.model_call import ModelRequest, ModelTimeouts
+
+assert "litellm" not in sys.modules, "litellm was imported at import time"
+loads = []
+load = gateway._load_litellm
+def counted(tokenizer):
+    loads.append(threading.current_thread())
+    return load(tokenizer)
+gateway._load_litellm = counted
+
+async def longest_silence(done):
+    longest, last = 0.0, time.perf_counter()
+    while not done.is_set():
+        await asyncio.sleep(0.005)
+        longest, last = max(longest, time.perf_counter() - last), time.perf_counter()
+    return longest
+
+async def use(models):
+    request = ModelRequest(model="turnlog/demo", messages=[{"role": "user", "content": "Hello"}])
+    return [item async for item in models.stream(request)]
+
+async def main():
+    models = ModelGateway(api_base=None, api_key=None, timeouts=ModelTimeouts())
+    done = asyncio.Event()
+    silence = asyncio.create_task(longest_silence(done))
+    await asyncio.gather(models.warm_up(), use(models), use(models), models.context_window("gpt-4o"))
+    done.set()
+    assert len(loads) == 1, loads
+    assert loads[0] is not threading.main_thread()
+    assert await silence < 0.5, f"the event loop stood still for {await silence} s"
+    await models.aclose()
+
+asyncio.run(main())
+assert not attempts, attempts
+"""
+
+
+def test_litellm_is_loaded_once_at_first_use_in_a_thread_and_without_the_network() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FIRST_USE], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+async def test_a_failed_load_is_logged_and_the_next_use_tries_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: object) -> None:
+        raise ImportError("no litellm here")
+
+    async with aclosing(ModelGateway(api_base=None, api_key=None, timeouts=ModelTimeouts())) as gateway:
+        with monkeypatch.context() as patched:
+            patched.setattr(gateway_module, "_load_litellm", broken)
+            await gateway.warm_up()
+            assert "the model library is not ready" in caplog.text
+            with pytest.raises(ModelError, match="model_unavailable"):
+                await anext(gateway.stream(REQUEST))
+        assert await gateway.context_window("gpt-4o") == 128_000
+
+
+async def test_a_gateway_can_be_closed_while_it_loads() -> None:
+    gateway = ModelGateway(api_base=None, api_key=None, timeouts=ModelTimeouts())
+    warming = asyncio.create_task(gateway.warm_up())
+    await asyncio.sleep(0)
+    await gateway.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await warming

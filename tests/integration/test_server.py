@@ -1,0 +1,127 @@
+"""How a serving process ends, with a real uvicorn and a small application."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+
+from cli.server import DrainingServer, configure
+
+
+class Application:
+    """Streams that end when they are told to."""
+
+    def __init__(self) -> None:
+        self.finish = asyncio.Event()
+        self.closed = False
+        self.app = FastAPI(lifespan=self._lifespan)
+        self.app.add_api_route("/stream", self._stream)
+
+    @asynccontextmanager
+    async def _lifespan(self, _: FastAPI) -> AsyncGenerator[None]:
+        yield
+        self.closed = True
+
+    async def _stream(self) -> StreamingResponse:
+        async def chunks() -> AsyncIterator[str]:
+            yield "first "
+            await self.finish.wait()
+            yield "last"
+
+        return StreamingResponse(chunks())
+
+
+class Running:
+    def __init__(self, server: DrainingServer, url: str, done: asyncio.Task[None]) -> None:
+        self.server = server
+        self.client = httpx.AsyncClient(base_url=url)
+        self.done = done
+
+    async def ended_within(self, seconds: float) -> bool:
+        await asyncio.wait([self.done], timeout=seconds)
+        return self.done.done()
+
+
+@asynccontextmanager
+async def serving(app: FastAPI, drain: Callable[[], Awaitable[None]]) -> AsyncGenerator[Running]:
+    ready = asyncio.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = DrainingServer(configure(app), drain, ready.set)
+        done = asyncio.create_task(server.serve([listener]))
+        await ready.wait()
+        running = Running(server, f"http://127.0.0.1:{listener.getsockname()[1]}", done)
+        try:
+            yield running
+        finally:
+            await running.client.aclose()
+            running.server.handle_exit(signal.SIGTERM, None)
+            running.server.handle_exit(signal.SIGTERM, None)
+            await done
+
+
+async def nothing_runs() -> None:
+    """A drain with nothing to wait for."""
+
+
+async def never_ends() -> None:
+    await asyncio.Event().wait()
+
+
+async def test_a_stream_goes_on_while_the_server_drains_and_gets_its_end() -> None:
+    application = Application()
+    drained = asyncio.Event()
+
+    async def drain() -> None:
+        drained.set()
+        await application.finish.wait()
+
+    async with serving(application.app, drain) as running:
+        async with running.client.stream("GET", "/stream") as answer:
+            chunks = answer.aiter_text()
+            assert await anext(chunks) == "first "
+            running.server.handle_exit(signal.SIGTERM, None)
+            await asyncio.wait_for(drained.wait(), 5)
+            with pytest.raises(httpx.ConnectError):
+                await httpx.AsyncClient(base_url=str(running.client.base_url)).get("/stream")
+            assert not running.done.done()
+            application.finish.set()
+            assert await anext(chunks) == "last"
+        assert await running.ended_within(2)
+        assert application.closed
+
+
+async def test_an_idle_connection_does_not_delay_the_end() -> None:
+    application = Application()
+    async with serving(application.app, nothing_runs) as running:
+        assert (await running.client.get("/nothing")).status_code == 404  # its connection is kept alive
+        running.server.handle_exit(signal.SIGTERM, None)
+        assert await running.ended_within(2)
+        assert application.closed
+
+
+async def test_a_second_request_to_end_does_not_wait_for_anything() -> None:
+    application = Application()
+    async with serving(application.app, never_ends) as running:
+        running.server.handle_exit(signal.SIGINT, None)
+        assert not await running.ended_within(0.3)
+        running.server.handle_exit(signal.SIGINT, None)
+        assert await running.ended_within(2)
+
+
+async def test_a_drain_that_fails_is_logged_and_the_server_still_closes(capsys: pytest.CaptureFixture[str]) -> None:
+    application = Application()
+
+    async def drain() -> None:
+        raise ConnectionError("the database is gone")
+
+    async with serving(application.app, drain) as running:
+        running.server.handle_exit(signal.SIGTERM, None)
+        assert await running.ended_within(2)
+        assert application.closed
+    assert "recovery will do it" in capsys.readouterr().err

@@ -1,0 +1,73 @@
+"""Recording a stream: chunks wait at most 40 ms or 1 KiB, then go into the log together."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from itertools import groupby
+from typing import Any
+
+from turns.frames import Chunk
+
+FLUSH_INTERVAL_S = 0.04
+FLUSH_BYTES = 1024
+
+Record = Callable[[list[dict[str, Any]]], Awaitable[None]]
+
+
+class DeltaBuffer:
+    """The chunks of one turn that were sent live and are not in the log yet.
+
+    `record` gets the fields of one StreamDelta for each run of chunks of one block; the interval and the commit
+    together stay under the 50 ms that a chunk may be ahead of the log. What `record` raises ends the buffer's work and
+    is raised by `close`.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._chunks: list[Chunk] = []
+        self._size = 0
+        self._due = asyncio.Event()
+        self._closed = False
+        self._task = asyncio.create_task(self._run(), name="record-deltas")
+
+    def on_failure(self, act: Callable[[], object]) -> None:
+        """Call `act` when recording fails."""
+        self._task.add_done_callback(lambda task: act() if task.cancelled() or task.exception() else None)
+
+    def add(self, chunk: Chunk) -> None:
+        """Take a chunk that was just sent."""
+        if not self._chunks:
+            asyncio.get_running_loop().call_later(FLUSH_INTERVAL_S, self._due.set)
+        self._chunks.append(chunk)
+        self._size += len(chunk.text)
+        if self._size >= FLUSH_BYTES:
+            self._due.set()
+
+    async def close(self) -> list[dict[str, Any]]:
+        """Wait for the recording under way and return the fields of what is left, to be recorded with the end."""
+        self._closed = True
+        self._due.set()
+        await self._task
+        return self._take()
+
+    async def _run(self) -> None:
+        while not self._closed:
+            await self._due.wait()
+            self._due.clear()
+            if not self._closed and (deltas := self._take()):
+                await self._record(deltas)
+
+    def _take(self) -> list[dict[str, Any]]:
+        chunks, self._chunks, self._size = self._chunks, [], 0
+        runs = (list(run) for _, run in groupby(chunks, key=lambda chunk: chunk.block_index))
+        return [_fields(run) for run in runs]
+
+
+def _fields(run: list[Chunk]) -> dict[str, Any]:
+    first = run[0]
+    return {
+        "first_seq": first.seq,
+        "block_index": first.block_index,
+        "block_type": first.block_type,
+        "first_delta_index": first.delta_index,
+        "chunks": tuple(chunk.text for chunk in run),
+    }

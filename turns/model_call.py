@@ -1,0 +1,64 @@
+"""The vocabulary of one model call: what is asked, what comes back piece by piece, and how long it may take."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, Field
+
+from domain.usage import Usage
+
+FinishReason = Literal["stop", "length", "tool_use", "content_filter"]
+
+
+class ToolDefinition(BaseModel, frozen=True):
+    """A tool the model may call."""
+
+    name: str = Field(description="The tool's name, as the model will call it. Client.")
+    description: str = Field(default="", description="What the tool does, for the model. Client.")
+    input_schema: dict[str, Any] = Field(description="JSON schema of the tool's input. Client.")
+
+
+class ModelRequest(BaseModel, frozen=True):
+    """One question to a model."""
+
+    model: str = Field(description="A litellm model name, or a name that the server at the API base knows.")
+    messages: list[dict[str, Any]] = Field(description="The context in OpenAI's chat form.")
+    temperature: float | None = Field(default=None, description="Sampling temperature; None leaves it to the provider.")
+    max_output_tokens: int | None = Field(
+        default=None, description="Limit of the answer; None leaves it to the provider."
+    )
+    tools: list[ToolDefinition] = Field(default=[], description="Tools the model may call.")
+
+
+class ModelChunk(NamedTuple):
+    """One piece of text exactly as the provider sent it; never empty."""
+
+    kind: Literal["text", "reasoning"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool call, whole."""
+
+    id: str
+    name: str
+    input: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEnd:
+    """The regular end of an answer; an answer without one has failed."""
+
+    finish_reason: FinishReason
+    usage: Usage
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTimeouts:
+    """How long a model may take, in seconds."""
+
+    first_token_s: float = 60
+    between_tokens_s: float = 60
+    total_s: float = 600

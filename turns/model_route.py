@@ -1,0 +1,73 @@
+"""Which server gets a model call, under which name, with which key and in which words of litellm."""
+
+from typing import Any, Final
+
+from pydantic import SecretStr
+
+from turns import demo
+from turns.litellm_types import LiteLLM
+from turns.model_call import ModelRequest, ToolDefinition
+from turns.model_errors import ModelError
+
+_NO_KEY: Final = "none"
+"""For a server of one's own that has no key; the key in the environment is OpenAI's and must not go elsewhere."""
+
+_NO_PROVIDER: Final = "No provider is known for this model name."
+
+
+class Router:
+    """The operator's server and key, where they are set."""
+
+    def __init__(self, api_base: str | None, api_key: SecretStr | None) -> None:
+        """`api_base` speaks OpenAI's protocol."""
+        self._api_base = api_base
+        self._api_key = api_key
+
+    def arguments(self, litellm: LiteLLM, request: ModelRequest) -> dict[str, Any]:
+        """The request as arguments of `litellm.acompletion`; its retries and its cache are off.
+
+        Raises:
+            ModelError: no provider is known for the model's name.
+        """
+        optional = {
+            "temperature": request.temperature,
+            "max_tokens": request.max_output_tokens,
+            "tools": [_tool(tool) for tool in request.tools] or None,
+        }
+        return {
+            "messages": request.messages,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "num_retries": 0,
+            "max_retries": 0,
+            "caching": False,
+            "_skip_mcp_handler": True,  # otherwise any tool makes litellm import its proxy, which is not installed
+            **self._destination(litellm, request.model),
+            **{name: value for name, value in optional.items() if value is not None},
+        }
+
+    def _destination(self, litellm: LiteLLM, model: str) -> dict[str, Any]:
+        provider, slash, _ = model.partition("/")
+        if model == demo.MODEL:
+            return {"model": model}
+        if provider == demo.PROVIDER:
+            raise ModelError("model_error", _NO_PROVIDER)
+        key = self._api_key.get_secret_value() if self._api_key else None
+        if self._api_base is None:
+            _require_provider(litellm, model)
+            return {"model": model, "api_key": key}
+        name = model if slash and provider in litellm.provider_list else f"openai/{model}"
+        fallback = _NO_KEY if name.startswith("openai/") else None
+        return {"model": name, "api_base": self._api_base, "api_key": key or fallback}
+
+
+def _require_provider(litellm: LiteLLM, model: str) -> None:
+    try:
+        litellm.get_llm_provider(model)
+    except Exception:  # noqa: BLE001  litellm's errors share no class of their own
+        raise ModelError("model_error", _NO_PROVIDER) from None
+
+
+def _tool(tool: ToolDefinition) -> dict[str, Any]:
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.input_schema}
+    return {"type": "function", "function": function}

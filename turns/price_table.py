@@ -1,0 +1,55 @@
+"""What models cost and how much they can read, by the table inside the litellm package and nothing else."""
+
+from decimal import Decimal
+from typing import Any, Final
+
+from domain.usage import Usage
+from turns.litellm_types import LiteLLM
+
+_NANO: Final = Decimal("1e-9")
+
+
+class PriceTable:
+    """litellm's table of models."""
+
+    def __init__(self, litellm: LiteLLM) -> None:
+        """Reads the table of the loaded module."""
+        self._litellm = litellm
+
+    def context_window(self, model: str) -> int | None:
+        """The most input tokens that `model` takes, None where the table does not say."""
+        tokens = self._row(model).get("max_input_tokens")
+        return tokens if isinstance(tokens, int) else None
+
+    def cost_usd(self, model: str, usage: Usage) -> Decimal | None:
+        """The price of `usage` in US dollars, to the billionth; None for a model without a price."""
+        if not self._row(model):
+            return None
+        try:
+            parts = self._litellm.cost_per_token(
+                model=model,
+                prompt_tokens=usage.input_tokens,
+                completion_tokens=usage.output_tokens,
+                usage_object=self._usage(usage),
+            )
+        except Exception:  # noqa: BLE001  litellm raises plain Exception for a model it cannot price
+            return None
+        return sum((Decimal(part).quantize(_NANO) for part in parts), Decimal(0))
+
+    def _usage(self, usage: Usage) -> Any:
+        return self._litellm.Usage(
+            prompt_tokens=usage.input_tokens,
+            completion_tokens=usage.output_tokens,
+            total_tokens=usage.input_tokens + usage.output_tokens,
+            prompt_tokens_details={"cached_tokens": usage.cached_input_tokens},
+            completion_tokens_details={"reasoning_tokens": usage.reasoning_tokens},
+        )
+
+    def _row(self, model: str) -> dict[str, Any]:
+        """The model's row; the table has some models with and some without their provider in front."""
+        rows = self._litellm.model_cost
+        provider, _, name = model.partition("/")
+        if model in rows or not name:
+            return rows.get(model, {})
+        row = rows.get(name, {})
+        return row if str(row.get("litellm_provider", "")).startswith(provider) else {}

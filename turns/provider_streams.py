@@ -1,0 +1,76 @@
+"""The two ways in which the chunks of an answer are read from what litellm returns, as one.
+
+A stream of the OpenAI library, which litellm uses for OpenAI and for every server of its kind, is read directly: its
+chunks already have the shape that litellm's would, and litellm's own handling of them costs three times as much CPU
+again. All other providers' streams are read through litellm, which translates them.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from turns.litellm_types import LiteLLMStream
+
+
+class ProviderStream(Protocol):
+    """The deltas of an answer's first choice."""
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the provider finished, in its own word; None as long as it has not said so."""
+        ...
+
+    @property
+    def reports(self) -> Iterable[object]:
+        """The chunks in which usage may be."""
+        ...
+
+    async def next(self) -> Any:
+        """The next delta; None at the end of the stream."""
+        ...
+
+
+def provider_stream(stream: LiteLLMStream) -> ProviderStream:
+    """The cheapest way to read `stream`."""
+    of_openai = type(stream.completion_stream).__module__.split(".")[0] == "openai"
+    return _OpenAIStream(stream) if of_openai else _TranslatedStream(stream)
+
+
+class _OpenAIStream:
+    def __init__(self, stream: LiteLLMStream) -> None:
+        self._chunks = stream.completion_stream
+        self.finish_reason: str | None = None
+        self.reports: list[object] = []
+
+    async def next(self) -> Any:
+        while (chunk := await anext(self._chunks, None)) is not None:
+            if chunk.usage is not None:
+                self.reports.append(chunk)
+            if chunk.choices:
+                self.finish_reason = chunk.choices[0].finish_reason or self.finish_reason
+                return chunk.choices[0].delta
+        return None
+
+
+class _TranslatedStream:
+    def __init__(self, stream: LiteLLMStream) -> None:
+        self._stream = stream
+        self._finished = False
+        self._rest: list[object] = []
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Not the one in litellm's chunks: litellm makes one up where a stream just ends."""
+        return self._stream.received_finish_reason or self._stream.intermittent_finish_reason
+
+    @property
+    def reports(self) -> Iterable[object]:
+        return [*self._stream.chunks, *self._rest]
+
+    async def next(self) -> Any:
+        while not self._finished and (chunk := await anext(self._stream, None)) is not None:
+            if chunk.choices:
+                self._finished = chunk.choices[0].finish_reason is not None
+                return chunk.choices[0].delta
+        # The rest is read past litellm, which would rebuild the whole answer at the end and log it.
+        self._rest += [chunk async for chunk in self._stream.completion_stream]
+        return None

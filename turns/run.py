@@ -1,0 +1,182 @@
+"""One running turn: asks the model, hands its chunks on at once, records them, and ends the turn in the log."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from time import perf_counter
+from typing import NamedTuple
+
+from domain import decisions
+from domain.conversation import Conversation
+from domain.decisions import Answer, Events, Origin
+from domain.errors import DomainError
+from domain.events import MessageAdded, TurnEnded, TurnStarted
+from eventlog.commands import count_tokens
+from eventlog.conversations import Committed, Conversations
+from eventlog.errors import LogError
+from eventlog.tokens import Tokenizer
+from eventlog.writer import Idempotency
+from turns.deltas import DeltaBuffer
+from turns.frames import TurnFrames
+from turns.gateway import ModelGateway
+from turns.model_call import ModelChunk, ModelEnd, ModelRequest
+from turns.model_errors import ModelError
+from turns.stream import TurnStream
+from turns.turn_log import TurnKey, TurnRecorder, replay_turn
+
+LARGE_CONTENT_CHARS = 100_000
+
+Prepare = Callable[[], Awaitable[ModelRequest]]
+_log = logging.getLogger(__name__)
+
+
+class Stop(NamedTuple):
+    """Why a turn stops before its model has finished: someone cancelled it, or it failed for a `reason`."""
+
+    origin: Origin
+    reason: str | None = None
+    detail: str = ""
+    idempotency: Idempotency | None = None
+
+
+class TurnRun:
+    """A turn while it runs in this process; `stream` has its frames, and ends when the log has the turn's end."""
+
+    def __init__(
+        self,
+        conversations: Conversations,
+        tokenizer: Tokenizer,
+        user_message: MessageAdded,
+        started: TurnStarted,
+        origin: Origin,
+    ) -> None:
+        self.key = TurnKey(started.originator_id, started.turn_id, user_message.originator_version)
+        self.stream = TurnStream()
+        self._log = conversations.log
+        self._tokenizer = tokenizer
+        self._frames = TurnFrames(user_message, started)
+        self._recorder = TurnRecorder(conversations, self.key, origin)
+        self._deltas = DeltaBuffer(self._recorder.deltas)
+        self.origin = origin
+        self._began = perf_counter()
+        self._first_chunk_ms: float | None = None
+        self._stop: Stop | None = None
+        self._asking: asyncio.Task[ModelEnd] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.stream.publish([self._frames.start()])
+
+    def begin(self, gateway: ModelGateway, prepare: Prepare) -> asyncio.Task[None]:
+        """Let the turn run in a task of its own, which outlives whoever asked for it."""
+        self._asking = asyncio.create_task(self._ask(gateway, prepare), name=f"model of {self.key.turn_id}")
+        self._deltas.on_failure(self._asking.cancel)
+        self._task = asyncio.create_task(self._run(self._asking), name=f"turn {self.key.turn_id}")
+        return self._task
+
+    async def stop(self, stop: Stop) -> None:
+        """Make the turn end and wait until it has; the first reason given is the one recorded."""
+        assert self._asking is not None and self._task is not None
+        if self._stop is None:
+            self._stop = stop
+            self._asking.cancel()
+        await asyncio.wait([self._task])
+
+    async def _run(self, asking: asyncio.Task[ModelEnd]) -> None:
+        try:
+            await asyncio.wait([asking])
+            committed = await self._record_end(asking, await self._deltas.close())
+        except (DomainError, LogError) as error:
+            _log.info("turn %s is not ended by its own process: %s", self.key.turn_id, error)
+            await self._publish_recorded_end()
+        else:
+            self._publish_end(committed)
+        finally:
+            self.stream.end()
+
+    async def _ask(self, gateway: ModelGateway, prepare: Prepare) -> ModelEnd:
+        request = await prepare()
+        async with aclosing(gateway.stream(request)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, ModelEnd):
+                    return piece
+                self._take(piece)
+        raise ModelError("model_error", "The model's stream ended without a finish.")
+
+    def _take(self, piece: ModelChunk) -> None:
+        if self._first_chunk_ms is None:
+            self._first_chunk_ms = self._elapsed_ms()
+        chunk, frames = self._frames.chunk(piece.kind, storable_text(piece.text))
+        self.stream.publish(frames)
+        self._deltas.add(chunk)
+
+    async def _record_end(self, asking: asyncio.Task[ModelEnd], last: list[dict[str, object]]) -> Committed:
+        end = None if asking.cancelled() or asking.exception() else asking.result()
+        answer = await self._answer(end)
+        turn_id = self.key.turn_id
+        stop = self._stopped(asking)
+
+        def decide(state: Conversation, origin: Origin) -> Events:
+            if stop is None:
+                return decisions.complete_turn(state, origin, turn_id, answer)
+            by = stop.origin._replace(at=origin.at)
+            if stop.reason is None:
+                return decisions.cancel_turn(state, by, turn_id, answer)
+            return decisions.fail_turn(state, by, turn_id, answer, reason=stop.reason, detail=stop.detail)
+
+        return await self._recorder.end(last, decide, stop.idempotency if stop else None)
+
+    def _stopped(self, asking: asyncio.Task[ModelEnd]) -> Stop | None:
+        """Return why the turn did not complete, None if it did."""
+        if asking.cancelled():
+            return self._stop or Stop(self.origin, "interrupted", "The server was stopped.")
+        error = asking.exception()
+        if error is None:
+            return None
+        if isinstance(error, ModelError):
+            return Stop(self.origin, error.code, error.detail)
+        _log.error("turn %s broke", self.key.turn_id, exc_info=error)
+        return Stop(self.origin, "model_error", "The turn could not be run.")
+
+    async def _answer(self, end: ModelEnd | None) -> Answer:
+        content = self._frames.content()
+        large = self._frames.characters > LARGE_CONTENT_CHARS
+        count = (
+            count_tokens(self._tokenizer, content)
+            if not large
+            else await asyncio.to_thread(count_tokens, self._tokenizer, content)
+        )
+        return Answer(
+            content,
+            count,
+            self._tokenizer.name,
+            end.usage if end else None,
+            end.finish_reason if end else None,
+            self._first_chunk_ms,
+            self._elapsed_ms(),
+        )
+
+    def _publish_end(self, committed: Committed) -> None:
+        message = next((event for event in committed.events if isinstance(event, MessageAdded)), None)
+        ended = committed.events[-1]
+        assert isinstance(ended, TurnEnded)
+        self.stream.publish(self._frames.end(ended, message))
+
+    async def _publish_recorded_end(self) -> None:
+        """Show readers the end that another process recorded; chunks it did not know are no part of the turn."""
+        replay, frames = await replay_turn(self._log, self.key)
+        if replay.ended:
+            self.stream.publish(frames[-1:])
+
+    def _elapsed_ms(self) -> float:
+        return round((perf_counter() - self._began) * 1000, 3)
+
+
+def storable_text(text: str) -> str:
+    """Return a model's chunk as PostgreSQL can hold it: NUL and lone surrogates become U+FFFD."""
+    if "\0" in text:
+        text = text.replace("\0", "\ufffd")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text

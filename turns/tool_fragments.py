@@ -1,0 +1,79 @@
+"""Puts tool calls together from the pieces in which providers stream them."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+from uuid import uuid4
+
+from turns.model_call import ToolCall
+from turns.model_errors import ModelError
+
+
+class _Function(Protocol):
+    name: str | None
+    arguments: str | None
+
+
+class _Fragment(Protocol):
+    index: int
+    id: str | None
+    function: _Function
+
+
+@dataclass(slots=True)
+class _Call:
+    id: str
+    name: str
+    arguments: list[str] = field(default_factory=list[str])
+
+
+class ToolFragments:
+    """The tool calls of one answer, as far as they have come."""
+
+    def __init__(self) -> None:
+        """No call has begun."""
+        self._calls: list[_Call] = []
+        self._at: dict[int, _Call] = {}
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is any call."""
+        return bool(self._calls)
+
+    def add(self, fragments: Iterable[_Fragment] | None) -> bool:
+        """Take the fragments of one chunk; False where there are none."""
+        for fragment in fragments or ():
+            self._call_of(fragment).arguments.append(fragment.function.arguments or "")
+        return bool(fragments)
+
+    def whole(self, *, cut_off: bool) -> tuple[ToolCall, ...]:
+        """The calls in the order they began. Of an answer `cut_off` by its length, those that are complete.
+
+        Raises:
+            ModelError: a call's input is no JSON object.
+        """
+        calls = ((call, _input(call)) for call in self._calls)
+        whole = [ToolCall(call.id, call.name, data) for call, data in calls if data is not None]
+        if len(whole) < len(self._calls) and not cut_off:
+            raise ModelError("model_error", "The model sent a tool call that cannot be read.")
+        return tuple(whole)
+
+    def _call_of(self, fragment: _Fragment) -> _Call:
+        """The call a fragment belongs to. Some servers give parallel calls one index, so a new id is a new call."""
+        call = self._at.get(fragment.index)
+        if call is None or (fragment.id and fragment.id != call.id):
+            call = _Call(fragment.id or f"call_{uuid4().hex}", "")
+            self._at[fragment.index] = call
+            self._calls.append(call)
+        call.name = call.name or fragment.function.name or ""
+        return call
+
+
+def _input(call: _Call) -> dict[str, Any] | None:
+    text = "".join(call.arguments).strip()
+    try:
+        data: object = json.loads(text) if text else {}
+    except ValueError:
+        return None
+    return cast("dict[str, Any]", data) if isinstance(data, dict) and call.name else None
