@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from api import conversations, health, messages, turns
@@ -34,7 +35,7 @@ def create_app(settings: Settings, conninfo: str) -> FastAPI:
             app.state.services = services
             yield
 
-    return FastAPI(
+    return FastAPIOffline(
         title="Turnlog",
         version=VERSION,
         lifespan=lifespan,

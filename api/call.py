@@ -67,9 +67,9 @@ class Call(NamedTuple):
         return json_response(resource, status, headers)
 
     async def write_headers(self, position: int | None) -> dict[str, str]:
-        """Return the headers of a write, after waiting until it can be read; empty where nothing was written."""
+        """Return the headers of a write, after waiting until it can be read; nothing written is as of now."""
         if position is None:
-            return {}
+            position = await self.services.log.head()
         behind = await self.services.progress.wait(position, WRITE_WAIT_S)
         headers = {"Turnlog-Position": str(position)}
         if behind:

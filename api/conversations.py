@@ -10,19 +10,21 @@ from api.call import CallParam, json_response
 from api.cursors import decode_activity, encode_cursor, page
 from api.problems import validation_problem
 from api.requests import AgentQuery, ConversationChanges, ListingQuery, NewConversation, blocks
+from api.resources import PROBLEMS, Conversation, Deleted, Page
 from api.route import JSONRoute
-from domain.conversation import Conversation, fold
+from domain.conversation import Conversation as State
+from domain.conversation import fold
 from domain.errors import ConversationDeletedError, ConversationNotFoundError
 from eventlog.commands import Said
 from projections.listing import ConversationRow, ListingFilter
 from projections.resources import conversation_resource, rfc3339, state_resource
 
-router = APIRouter(route_class=JSONRoute, tags=["conversations"])
+router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["conversations"])
 
 DELETED_AT_ONCE = 32
 
 
-@router.post("/v1/conversations", status_code=201)
+@router.post("/v1/conversations", status_code=201, response_model=Conversation)
 async def start_conversation(call: CallParam, body: NewConversation) -> Response:
     """Start a conversation, with its first messages if any."""
     if call.repeated:
@@ -37,7 +39,7 @@ async def start_conversation(call: CallParam, body: NewConversation) -> Response
     return await call.written(committed.position, state_resource(committed.state), 201)
 
 
-@router.get("/v1/conversations")
+@router.get("/v1/conversations", response_model=Page[Conversation])
 async def list_conversations(call: CallParam, query: Annotated[ListingQuery, Query()]) -> Response:
     """List the caller's conversations, most recently active first."""
     wanted = ListingFilter(query.agent_id, query.q, _metadata_filter(query.model_extra or {}))
@@ -46,7 +48,7 @@ async def list_conversations(call: CallParam, query: Annotated[ListingQuery, Que
     return json_response(page(rows, query.limit, conversation_resource, _cursor))
 
 
-@router.delete("/v1/conversations")
+@router.delete("/v1/conversations", response_model=Deleted)
 async def clear_history(call: CallParam, query: Annotated[AgentQuery, Query()]) -> Response:
     """Delete all of the caller's conversations, or those of one agent."""
     ids = await call.services.listing.owned(call.caller.actor, query.agent_id)
@@ -57,14 +59,14 @@ async def clear_history(call: CallParam, query: Annotated[AgentQuery, Query()]) 
     return await call.written(max(positions, default=None), {"deleted": len(positions)})
 
 
-@router.get("/v1/conversations/{conversation_id}")
+@router.get("/v1/conversations/{conversation_id}", response_model=Conversation)
 async def get_conversation(call: CallParam, conversation_id: UUID) -> Response:
     """Read a conversation."""
     row = await call.readable(conversation_id)
     return json_response(conversation_resource(row), headers={"ETag": f'"{row.version}"'})
 
 
-@router.patch("/v1/conversations/{conversation_id}")
+@router.patch("/v1/conversations/{conversation_id}", response_model=Conversation)
 async def update_conversation(
     call: CallParam, request: Request, conversation_id: UUID, body: ConversationChanges
 ) -> Response:
@@ -91,7 +93,7 @@ async def _delete_if_there(call: CallParam, conversation_id: UUID) -> int | None
         return None
 
 
-def _shown(state: Conversation | None) -> dict[str, Any]:
+def _shown(state: State | None) -> dict[str, Any]:
     assert state is not None
     return state_resource(state)
 

@@ -10,6 +10,7 @@ from api.call import Call, CallParam, json_response
 from api.cursors import decode_version, encode_cursor, page
 from api.problems import validation_problem
 from api.requests import ContextQuery, LogQuery, MessagesQuery, NewMessage, blocks
+from api.resources import PROBLEMS, Context, Message, Page, RecordedEvent
 from api.route import JSONRoute
 from domain.errors import MessageNotFoundError
 from domain.events import EVENT_TYPES, MessageAdded
@@ -17,10 +18,10 @@ from eventlog.commands import Said
 from projections.history import MessageRow, message_row
 from projections.resources import message_resource, rfc3339
 
-router = APIRouter(route_class=JSONRoute, tags=["messages"])
+router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["messages"])
 
 
-@router.post("/v1/conversations/{conversation_id}/messages", status_code=201)
+@router.post("/v1/conversations/{conversation_id}/messages", status_code=201, response_model=Message)
 async def add_message(call: CallParam, conversation_id: UUID, body: NewMessage) -> Response:
     """Record a message; no model is called."""
     if call.repeated:
@@ -31,10 +32,10 @@ async def add_message(call: CallParam, conversation_id: UUID, body: NewMessage) 
     return await _added(call, committed.events[0], committed.position)
 
 
-@router.get("/v1/conversations/{conversation_id}/messages")
+@router.get("/v1/conversations/{conversation_id}/messages", response_model=Page[Message])
 async def list_messages(call: CallParam, conversation_id: UUID, query: Annotated[MessagesQuery, Query()]) -> Response:
     """List the messages of a conversation, in the order in which they were said or the other way round."""
-    kind = f"messages.{query.order}"
+    kind = f"messages.{query.order}.{conversation_id}"
     beyond = decode_version(kind, query.cursor)
     await call.readable(conversation_id)
     rows = await call.services.history.page(
@@ -47,7 +48,7 @@ async def list_messages(call: CallParam, conversation_id: UUID, query: Annotated
     return json_response(page(rows, query.limit, message_resource, cursor))
 
 
-@router.get("/v1/conversations/{conversation_id}/messages/{message_id}")
+@router.get("/v1/conversations/{conversation_id}/messages/{message_id}", response_model=Message)
 async def get_message(call: CallParam, conversation_id: UUID, message_id: UUID) -> Response:
     """Read a message; one that is being streamed shows its text so far."""
     await call.readable(conversation_id)
@@ -64,7 +65,7 @@ async def delete_message(call: CallParam, conversation_id: UUID, message_id: UUI
     return await call.written(committed.position, status=204)
 
 
-@router.get("/v1/conversations/{conversation_id}/context")
+@router.get("/v1/conversations/{conversation_id}/context", response_model=Context)
 async def get_context(call: CallParam, conversation_id: UUID, query: Annotated[ContextQuery, Query()]) -> Response:
     """Read exactly the messages that a model would be sent, in OpenAI's chat form."""
     await call.readable(conversation_id)
@@ -74,15 +75,16 @@ async def get_context(call: CallParam, conversation_id: UUID, query: Annotated[C
     return json_response(window._asdict())
 
 
-@router.get("/v1/conversations/{conversation_id}/log")
+@router.get("/v1/conversations/{conversation_id}/log", response_model=Page[RecordedEvent])
 async def read_log(call: CallParam, conversation_id: UUID, query: Annotated[LogQuery, Query()]) -> Response:
     """Read the recorded events themselves, also those of a deleted conversation."""
     if query.type is not None and query.type not in EVENT_TYPES:
         raise validation_problem("The request is not valid.", ("query", "type"), "is not a type of event")
-    after = decode_version("log", query.cursor) or 0
+    kind = f"log.{conversation_id}"
+    after = decode_version(kind, query.cursor) or 0
     await call.owned(conversation_id)
     rows = await call.services.log.audit(conversation_id, after, query.limit + 1, query.type)
-    return json_response(page(rows, query.limit, _recorded_event, lambda row: encode_cursor("log", row["version"])))
+    return json_response(page(rows, query.limit, _recorded_event, lambda row: encode_cursor(kind, row["version"])))
 
 
 async def _added(call: Call, event: Any, position: int | None) -> Response:

@@ -1,17 +1,21 @@
 """Problems: every refusal as `application/problem+json` (RFC 9457) with a stable code; one table maps the errors."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import orjson
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from domain import errors
 from domain.errors import ConversationLockedError, DomainError, InvalidContentError
 from eventlog.errors import LogError, StoreUnavailableError, UnstorableEventError
 
 LOCKED_RETRY_S = 1
+
+_log = logging.getLogger("uvicorn.error")
 
 
 class Kind(NamedTuple):
@@ -119,14 +123,25 @@ async def handle_problem(_: Request, error: Exception) -> Response:
 async def handle_lower_error(_: Request, error: Exception) -> Response:
     """Answer an error of the domain or the log."""
     assert isinstance(error, DomainError | LogError)
-    return problem_response(problem_of(error))
+    problem = problem_of(error)
+    if problem.kind is INTERNAL:
+        _log.error("a request failed: %s", error, exc_info=error)
+    return problem_response(problem)
 
 
-async def handle_http_exception(_: Request, error: Exception) -> Response:
+async def handle_http_exception(request: Request, error: Exception) -> Response:
     """Answer what the framework refuses: unknown paths and methods."""
     assert isinstance(error, HTTPException)
     code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(error.status_code, "BAD_REQUEST")
-    return problem_response(ProblemError(Kind(error.status_code, code), str(error.detail), headers=error.headers))
+    headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
+    return problem_response(ProblemError(Kind(error.status_code, code), str(error.detail), headers=headers))
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods of a path: each has a route of its own, and the framework names only the first's."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    found = [route for route in routes if route.path_regex.match(request.url.path)]
+    return sorted({method for route in found for method in route.methods or ()})
 
 
 async def handle_unexpected(_: Request, __: Exception) -> Response:

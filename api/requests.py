@@ -11,6 +11,9 @@ from domain.values import Frozen, Label, Metadata, Text, Title
 MAX_FIRST_MESSAGES = 1000
 
 
+CONTENT_FORMS = frozenset({"string", "blocks"})
+
+
 def _said_as(value: Any) -> str:
     return "string" if isinstance(value, str) else "blocks"
 
@@ -80,11 +83,15 @@ class _Query(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class NoQuery(_Query):
+    """The query of a route that takes none."""
+
+
 class PageQuery(_Query):
     """A page of a list."""
 
     limit: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: Annotated[str, Field(max_length=512)] | None = None
+    cursor: str | None = None
 
 
 class MessagesQuery(PageQuery):

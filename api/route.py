@@ -16,12 +16,15 @@ from starlette.types import Receive, Scope, Send
 
 from api.call import Call, CallParam, caller_of, find_repeated, wait_for_position
 from api.problems import VALIDATION_FAILED, Kind, ProblemError, validation_problem
+from api.requests import CONTENT_FORMS, NoQuery
+from domain.content import BLOCK_TYPES
 from domain.errors import ConversationNotFoundError, DomainError, MessageNotFoundError, TurnNotFoundError
 from eventlog.errors import IdempotencyKeyTakenError
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 
 _PAYLOAD_TOO_LARGE = Kind(413, "PAYLOAD_TOO_LARGE")
+_BROKEN_OFF = Kind(400, "BAD_REQUEST")
 _NOT_FOUND: Mapping[str, type[DomainError]] = {
     "conversation_id": ConversationNotFoundError,
     "message_id": MessageNotFoundError,
@@ -60,12 +63,15 @@ class JSONRoute(APIRoute):
         if signature.call is None:
             return await self.endpoint(**arguments)
         caller = caller_of(request, body)
+        arguments[signature.call] = call = Call(services, caller, await find_repeated(services, caller))
         try:
-            arguments[signature.call] = Call(services, caller, await find_repeated(services, caller))
             return await self.endpoint(**arguments)
-        except IdempotencyKeyTakenError:
-            # The same request arrived twice at once and the other was first: answer as it was answered.
-            arguments[signature.call] = Call(services, caller, await find_repeated(services, caller))
+        except (DomainError, IdempotencyKeyTakenError):
+            # Where the same request arrived twice at once and the other was first, answer as it was answered.
+            repeated = None if call.repeated else await find_repeated(services, caller)
+            if repeated is None:
+                raise
+            arguments[signature.call] = Call(services, caller, repeated)
             return await self.endpoint(**arguments)
 
 
@@ -95,6 +101,8 @@ def _arguments(signature: _Signature, request: Request, body: bytes) -> dict[str
     if signature.query:
         name, model = signature.query
         arguments[name] = _validated_query(request, model)
+    elif request.scope["query_string"]:
+        _validated_query(request, NoQuery)
     if signature.request:
         arguments[signature.request] = request
     return arguments
@@ -109,18 +117,20 @@ def _path_id(name: str, text: str) -> UUID:
 
 async def _read_body(request: Request) -> bytes:
     """Return the body, and refuse a long one as soon as it is known to be long."""
-    length = request.headers.get("content-length")
-    if length is not None and length.isdecimal() and int(length) > MAX_BODY_BYTES:
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > MAX_BODY_BYTES:
         raise _too_large()
-    if length is not None:
-        return await request.body()
     chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
+    size, more = 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ProblemError(_BROKEN_OFF, "The request broke off.")
+        chunks.append(message.get("body", b""))
+        more = message.get("more_body", False)
+        size += len(chunks[-1])
         if size > MAX_BODY_BYTES:
             raise _too_large()
-        chunks.append(chunk)
     return b"".join(chunks)
 
 
@@ -141,13 +151,27 @@ def _validated(request: Request, adapter: TypeAdapter[Any], body: bytes) -> Any:
 
 
 def _validated_query(request: Request, model: type[BaseModel]) -> BaseModel:
+    given = request.query_params.multi_items()
+    parameters = dict(given)
+    if len(parameters) < len(given):
+        raise validation_problem("The request is not valid.", ("query",), "names a parameter more than once")
     try:
-        return model.model_validate(dict(request.query_params))
+        return model.model_validate(parameters)
     except ValidationError as error:
         raise _invalid(error, "query") from None
 
 
+def _client_path(loc: tuple[int | str, ...]) -> list[int | str]:
+    """Return where a value is in what the client sent, without the names of the alternatives that pydantic tried."""
+    before: list[int | str] = [*loc[:1], *loc[:-1]]
+    return [
+        part
+        for part, previous in zip(loc, before, strict=True)
+        if part not in CONTENT_FORMS and not (isinstance(previous, int) and part in BLOCK_TYPES)
+    ]
+
+
 def _invalid(error: ValidationError, place: str) -> ProblemError:
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    errors = [{"loc": [place, *problem["loc"]], "msg": problem["msg"]} for problem in found[:20]]
+    errors = [{"loc": [place, *_client_path(problem["loc"])], "msg": problem["msg"]} for problem in found[:20]]
     return ProblemError(VALIDATION_FAILED, "The request is not valid.", errors=errors)

@@ -1,6 +1,7 @@
 """The composition root: opens everything that a serving process needs, in order, and closes it in reverse."""
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from projections.history import History
 from projections.listing import Listing
 from projections.progress import Progress
 from turns.gateway import ModelGateway
+from turns.leases import Leases
 from turns.model_call import ModelTimeouts
 from turns.turns import Turns
 
@@ -73,7 +75,10 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
         commands, context = Commands(conversations, tokenizer), Context(database, log)
         gateway = _gateway(settings)
         stack.push_async_callback(gateway.aclose)
-        turns = Turns(commands, tokenizer, gateway, context, progress, feed, settings.max_context_tokens)
+        leases = Leases(database, lambda conversation_id, turn_id: turns.recover(conversation_id, turn_id))
+        turns = Turns(commands, tokenizer, gateway, context, progress, feed, leases, settings.max_context_tokens)
+        await leases.open()
+        stack.push_async_callback(leases.close)
         stack.push_async_callback(turns.drain, 0)
         stack.push_async_callback(_finished, asyncio.create_task(_warm_up(tokenizer, gateway)))
         yield Services(
@@ -91,6 +96,9 @@ async def _warm_up(tokenizer: Tokenizer, gateway: ModelGateway) -> None:
     """Load what the first request would otherwise wait for."""
     await asyncio.to_thread(tokenizer.load)
     await gateway.warm_up()
+    # What is loaded now stays for good: the garbage collector need not look at litellm's million objects again.
+    gc.collect()
+    gc.freeze()
 
 
 async def _finished(task: asyncio.Task[None]) -> None:

@@ -12,9 +12,9 @@ HEARTBEAT_S = 15.0
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
-def event_stream(frames: AsyncGenerator[list[Frame]], headers: dict[str, str] | None = None) -> StreamingResponse:
+def event_stream(frames: AsyncGenerator[list[Frame]], headers: dict[str, str]) -> StreamingResponse:
     """Answer with the frames as server-sent events."""
-    return StreamingResponse(_encoded(frames), 200, {**_HEADERS, **(headers or {})}, "text/event-stream")
+    return StreamingResponse(_encoded(frames), 200, {**_HEADERS, **headers}, "text/event-stream")
 
 
 async def _encoded(frames: AsyncGenerator[list[Frame]]) -> AsyncGenerator[bytes]:

@@ -39,3 +39,7 @@ def turnlog() -> None:
 def main() -> None:
     """The entry point of the installed command."""
     turnlog(prog_name="turnlog")
+
+
+if __name__ == "__main__":
+    main()

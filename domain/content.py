@@ -21,13 +21,25 @@ class TextBlock(Frozen):
     text: Text = Field(description="The words, in Unicode without NUL. Client or model.")
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class ImageBlock(Frozen):
     """A picture: its bytes, or where a model can fetch it."""
 
     type: Literal["image"] = "image"
-    media_type: str | None = Field(None, description="image/png, image/jpeg, image/gif or image/webp; None with `url`.")
-    data: str | None = Field(None, description="The bytes in base64; None with `url`. Client.")
-    url: Text | None = Field(None, description="http(s) address of the picture; None with `data`. Client.")
+    media_type: str | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="image/png, image/jpeg, image/gif or image/webp; None with `url`.",
+    )
+    data: str | None = Field(
+        default=None, exclude_if=_is_none, description="The bytes in base64; None with `url`. Client."
+    )
+    url: Text | None = Field(
+        default=None, exclude_if=_is_none, description="http(s) address of the picture; None with `data`. Client."
+    )
 
 
 class ContextBlock(Frozen):
@@ -59,7 +71,7 @@ class ToolResultBlock(Frozen):
     type: Literal["tool_result"] = "tool_result"
     tool_use_id: Text = Field(description="The call it answers. Client.")
     content: Text = Field(description="The answer as text, often JSON. Client.")
-    is_error: bool = Field(False, description="Whether the tool failed. Client.")
+    is_error: bool = Field(default=False, description="Whether the tool failed. Client.")
 
 
 ContentBlock = Annotated[
@@ -68,6 +80,7 @@ ContentBlock = Annotated[
 ]
 Content = tuple[ContentBlock, ...]
 
+BLOCK_TYPES = frozenset({"text", "image", "context", "reasoning", "tool_use", "tool_result"})
 BLOCKS_OF_ROLE: dict[str, frozenset[str]] = {
     "system": frozenset({"text"}),
     "user": frozenset({"text", "image", "context"}),

@@ -29,7 +29,7 @@ from domain.events import (
     TurnStarted,
 )
 from domain.usage import Usage
-from domain.values import JsonObject
+from domain.values import JsonObject, same_json
 
 Events = list[ConversationEvent]
 
@@ -118,7 +118,7 @@ def update_conversation(
     _check_version(state, expected_version)
     title = changes.get("title", state.title)
     metadata = changes.get("metadata", state.metadata)
-    if (title, metadata) == (state.title, state.metadata):
+    if title == state.title and same_json(metadata, state.metadata):
         return []
     return [ConversationUpdated(**_next(state, origin), title=title, metadata=metadata)]
 

@@ -26,7 +26,9 @@ class ConversationEvent(Frozen):
     originator_version: int = Field(ge=1, description="Place in the conversation, from 1 without gaps. Server.")
     timestamp: datetime = Field(description="When it was decided, UTC, microseconds. Server.")
     actor: str = Field(description="Who asked for it: the authenticated owner's id. Server.")
-    request_id: str | None = Field(None, description="The HTTP request that caused it; None outside HTTP. Server.")
+    request_id: str | None = Field(
+        default=None, description="The HTTP request that caused it; None outside HTTP. Server."
+    )
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -37,8 +39,8 @@ class ConversationStarted(ConversationEvent):
     """A conversation came into being."""
 
     owner_id: str = Field(description="Whose it is. Server, from authentication.")
-    agent_id: Label | None = Field(None, description="The agent's label; None without one. Client.")
-    title: Title | None = Field(None, description="What listings show; None without one. Client.")
+    agent_id: Label | None = Field(default=None, description="The agent's label; None without one. Client.")
+    title: Title | None = Field(default=None, description="What listings show; None without one. Client.")
     metadata: JsonObject = Field(default_factory=dict, description="The client's own JSON object. Client.")
 
 
@@ -57,17 +59,23 @@ class MessageAdded(ConversationEvent):
     """Something was said."""
 
     message_id: UUID = Field(description="The message. Server; an assistant's is fixed when its turn starts.")
-    turn_id: UUID | None = Field(None, description="The turn it belongs to; None outside turns. Server.")
+    turn_id: UUID | None = Field(default=None, description="The turn it belongs to; None outside turns. Server.")
     role: Role = Field(description="Who speaks: system, user, assistant or tool. Client; server for a model's answer.")
-    author_id: str | None = Field(None, description="The person who said it; None for a model. Server.")
+    author_id: str | None = Field(default=None, description="The person who said it; None for a model. Server.")
     content: Content = Field(description="The blocks, in order. Client or model.")
-    in_reply_to: UUID | None = Field(None, description="The user message it answers; None if it answers none.")
-    status: MessageStatus = Field("completed", description="`interrupted`: what was said before a failure or cancel.")
-    model: str | None = Field(None, description="The model that said it, a litellm name; None for people. Server.")
+    in_reply_to: UUID | None = Field(default=None, description="The user message it answers; None if it answers none.")
+    status: MessageStatus = Field(
+        default="completed", description="`interrupted`: what was said before a failure or cancel."
+    )
+    model: str | None = Field(
+        default=None, description="The model that said it, a litellm name; None for people. Server."
+    )
     tokens: int = Field(ge=0, description="Tokens of the content as `encoding` counts them. Server.")
     encoding: str = Field(description="The tokenizer behind `tokens`, such as o200k_base. Server.")
-    usage: Usage | None = Field(None, description="What the model call used; None without one. Model.")
-    finish_reason: str | None = Field(None, description="stop, length, tool_use, content_filter; None without. Model.")
+    usage: Usage | None = Field(default=None, description="What the model call used; None without one. Model.")
+    finish_reason: str | None = Field(
+        default=None, description="stop, length, tool_use, content_filter; None without. Model."
+    )
 
 
 class MessageDeleted(ConversationEvent):
@@ -84,10 +92,12 @@ class TurnStarted(ConversationEvent):
     message_id: UUID = Field(description="The id the answer will have. Server.")
     model: str = Field(description="The litellm name of the model. Client, or the server's setting.")
     max_context_tokens: int | None = Field(
-        None, description="Token budget of the context; None: the model's own. Client."
+        default=None, description="Token budget of the context; None: the model's own. Client."
     )
-    temperature: float | None = Field(None, description="Sampling temperature; None: the model's own. Client.")
-    max_output_tokens: int | None = Field(None, description="Bound of the answer in tokens; None: none. Client.")
+    temperature: float | None = Field(default=None, description="Sampling temperature; None: the model's own. Client.")
+    max_output_tokens: int | None = Field(
+        default=None, description="Bound of the answer in tokens; None: none. Client."
+    )
     metadata: JsonObject = Field(default_factory=dict, description="The client's own JSON object. Client.")
 
 
@@ -107,16 +117,16 @@ class TurnEnded(ConversationEvent):
 
     turn_id: UUID = Field(description="The turn. Server.")
     time_to_first_token_ms: float | None = Field(
-        None, description="Start to first chunk, ms; None if none came. Server."
+        default=None, description="Start to first chunk, ms; None if none came. Server."
     )
-    duration_ms: float | None = Field(None, description="Start to end, ms; None if the server died. Server.")
+    duration_ms: float | None = Field(default=None, description="Start to end, ms; None if the server died. Server.")
 
 
 class TurnCompleted(TurnEnded):
     """The model finished its answer."""
 
     usage: Usage | None = Field(
-        None, description="Tokens and cost; None if unknown. Model, or estimated by the server."
+        default=None, description="Tokens and cost; None if unknown. Model, or estimated by the server."
     )
     finish_reason: str = Field(description="stop, length, tool_use or content_filter. Model.")
 

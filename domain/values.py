@@ -1,5 +1,6 @@
 """The small value types that events and requests share: text without NUL, JSON objects, agent labels."""
 
+import json
 import math
 from typing import Annotated, Any, cast
 
@@ -17,20 +18,28 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def without_nul(text: str) -> str:
-    """Return `text`; PostgreSQL's text and jsonb cannot hold U+0000, so it is refused rather than dropped."""
+def checked_text(text: str) -> str:
+    """Return `text`; PostgreSQL cannot hold U+0000 or half a surrogate pair, so they are refused rather than dropped.
+
+    Raises:
+        ValueError: it holds one.
+    """
     if "\0" in text:
         raise ValueError("must not contain the NUL character (U+0000)")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must not contain a lone surrogate") from None
     return text
 
 
-Text = Annotated[str, AfterValidator(without_nul)]
+Text = Annotated[str, AfterValidator(checked_text)]
 Title = Annotated[Text, StringConstraints(max_length=MAX_TITLE_CHARACTERS)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")]
 
 
 def storable_json(value: Any, depth: int = 1) -> Any:
-    """Return `value` if jsonb can hold it: no NUL, finite numbers, at most 64 levels.
+    """Return `value` if jsonb can hold it: no NUL, whole characters, finite numbers, at most 64 levels.
 
     Raises:
         ValueError: where it cannot.
@@ -38,7 +47,7 @@ def storable_json(value: Any, depth: int = 1) -> Any:
     if depth > MAX_JSON_DEPTH:
         raise ValueError(f"must not be nested deeper than {MAX_JSON_DEPTH} levels")
     if isinstance(value, str):
-        without_nul(value)
+        checked_text(value)
     elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError("must not contain NaN or Infinity")
     for item in _children(value):
@@ -59,6 +68,11 @@ def at_most_64_kib(value: dict[str, Any]) -> dict[str, Any]:
     if len(to_json(value)) > MAX_METADATA_BYTES:
         raise ValueError(f"must be at most {MAX_METADATA_BYTES} bytes of JSON")
     return value
+
+
+def same_json(one: Any, other: Any) -> bool:
+    """Return whether two values are the same JSON; Python alone takes `true` for 1."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 JsonObject = Annotated[dict[str, Any], AfterValidator(storable_json)]

@@ -3,8 +3,7 @@
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 from uuid import UUID
 
@@ -19,7 +18,7 @@ from eventlog.writer import GroupCommitWriter, Idempotency
 
 MAX_ATTEMPTS = 100
 CACHED_STATES = 10_000
-SNAPSHOT_INTERVAL = 50
+SNAPSHOT_INTERVAL = 100
 
 Decision = Callable[[Conversation], Events | Awaitable[Events]]
 _log = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ class Conversations:
     """The command side of the log in this process.
 
     Commands on one conversation take turns; between processes the log decides, and who lost decides again on the
-    newer state. States are cached and believed until a conflict or a refusal makes them look again.
+    newer state. States are cached and believed until a conflict, a refusal or an idle decision makes them look again.
     """
 
     def __init__(self, log: Log, writer: GroupCommitWriter, mapper: Mapper[UUID]) -> None:
@@ -99,14 +98,18 @@ class Conversations:
         if cached is None:
             state = await self._load(conversation_id, None)
             return state, await _events(decide, state)
+        # What changes nothing, a refusal or no events, must rest on the newest state: no append will correct it.
         try:
-            return cached, await _events(decide, cached)
+            events = await _events(decide, cached)
         except DomainError:
-            # A refusal must rest on the newest state, not on what this process remembers.
             state = await self._load(conversation_id, cached)
             if state.version == cached.version:
                 raise
-            return state, await _events(decide, state)
+        else:
+            if events:
+                return cached, events
+            state = await self._load(conversation_id, cached)
+        return state, await _events(decide, state)
 
     async def _load(self, conversation_id: UUID, known: Conversation | None) -> Conversation:
         state = await self.log.state(conversation_id, known)
@@ -154,19 +157,43 @@ class _Locks:
     """A lock for each conversation in use; the last to leave takes it away."""
 
     def __init__(self) -> None:
-        self._held: dict[UUID, tuple[asyncio.Lock, int]] = {}
+        self._held: dict[UUID, _Lock] = {}
 
-    @asynccontextmanager
-    async def hold(self, conversation_id: UUID) -> AsyncGenerator[None]:
-        lock, users = self._held.get(conversation_id) or (asyncio.Lock(), 0)
-        self._held[conversation_id] = (lock, users + 1)
+    def hold(self, conversation_id: UUID) -> "_Lock":
+        """Return the lock of a conversation, to be entered at once."""
+        lock = self._held.get(conversation_id)
+        if lock is None:
+            lock = self._held[conversation_id] = _Lock(self._held, conversation_id)
+        lock.users += 1
+        return lock
+
+
+class _Lock:
+    """A conversation's lock, and how many hold it or wait for it; a class, as it is entered for every command."""
+
+    __slots__ = ("_held", "_id", "_lock", "users")
+
+    def __init__(self, held: "dict[UUID, _Lock]", conversation_id: UUID) -> None:
+        self._held = held
+        self._id = conversation_id
+        self._lock = asyncio.Lock()
+        self.users = 0
+
+    async def __aenter__(self) -> None:
         try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._held.pop(conversation_id)
-            if users > 1:
-                self._held[conversation_id] = (lock, users - 1)
+            await self._lock.acquire()
+        except asyncio.CancelledError:
+            self._leave()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lock.release()
+        self._leave()
+
+    def _leave(self) -> None:
+        self.users -= 1
+        if not self.users:
+            del self._held[self._id]
 
 
 async def _events(decide: Decision, state: Conversation) -> Events:

@@ -14,7 +14,6 @@ from eventlog.errors import StoreUnavailableError
 CONNECT_TIMEOUT_S = 3
 POOL_TIMEOUT_S = 3.0
 POOL_SIZE = 8
-_READ_ATTEMPTS = 3
 
 Statement = LiteralString | bytes
 
@@ -34,6 +33,7 @@ class Database:
     def __init__(self, conninfo: str, schema: str = "turnlog") -> None:
         self.conninfo = conninfo
         self.schema = schema
+        self._in_doubt = False
         self._pool: AsyncConnectionPool[AsyncConnection[TupleRow]] = AsyncConnectionPool(
             conninfo,
             kwargs=self.settings(),
@@ -44,14 +44,19 @@ class Database:
             open=False,
         )
 
-    def settings(self) -> dict[str, Any]:
-        """Return how each connection is to be made: its log's schema first, UTC, one statement a transaction."""
+    def settings(self, *, durable: bool = False) -> dict[str, Any]:
+        """Return how each connection is to be made: its log's schema first, UTC, one statement a transaction.
+
+        Only a `durable` one waits for the disk at each commit. What the others write (read models, snapshots, news)
+        can be made again from the log, or is lost together with the position that says how far it was made.
+        """
+        relaxed = "" if durable else " -c synchronous_commit=off"
         return {
             "autocommit": True,
             "prepare_threshold": 0,
             "connect_timeout": CONNECT_TIMEOUT_S,
             "application_name": "turnlog",
-            "options": f"-c search_path={self.schema} -c timezone=UTC",
+            "options": f"-c search_path={self.schema} -c timezone=UTC{relaxed}",
         }
 
     async def open(self) -> None:
@@ -67,14 +72,14 @@ class Database:
         """Close the pool; connections made by `connect` are their owners' to close."""
         await self._pool.close()
 
-    async def connect(self) -> AsyncConnection[TupleRow]:
+    async def connect(self, *, durable: bool = False) -> AsyncConnection[TupleRow]:
         """Return a connection of the caller's own.
 
         Raises:
             StoreUnavailableError: the database does not answer.
         """
         with translated_errors():
-            return await AsyncConnection.connect(self.conninfo, **self.settings())
+            return await AsyncConnection.connect(self.conninfo, **self.settings(durable=durable))
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[AsyncConnection[TupleRow]]:
@@ -93,16 +98,25 @@ class Database:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        for attempt in range(_READ_ATTEMPTS):
-            try:
-                async with self.connection() as connection:
-                    cursor = await connection.execute(statement, parameters, binary=True)
-                    return await cursor.fetchall()
-            except StoreUnavailableError:
-                if attempt == _READ_ATTEMPTS - 1:
-                    raise
-                await self._pool.check()
-        raise AssertionError("unreachable")
+        if self._in_doubt:
+            await self._make_sure()
+        try:
+            return await self._fetch(statement, parameters)
+        except StoreUnavailableError:
+            self._in_doubt = True
+            await self._make_sure()
+            return await self._fetch(statement, parameters)
+
+    async def _fetch(self, statement: Statement, parameters: Sequence[Any] | Mapping[str, Any]) -> list[TupleRow]:
+        async with self.connection() as connection:
+            cursor = await connection.execute(statement, parameters, binary=True)
+            return await cursor.fetchall()
+
+    async def _make_sure(self) -> None:
+        """Fail at once, without waiting for the pool, while the database is away; then replace what it broke."""
+        await (await self.connect()).close()
+        await self._pool.check()
+        self._in_doubt = False
 
     async def fetch_one(
         self, statement: Statement, parameters: Sequence[Any] | Mapping[str, Any] = ()

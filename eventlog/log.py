@@ -66,9 +66,9 @@ class Log:
         rows = await self._database.fetch(_SQL["read_last"], [await self.head() if upto is None else upto, limit])
         return [audit_record(row) for row in reversed(rows)]
 
-    async def last_position(self, conversation_id: UUID) -> int | None:
-        """Return the position of the newest event of a conversation, None if it has none."""
-        row = await self._database.fetch_one(_SQL["read_last_position"], [conversation_id])
+    async def turn_end(self, conversation_id: UUID, turn_id: UUID, first_version: int) -> int | None:
+        """Return the position of a turn's end, None while it runs; looked for from `first_version` on."""
+        row = await self._database.fetch_one(_SQL["read_turn_end"], [conversation_id, first_version, str(turn_id)])
         return row[0] if row else None
 
     async def state(self, conversation_id: UUID, known: Conversation | None = None) -> Conversation | None:
@@ -87,6 +87,10 @@ class Log:
         """Return whether the conversation holds the message: it was added, and not deleted since."""
         rows = await self._database.fetch(_SQL["find_message"], [conversation_id, str(message_id)])
         return bool(rows) and rows[-1][0] == "MessageAdded"
+
+    async def stopped_turns(self, after: int) -> list[UUID]:
+        """Return the turns that were stopped after a position, whoever ran them."""
+        return [UUID(row[0]) for row in await self._database.fetch(_SQL["read_stopped_turns"], [after])]
 
     async def find_idempotent(self, actor: str, key: str) -> IdempotentCommand | None:
         """Return the command in which `actor` used `key`, None if there is none."""

@@ -61,9 +61,12 @@ ORDER BY version
 -- The version of the newest event of a conversation, NULL if it has none.
 SELECT max(version) FROM events WHERE conversation_id = %s
 
--- name: read_last_position
--- The position of the newest event of a conversation.
-SELECT position FROM events WHERE conversation_id = %s ORDER BY version DESC LIMIT 1
+-- name: read_turn_end
+-- The position of the event that ended a turn, looked for from a version on.
+SELECT position FROM events
+WHERE conversation_id = %s AND version >= %s AND data ->> 'turn_id' = %s
+    AND type IN ('TurnCompleted', 'TurnFailed', 'TurnCancelled')
+ORDER BY version LIMIT 1
 
 -- name: read_after
 -- The next events of the log after a position, in order: at least one, then as many as stay under so many bytes.
@@ -112,6 +115,10 @@ LIMIT %s
 SELECT type, version FROM events
 WHERE conversation_id = %s AND data ->> 'message_id' = %s AND type IN ('MessageAdded', 'MessageDeleted')
 ORDER BY version
+
+-- name: read_stopped_turns
+-- The turns that were stopped after a position.
+SELECT data ->> 'turn_id' FROM events WHERE position > %s AND type IN ('TurnCancelled', 'TurnFailed')
 
 -- name: find_idempotent
 -- The first event of the command that used an owner's key.

@@ -14,6 +14,7 @@ from uuid import UUID
 from eventsourcing.persistence import (
     AggregateRecorder,
     ApplicationRecorder,
+    DataError,
     InfrastructureFactory,
     IntegrityError,
     ListenNotifySubscription,
@@ -28,7 +29,7 @@ from eventsourcing.utils import Environment
 
 from eventlog.channels import Channels
 from eventlog.database import Database
-from eventlog.errors import StoreUnavailableError, VersionTakenError
+from eventlog.errors import StoreUnavailableError, UnstorableEventError, VersionTakenError
 from eventlog.feed import Feed
 from eventlog.log import LAST_VERSION, Log
 from eventlog.mapper import Row
@@ -56,6 +57,8 @@ class LoopThread:
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
         except VersionTakenError as error:
             raise IntegrityError(str(error)) from error
+        except UnstorableEventError as error:
+            raise DataError(str(error)) from error
         except StoreUnavailableError as error:
             raise OperationalError(str(error)) from error
 
@@ -114,6 +117,7 @@ class LogRecorder(ApplicationRecorder):
 
         Raises:
             IntegrityError: another writer recorded one of the versions first.
+            DataError: PostgreSQL cannot hold a value of an event.
             OperationalError: the database does not answer.
         """
         if not stored_events:

@@ -101,14 +101,24 @@ class GroupCommitWriter:
         while not self._closed or self._waiting:
             await self._wake.wait()
             self._wake.clear()
+            await self._settled()
+            if self._waiting:
+                await self._commit(self._take((len(self._waiting) + 1) // 2))
             while self._waiting:
-                await self._commit(self._take())
+                await self._commit(self._take(MAX_BATCH_APPENDS))
 
-    def _take(self) -> list[_Append]:
+    async def _settled(self) -> None:
+        """Wait while each turn of the event loop brings further appends: a busy loop makes large batches."""
+        seen = 0
+        while seen < len(self._waiting):
+            seen = len(self._waiting)
+            await asyncio.sleep(0)
+
+    def _take(self, most: int) -> list[_Append]:
         size = 0
         for taken, append in enumerate(self._waiting):
             size += append.size
-            if taken and (taken >= MAX_BATCH_APPENDS or size > MAX_BATCH_BYTES):
+            if taken and (taken >= most or size > MAX_BATCH_BYTES):
                 batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
                 return batch
         batch, self._waiting = self._waiting, []
@@ -135,7 +145,7 @@ class GroupCommitWriter:
 
     async def _insert(self, batch: list[_Append]) -> int:
         if self._connection is None:
-            self._connection = await self._database.connect()
+            self._connection = await self._database.connect(durable=True)
         columns = _columns(batch)
         size = len(columns[0])
         cursor = await self._connection.execute(_SQL["append"], (*columns, size, size), binary=True)

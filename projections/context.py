@@ -39,16 +39,16 @@ class ContextProjection:
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
         """Add what was said, then remove what was deleted."""
-        said: list[tuple[Any, ...]] = []
+        said: list[dict[str, Any]] = []
         deleted: list[Change] = []
-        gone: list[tuple[Any, ...]] = []
+        gone: list[dict[str, Any]] = []
         for event in events:
             if isinstance(event, MessageAdded):
-                said.append((event.originator_id, event.originator_version, event.message_id, event.role, event.tokens))
+                said.append(_said(event))
             elif isinstance(event, MessageDeleted):
                 deleted.append(Change(_SQL.writing("delete_message"), [event.originator_id, event.message_id]))
             elif isinstance(event, ConversationDeleted):
-                gone.append((event.originator_id,))
+                gone.append({"conversation_id": event.originator_id})
         added = [_SQL.change("insert_messages", said)] if said else []
         return [*added, *deleted, *([_SQL.change("delete_conversations", gone)] if gone else [])]
 
@@ -94,3 +94,8 @@ class Context:
 
     async def _read(self, name: str, *parameters: Any) -> list[TupleRow]:
         return await self._database.fetch(_SQL.reading(name), parameters)
+
+
+def _said(event: MessageAdded) -> dict[str, Any]:
+    place = {"conversation_id": event.originator_id, "version": event.originator_version}
+    return {**place, "message_id": event.message_id, "role": event.role, "tokens": event.tokens}

@@ -27,8 +27,8 @@ SELECT m.conversation_id, m.version, m.message_id, m.role, m.tokens,
     coalesce(last.messages, 0) + coalesce(sum(m.counted) OVER earlier, 0)
 FROM (
     SELECT *, (role <> 'system')::integer AS counted, (role <> 'system')::integer * tokens AS counted_tokens
-    FROM unnest(%b::uuid[], %b::integer[], %b::uuid[], %b::text[], %b::integer[])
-        AS u(conversation_id, version, message_id, role, tokens)
+    FROM json_to_recordset(%s::json)
+        AS u(conversation_id uuid, version integer, message_id uuid, role text, tokens integer)
 ) AS m
 LEFT JOIN LATERAL (
     SELECT c.tokens_before + (c.role <> 'system')::integer * c.tokens AS tokens,
@@ -53,7 +53,9 @@ FROM gone WHERE c.conversation_id = gone.conversation_id AND c.version > gone.ve
 
 -- name: delete_conversations
 -- Deleted conversations have no context.
-DELETE FROM {context} WHERE conversation_id = ANY(%b::uuid[])
+DELETE FROM {context} AS c
+USING json_to_recordset(%s::json) AS d(conversation_id uuid)
+WHERE c.conversation_id = d.conversation_id
 
 -- name: read_totals
 -- Tokens and messages of a whole conversation, without system messages.

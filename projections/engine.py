@@ -1,7 +1,6 @@
 """The engine: follows the feed and applies each batch to the projections it leads, rows and position in one step."""
 
 import asyncio
-import json
 import logging
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from time import monotonic
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
+from pydantic_core import from_json, to_json
 
 from domain.events import ConversationEvent
 from eventlog.channels import Channels
@@ -103,7 +103,6 @@ class Engine:
                 self._led.clear()
 
     async def _lead(self, connection: AsyncConnection[TupleRow]) -> None:
-        await connection.execute(_SQL["relax_commits"])
         with self._feed.subscribed() as log:
             while True:
                 await self._take_lead(connection)
@@ -148,9 +147,11 @@ class Engine:
     ) -> None:
         try:
             await self._apply(connection, group, batch)
-        except (LeadLostError, psycopg.OperationalError, psycopg.InterfaceError):
+        except LeadLostError:
             raise
-        except Exception as error:  # noqa: BLE001 - a projection may raise anything; it must not stop the others
+        except Exception as error:  # a projection may raise anything; it must not stop the others
+            if connection.closed:
+                raise
             if len(group) > 1 or len(batch) > 1:
                 await self._narrow(connection, group, batch)
             else:
@@ -172,6 +173,8 @@ class Engine:
         try:
             await run_together(connection, changes, move, len(group))
         except psycopg.errors.DivisionByZero as error:
+            if {await self._position(connection, led.projection) for led in group} == {before}:
+                raise  # the division was a projection's own
             raise LeadLostError(f"{', '.join(names)} moved without this process") from error
         for led in group:
             led.position, led.failures = after, 0
@@ -189,16 +192,16 @@ class Engine:
         positions = {led.projection.name: led.position for led in self._led.values()}
         stopped = {name for name, led in self._led.items() if led.failures}
         self._progress.advance(positions)
-        self._progress.set_stopped(stopped)
-        self._channels.announce(_TOPIC, json.dumps({"positions": positions, "stopped": sorted(stopped)}))
+        self._progress.set_stopped(stopped, of=positions)
+        self._channels.announce(_TOPIC, to_json({"positions": positions, "stopped": sorted(stopped)}).decode())
 
     def _heard(self, payload: str | None) -> None:
         if payload is None:
             self._spawn(self._poll())
         elif len(self._led) < len(self._projections):
-            news = json.loads(payload)
+            news = from_json(payload)
             self._progress.advance(news["positions"])
-            self._progress.set_stopped(set(news["stopped"]))
+            self._progress.set_stopped(set(news["stopped"]), of=news["positions"])
 
     async def _poll(self) -> None:
         """Read what other processes' projections have reached, in case their announcements were missed."""
@@ -209,7 +212,7 @@ class Engine:
         serving = {(projection.name, projection.version) for projection in self._projections}
         rows = [row for row in rows if (row[0], row[1]) in serving]
         self._progress.advance({row[0]: row[2] for row in rows})
-        self._progress.set_stopped({row[0] for row in rows if row[3] is not None})
+        self._progress.set_stopped({row[0] for row in rows if row[3] is not None}, of=[row[0] for row in rows])
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

@@ -29,7 +29,3 @@ UPDATE projections SET error = %s, error_position = %s, updated_at = %s WHERE na
 -- name: try_lead
 -- Whether this connection leads a projection from now on, until it closes.
 SELECT pg_try_advisory_lock(hashtextextended(%s, 0))
-
--- name: relax_commits
--- Rows and position of a projection are lost or kept together, so its commits need not wait for the disk.
-SET synchronous_commit = off

@@ -1,6 +1,6 @@
 """The message history: every message of a conversation, one being streamed with its text so far, and the turns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -18,7 +18,7 @@ from domain.events import (
     TurnStarted,
 )
 from eventlog.database import Database
-from projections.projection import Change, Statements, json_text
+from projections.projection import Change, Statements, json_text, json_value
 
 _TABLES = ("history", "turns", "stream_text")
 _VERSION = 1
@@ -100,42 +100,40 @@ class _Batch:
     """The rows that a batch of events writes and removes."""
 
     def __init__(self) -> None:
-        self.messages: dict[UUID, tuple[Any, ...]] = {}
-        self.started: list[tuple[Any, ...]] = []
-        self.ended: list[tuple[Any, ...]] = []
-        self.stream_text: list[tuple[Any, ...]] = []
-        self.deleted: list[tuple[Any, ...]] = []
-        self.deleted_conversations: list[tuple[Any, ...]] = []
+        self.messages: dict[UUID, MessageRow] = {}
+        self.started: list[TurnRow] = []
+        self.ended: list[TurnEnded] = []
+        self.deltas: list[StreamDelta] = []
+        self.deleted: list[dict[str, Any]] = []
+        self.deleted_conversations: list[dict[str, Any]] = []
 
     def note(self, event: ConversationEvent) -> None:
         """Take in one more event."""
         if isinstance(event, MessageAdded):
             self.messages[event.message_id] = message_row(event)
         elif isinstance(event, StreamDelta):
-            text = "".join(event.chunks)
-            row = (event.turn_id, event.first_seq, event.block_index, event.block_type, text)
-            self.stream_text.append(row)
+            self.deltas.append(event)
         elif isinstance(event, TurnStarted):
             self.messages[event.message_id] = _unsaid(event)
             self.started.append(turn_row(event))
         elif isinstance(event, TurnEnded):
-            self.ended.append((event.originator_id, event.turn_id, *_end(event).values()))
+            self.ended.append(event)
         elif isinstance(event, MessageDeleted):
-            self.deleted.append((event.originator_id, event.message_id))
+            self.deleted.append({"conversation_id": event.originator_id, "message_id": event.message_id})
         elif isinstance(event, ConversationDeleted):
-            self.deleted_conversations.append((event.originator_id,))
+            self.deleted_conversations.append({"conversation_id": event.originator_id})
 
-    def rows(self) -> dict[str, list[tuple[Any, ...]]]:
+    def rows(self) -> dict[str, Sequence[Mapping[str, Any]]]:
         """Return the rows of each statement, in an order of statements that is right for any batch."""
-        ended = [(conversation_id, turn_id) for conversation_id, turn_id, *_ in self.ended]
-        gone = {turn_id for _, turn_id in ended}
+        ended = [{"conversation_id": event.originator_id, "turn_id": event.turn_id} for event in self.ended]
+        gone = {event.turn_id for event in self.ended}
         return {
-            "upsert_messages": list(self.messages.values()),
-            "insert_turns": self.started,
-            "end_turns": self.ended,
-            "insert_stream_text": [row for row in self.stream_text if row[0] not in gone],
+            "upsert_messages": [_with_json(row, "content", "usage") for row in self.messages.values()],
+            "insert_turns": [_with_json(row, "usage") for row in self.started],
+            "end_turns": [{**ids, **_end(event)} for ids, event in zip(ended, self.ended, strict=True)],
+            "insert_stream_text": [_said_so_far(event) for event in self.deltas if event.turn_id not in gone],
             "delete_unsaid": ended,
-            "delete_stream_text": [(turn_id,) for turn_id in gone],
+            "delete_stream_text": ended,
             "delete_messages": self.deleted,
             "delete_conversation_messages": self.deleted_conversations,
             "delete_conversation_turns": self.deleted_conversations,
@@ -219,7 +217,10 @@ def turn_row(started: TurnStarted, ended: TurnEnded | None = None) -> TurnRow:
         None,
         None,
     )
-    return row if ended is None else row._replace(**_end(ended))
+    if ended is None:
+        return row
+    usage = ended.usage if isinstance(ended, TurnCompleted) else None
+    return row._replace(**{**_end(ended), "usage": json_text(usage) if usage else None})
 
 
 def _unsaid(event: TurnStarted) -> MessageRow:
@@ -240,8 +241,19 @@ def _end(event: TurnEnded) -> dict[str, Any]:
         "duration_ms": event.duration_ms,
     }
     if isinstance(event, TurnCompleted):
-        usage = json_text(event.usage) if event.usage else None
+        usage = json_value(json_text(event.usage)) if event.usage else None
         return {**end, "status": "completed", "usage": usage, "finish_reason": event.finish_reason}
     if isinstance(event, TurnFailed):
         return {**end, "status": "failed", "error_code": event.reason, "error_detail": event.detail}
     return end
+
+
+def _said_so_far(event: StreamDelta) -> dict[str, Any]:
+    place = {"turn_id": event.turn_id, "first_seq": event.first_seq, "block_index": event.block_index}
+    return {**place, "block_type": event.block_type, "text": "".join(event.chunks)}
+
+
+def _with_json(row: MessageRow | TurnRow, *columns: str) -> dict[str, Any]:
+    """Return a row whose JSON texts are JSON values, as statements take it."""
+    values = row._asdict()
+    return {**values, **{column: json_value(values[column]) for column in columns}}

@@ -62,12 +62,12 @@ CREATE TABLE {stream_text} (
 -- Messages as they are said; the whole answer takes the place of the streaming one.
 INSERT INTO {history} (conversation_id, message_id, version, turn_id, role, author_id, content, in_reply_to, status,
     model, tokens, usage, finish_reason, created_at)
-SELECT m.conversation_id, m.message_id, m.version, m.turn_id, m.role, m.author_id, m.content::jsonb, m.in_reply_to,
-    m.status, m.model, m.tokens, m.usage::jsonb, m.finish_reason, m.created_at
-FROM unnest(%b::uuid[], %b::uuid[], %b::integer[], %b::uuid[], %b::text[], %b::text[], %b::text[], %b::uuid[],
-        %b::text[], %b::text[], %b::integer[], %b::text[], %b::text[], %b::timestamptz[])
-    AS m(conversation_id, message_id, version, turn_id, role, author_id, content, in_reply_to, status, model, tokens,
-        usage, finish_reason, created_at)
+SELECT m.conversation_id, m.id, m.version, m.turn_id, m.role, m.author_id, m.content, m.in_reply_to,
+    m.status, m.model, m.tokens, m.usage, m.finish_reason, m.created_at
+FROM json_to_recordset(%s::json)
+    AS m(conversation_id uuid, id uuid, version integer, turn_id uuid, role text, author_id text, content jsonb,
+        in_reply_to uuid, status text, model text, tokens integer, usage jsonb, finish_reason text,
+        created_at timestamptz)
 ON CONFLICT (conversation_id, message_id) DO UPDATE SET
     version = EXCLUDED.version,
     content = EXCLUDED.content,
@@ -82,59 +82,65 @@ ON CONFLICT (conversation_id, message_id) DO UPDATE SET
 -- Turns as they start.
 INSERT INTO {turns} (conversation_id, turn_id, version, user_message_id, message_id, status, model, usage,
     finish_reason, error_code, error_detail, started_at, ended_at, time_to_first_token_ms, duration_ms)
-SELECT t.conversation_id, t.turn_id, t.version, t.user_message_id, t.message_id, t.status, t.model, t.usage::jsonb,
+SELECT t.conversation_id, t.id, t.version, t.user_message_id, t.message_id, t.status, t.model, t.usage,
     t.finish_reason, t.error_code, t.error_detail, t.started_at, t.ended_at, t.time_to_first_token_ms, t.duration_ms
-FROM unnest(%b::uuid[], %b::uuid[], %b::integer[], %b::uuid[], %b::uuid[], %b::text[], %b::text[], %b::text[],
-        %b::text[], %b::text[], %b::text[], %b::timestamptz[], %b::timestamptz[], %b::double precision[],
-        %b::double precision[])
-    AS t(conversation_id, turn_id, version, user_message_id, message_id, status, model, usage, finish_reason,
-        error_code, error_detail, started_at, ended_at, time_to_first_token_ms, duration_ms)
+FROM json_to_recordset(%s::json)
+    AS t(conversation_id uuid, id uuid, version integer, user_message_id uuid, message_id uuid, status text, model text,
+        usage jsonb, finish_reason text, error_code text, error_detail text, started_at timestamptz,
+        ended_at timestamptz, time_to_first_token_ms double precision, duration_ms double precision)
 
 -- name: end_turns
 -- Turns as they end.
 UPDATE {turns} AS t SET
     status = e.status,
-    usage = e.usage::jsonb,
+    usage = e.usage,
     finish_reason = e.finish_reason,
     error_code = e.error_code,
     error_detail = e.error_detail,
     ended_at = e.ended_at,
     time_to_first_token_ms = e.time_to_first_token_ms,
     duration_ms = e.duration_ms
-FROM unnest(%b::uuid[], %b::uuid[], %b::text[], %b::text[], %b::text[], %b::text[], %b::text[], %b::timestamptz[],
-        %b::double precision[], %b::double precision[])
-    AS e(conversation_id, turn_id, status, usage, finish_reason, error_code, error_detail, ended_at,
-        time_to_first_token_ms, duration_ms)
+FROM json_to_recordset(%s::json)
+    AS e(conversation_id uuid, turn_id uuid, status text, usage jsonb, finish_reason text, error_code text,
+        error_detail text, ended_at timestamptz, time_to_first_token_ms double precision,
+        duration_ms double precision)
 WHERE t.conversation_id = e.conversation_id AND t.turn_id = e.turn_id
 
 -- name: insert_stream_text
 -- What running turns have said so far.
 INSERT INTO {stream_text} (turn_id, first_seq, block_index, block_type, text)
-SELECT * FROM unnest(%b::uuid[], %b::integer[], %b::integer[], %b::text[], %b::text[])
+SELECT * FROM json_to_recordset(%s::json)
+    AS s(turn_id uuid, first_seq integer, block_index integer, block_type text, text text)
 
 -- name: delete_stream_text
 -- What ended turns said while they ran: the whole message has it now.
-DELETE FROM {stream_text} WHERE turn_id = ANY(%b::uuid[])
+DELETE FROM {stream_text} AS s
+USING json_to_recordset(%s::json) AS e(turn_id uuid)
+WHERE s.turn_id = e.turn_id
 
 -- name: delete_unsaid
 -- The empty answers of turns that ended before anything was said.
 DELETE FROM {history} AS h
-USING unnest(%b::uuid[], %b::uuid[]) AS e(conversation_id, turn_id)
+USING json_to_recordset(%s::json) AS e(conversation_id uuid, turn_id uuid)
 WHERE h.conversation_id = e.conversation_id AND h.turn_id = e.turn_id AND h.status = 'streaming'
 
 -- name: delete_messages
 -- Deleted messages.
 DELETE FROM {history} AS h
-USING unnest(%b::uuid[], %b::uuid[]) AS d(conversation_id, message_id)
+USING json_to_recordset(%s::json) AS d(conversation_id uuid, message_id uuid)
 WHERE h.conversation_id = d.conversation_id AND h.message_id = d.message_id
 
 -- name: delete_conversation_messages
 -- The messages of deleted conversations.
-DELETE FROM {history} WHERE conversation_id = ANY(%b::uuid[])
+DELETE FROM {history} AS h
+USING json_to_recordset(%s::json) AS d(conversation_id uuid)
+WHERE h.conversation_id = d.conversation_id
 
 -- name: delete_conversation_turns
 -- The turns of deleted conversations.
-DELETE FROM {turns} WHERE conversation_id = ANY(%b::uuid[])
+DELETE FROM {turns} AS t
+USING json_to_recordset(%s::json) AS d(conversation_id uuid)
+WHERE t.conversation_id = d.conversation_id
 
 -- name: read_message
 -- One message of a conversation.

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import orjson
+
 from domain.events import (
     EVENT_TYPES,
     ConversationDeleted,
@@ -64,7 +66,7 @@ class _Happened:
     last_message_at: datetime | None = None
     described: bool = False
     title: str | None = None
-    metadata: str | None = None
+    metadata: orjson.Fragment | None = None
     turned: bool = False
     active_turn_id: UUID | None = None
     deleted: bool = False
@@ -79,17 +81,13 @@ class _Happened:
         elif isinstance(event, MessageDeleted):
             self.added -= 1
         elif isinstance(event, ConversationUpdated):
-            self.described, self.title, self.metadata = True, event.title, json_text(event.metadata)
+            self.described, self.title, self.metadata = True, event.title, _fragment(event.metadata)
         elif isinstance(event, TurnStarted):
             self.turned, self.active_turn_id = True, event.turn_id
         elif isinstance(event, TurnEnded):
             self.turned, self.active_turn_id = True, None
         elif isinstance(event, ConversationDeleted):
             self.deleted = True
-
-    def row(self) -> tuple[Any, ...]:
-        """Return it as the columns of `update_changed`."""
-        return tuple(vars(self).values())
 
 
 class ListingProjection:
@@ -106,7 +104,7 @@ class ListingProjection:
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
         """Insert the conversations that start, then update each that anything happened to."""
-        started: list[tuple[Any, ...]] = []
+        started: list[dict[str, Any]] = []
         happened: dict[UUID, _Happened] = {}
         for event in events:
             if isinstance(event, ConversationStarted):
@@ -114,7 +112,7 @@ class ListingProjection:
             else:
                 happened.setdefault(event.originator_id, _Happened(event.originator_id)).note(event)
         inserts = [_SQL.change("insert_started", started)] if started else []
-        updates = [_SQL.change("update_changed", map(_Happened.row, happened.values()))] if happened else []
+        updates = [_SQL.change("update_changed", [vars(each) for each in happened.values()])] if happened else []
         return [*inserts, *updates]
 
 
@@ -153,9 +151,19 @@ class Listing:
         return [row[0] for row in rows]
 
 
-def _started(event: ConversationStarted) -> tuple[Any, ...]:
-    metadata = json_text(event.metadata)
-    return (event.originator_id, event.owner_id, event.agent_id, event.title, metadata, event.timestamp)
+def _started(event: ConversationStarted) -> dict[str, Any]:
+    return {
+        "conversation_id": event.originator_id,
+        "owner_id": event.owner_id,
+        "agent_id": event.agent_id,
+        "title": event.title,
+        "metadata": _fragment(event.metadata),
+        "at": event.timestamp,
+    }
+
+
+def _fragment(value: Any) -> orjson.Fragment:
+    return orjson.Fragment(json_text(value))
 
 
 def _escaped(text: str) -> str:

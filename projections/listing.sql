@@ -24,9 +24,9 @@ CREATE INDEX ON {listing} (owner_id, active_at DESC, conversation_id DESC) WHERE
 -- Conversations as they start.
 INSERT INTO {listing} (conversation_id, owner_id, agent_id, title, metadata, message_count, active_turn_id,
     created_at, updated_at, last_message_at, active_at, version, deleted)
-SELECT s.conversation_id, s.owner_id, s.agent_id, s.title, s.metadata::jsonb, 0, NULL, s.at, s.at, NULL, s.at, 1, false
-FROM unnest(%b::uuid[], %b::text[], %b::text[], %b::text[], %b::text[], %b::timestamptz[])
-    AS s(conversation_id, owner_id, agent_id, title, metadata, at)
+SELECT s.conversation_id, s.owner_id, s.agent_id, s.title, s.metadata, 0, NULL, s.at, s.at, NULL, s.at, 1, false
+FROM json_to_recordset(%s::json)
+    AS s(conversation_id uuid, owner_id text, agent_id text, title text, metadata jsonb, at timestamptz)
 
 -- name: update_changed
 -- What happened to conversations in a batch, one row each.
@@ -37,13 +37,12 @@ UPDATE {listing} AS l SET
     last_message_at = coalesce(c.last_message_at, l.last_message_at),
     active_at = coalesce(c.last_message_at, l.active_at),
     title = CASE WHEN c.described THEN c.title ELSE l.title END,
-    metadata = CASE WHEN c.described THEN c.metadata::jsonb ELSE l.metadata END,
+    metadata = CASE WHEN c.described THEN c.metadata ELSE l.metadata END,
     active_turn_id = CASE WHEN c.turned THEN c.active_turn_id ELSE l.active_turn_id END,
     deleted = c.deleted
-FROM unnest(%b::uuid[], %b::integer[], %b::timestamptz[], %b::integer[], %b::timestamptz[], %b::boolean[],
-        %b::text[], %b::text[], %b::boolean[], %b::uuid[], %b::boolean[])
-    AS c(conversation_id, version, updated_at, added, last_message_at, described, title, metadata, turned,
-        active_turn_id, deleted)
+FROM json_to_recordset(%s::json)
+    AS c(conversation_id uuid, version integer, updated_at timestamptz, added integer, last_message_at timestamptz,
+        described boolean, title text, metadata jsonb, turned boolean, active_turn_id uuid, deleted boolean)
 WHERE l.conversation_id = c.conversation_id
 
 -- name: read_conversation
@@ -61,7 +60,7 @@ WHERE owner_id = %(owner_id)s AND NOT deleted
     AND (active_at, conversation_id) < (%(active_at)s, %(conversation_id)s)
     AND (%(agent_id)s::text IS NULL OR agent_id = %(agent_id)s)
     AND (%(title)s::text IS NULL OR title ILIKE %(title)s)
-    AND (SELECT coalesce(bool_and(metadata ->> m.key = m.value), true)
+    AND (SELECT coalesce(bool_and(coalesce(metadata ->> m.key = m.value, false)), true)
          FROM unnest(%(keys)s::text[], %(values)s::text[]) AS m(key, value))
 ORDER BY active_at DESC, conversation_id DESC
 LIMIT %(limit)s

@@ -20,16 +20,16 @@ class Progress:
         self._ticket = count()
 
     def advance(self, positions: dict[str, int]) -> None:
-        """Take news of positions; older ones change nothing."""
+        """Take news of positions; older ones, and those of projections that are not served here, change nothing."""
         for name, position in positions.items():
-            self.positions[name] = max(position, self.positions[name])
+            if name in self.positions:
+                self.positions[name] = max(position, self.positions[name])
         self._wake()
 
-    def set_stopped(self, stopped: set[str]) -> None:
-        """Say which projections an error has stopped; nobody waits for them any longer."""
-        if stopped != self.stopped:
-            self.stopped = stopped
-            self._wake()
+    def set_stopped(self, stopped: set[str], *, of: Iterable[str]) -> None:
+        """Say which of the projections named in `of` an error has stopped; nobody waits for them any longer."""
+        self.stopped = self.stopped.difference(of) | stopped
+        self._wake()
 
     def behind(self, position: int) -> list[str]:
         """Return the names of the projections that have not reached `position`."""
@@ -47,11 +47,17 @@ class Progress:
             expiry = loop.call_later(timeout_s, _finish, done)
             await done
             expiry.cancel()
+            if self._reached() < position:
+                self._forget_expired()
         return self.behind(position)
 
     def _reached(self) -> float:
         running = [position for name, position in self.positions.items() if name not in self.stopped]
         return min(running, default=float("inf"))
+
+    def _forget_expired(self) -> None:
+        self._waiters = [waiter for waiter in self._waiters if not waiter[2].done()]
+        heapq.heapify(self._waiters)
 
     def _wake(self) -> None:
         reached = self._reached()

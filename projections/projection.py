@@ -1,8 +1,9 @@
 """What a projection is, and how its tables come to be."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import orjson
 from pydantic_core import to_json
 
 from domain.events import ConversationEvent
@@ -59,13 +60,21 @@ class Statements:
         """Return a statement on the views of the version that serves."""
         return self._reading[name]
 
-    def change(self, name: str, rows: Iterable[tuple[Any, ...]]) -> Change:
-        """Return the change of a statement on this version's tables that takes one array for each column of `rows`."""
-        return Change(self._writing[name], [list(column) for column in zip(*rows, strict=True)])
+    def change(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Change:
+        """Return the change of a statement on this version's tables that takes all of its rows as one JSON array.
+
+        One JSON parameter costs half of what an array for each column does, here and in PostgreSQL.
+        """
+        return Change(self._writing[name], [orjson.dumps(rows).decode()])
 
     def definitions(self) -> list[bytes]:
         """Return the statements that make the tables, in order: those whose names start with `create_`."""
         return [statement for name, statement in self._writing.items() if name.startswith("create_")]
+
+
+def json_value(text: str | None) -> orjson.Fragment | None:
+    """Return JSON text as a value that goes into other JSON as it stands."""
+    return None if text is None else orjson.Fragment(text)
 
 
 def json_text(value: Any) -> str:

@@ -55,6 +55,14 @@ def database_url(postgres: str, _next_database: "_NextDatabase") -> Iterator[str
     _drop(postgres, name)
 
 
+@pytest.fixture(scope="session")
+def shared_database_url(postgres: str) -> Iterator[str]:
+    """The conninfo of a migrated database for tests that need no log of their own."""
+    name = _create(postgres, TEMPLATE)
+    yield make_conninfo(postgres, dbname=name)
+    _drop(postgres, name)
+
+
 class _NextDatabase:
     """Copying the template takes longer than most tests, so the next copy is made while a test runs."""
 

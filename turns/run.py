@@ -14,9 +14,10 @@ from domain.errors import DomainError
 from domain.events import MessageAdded, TurnEnded, TurnStarted
 from eventlog.commands import count_tokens
 from eventlog.conversations import Committed, Conversations
-from eventlog.errors import LogError
+from eventlog.errors import IdempotencyKeyTakenError, LogError, StoreUnavailableError
 from eventlog.tokens import Tokenizer
 from eventlog.writer import Idempotency
+from projections.progress import Progress
 from turns.deltas import DeltaBuffer
 from turns.frames import TurnFrames
 from turns.gateway import ModelGateway
@@ -26,6 +27,8 @@ from turns.stream import TurnStream
 from turns.turn_log import TurnKey, TurnRecorder, replay_turn
 
 LARGE_CONTENT_CHARS = 100_000
+SHOWN_WAIT_S = 2.0
+"""How long the end of a turn waits until the read models show it, so that who hears of it can read it."""
 
 Prepare = Callable[[], Awaitable[ModelRequest]]
 _log = logging.getLogger(__name__)
@@ -50,11 +53,13 @@ class TurnRun:
         user_message: MessageAdded,
         started: TurnStarted,
         origin: Origin,
+        progress: Progress,
     ) -> None:
         self.key = TurnKey(started.originator_id, started.turn_id, user_message.originator_version)
         self.stream = TurnStream()
         self._log = conversations.log
         self._tokenizer = tokenizer
+        self._progress = progress
         self._frames = TurnFrames(user_message, started)
         self._recorder = TurnRecorder(conversations, self.key, origin)
         self._deltas = DeltaBuffer(self._recorder.deltas)
@@ -89,7 +94,7 @@ class TurnRun:
             _log.info("turn %s is not ended by its own process: %s", self.key.turn_id, error)
             await self._publish_recorded_end()
         else:
-            self._publish_end(committed)
+            await self._publish_end(committed)
         finally:
             self.stream.end()
 
@@ -123,7 +128,10 @@ class TurnRun:
                 return decisions.cancel_turn(state, by, turn_id, answer)
             return decisions.fail_turn(state, by, turn_id, answer, reason=stop.reason, detail=stop.detail)
 
-        return await self._recorder.end(last, decide, stop.idempotency if stop else None)
+        try:
+            return await self._recorder.end(last, decide, stop.idempotency if stop else None)
+        except IdempotencyKeyTakenError:
+            return await self._recorder.end(last, decide)  # another command has the key; the turn ends all the same
 
     def _stopped(self, asking: asyncio.Task[ModelEnd]) -> Stop | None:
         """Return why the turn did not complete, None if it did."""
@@ -155,17 +163,24 @@ class TurnRun:
             self._elapsed_ms(),
         )
 
-    def _publish_end(self, committed: Committed) -> None:
+    async def _publish_end(self, committed: Committed) -> None:
+        await self._progress.wait(committed.position or 0, SHOWN_WAIT_S)
         message = next((event for event in committed.events if isinstance(event, MessageAdded)), None)
         ended = committed.events[-1]
         assert isinstance(ended, TurnEnded)
         self.stream.publish(self._frames.end(ended, message))
 
     async def _publish_recorded_end(self) -> None:
-        """Show readers the end that another process recorded; chunks it did not know are no part of the turn."""
+        """Show readers the end that another process recorded; chunks it did not know are no part of the turn.
+
+        Raises:
+            StoreUnavailableError: nobody has recorded an end yet.
+        """
         replay, frames = await replay_turn(self._log, self.key)
-        if replay.ended:
-            self.stream.publish(frames[-1:])
+        if not replay.ended:
+            raise StoreUnavailableError("The end of the turn could not be recorded.")
+        await self._progress.wait(replay.position, SHOWN_WAIT_S)
+        self.stream.publish(frames[-1:])
 
     def _elapsed_ms(self) -> float:
         return round((perf_counter() - self._began) * 1000, 3)

@@ -43,12 +43,14 @@ class TurnReplay:
     def __init__(self, turn_id: UUID) -> None:
         self.ended: TurnEnded | None = None
         self.next_version = 0
+        self.position = 0
         self._turn_id = turn_id
         self._said: dict[str, MessageAdded] = {}
         self._frames: TurnFrames | None = None
 
     def take(self, recorded: list[Recorded]) -> list[Frame]:
         """Return the frames that these further events add; events of other matters add none."""
+        self.position = recorded[-1].position if recorded else self.position
         return [frame for item in recorded for frame in self._take(item.event)]
 
     def _take(self, event: Any) -> list[Frame]:

@@ -3,14 +3,16 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 from uuid import UUID
 
 from domain import decisions
 from domain.conversation import Conversation, fold
-from domain.decisions import Answer, Events, TurnSettings
+from domain.decisions import Answer, Events, Origin, TurnSettings
+from domain.errors import ConversationNotFoundError, TurnNotActiveError
 from domain.events import MessageAdded, TurnStarted
-from eventlog.clock import new_id
+from eventlog.clock import new_id, now
 from eventlog.commands import Caller, Commands, Said, count_tokens
 from eventlog.conversations import Committed
 from eventlog.errors import StoreUnavailableError
@@ -20,14 +22,18 @@ from projections.context import Context
 from projections.progress import Progress
 from turns.frames import Frame
 from turns.gateway import ModelGateway
+from turns.leases import Leases
 from turns.model_call import ModelRequest
 from turns.model_errors import ModelError
-from turns.run import Stop, TurnRun
+from turns.run import SHOWN_WAIT_S, Stop, TurnRun
 from turns.turn_log import TurnKey, replay_turn
 
 CONTEXT_WAIT_S = 5.0
 DEFAULT_CONTEXT_TOKENS = 32_000
 FOLLOW_POLL_S = 1.0
+WATCH_INTERVAL_S = 0.5
+
+SERVER_GONE = "The server that ran this turn is gone."
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +56,7 @@ class Turns:
         context: Context,
         progress: Progress,
         feed: Feed,
+        leases: Leases,
         max_context_tokens: int | None = None,
     ) -> None:
         self._commands = commands
@@ -60,8 +67,10 @@ class Turns:
         self._progress = progress
         self._feed = feed
         self._max_context_tokens = max_context_tokens
+        self._leases = leases
         self._running: dict[UUID, TurnRun] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._watching: asyncio.Task[None] | None = None
         self._draining = False
 
     async def start(self, caller: Caller, conversation_id: UUID, said: Said, settings: TurnSettings) -> StartedTurn:
@@ -79,7 +88,8 @@ class Turns:
             origin = caller.origin()
             return decisions.start_turn(state, origin, draft, settings, turn_id=turn_id, answer_id=answer_id)
 
-        committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
+        async with self._leased(conversation_id, turn_id):
+            committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
         return self._begin(caller, committed)
 
     async def start_with_conversation(
@@ -92,35 +102,38 @@ class Turns:
             StoreUnavailableError: the log does not answer, or this server is being stopped.
         """
         self._check_open()
-        origin = caller.origin()
+        origin, turn_id = caller.origin(), new_id()
         begun = decisions.start_conversation(new_id(), origin, agent_id=agent_id, title=title)
         state = fold(None, begun)
         assert state is not None
         draft = self._commands.draft(said)
-        turn = decisions.start_turn(state, origin, draft, settings, turn_id=new_id(), answer_id=new_id())
-        committed = await self._conversations.start([*begun, *turn], caller.idempotency)
+        turn = decisions.start_turn(state, origin, draft, settings, turn_id=turn_id, answer_id=new_id())
+        async with self._leased(state.id, turn_id):
+            committed = await self._conversations.start([*begun, *turn], caller.idempotency)
         return self._begin(caller, committed)
 
-    async def cancel(self, caller: Caller, conversation_id: UUID, turn_id: UUID, first_version: int) -> None:
-        """Stop a turn, wherever it runs; what was said is kept. `first_version` is that of its user message.
+    async def cancel(self, caller: Caller, conversation_id: UUID, turn_id: UUID) -> TurnKey:
+        """Stop a turn, wherever it runs; what was said is kept.
 
         Raises:
-            TurnNotActiveError: it has ended already.
+            TurnNotActiveError: it has ended already, or never was.
+            DomainError: the conversation does not allow it.
             StoreUnavailableError: the log does not answer.
         """
+        turn = (await self._conversations.state(conversation_id)).turn
+        if turn is None or turn.id != turn_id:
+            raise TurnNotActiveError(turn_id)
+        key = TurnKey(conversation_id, turn_id, turn.started_version - 1)
         run = self._running.get(turn_id)
         if run is not None:
             await run.stop(Stop(caller.origin(), idempotency=caller.idempotency))
-            return
-        key = TurnKey(conversation_id, turn_id, first_version)
+            return key
 
         async def decide(state: Conversation) -> Events:
-            replay, _ = await replay_turn(self._conversations.log, key)
-            tokens = count_tokens(self._tokenizer, replay.content())
-            answer = Answer(replay.content(), tokens, self._tokenizer.name)
-            return decisions.cancel_turn(state, caller.origin(), turn_id, answer)
+            return decisions.cancel_turn(state, caller.origin(), turn_id, await self._said_so_far(key))
 
         await self._conversations.execute(conversation_id, decide, caller.idempotency)
+        return key
 
     async def follow(self, key: TurnKey, after_seq: int = 0) -> AsyncGenerator[list[Frame]]:
         """Yield the frames of a turn after `after_seq`, until its last: live from here, else from the log.
@@ -129,11 +142,16 @@ class Turns:
             StoreUnavailableError: the log does not answer.
         """
         run = self._running.get(key.turn_id)
-        frames = self._follow_log(key) if run is None else run.stream.follow()
-        async for batch in frames:
-            wanted = [frame for frame in batch if frame.seq > after_seq or frame.terminal]
-            if wanted:
-                yield wanted
+        # What runs here may be left open, by a store that stays away; whoever ends it then does so in the log.
+        sources = [run.stream.follow(), self._follow_log(key)] if run else [self._follow_log(key)]
+        for frames in sources:
+            async for batch in frames:
+                wanted = [frame for frame in batch if frame.seq > after_seq or frame.terminal]
+                if wanted:
+                    after_seq = wanted[-1].seq
+                    yield wanted
+                    if wanted[-1].terminal:
+                        return
 
     async def drain(self, timeout_s: float) -> None:
         """Take no new turns; let the running ones finish for so long, then end them in the log as interrupted."""
@@ -143,6 +161,52 @@ class Turns:
         stop = "interrupted", "The server was stopped."
         runs = [run.stop(Stop(run.origin, *stop)) for run in self._running.values()]
         await asyncio.gather(*runs)
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+
+    async def recover(self, conversation_id: UUID, turn_id: UUID) -> None:
+        """End a turn whose process is gone, if it has not ended; what it recorded is kept as an interrupted message.
+
+        Raises:
+            DomainError: the turn cannot be ended.
+            StoreUnavailableError: the log does not answer.
+        """
+        try:
+            state = await self._conversations.state(conversation_id)
+        except ConversationNotFoundError:
+            return  # its start was never recorded
+        if state.turn is None or state.turn.id != turn_id:
+            return
+        key = TurnKey(conversation_id, turn_id, state.turn.started_version - 1)
+        origin = Origin(state.owner_id, now())
+
+        async def decide(newest: Conversation) -> Events:
+            answer = await self._said_so_far(key)
+            return decisions.fail_turn(newest, origin, turn_id, answer, reason="interrupted", detail=SERVER_GONE)
+
+        try:
+            await self._conversations.execute(conversation_id, decide)
+        except TurnNotActiveError:
+            return  # another process was faster
+        _log.warning("turn %s was ended: its server is gone", turn_id)
+
+    @asynccontextmanager
+    async def _leased(self, conversation_id: UUID, turn_id: UUID) -> AsyncGenerator[None]:
+        """Hold a lease while the start of a turn is recorded, and from then on if it was."""
+        await self._leases.take(conversation_id, turn_id)
+        try:
+            yield
+        except StoreUnavailableError:
+            self._leases.abandon(turn_id)  # it may have been recorded all the same
+            raise
+        except BaseException:
+            self._leases.give_up(turn_id)
+            raise
+
+    async def _said_so_far(self, key: TurnKey) -> Answer:
+        replay, _ = await replay_turn(self._conversations.log, key)
+        return Answer(replay.content(), count_tokens(self._tokenizer, replay.content()), self._tokenizer.name)
 
     def _check_open(self) -> None:
         if self._draining:
@@ -152,18 +216,39 @@ class Turns:
         message, started = committed.events[-2:]
         assert isinstance(message, MessageAdded) and isinstance(started, TurnStarted)
         origin = caller.origin()
-        run = TurnRun(self._conversations, self._tokenizer, message, started, origin)
+        run = TurnRun(self._conversations, self._tokenizer, message, started, origin, self._progress)
         self._running[started.turn_id] = run
         task = run.begin(self._gateway, lambda: self._prepare(started, committed.position or 0))
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._finished(done, started.turn_id))
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.create_task(self._stop_ended(), name="watch-turns")
         return StartedTurn(run.key, committed)
 
     def _finished(self, task: asyncio.Task[None], turn_id: UUID) -> None:
         self._tasks.discard(task)
         self._running.pop(turn_id, None)
-        if not task.cancelled() and (error := task.exception()):
+        if task.cancelled():
+            self._leases.abandon(turn_id)
+        elif error := task.exception():
+            self._leases.abandon(turn_id)
             _log.error("turn %s was left open", turn_id, exc_info=error)
+        else:
+            self._leases.give_up(turn_id)
+
+    async def _stop_ended(self) -> None:
+        """As long as turns run here, stop those that the log says are over: cancelled elsewhere, or deleted."""
+        seen = self._feed.head
+        while self._running:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            head = self._feed.head
+            try:
+                ended = await self._conversations.log.stopped_turns(seen)
+            except StoreUnavailableError:
+                continue
+            seen = head
+            found = [run for turn_id in ended if (run := self._running.get(turn_id))]
+            await asyncio.gather(*(run.stop(Stop(run.origin, "interrupted")) for run in found))
 
     async def _prepare(self, started: TurnStarted, position: int) -> ModelRequest:
         if "context" in await self._progress.wait(position, CONTEXT_WAIT_S):
@@ -186,6 +271,8 @@ class Turns:
         replay, frames = await replay_turn(self._conversations.log, key)
         with self._feed.subscribed() as log:
             while True:
+                if replay.ended:
+                    await self._progress.wait(replay.position, SHOWN_WAIT_S)
                 if frames:
                     yield frames
                 if replay.ended:

@@ -18,7 +18,9 @@ def migrate(conninfo: str, schema: str = "turnlog") -> list[str]:
     """
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"{schema}:migrations"])
-        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+        # IF NOT EXISTS would ask for the right to create even where the schema is there.
+        if not connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [schema]).fetchone():
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
         connection.execute("SELECT set_config('search_path', %s, false)", [schema])
         connection.execute(_CREATE_MIGRATIONS)
         applied = {row[0] for row in connection.execute("SELECT number FROM migrations")}

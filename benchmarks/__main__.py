@@ -1,0 +1,78 @@
+"""`python -m benchmarks`: runs benchmarks, each with its baseline, on a temporary PostgreSQL of their own."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import uvloop
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from benchmarks import appends, commands, context, post_messages_http, turns_http, turns_in_process
+from benchmarks.machine import describe
+from benchmarks.measure import Plan
+from benchmarks.report import markdown, plain, result
+from eventlog.embedded import EmbeddedPostgres
+
+BENCHMARKS = {
+    module.NAME: module.run for module in (appends, turns_in_process, turns_http, post_messages_http, context, commands)
+}
+
+
+def main() -> None:
+    """Run what the command line asks for; a missed target is a line of the report, not a failure."""
+    options = _options()
+    run = json.loads(options.read.read_text()) if options.read else _measured(options)
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(run, indent=2) + "\n")
+    print(markdown(run) if options.markdown else plain(run))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    names = ", ".join(BENCHMARKS)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to run, of: {names} [default: all]")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of a round [default: 5]")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each side [default: 5]")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the run there too")
+    parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
+    parser.add_argument("--read", type=Path, metavar="PATH", help="print an earlier run's JSON instead of running")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(BENCHMARKS):
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {names}")
+    if options.seconds <= 0 or options.rounds < 1:
+        parser.error("--seconds and --rounds must be positive")
+    return options
+
+
+def _measured(options: argparse.Namespace) -> dict[str, Any]:
+    with EmbeddedPostgres.ephemeral() as postgres:
+        run = {**describe(postgres.conninfo), "seconds": options.seconds, "rounds": options.rounds}
+        run["results"] = [
+            result(measurement)
+            for name in options.names or BENCHMARKS
+            for measurement in _run(name, postgres.conninfo, options)
+        ]
+    return run
+
+
+def _run(name: str, conninfo: str, options: argparse.Namespace) -> Any:
+    print(f"{name} …", file=sys.stderr, flush=True)
+    plan = Plan(_database(conninfo, name), options.rounds, options.seconds)
+    return uvloop.run(BENCHMARKS[name](plan))
+
+
+def _database(conninfo: str, name: str) -> str:
+    """Make a database of the benchmark's own and return its URL."""
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    path = f"/{conninfo_to_dict(conninfo)['dbname']}?"
+    return conninfo.replace(path, f"/{name}?")
+
+
+if __name__ == "__main__":
+    main()

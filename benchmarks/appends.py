@@ -1,0 +1,108 @@
+"""Durable appends of one event each by 32 concurrent callers, against the eventsourcing library's own recorder."""
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from itertools import count, cycle
+
+from eventsourcing.persistence import ApplicationRecorder, StoredEvent
+from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
+from eventsourcing.utils import Environment
+from psycopg.conninfo import conninfo_to_dict
+
+from benchmarks.callers import Work, rate, thread_rate
+from benchmarks.measure import CALLERS, Measurement, Plan, Target
+from benchmarks.store import CALLER, open_store, said
+from benchmarks.texts import turns
+from domain import decisions
+from eventlog.clock import new_id
+from eventlog.mapper import ConversationMapper, JSONBytesTranscoder
+from eventlog.recorder import LogFactory
+from eventlog.tokens import Tokenizer
+from eventlog.writer import GroupCommitWriter
+
+NAME = "appends"
+BASELINE = "eventsourcing's PostgresApplicationRecorder, 32 threads"
+
+
+async def run(plan: Plan) -> list[Measurement]:
+    """Return appends a second of the writer's 32 coroutines and of the recorder's 32 threads."""
+    states = _states()
+    with _library_recorder(plan.conninfo) as library, _log_recorder(plan.conninfo) as recorder:
+        async with open_store(plan.conninfo) as store:
+            figures = await plan.interleave(
+                {
+                    "library": lambda seconds: thread_rate(seconds, _threads(library, states)),
+                    "writer": lambda seconds: rate(seconds, _coroutines(store.writer, states)),
+                    "recorder": lambda seconds: thread_rate(seconds, _threads(recorder, states)),
+                }
+            )
+    library_rounds = figures["library"]
+    return [
+        Measurement(
+            NAME, "group commit, 32 coroutines", "appends/s", figures["writer"], BASELINE, library_rounds, Target(20)
+        ),
+        Measurement(
+            NAME, "group commit, 32 threads (LogRecorder)", "appends/s", figures["recorder"], BASELINE, library_rounds
+        ),
+    ]
+
+
+def _states() -> list[bytes]:
+    """Return the bytes of different messages of 200 characters, as they are recorded."""
+    mapper, tokenizer = ConversationMapper(JSONBytesTranscoder()), Tokenizer()
+    states: list[bytes] = []
+    for turn in turns():
+        message = said("user", turn.question)
+        draft = decisions.Draft(new_id(), message.role, message.content, tokenizer.count(turn.question), tokenizer.name)
+        events = decisions.start_conversation(new_id(), CALLER.origin(), messages=[draft])
+        states.append(mapper.to_stored_event(events[1]).state)
+    return states
+
+
+def _events(states: list[bytes]) -> Iterator[StoredEvent]:
+    """Return the events of a new conversation, without end."""
+    conversation_id = new_id()
+    for version, state in zip(count(1), cycle(states), strict=False):
+        yield StoredEvent(conversation_id, version, "MessageAdded", state)
+
+
+def _coroutines(writer: GroupCommitWriter, states: list[bytes]) -> list[Work]:
+    def caller() -> Work:
+        events = _events(states)
+        return lambda: writer.append([next(events)])
+
+    return [caller() for _ in range(CALLERS)]
+
+
+def _threads(recorder: ApplicationRecorder, states: list[bytes]) -> list[Callable[[], object]]:
+    def caller() -> Callable[[], object]:
+        events = _events(states)
+        return lambda: recorder.insert_events([next(events)])
+
+    return [caller() for _ in range(CALLERS)]
+
+
+@contextmanager
+def _library_recorder(conninfo: str) -> Generator[PostgresApplicationRecorder]:
+    address = conninfo_to_dict(conninfo)
+    with PostgresDatastore(
+        dbname=str(address["dbname"]),
+        host=str(address["host"]),
+        port=str(address["port"]),
+        user=str(address["user"]),
+        password="",
+        pool_size=CALLERS,
+        connect_timeout=30,
+    ) as datastore:
+        recorder = PostgresApplicationRecorder(datastore)
+        recorder.create_table()
+        yield recorder
+
+
+@contextmanager
+def _log_recorder(conninfo: str) -> Generator[ApplicationRecorder]:
+    factory = LogFactory(Environment("benchmarks", {LogFactory.DATABASE_URL: conninfo}))
+    try:
+        yield factory.application_recorder()
+    finally:
+        factory.close()

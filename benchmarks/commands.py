@@ -1,0 +1,55 @@
+"""A command on a long conversation, against the same on a short one, with and without its state in memory."""
+
+from collections.abc import Iterator
+from uuid import UUID
+
+from benchmarks.callers import call_ms
+from benchmarks.measure import Measurement, Plan, Round, Target
+from benchmarks.store import CALLER, Store, dialogue, open_store, said, settle, start_conversations
+from benchmarks.texts import turns
+from eventlog.commands import Commands
+
+NAME = "commands"
+LONG, SHORT = 10_000, 10
+CALLS = 200
+
+
+async def run(plan: Plan) -> list[Measurement]:
+    """Return the time of adding a message to 10,000, beside that of adding one to 10.
+
+    Cold is a first command: nothing of the conversation is in the process, while connections and code are warm. The
+    long conversation grows by one message a call, so its calls meet its last snapshot at every distance there is; a
+    short conversation is used once.
+    """
+    messages = dialogue(turns(), LONG)
+    async with open_store(plan.conninfo) as store:
+        (long,) = await start_conversations(store, 1, messages)
+        short = iter(await start_conversations(store, 2 * CALLS * (plan.rounds + 1), messages[:SHORT]))
+        await settle(store)
+        warm = await plan.interleave({"long": _warm(store, long), "short": _warm_once(store, short)})
+        cold = await plan.interleave({"long": _cold(store, long), "short": _cold_once(store, short)})
+    baseline, target = f"the same on {SHORT} messages", Target(2, at_least=False)
+    return [
+        Measurement(NAME, f"warm command on {LONG:,} messages", "ms", warm["long"], baseline, warm["short"], target),
+        Measurement(NAME, f"cold command on {LONG:,} messages", "ms", cold["long"], baseline, cold["short"], target),
+    ]
+
+
+def _warm(store: Store, conversation_id: UUID) -> Round:
+    return lambda seconds: call_ms(seconds, CALLS, lambda: _add(store.commands, conversation_id))
+
+
+def _warm_once(store: Store, conversation_ids: Iterator[UUID]) -> Round:
+    return lambda seconds: call_ms(seconds, CALLS, lambda: _add(store.commands, next(conversation_ids)))
+
+
+def _cold(store: Store, conversation_id: UUID) -> Round:
+    return lambda seconds: call_ms(seconds, CALLS, lambda: _add(store.fresh_commands(), conversation_id))
+
+
+def _cold_once(store: Store, conversation_ids: Iterator[UUID]) -> Round:
+    return lambda seconds: call_ms(seconds, CALLS, lambda: _add(store.fresh_commands(), next(conversation_ids)))
+
+
+async def _add(commands: Commands, conversation_id: UUID) -> None:
+    await commands.add_message(CALLER, conversation_id, said("user", "And what of the second one?"))

@@ -1,0 +1,42 @@
+"""The context of a long conversation, against the same window of a short one."""
+
+from uuid import UUID
+
+from benchmarks.callers import call_ms
+from benchmarks.measure import Measurement, Plan, Round, Target
+from benchmarks.store import dialogue, open_store, said, settle, start_conversations
+from benchmarks.texts import turns
+from projections.catalog import PROJECTIONS
+from projections.context import Context
+
+NAME = "context"
+LONG, SHORT = 10_000, 100
+BUDGETS = (2_000, 8_000)
+CALLS = 500
+
+
+async def run(plan: Plan) -> list[Measurement]:
+    """Return the time of a window from 10,000 messages, beside that from 100 messages with the same end."""
+    messages = dialogue(turns(), LONG)
+    system = said("system", "You are a careful assistant that answers in full sentences.")
+    async with open_store(plan.conninfo, PROJECTIONS) as store:
+        (long,) = await start_conversations(store, 1, [system, *messages])
+        (short,) = await start_conversations(store, 1, [system, *messages[-SHORT:]])
+        await settle(store)
+        context = Context(store.database, store.log)
+        return [await _measured(plan, context, long, short, tokens) for tokens in BUDGETS]
+
+
+async def _measured(plan: Plan, context: Context, long: UUID, short: UUID, tokens: int) -> Measurement:
+    window, same = await context.window(long, tokens), await context.window(short, tokens)
+    assert window.messages == same.messages, "the two windows differ"
+    figures = await plan.interleave(
+        {"long": _reading(context, long, tokens), "short": _reading(context, short, tokens)}
+    )
+    measure = f"window of {tokens:,} tokens ({len(window.messages)} messages) from {LONG:,} messages"
+    baseline = f"the same window from {SHORT} messages"
+    return Measurement(NAME, measure, "ms", figures["long"], baseline, figures["short"], Target(2, at_least=False))
+
+
+def _reading(context: Context, conversation_id: UUID, tokens: int) -> Round:
+    return lambda seconds: call_ms(seconds, CALLS, lambda: context.window(conversation_id, tokens))

@@ -1,0 +1,38 @@
+"""The API with one more endpoint that does nothing: the most that FastAPI serves on this machine.
+
+`python -m benchmarks.empty_app DATABASE_URL` serves it with the settings of `turnlog serve` and prints its port.
+"""
+
+import socket
+import sys
+
+import uvicorn
+from fastapi import FastAPI
+
+from api.app import create_app
+from api.settings import load_settings
+from cli.server import configure
+
+
+def create_empty_app(database_url: str) -> FastAPI:
+    """Return the API with `POST /empty`, which is tried before all other routes."""
+    app = create_app(load_settings(database_url=database_url), database_url)
+    app.post("/empty")(empty)
+    app.router.routes.insert(0, app.router.routes.pop())
+    return app
+
+
+async def empty() -> dict[str, str]:
+    """Do nothing."""
+    return {}
+
+
+def main() -> None:
+    """Serve until a signal says to end."""
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
+        print(f"ready at http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+        uvicorn.Server(configure(create_empty_app(sys.argv[1]))).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+-- name: create_schema
+-- Where the tables without a domain live, beside the log.
+CREATE SCHEMA floor
+
+-- name: create_batched
+-- One row per message; the columns, constraints and indexes of the log's events, fed by one batched writer.
+CREATE TABLE floor.batched (LIKE turnlog.events INCLUDING ALL)
+
+-- name: create_bare
+-- One row per message; the same again, fed by one INSERT a message.
+CREATE TABLE floor.bare (LIKE turnlog.events INCLUDING ALL)
+
+-- name: create_head
+-- One row: the position of the last row of `batched`.
+CREATE TABLE floor.head (LIKE turnlog.head INCLUDING ALL)
+
+-- name: first_head
+-- Nothing is written yet.
+INSERT INTO floor.head (only_row, position) VALUES (true, 0)
+
+-- name: insert_batch
+-- Number n rows and insert them in one step.
+WITH next AS (
+    UPDATE floor.head SET position = position + %s WHERE only_row RETURNING position - %s AS base
+)
+INSERT INTO floor.batched (position, conversation_id, version, type, data, actor, request_id, recorded_at, digest)
+SELECT next.base + r.n, r.conversation_id, r.version, r.type, r.data::jsonb, r.actor, r.request_id, r.recorded_at,
+    r.digest
+FROM next, unnest(%b::uuid[], %b::integer[], %b::text[], %b::text[], %b::text[], %b::text[], %b::timestamptz[],
+        %b::bytea[])
+    WITH ORDINALITY AS r(conversation_id, version, type, data, actor, request_id, recorded_at, digest, n)
+
+-- name: insert_one
+-- One row with a position that was given to it.
+INSERT INTO floor.bare (position, conversation_id, version, type, data, actor, request_id, recorded_at, digest)
+VALUES (%b, %b, %b, %b, %b::text::jsonb, %b, %b, %b, %b)

@@ -1,0 +1,59 @@
+"""On what a run was made: the machine, the versions, the commit."""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+_SERVER_SETTINGS = ("server_version", "fsync", "synchronous_commit")
+
+
+def describe(conninfo: str) -> dict[str, Any]:
+    """Return date, commit and machine, as the JSON of a run holds them."""
+    with psycopg.connect(conninfo) as connection:
+        settings = {name: _setting(connection, name) for name in _SERVER_SETTINGS}
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "machine": {
+            "cores": os.cpu_count(),
+            "processor": _processor(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "python": platform.python_version(),
+            "postgresql": settings.pop("server_version"),
+            **settings,
+        },
+    }
+
+
+def _setting(connection: psycopg.Connection, name: str) -> str:
+    row = connection.execute("SELECT current_setting(%s)", [name]).fetchone()
+    return row[0] if row else ""
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _commit() -> str | None:
+    """Return the commit, with a plus where files differ from it; None outside a repository."""
+    commit, changes = _git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain")
+    return f"{commit}{'+' if changes else ''}" if commit else None
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,95 @@
+"""The store in this process, wired as a server wires it, without HTTP and without a model."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import NamedTuple
+from uuid import UUID
+
+from benchmarks.texts import Turn
+from domain.content import Role, TextBlock
+from eventlog.channels import Channels
+from eventlog.commands import Caller, Commands, Said
+from eventlog.conversations import Conversations
+from eventlog.database import Database
+from eventlog.feed import Feed
+from eventlog.log import Log
+from eventlog.mapper import ConversationMapper, JSONBytesTranscoder
+from eventlog.migrations import migrate
+from eventlog.tokens import Tokenizer
+from eventlog.writer import GroupCommitWriter
+from projections.catalog import install
+from projections.engine import Engine
+from projections.progress import Progress
+from projections.projection import Projection
+
+CALLER = Caller("local")
+
+
+class Store(NamedTuple):
+    """What benchmarks work with."""
+
+    database: Database
+    log: Log
+    writer: GroupCommitWriter
+    tokenizer: Tokenizer
+    commands: Commands
+    progress: Progress
+
+    def fresh_commands(self) -> Commands:
+        """Return commands that remember no conversation, on the same connections."""
+        conversations = Conversations(self.log, self.writer, ConversationMapper(JSONBytesTranscoder()))
+        return Commands(conversations, self.tokenizer)
+
+
+@asynccontextmanager
+async def open_store(conninfo: str, projections: Sequence[Projection] = ()) -> AsyncGenerator[Store]:
+    """Open the store with its feed and its announcements, and with these projections running."""
+    async with AsyncExitStack() as stack:
+        await asyncio.to_thread(migrate, conninfo)
+        await asyncio.to_thread(install, conninfo)
+        database = Database(conninfo)
+        await database.open()
+        stack.push_async_callback(database.close)
+        channels, log, tokenizer = Channels(database), Log(database), Tokenizer()
+        feed = Feed(log, channels)
+        stack.push_async_callback(feed.close)
+        writer = GroupCommitWriter(database, feed.committed)
+        await writer.open()
+        stack.push_async_callback(writer.close)
+        progress = Progress(projection.name for projection in projections)
+        engine = Engine(database, feed, channels, progress, projections)
+        await channels.open()
+        stack.push_async_callback(channels.close)
+        if projections:
+            await engine.open()
+            stack.push_async_callback(engine.close)
+        conversations = Conversations(log, writer, ConversationMapper(JSONBytesTranscoder()))
+        stack.push_async_callback(conversations.close)
+        tokenizer.load()
+        yield Store(database, log, writer, tokenizer, Commands(conversations, tokenizer), progress)
+
+
+async def start_conversations(store: Store, count: int, messages: Sequence[Said] = ()) -> list[UUID]:
+    """Return the ids of so many new conversations, each with these messages."""
+    started = await asyncio.gather(*(store.commands.start(CALLER, messages=messages) for _ in range(count)))
+    return [committed.state.id for committed in started]
+
+
+async def settle(store: Store) -> None:
+    """Wait for the projections, then give the tables the statistics that a running server's autovacuum gives them."""
+    await store.progress.wait(await store.log.head(), 300)
+    async with store.database.connection() as connection:
+        await connection.execute("VACUUM ANALYZE")
+
+
+def said(role: Role, text: str) -> Said:
+    """Return a message of one text block."""
+    return Said(role, (TextBlock(text=text),))
+
+
+def dialogue(turns: Sequence[Turn], count: int) -> list[Said]:
+    """Return so many messages, user and assistant in turn."""
+    speakers: tuple[Role, Role] = ("user", "assistant")
+    messages = [said(role, text) for turn in turns for role, text in zip(speakers, turn, strict=True)]
+    return [messages[number % len(messages)] for number in range(count)]

@@ -1,0 +1,27 @@
+"""A turn of two messages over HTTP on `turnlog serve`, beside bare INSERTs of the same messages in process."""
+
+from benchmarks.floor import open_floor
+from benchmarks.measure import Measurement, Plan, Target
+from benchmarks.serving import serve, turnlog_serve
+from benchmarks.store import open_store
+from benchmarks.texts import turns
+
+NAME = "turns_http"
+
+
+async def run(plan: Plan) -> list[Measurement]:
+    """Return turns a second at 32 connections; each message is answered once every projection shows it."""
+    texts = turns()
+    async with (
+        open_store(plan.conninfo) as store,
+        open_floor(store.database, texts) as floor,
+        serve(*turnlog_serve()) as server,
+    ):
+        groups = server.turns(texts)
+
+        async def over_http(seconds: float) -> float:
+            return (await server.load(groups, seconds)).per_second / 2
+
+        figures = await plan.interleave({"bare": floor.bare, "http": over_http})
+    target, baseline = Target(1200, of_ratio=False), "bare INSERT per message, in process, 32 connections"
+    return [Measurement(NAME, "POST messages twice", "turns/s", figures["http"], baseline, figures["bare"], target)]

@@ -1,0 +1,41 @@
+"""A turn of two durable messages through the commands, against the floor: the same rows without any domain."""
+
+from random import Random
+from uuid import UUID
+
+from benchmarks.callers import Work, rate
+from benchmarks.floor import CONVERSATIONS, open_floor
+from benchmarks.measure import CALLERS, Measurement, Plan, Target
+from benchmarks.store import CALLER, Store, open_store, said, start_conversations
+from benchmarks.texts import Turn, turns
+
+NAME = "turns_in_process"
+
+
+async def run(plan: Plan) -> list[Measurement]:
+    """Return turns a second with decisions, token counts and serialisation, beside those of the floor."""
+    texts = turns()
+    async with open_store(plan.conninfo) as store, open_floor(store.database, texts) as floor:
+        conversations = await start_conversations(store, CONVERSATIONS)
+        callers = [_caller(store, conversations, texts)] * CALLERS
+        figures = await plan.interleave(
+            {"floor": floor.batched, "turns": lambda seconds: rate(seconds, callers), "bare": floor.bare}
+        )
+    floor_rounds, floor_name = figures["floor"], "one batched writer of the same rows"
+    return [
+        Measurement(NAME, "turns of two messages", "turns/s", figures["turns"], floor_name, floor_rounds, Target(0.6)),
+        Measurement(
+            NAME, "bare INSERT per message, 32 connections", "turns/s", figures["bare"], floor_name, floor_rounds
+        ),
+    ]
+
+
+def _caller(store: Store, conversations: list[UUID], texts: list[Turn]) -> Work:
+    random = Random(1)
+
+    async def turn() -> None:
+        conversation_id, text = random.choice(conversations), random.choice(texts)
+        await store.commands.add_message(CALLER, conversation_id, said("user", text.question))
+        await store.commands.add_message(CALLER, conversation_id, said("assistant", text.answer))
+
+    return turn

@@ -1,0 +1,12 @@
+-- name: create_leases
+-- One row per turn that a process runs, keyed by the turn; a row that has expired means that the process is gone.
+CREATE TABLE leases (
+    turn_id uuid PRIMARY KEY,
+    conversation_id uuid NOT NULL,
+    holder uuid NOT NULL,
+    expires_at timestamptz NOT NULL
+);
+
+-- name: create_leases_expiry
+-- What every process looks for every few seconds.
+CREATE INDEX leases_expiry ON leases (expires_at);

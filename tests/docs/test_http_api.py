@@ -1,0 +1,74 @@
+"""docs/http-api.md lists the routes, frames and error codes that exist, and no others."""
+
+import json
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from api.app import create_app
+from api.problems import INTERNAL, KINDS, Kind
+from api.requests import ContextQuery, ListingQuery, LogQuery, MessagesQuery, NewConversationTurn, NewTurn
+from api.route import JSONRoute
+from api.settings import load_settings
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "http-api.md").read_text()
+FRAMEWORK = {Kind(400, "BAD_REQUEST"), Kind(404, "NOT_FOUND"), Kind(405, "METHOD_NOT_ALLOWED")}
+
+
+def section(title: str) -> str:
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)
+    assert found
+    return found[1]
+
+
+def test_every_route_is_told_and_no_other() -> None:
+    app = create_app(load_settings(), "")
+    routes = {
+        (method, route.path) for route in app.routes if isinstance(route, JSONRoute) for method in route.methods or ()
+    }
+    told = re.findall(r"^\| `(\w+) (/[^`]*)` \|", section("Routes"), re.MULTILINE)
+    assert set(told) == routes
+    assert len(told) == len(routes)
+
+
+def test_every_error_code_is_told_and_no_other() -> None:
+    modules = [import_module(f"api.{path.stem}") for path in (ROOT / "api").glob("[!_]*.py")]
+    here = {value for module in modules for value in vars(module).values() if isinstance(value, Kind)}
+    told = re.findall(r"^\| (\d+) \| `(\w+)` \|", section("Error codes"), re.MULTILINE)
+    assert {Kind(int(status), code) for status, code in told} == {*KINDS.values(), *here, INTERNAL, *FRAMEWORK}
+
+
+def test_every_field_of_a_turn_is_told() -> None:
+    told = re.search(r"Body: `\{(.*?)\}`", section("Turns"))
+    assert told
+    fields = {field.strip().removesuffix("?") for field in told[1].split(",")}
+    assert fields | {"generate", "on_busy"} == set(NewTurn.model_fields)
+    assert set(NewConversationTurn.model_fields) - set(NewTurn.model_fields) == {"title", "agent_id"}
+
+
+@pytest.mark.parametrize(
+    ("route", "query"),
+    [
+        ("GET /v1/conversations", ListingQuery),
+        ("GET /v1/conversations/{conversation_id}/messages", MessagesQuery),
+        ("GET /v1/conversations/{conversation_id}/context", ContextQuery),
+        ("GET /v1/conversations/{conversation_id}/log", LogQuery),
+    ],
+)
+def test_every_query_parameter_is_told(route: str, query: type[ListingQuery]) -> None:
+    row = next(line for line in section("Routes").splitlines() if line.startswith(f"| `{route}` |"))
+    assert set(query.model_fields) - {"include"} <= set(re.findall(r"`(\w+)`", row))
+
+
+def test_the_frames_are_those_that_the_code_sends() -> None:
+    told = set(re.findall(r"`((?:turn|block)\.\w+|delta)`", section("Turns")))
+    code = (ROOT / "turns" / "frames.py").read_text()
+    assert told == set(re.findall(r'"((?:turn|block)\.\w+|delta)"', code))
+
+
+def test_resources_are_json() -> None:
+    resources = re.findall(r"```json\n(.*?)```", section("Resources"), re.DOTALL)
+    assert [json.loads(resource)["object"] for resource in resources] == ["conversation", "message", "turn"]

@@ -1,0 +1,43 @@
+"""docs/operations.md lists every setting with its default and its meaning, and its figures are those of the code."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from api.settings import DEFAULT_DATA_DIR, Settings
+from cli.workers import ENDING_TIMEOUT_S
+from eventlog.conversations import CACHED_STATES, SNAPSHOT_INTERVAL
+from eventlog.database import POOL_SIZE
+from eventlog.feed import TAIL_EVENTS
+from turns.turn_log import PATIENCE_S
+
+TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+
+
+def test_every_setting_is_told_and_no_other() -> None:
+    rows = re.findall(r"^\| `(TURNLOG_\w+)` \| (.+?) \| (.+?) \|$", TEXT, re.MULTILINE)
+    code = [
+        (f"TURNLOG_{name.upper()}", default_of(field.default), field.description)
+        for name, field in Settings.model_fields.items()
+    ]
+    assert rows == code
+
+
+def default_of(value: Any) -> str:
+    if value is None:
+        return "none"
+    if value == DEFAULT_DATA_DIR:
+        return f"`{value}`"
+    return f"`{float(value)}`" if isinstance(value, int | float) else f"`{value}`"
+
+
+def test_figures_are_those_of_the_code() -> None:
+    for told in (
+        f"{ENDING_TIMEOUT_S:.0f} s after the grace",
+        f"up to {PATIENCE_S:.0f} s to record",
+        f"up to {POOL_SIZE} for reading",
+        f"the state of {CACHED_STATES:,} conversations",
+        f"the last {TAIL_EVENTS:,} events",
+        f"every {SNAPSHOT_INTERVAL} versions",
+    ):
+        assert told in " ".join(TEXT.split())

@@ -1,0 +1,231 @@
+"""A server as a process: starting, ending, many workers, and a PostgreSQL that comes and goes under load."""
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+from time import monotonic, sleep
+from typing import Any
+
+import httpx
+import pytest
+
+from eventlog.embedded import EmbeddedPostgres
+from tests.support.model_server import Hang, ModelServer, Script
+from tests.support.server_process import ServerProcess
+
+PATIENCE_S = 30
+
+
+@pytest.fixture(scope="module")
+def model_server() -> Iterator[ModelServer]:
+    with ModelServer() as server:
+        yield server
+
+
+def with_model(server: ModelServer, **settings: str) -> dict[str, str]:
+    return {"TURNLOG_MODEL": "scripted", "TURNLOG_MODEL_API_BASE": server.url, **settings}
+
+
+def started_conversation(url: str) -> str:
+    answer = httpx.post(f"{url}/v1/conversations", json={})
+    assert answer.status_code == 201
+    return answer.json()["id"]
+
+
+def said_in(url: str, conversation_id: str) -> list[str]:
+    texts: list[str] = []
+    cursor: dict[str, Any] = {}
+    while True:
+        path = f"{url}/v1/conversations/{conversation_id}/messages"
+        page = httpx.get(path, params={"limit": 100, **cursor}).raise_for_status().json()
+        texts += [message["content"][0]["text"] for message in page["data"]]
+        if page["next_cursor"] is None:
+            return texts
+        cursor = {"cursor": page["next_cursor"]}
+
+
+def frames(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    event = ""
+    for line in lines:
+        if line.startswith("event: "):
+            event = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            yield {"event": event, **json.loads(line.removeprefix("data: "))}
+
+
+def test_the_first_start_takes_under_five_seconds_and_the_second_under_two(tmp_path: Path) -> None:
+    with ServerProcess("--data-dir", tmp_path / "data") as first:
+        conversation_id = started_conversation(first.url)
+    again: list[float] = []
+    for _ in range(2):
+        with ServerProcess("--data-dir", tmp_path / "data") as second:
+            again.append(second.ready_s)
+            assert httpx.get(f"{second.url}/v1/conversations/{conversation_id}").status_code == 200
+    assert first.ready_s < 5
+    assert min(again) < 2
+
+
+def test_a_running_turn_gets_time_to_finish_when_the_server_is_asked_to_end(
+    tmp_path: Path, model_server: ModelServer
+) -> None:
+    model_server.script("scripted", Script(["a", "b", "c", "d", "e"], delay_s=0.2))
+    with ServerProcess("--data-dir", tmp_path / "data", settings=with_model(model_server)) as server:
+        body = {"content": "Hi", "stream": True}
+        with httpx.stream("POST", f"{server.url}/v1/turns", json=body, timeout=PATIENCE_S) as answer:
+            seen = frames(answer.iter_lines())
+            assert next(seen)["event"] == "turn.started"
+            server.terminate()
+            events = [frame["event"] for frame in seen]
+        assert events == ["delta"] * 5 + ["block.done", "turn.completed"]
+        assert server.wait() == 0
+
+
+def test_a_turn_that_does_not_finish_in_time_is_ended_in_the_log_and_keeps_what_was_said(
+    tmp_path: Path, model_server: ModelServer
+) -> None:
+    model_server.script("scripted", Script(["so far", Hang()]))
+    settings = with_model(model_server, TURNLOG_SHUTDOWN_GRACE_S="0.3")
+    with ServerProcess("--data-dir", tmp_path / "data", settings=settings) as server:
+        body = {"content": "Hi", "stream": True}
+        with httpx.stream("POST", f"{server.url}/v1/turns", json=body, timeout=PATIENCE_S) as answer:
+            seen = frames(answer.iter_lines())
+            conversation_id = next(seen)["conversation_id"]
+            assert next(seen)["text"] == "so far"
+            server.terminate()
+            last = list(seen)[-1]
+        assert server.wait() == 0
+    assert last["event"] == "turn.failed"
+    assert last["error"]["code"] == "interrupted"
+    assert last["message"]["status"] == "interrupted"
+    with ServerProcess("--data-dir", tmp_path / "data", settings=settings) as server:
+        assert said_in(server.url, conversation_id) == ["Hi", "so far"]
+        assert httpx.get(f"{server.url}/v1/conversations/{conversation_id}").json()["status"] == "idle"
+
+
+def test_two_servers_started_at_once_on_a_fresh_directory_both_come_up_and_share_the_log(tmp_path: Path) -> None:
+    servers = [ServerProcess("--data-dir", tmp_path / "data") for _ in range(2)]
+    with ThreadPoolExecutor(2) as threads:
+        one, other = threads.map(ServerProcess.__enter__, servers)
+    try:
+        for writer, reader in ((one, other), (other, one)):
+            conversation_id = started_conversation(writer.url)
+            assert httpx.get(f"{reader.url}/v1/conversations/{conversation_id}").status_code == 200
+    finally:
+        for server in servers:
+            server.__exit__()
+
+
+def test_eight_callers_over_two_workers_lose_nothing_and_read_their_writes(tmp_path: Path) -> None:
+    with ServerProcess("--data-dir", tmp_path / "data", workers=2) as server:
+        path = f"{server.url}/v1/conversations/{started_conversation(server.url)}/messages"
+
+        def add_ten(caller: int) -> list[str]:
+            added: list[str] = []
+            for number in range(10):
+                # A connection of its own for each request, so that both workers answer.
+                answer = httpx.post(path, json={"role": "user", "content": f"{caller}.{number}"})
+                assert answer.status_code == 201, answer.text
+                added.append(answer.json()["id"])
+                assert "turnlog-behind" not in answer.headers
+                assert httpx.get(f"{path}/{added[-1]}").status_code == 200
+            return added
+
+        with ThreadPoolExecutor(8) as threads:
+            added = list(threads.map(add_ten, range(8)))
+        texts = said_in(server.url, path.split("/")[-2])
+    assert sorted(texts) == sorted(f"{caller}.{number}" for caller in range(8) for number in range(10))
+    assert len({id_ for ids in added for id_ in ids}) == 80
+    for caller in range(8):
+        assert [text for text in texts if text.startswith(f"{caller}.")] == [f"{caller}.{n}" for n in range(10)]
+
+
+def test_what_was_answered_201_survives_a_postgresql_that_stops_and_starts_under_load(tmp_path: Path) -> None:
+    database = EmbeddedPostgres(tmp_path / "data")
+    database.start()
+    stopped = False
+    try:
+        with ServerProcess("--database-url", database.conninfo) as server:
+            conversation_ids = [started_conversation(server.url) for _ in range(4)]
+            done = Event()
+
+            def talk(conversation_id: str) -> tuple[list[str], set[int]]:
+                kept: list[str] = []
+                codes: set[int] = set()
+                path = f"{server.url}/v1/conversations/{conversation_id}/messages"
+                with httpx.Client(timeout=PATIENCE_S) as client:
+                    for number in range(100_000):
+                        if done.is_set():
+                            break
+                        answer = client.post(path, json={"role": "user", "content": f"{number}"})
+                        codes.add(answer.status_code)
+                        if answer.status_code == 201:
+                            kept.append(f"{number}")
+                        else:
+                            assert answer.json()["code"] == "STORE_UNAVAILABLE", answer.text
+                return kept, codes
+
+            with ThreadPoolExecutor(4) as threads:
+                talks = [threads.submit(talk, id_) for id_ in conversation_ids]
+                sleep(0.5)
+                database.stop()
+                stopped = True
+                _until(lambda: _readiness(server.url) == 503)
+                database.start()
+                stopped = False
+                _until(lambda: _readiness(server.url) == 200)
+                started_conversation(server.url)
+                sleep(0.5)
+                done.set()
+                kept = [talk.result() for talk in talks]
+            for conversation_id, (texts, codes) in zip(conversation_ids, kept, strict=True):
+                assert codes == {201, 503}
+                assert set(texts) <= set(said_in(server.url, conversation_id))
+            assert "Traceback" not in "".join(server.output)
+    finally:
+        if not stopped:
+            database.stop()
+
+
+def test_a_turn_whose_server_was_killed_is_ended_by_the_next_one_and_keeps_what_was_said(
+    tmp_path: Path, model_server: ModelServer
+) -> None:
+    model_server.script("scripted", Script(["said ", "so far", Hang()]))
+    settings = with_model(model_server)
+    with ServerProcess("--data-dir", tmp_path / "data", settings=settings) as server:
+        body = {"content": "Hi", "stream": True}
+        with httpx.stream("POST", f"{server.url}/v1/turns", json=body, timeout=PATIENCE_S) as answer:
+            seen = frames(answer.iter_lines())
+            conversation_id = next(seen)["conversation_id"]
+            assert [next(seen)["text"] for _ in range(2)] == ["said ", "so far"]
+            _until(lambda: "so far" in str(_recorded(server.url, conversation_id)))
+            server.process.kill()
+            server.process.wait()
+    killed_at = monotonic()
+    model_server.script("scripted", Script(["again"]))
+    with ServerProcess("--data-dir", tmp_path / "data", settings=settings) as server:
+        path = f"{server.url}/v1/conversations/{conversation_id}"
+        _until(lambda: httpx.get(path).json()["status"] == "idle")
+        assert monotonic() - killed_at < 15
+        (turn,) = httpx.get(f"{path}/turns").json()["data"]
+        assert (turn["status"], turn["error"]["code"]) == ("failed", "interrupted")
+        said = httpx.get(f"{path}/messages").json()["data"][-1]
+        assert (said["content"][0]["text"], said["status"]) == ("said so far", "interrupted")
+        answer = httpx.post(f"{path}/turns", json={"content": "Once more"}, timeout=PATIENCE_S)
+        assert answer.json()["assistant_message"]["content"][0]["text"] == "again"
+
+
+def _readiness(url: str) -> int:
+    return httpx.get(f"{url}/readyz", timeout=PATIENCE_S).status_code
+
+
+def _recorded(url: str, conversation_id: str) -> list[Any]:
+    return httpx.get(f"{url}/v1/conversations/{conversation_id}/log").json()["data"]
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = monotonic() + PATIENCE_S
+    while not condition():
+        assert monotonic() < deadline, "the condition was not met in time"
+        sleep(0.05)

@@ -1,0 +1,75 @@
+"""One application, model server and database for all tests of the API; each test uses conversations of its own."""
+
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from eventlog.tokens import Tokenizer
+from tests.support.api_client import Api
+from tests.support.model_server import ModelServer, Refusal, Script, Step
+from tests.support.serving import ServedApp
+from turns.gateway import _load_litellm
+
+Serve = Callable[..., AbstractContextManager[Api]]
+GivenModel = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def models() -> Iterator[ModelServer]:
+    with ModelServer() as server:
+        yield server
+
+
+@pytest.fixture
+def given_model(models: ModelServer) -> GivenModel:
+    """Return a function that scripts a model of this test's own and returns its name."""
+
+    def given(*answers: Script | Refusal | list[Step]) -> str:
+        name = f"model-{uuid4().hex[:12]}"
+        models.script(name, *[Script(answer) if isinstance(answer, list) else answer for answer in answers])
+        return name
+
+    return given
+
+
+@pytest.fixture(scope="session")
+def loaded_model_library() -> None:
+    """Load litellm once and here: it warns while it loads, which under pytest would break it for the whole run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _load_litellm(Tokenizer())
+
+
+@pytest.fixture(scope="session")
+def serve(models: ModelServer, loaded_model_library: None) -> Serve:
+    """Return a context manager that serves a database, and whose settings may be given."""
+
+    @contextmanager
+    def serving(conninfo: str, **settings: Any) -> Generator[Api]:
+        models.script("default", Script(["Hello", " there"]))
+        with (
+            ServedApp(conninfo, **{"model": "default", "model_api_base": models.url, **settings}) as served,
+            httpx.Client(base_url=served.url, timeout=30) as http,
+        ):
+            yield Api(http)
+
+    return serving
+
+
+@pytest.fixture(scope="session")
+def api(shared_database_url: str, serve: Serve) -> Iterator[Api]:
+    """The API that tests share."""
+    with serve(shared_database_url) as api:
+        yield api
+
+
+@pytest.fixture
+def fresh_api(database_url: str, serve: Serve) -> Iterator[Api]:
+    """An API with an empty log."""
+    with serve(database_url) as api:
+        yield api

@@ -1,0 +1,97 @@
+"""The context: exactly what a model would be sent."""
+
+from typing import Any
+
+import pytest
+
+from tests.integration.api.conftest import GivenModel
+from tests.support.api_client import Api
+from tests.support.model_server import ModelServer
+from tests.support.resources import check_problem
+
+
+def said(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "content": text}
+
+
+@pytest.fixture(scope="module")
+def id_(api: Api) -> str:
+    """A conversation of one system message and four questions with answers, two tokens each, that no test changes."""
+    turns = [message for n in range(4) for message in (said("user", f"Ask{n}"), said("assistant", f"Answer{n}"))]
+    return api.conversation(messages=[said("system", "Be brief."), *turns])["id"]
+
+
+def test_the_context_of_an_empty_conversation_is_empty(api: Api) -> None:
+    id_ = api.conversation()["id"]
+    assert api.get(f"/v1/conversations/{id_}/context") == {"messages": [], "tokens": 0, "dropped": 0}
+
+
+def test_the_whole_conversation_is_sent_where_it_fits(api: Api, id_: str) -> None:
+    context = api.get(f"/v1/conversations/{id_}/context")
+    assert context.keys() == {"messages", "tokens", "dropped"}
+    assert [message["role"] for message in context["messages"]] == ["system", *["user", "assistant"] * 4]
+    assert context["tokens"] == sum(message["tokens"] for message in api.messages(id_))
+    assert context["dropped"] == 0
+
+
+def test_a_budget_drops_the_oldest_and_keeps_system_messages(api: Api, id_: str) -> None:
+    messages = api.messages(id_)
+    budget = sum(message["tokens"] for message in [messages[0], *messages[5:]])
+    context = api.get(f"/v1/conversations/{id_}/context", max_tokens=budget)
+    assert [message["content"] for message in context["messages"]] == [
+        "Be brief.",
+        "Ask2",
+        "Answer2",
+        "Ask3",
+        "Answer3",
+    ]
+    assert (context["tokens"], context["dropped"]) == (budget, 4)
+
+
+def test_the_newest_question_is_sent_even_where_nothing_fits(api: Api, id_: str) -> None:
+    context = api.get(f"/v1/conversations/{id_}/context", max_tokens=1)
+    assert [message["content"] for message in context["messages"]] == ["Be brief.", "Ask3", "Answer3"]
+
+
+def test_the_last_messages_can_be_asked_for(api: Api, id_: str) -> None:
+    context = api.get(f"/v1/conversations/{id_}/context", last=4)
+    assert [message["content"] for message in context["messages"][1:]] == ["Ask2", "Answer2", "Ask3", "Answer3"]
+    assert context["dropped"] == 4
+
+
+def test_a_models_own_limit_counts(api: Api, id_: str) -> None:
+    for model in ("gpt-4o", "turnlog/demo", "nobody/knows", "💥"):
+        assert len(api.get(f"/v1/conversations/{id_}/context", model=model)["messages"]) == 9
+
+
+def test_the_context_is_what_the_model_gets(api: Api, given_model: GivenModel, models: ModelServer) -> None:
+    blocks = [
+        {"type": "text", "text": "Look:"},
+        {"type": "context", "data": {"page": 1}},
+        {"type": "image", "url": "https://example.com/a.png"},
+    ]
+    call = {"type": "tool_use", "id": "call_1", "name": "add", "input": {"a": 1}}
+    id_ = api.conversation(messages=[said("user", "One")])["id"]
+    api.message(id_, [{"type": "reasoning", "text": "Hm"}, {"type": "text", "text": "Let me see."}, call], "assistant")
+    api.message(id_, [{"type": "tool_result", "tool_use_id": "call_1", "content": "2"}], "tool")
+    api.message(id_, "It is 2.", "assistant")
+    gone = api.message(id_, "gone")
+    api.http.delete(f"/v1/conversations/{id_}/messages/{gone['id']}")
+    api.message(id_, blocks)
+    model = given_model(["x"])
+    expected = api.get(f"/v1/conversations/{id_}/context")["messages"]
+    assert api.turn(id_, model, content="Well?").status_code == 201
+    (request,) = [request for request in models.requests if request.model == model]
+    assert request.body["messages"] == [*expected, said("user", "Well?")]
+    assert "Hm" not in str(expected) and "gone" not in str(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("max_tokens", "0"), ("max_tokens", "x"), ("last", "0"), ("last", "-1"), ("model", ""), ("as_of", "1")],
+)
+def test_a_malformed_parameter_is_refused(api: Api, id_: str, name: str, value: str) -> None:
+    problem = check_problem(
+        api.http.get(f"/v1/conversations/{id_}/context", params={name: value}), 422, "VALIDATION_FAILED"
+    )
+    assert problem["errors"][0]["loc"] == ["query", name]

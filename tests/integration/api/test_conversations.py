@@ -1,0 +1,223 @@
+"""Conversations: started, read, listed, changed and deleted."""
+
+from uuid import uuid4
+
+import pytest
+
+from tests.support.api_client import Api
+from tests.support.resources import check_conversation, check_position, check_problem
+
+
+@pytest.fixture
+def agent() -> str:
+    """A label that no other test uses."""
+    return f"agent-{uuid4().hex[:12]}"
+
+
+def listed(api: Api, **parameters: object) -> list[str]:
+    return [item["id"] for item in api.get("/v1/conversations", **parameters)["data"]]
+
+
+def test_an_empty_conversation_has_every_field(api: Api) -> None:
+    response = api.http.post("/v1/conversations", json={})
+    assert response.status_code == 201
+    check_position(response)
+    conversation = response.json()
+    check_conversation(conversation)
+    assert conversation["created_at"] == conversation["updated_at"]
+    fields = {"agent_id": None, "title": None, "metadata": {}, "message_count": 0, "status": "idle", "version": 1}
+    assert conversation.items() >= {**fields, "forked_from": None, "last_message_at": None}.items()
+
+
+def test_a_conversation_can_start_without_a_body(api: Api) -> None:
+    response = api.http.post("/v1/conversations")
+    assert response.status_code == 201
+    check_conversation(response.json())
+
+
+def test_a_conversation_starts_with_what_it_was_given(api: Api, agent: str) -> None:
+    metadata = {"tier": "gold", "nested": {"list": [1, 2.5, None, True, "é 🙂"]}}
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+        {"role": "assistant", "content": "Hello"},
+    ]
+    started = api.conversation(title="Törn 🙂", metadata=metadata, agent_id=agent, messages=messages)
+    check_conversation(started)
+    assert started.items() >= {"title": "Törn 🙂", "metadata": metadata, "agent_id": agent}.items()
+    assert (started["message_count"], started["version"]) == (3, 4)
+    assert started["last_message_at"] is not None
+    system, user, assistant = api.messages(started["id"])
+    assert [system["role"], user["role"], assistant["role"]] == ["system", "user", "assistant"]
+    assert assistant["in_reply_to"] == user["id"]
+
+
+def test_a_read_returns_what_the_write_returned(api: Api) -> None:
+    started = api.conversation(title="One", metadata={"b": 1, "a": [1.5]}, messages=[{"role": "user", "content": "x"}])
+    assert api.get(f"/v1/conversations/{started['id']}") == started
+    patched = api.http.patch(f"/v1/conversations/{started['id']}", json={"title": "Two"}).json()
+    assert api.get(f"/v1/conversations/{started['id']}") == patched
+
+
+def test_a_patch_changes_only_what_it_names(api: Api) -> None:
+    started = api.conversation(title="One", metadata={"a": 1})
+    path = f"/v1/conversations/{started['id']}"
+    response = api.http.patch(path, json={"title": "Two"})
+    check_position(response)
+    renamed = response.json()
+    check_conversation(renamed)
+    assert (renamed["title"], renamed["metadata"], renamed["version"]) == ("Two", {"a": 1}, 2)
+    assert renamed["updated_at"] > started["updated_at"]
+    replaced = api.http.patch(path, json={"metadata": {"b": 2}}).json()
+    assert (replaced["title"], replaced["metadata"]) == ("Two", {"b": 2})
+    cleared = api.http.patch(path, json={"title": None}).json()
+    assert (cleared["title"], cleared["metadata"]) == (None, {"b": 2})
+
+
+@pytest.mark.parametrize("changes", [{}, {"title": "Same"}, {"title": "Same", "metadata": {"a": 1}}])
+def test_a_patch_that_changes_nothing_records_nothing(api: Api, changes: dict[str, object]) -> None:
+    started = api.conversation(title="Same", metadata={"a": 1})
+    response = api.http.patch(f"/v1/conversations/{started['id']}", json=changes)
+    check_position(response)
+    assert response.json() == started
+    assert len(api.events(started["id"])) == 1
+
+
+def test_a_patch_of_true_to_one_is_a_change(api: Api) -> None:
+    started = api.conversation(metadata={"flag": True})
+    changed = api.http.patch(f"/v1/conversations/{started['id']}", json={"metadata": {"flag": 1}}).json()
+    assert changed["metadata"]["flag"] is not True
+
+
+def test_the_etag_is_the_version(api: Api) -> None:
+    id_ = api.conversation()["id"]
+    assert api.http.get(f"/v1/conversations/{id_}").headers["etag"] == '"1"'
+    patched = api.http.patch(f"/v1/conversations/{id_}", json={"title": "T"})
+    assert patched.headers["etag"] == '"2"' == api.http.get(f"/v1/conversations/{id_}").headers["etag"]
+
+
+@pytest.mark.parametrize("tag", ['"1"', "*"])
+def test_if_match_lets_a_matching_write_pass(api: Api, tag: str) -> None:
+    path = f"/v1/conversations/{api.conversation()['id']}"
+    assert api.http.patch(path, json={"title": "T"}, headers={"If-Match": tag}).status_code == 200
+
+
+@pytest.mark.parametrize("tag", ['"2"', '"0"', '"x"', "", '"99999999999999999999"', '"-1"'])
+def test_if_match_refuses_every_other_version(api: Api, tag: str) -> None:
+    path = f"/v1/conversations/{api.conversation()['id']}"
+    headers = {"If-Match": tag}
+    check_problem(api.http.patch(path, json={"title": "T"}, headers=headers), 412, "VERSION_MISMATCH")
+    check_problem(api.http.delete(path, headers=headers), 412, "VERSION_MISMATCH")
+    assert api.get(path)["version"] == 1
+
+
+def test_if_match_lets_a_matching_delete_pass(api: Api) -> None:
+    path = f"/v1/conversations/{api.conversation()['id']}"
+    assert api.http.delete(path, headers={"If-Match": '"1"'}).status_code == 204
+
+
+def test_a_deleted_conversation_leaves_every_view_and_stays_in_the_log(api: Api, agent: str) -> None:
+    started = api.conversation(agent_id=agent, messages=[{"role": "user", "content": "x"}])
+    message = api.messages(started["id"])[0]
+    path = f"/v1/conversations/{started['id']}"
+    response = api.http.delete(path)
+    assert (response.status_code, response.content) == (204, b"")
+    check_position(response)
+    message_path = f"{path}/messages/{message['id']}"
+    for view in (path, f"{path}/messages", message_path, f"{path}/turns", f"{path}/context"):
+        check_problem(api.http.get(view), 410, "CONVERSATION_DELETED")
+    assert listed(api, agent_id=agent) == []
+    assert [event["type"] for event in api.events(started["id"])][-1] == "ConversationDeleted"
+
+
+def test_a_deleted_conversation_refuses_every_write(api: Api) -> None:
+    path = f"/v1/conversations/{api.conversation()['id']}"
+    api.http.delete(path)
+    writes = [
+        api.http.delete(path),
+        api.http.patch(path, json={"title": "T"}),
+        api.http.post(f"{path}/messages", json={"role": "user", "content": "x"}),
+        api.http.post(f"{path}/turns", json={"content": "x"}),
+        api.http.post(f"{path}/turns", json={"content": "x", "stream": True}),
+        api.http.post(f"{path}/turns/{uuid4()}/cancel"),
+        api.http.delete(f"{path}/messages/{uuid4()}"),
+    ]
+    for response in writes:
+        check_problem(response, 410, "CONVERSATION_DELETED")
+
+
+def test_the_list_has_the_most_recently_active_first(api: Api, agent: str) -> None:
+    first, second, third = (api.conversation(agent_id=agent)["id"] for _ in range(3))
+    assert listed(api, agent_id=agent) == [third, second, first]
+    api.message(first)
+    assert listed(api, agent_id=agent) == [first, third, second]
+
+
+def test_a_listed_conversation_is_the_conversation(api: Api, agent: str) -> None:
+    id_ = api.conversation(agent_id=agent, metadata={"a": {"b": 1}})["id"]
+    api.message(id_)
+    (item,) = api.get("/v1/conversations", agent_id=agent)["data"]
+    check_conversation(item)
+    assert item == api.get(f"/v1/conversations/{id_}")
+
+
+def test_the_list_filters_by_metadata(api: Api, agent: str) -> None:
+    gold = api.conversation(agent_id=agent, metadata={"tier": "gold", "n": 5, "on": True, "dotted.key": "x"})["id"]
+    silver = api.conversation(agent_id=agent, metadata={"tier": "silver"})["id"]
+    bare = api.conversation(agent_id=agent)["id"]
+    assert listed(api, agent_id=agent) == [bare, silver, gold]
+    assert listed(api, agent_id=agent, **{"metadata.tier": "gold"}) == [gold]
+    assert listed(api, agent_id=agent, **{"metadata.tier": "gold", "metadata.n": "5"}) == [gold]
+    assert listed(api, agent_id=agent, **{"metadata.on": "true"}) == [gold]
+    assert listed(api, agent_id=agent, **{"metadata.dotted.key": "x"}) == [gold]
+    assert listed(api, agent_id=agent, **{"metadata.tier": "gold", "metadata.missing": "x"}) == []
+    assert listed(api, agent_id=agent, **{"metadata.missing": "x"}) == []
+    assert listed(api, agent_id=agent, **{"metadata.tier": "gol"}) == []
+
+
+def test_a_metadata_key_cannot_be_asked_for_twice(api: Api, agent: str) -> None:
+    api.conversation(agent_id=agent, metadata={"tier": "gold"})
+    response = api.http.get("/v1/conversations", params={"agent_id": agent, "metadata.tier": ["silver", "gold"]})
+    check_problem(response, 422, "VALIDATION_FAILED")
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [("orange", True), ("ORANGE", True), ("50%", True), ("a_b", True), ("\\", True), ("axb", False), ("5%f", False)],
+)
+def test_the_list_searches_titles_for_the_very_characters(api: Api, agent: str, asked: str, found: bool) -> None:
+    id_ = api.conversation(agent_id=agent, title=r"An Orange: 50% off a_b \o/")["id"]
+    api.conversation(agent_id=agent)
+    assert listed(api, agent_id=agent, q=asked) == ([id_] if found else [])
+
+
+def test_clearing_one_agents_history_leaves_the_others(api: Api, agent: str) -> None:
+    mine = [api.conversation(agent_id=agent)["id"] for _ in range(3)]
+    other = api.conversation(agent_id=f"{agent}-other")["id"]
+    response = api.http.delete("/v1/conversations", params={"agent_id": agent})
+    assert (response.status_code, response.json()) == (200, {"deleted": 3})
+    check_position(response)
+    for id_ in mine:
+        check_problem(api.http.get(f"/v1/conversations/{id_}"), 410, "CONVERSATION_DELETED")
+    assert api.get(f"/v1/conversations/{other}")["id"] == other
+    again = api.http.delete("/v1/conversations", params={"agent_id": agent})
+    assert again.json() == {"deleted": 0}
+    check_position(again)
+
+
+def test_clearing_the_history_deletes_everything(fresh_api: Api) -> None:
+    ids = [fresh_api.conversation()["id"] for _ in range(40)]
+    assert fresh_api.http.delete("/v1/conversations").json() == {"deleted": len(ids)}
+    assert listed(fresh_api) == []
+
+
+@pytest.mark.parametrize("label", ["a", "A-Z_0.9", "x" * 128])
+def test_an_agents_label_may_be(api: Api, label: str) -> None:
+    assert api.conversation(agent_id=label)["agent_id"] == label
+
+
+@pytest.mark.parametrize("label", ["", "x" * 129, "a b", "é", "a\n", "a/b", "\0"])
+def test_an_agents_label_may_not_be(api: Api, label: str) -> None:
+    problem = check_problem(api.http.post("/v1/conversations", json={"agent_id": label}), 422, "VALIDATION_FAILED")
+    assert problem["errors"][0]["loc"] == ["body", "agent_id"]
+    check_problem(api.http.get("/v1/conversations", params={"agent_id": label}), 422, "VALIDATION_FAILED")

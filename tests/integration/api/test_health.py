@@ -1,0 +1,72 @@
+"""What operators and people who explore the API ask first."""
+
+import pytest
+
+from tests.support.api_client import Api
+from tests.support.resources import check_problem
+
+
+def test_a_running_process_says_that_it_is_alive(api: Api) -> None:
+    response = api.http.get("/healthz")
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+def test_a_ready_process_says_how_far_the_log_and_its_projections_have_come(api: Api) -> None:
+    response = api.http.post("/v1/conversations", json={})
+    ready = api.get("/readyz")
+    assert ready["status"] == "ready"
+    assert ready["position"] >= int(response.headers["turnlog-position"])
+    assert ready["projections"].keys() == {"listing", "history", "context"}
+    assert all(not projection["stopped"] for projection in ready["projections"].values())
+
+
+def test_the_documentation_page_is_there(api: Api) -> None:
+    response = api.http.get("/docs")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/html")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("post", "/v1/conversations"),
+        ("get", "/v1/conversations"),
+        ("delete", "/v1/conversations"),
+        ("get", "/v1/conversations/{conversation_id}"),
+        ("patch", "/v1/conversations/{conversation_id}"),
+        ("delete", "/v1/conversations/{conversation_id}"),
+        ("post", "/v1/conversations/{conversation_id}/messages"),
+        ("get", "/v1/conversations/{conversation_id}/messages"),
+        ("get", "/v1/conversations/{conversation_id}/messages/{message_id}"),
+        ("delete", "/v1/conversations/{conversation_id}/messages/{message_id}"),
+        ("get", "/v1/conversations/{conversation_id}/context"),
+        ("get", "/v1/conversations/{conversation_id}/log"),
+        ("post", "/v1/conversations/{conversation_id}/turns"),
+        ("get", "/v1/conversations/{conversation_id}/turns"),
+        ("get", "/v1/conversations/{conversation_id}/turns/{turn_id}"),
+        ("post", "/v1/conversations/{conversation_id}/turns/{turn_id}/cancel"),
+        ("post", "/v1/turns"),
+        ("get", "/healthz"),
+        ("get", "/readyz"),
+    ],
+)
+def test_the_openapi_document_describes(api: Api, method: str, path: str) -> None:
+    operation = api.get("/openapi.json")["paths"][path][method]
+    assert operation["summary"]
+    assert ("requestBody" in operation) == (method in {"post", "patch"} and not path.endswith("/cancel"))
+
+
+def test_the_openapi_document_names_what_a_list_takes(api: Api) -> None:
+    operation = api.get("/openapi.json")["paths"]["/v1/conversations"]["get"]
+    assert {parameter["name"] for parameter in operation["parameters"]} >= {"limit", "cursor", "agent_id", "q"}
+
+
+def test_an_unknown_path_is_a_problem(api: Api) -> None:
+    check_problem(api.http.get("/v1/nothing"), 404, "NOT_FOUND")
+    check_problem(api.http.get("/v1/conversations/"), 404, "NOT_FOUND")
+
+
+def test_an_unknown_method_is_a_problem_that_names_the_known_ones(api: Api) -> None:
+    response = api.http.put("/v1/conversations", json={})
+    check_problem(response, 405, "METHOD_NOT_ALLOWED")
+    assert "GET" in response.headers["allow"]

@@ -1,0 +1,248 @@
+"""The engine: each event is applied once by one leader, whatever breaks, and one broken projection stops alone."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import psycopg
+import pytest
+
+from domain.events import ConversationEvent, ConversationStarted
+from projections import engine
+from projections.progress import Progress
+from projections.projection import Change, Projection
+from tests.support.builders import Story
+from tests.support.store import PATIENCE_S, Store, opened, rows, until, value
+
+POISON = "poison"
+BREAKS: dict[str, Callable[[], Change]] = {
+    "raises": lambda: _raise(),
+    "is refused as data": lambda: Change(b"INSERT INTO seen_poisoned VALUES ('no uuid', 1)", []),
+    "has no table": lambda: Change(b"DELETE FROM not_there", []),
+    "asks too much of the server": lambda: Change(
+        b"INSERT INTO seen_poisoned SELECT gen_random_uuid(), length(repeat(repeat('x', 1000000), 2000))", []
+    ),
+    "divides by zero": lambda: Change(
+        b"INSERT INTO seen_poisoned SELECT gen_random_uuid(), 1 / (count(*) = -1)::integer FROM seen_poisoned", []
+    ),
+}
+
+
+def _raise() -> Change:
+    raise ValueError("cannot be projected")
+
+
+class Seen:
+    """A projection that notes each event it is given, and breaks at conversations titled `poison` until it is cured."""
+
+    version = 1
+    types: frozenset[type[ConversationEvent]] = frozenset({ConversationStarted})
+
+    def __init__(self, name: str, poison: Callable[[], Change] | None = None) -> None:
+        self.name = name
+        self.tables: tuple[str, ...] = (f"seen_{name}",)
+        self.poison = poison
+
+    def definitions(self) -> list[bytes]:
+        return [b"CREATE TABLE seen_%s (conversation_id uuid, version integer)" % self.name.encode()]
+
+    def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
+        if self.poison and any(isinstance(event, ConversationStarted) and event.title == POISON for event in events):
+            return [self.poison()]
+        insert = b"INSERT INTO seen_%s SELECT * FROM unnest(%%b::uuid[], %%b::integer[])" % self.name.encode()
+        columns = [[event.originator_id for event in events], [event.originator_version for event in events]]
+        return [Change(insert, columns)] if events else []
+
+
+def install(conninfo: str, *projections: Projection) -> None:
+    with psycopg.connect(conninfo, autocommit=True, options="-c search_path=turnlog") as connection:
+        for projection in projections:
+            for definition in projection.definitions():
+                connection.execute(definition)
+            register = "INSERT INTO projections (name, version, position, updated_at) VALUES (%s, 1, 0, now())"
+            connection.execute(register, [projection.name])
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "RETRY_LEAD_S", 0.05)
+    monkeypatch.setattr(engine, "RETRY_ERROR_S", 0.02)
+    monkeypatch.setattr(engine, "MAX_RETRY_ERROR_S", 0.1)
+
+
+@pytest.fixture
+async def here(database_url: str) -> AsyncIterator[Store]:
+    async with opened(database_url) as store:
+        yield store
+
+
+@pytest.fixture
+async def there(database_url: str) -> AsyncIterator[Store]:
+    """What another process has of the same log."""
+    async with opened(database_url) as store:
+        yield store
+
+
+async def write(store: Store, *titles: str) -> int:
+    position = 0
+    for title in titles:
+        position = await store.append(Story(title=title).events)
+    return position
+
+
+def seen(conninfo: str, table: str = "seen_all") -> int:
+    """Return how many events a projection noted, after checking that it noted none twice."""
+    statements = {
+        "seen_all": "SELECT conversation_id, version FROM seen_all",
+        "seen_well": "SELECT conversation_id, version FROM seen_well",
+        "seen_poisoned": "SELECT conversation_id, version FROM seen_poisoned",
+    }
+    noted = rows(conninfo, statements[table])  # pyright: ignore[reportArgumentType]
+    assert len(set(noted)) == len(noted)
+    return len(noted)
+
+
+def leaders(conninfo: str) -> list[int]:
+    """Return the process ids of the connections that lead a projection."""
+    statement = (
+        "SELECT DISTINCT pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+        "WHERE locktype = 'advisory' AND granted AND d.datname = current_database()"
+    )
+    return [row[0] for row in rows(conninfo, statement)]
+
+
+async def reached(progress: Progress, position: int) -> None:
+    assert await progress.wait(position, PATIENCE_S) == []
+
+
+@pytest.mark.parametrize("how", BREAKS)
+async def test_a_poisonous_event_stops_its_projection_alone_until_it_is_cured(
+    here: Store, database_url: str, how: str
+) -> None:
+    well, poisoned = Seen("well"), Seen("poisoned", BREAKS[how])
+    install(database_url, well, poisoned)
+    async with here.projecting(well, poisoned) as progress:
+        position = await write(here, "one", "two", POISON, "four")
+        assert await progress.wait(position, PATIENCE_S) == ["poisoned"]
+        await until(lambda: progress.stopped == {"poisoned"})
+        assert (progress.positions["poisoned"], seen(database_url, "seen_poisoned")) == (2, 2)
+        assert seen(database_url, "seen_well") == 4
+        stopped = "SELECT error_position FROM projections WHERE name = 'poisoned' AND error IS NOT NULL"
+        assert rows(database_url, stopped) == [(3,)]
+
+        later = await write(here, "five")
+        assert await progress.wait(later, PATIENCE_S) == ["poisoned"]
+        assert seen(database_url, "seen_well") == 5
+
+        poisoned.poison = None
+        await until(lambda: not progress.stopped)
+        await reached(progress, later)
+    assert seen(database_url, "seen_poisoned") == 5
+    assert rows(database_url, "SELECT error, error_position FROM projections") == [(None, None)] * 2
+
+
+async def test_other_processes_hear_that_a_projection_stopped(here: Store, there: Store, database_url: str) -> None:
+    poisoned = Seen("poisoned", _raise)
+    install(database_url, poisoned)
+    async with here.projecting(poisoned):
+        await until(lambda: leaders(database_url))
+        async with there.projecting(poisoned) as progress:
+            position = await write(there, "one", POISON)
+            assert await progress.wait(position, PATIENCE_S) == ["poisoned"]
+            poisoned.poison = None
+            await until(lambda: not progress.stopped)
+            await reached(progress, position)
+
+
+async def test_of_two_engines_one_leads_and_both_know_how_far_it_came(
+    here: Store, there: Store, database_url: str
+) -> None:
+    projection = Seen("all")
+    install(database_url, projection)
+    async with here.projecting(projection) as one, there.projecting(projection) as other:
+        position = await write(here, *"abc")
+        await asyncio.gather(reached(one, position), reached(other, position))
+        position = await write(there, *"def")
+        await asyncio.gather(reached(one, position), reached(other, position))
+        assert len(leaders(database_url)) == 1
+    assert seen(database_url) == 6
+
+
+async def test_the_lead_moves_when_the_leaders_connection_is_killed(
+    here: Store, there: Store, database_url: str
+) -> None:
+    projection = Seen("all")
+    install(database_url, projection)
+    async with here.projecting(projection) as one, there.projecting(projection) as other:
+        await reached(other, await write(there, "a"))
+        (leader,) = leaders(database_url)
+        rows(database_url, "SELECT pg_terminate_backend(%s)", [leader])
+        await until(lambda: leaders(database_url) not in ([], [leader]))
+        position = await write(there, "b")
+        await asyncio.gather(reached(one, position), reached(other, position))
+    assert seen(database_url) == 2
+
+
+async def test_the_lead_moves_when_the_leading_process_goes(here: Store, there: Store, database_url: str) -> None:
+    projection = Seen("all")
+    install(database_url, projection)
+    async with there.projecting(projection) as progress:
+        async with here.projecting(projection):
+            await reached(progress, await write(here, "a"))
+        await reached(progress, await write(there, "b"))
+    assert seen(database_url) == 2
+
+
+async def test_no_event_is_applied_twice_or_left_out_and_none_is_blamed_while_leaders_are_killed(
+    here: Store, there: Store, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    projection = Seen("all")
+    install(database_url, projection)
+
+    async def write_many(store: Store) -> int:
+        return await write(store, *map(str, range(100)))
+
+    async with here.projecting(projection) as one, there.projecting(projection) as other:
+        writing = [asyncio.create_task(write_many(store)) for store in (here, there)]
+        for enough in (20, 60, 120):
+            await until(lambda enough=enough: max(one.positions["all"], other.positions["all"]) >= enough)
+            for leader in leaders(database_url):
+                rows(database_url, "SELECT pg_terminate_backend(%s)", [leader])
+        await asyncio.gather(*writing)
+        await asyncio.gather(reached(one, 200), reached(other, 200))
+    assert seen(database_url) == 200
+    assert "stops at position" not in caplog.text
+
+
+async def test_a_projection_that_another_process_moved_is_not_moved_again(here: Store, database_url: str) -> None:
+    projection = Seen("all")
+    install(database_url, projection)
+    async with here.projecting(projection) as progress:
+        await reached(progress, await write(here, "a"))
+        rows(database_url, "UPDATE projections SET position = 2")
+        await here.append(Story(title="b").events)
+        await until(lambda: progress.positions["all"] == 2)
+        await reached(progress, await write(here, "c"))
+    assert seen(database_url) == 2
+
+
+async def test_events_a_projection_does_not_use_move_it_all_the_same(here: Store, database_url: str) -> None:
+    projection = Seen("all")
+    install(database_url, projection)
+    story = Story()
+    story.say()
+    async with here.projecting(projection) as progress:
+        await reached(progress, await here.append(story.events))
+    assert seen(database_url) == 1
+    assert value(database_url, "SELECT position FROM projections") == 2
+
+
+async def test_a_new_projection_catches_up_with_a_long_log_in_batches(
+    here: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BATCH_EVENTS", 7)
+    position = await here.append([event for _ in range(50) for event in Story().events])
+    projection = Seen("all")
+    install(database_url, projection)
+    async with here.projecting(projection) as progress:
+        await reached(progress, position)
+    assert seen(database_url) == 50

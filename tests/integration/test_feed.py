@@ -1,0 +1,219 @@
+"""The feed: every event once, in order, whoever wrote it and whether or not it was announced."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from eventlog import channels, log
+from eventlog.channels import Channels
+from eventlog.database import Database
+from eventlog.errors import StoreUnavailableError, UnknownEventError
+from eventlog.feed import TAIL_EVENTS, Feed
+from tests.support.builders import Story, one_of_each
+from tests.support.store import PATIENCE_S, Store, opened, rows, until
+
+NEVER_S = 3600.0
+
+
+@pytest.fixture
+def _no_polling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is heard now was announced."""
+    monkeypatch.setattr(channels, "POLL_INTERVAL_S", NEVER_S)
+
+
+@pytest.fixture
+async def here(database_url: str) -> AsyncIterator[Store]:
+    async with opened(database_url) as store:
+        yield store
+
+
+@pytest.fixture
+async def there(database_url: str) -> AsyncIterator[Store]:
+    async with opened(database_url) as store:
+        yield store
+
+
+async def follow(feed: Feed, upto: int, limit: int = 100) -> list[int]:
+    """Return the positions that a reader from the beginning of the log sees until one of them is `upto`."""
+    seen: list[int] = []
+    async with asyncio.timeout(PATIENCE_S):
+        with feed.subscribed() as subscription:
+            while not seen or seen[-1] < upto:
+                batch = await feed.read(seen[-1] if seen else 0, limit)
+                seen += [item.position for item in batch]
+                if not batch:
+                    await subscription.grown(NEVER_S)
+    return seen
+
+
+async def listening(conninfo: str, processes: int) -> None:
+    """Wait until so many processes listen to the log."""
+    statement = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%%'"
+    await until(lambda: len(rows(conninfo, statement)) == processes)
+
+
+@pytest.mark.usefixtures("_no_polling")
+async def test_what_another_process_records_is_announced(here: Store, there: Store, database_url: str) -> None:
+    await listening(database_url, 2)
+    reader = asyncio.create_task(follow(there.feed, 3))
+    for _ in range(3):
+        await here.append(Story().events)
+    assert await reader == [1, 2, 3]
+
+
+@pytest.mark.usefixtures("_no_polling")
+async def test_a_reader_sees_every_event_once_in_order_while_two_processes_write(
+    here: Store, there: Store, database_url: str
+) -> None:
+    await listening(database_url, 2)
+    total = 2 * 40 * len(one_of_each())
+    readers = [asyncio.create_task(follow(store.feed, total, limit=7)) for store in (here, there)]
+
+    async def write(store: Store) -> None:
+        for _ in range(40):
+            await store.append(one_of_each())
+
+    await asyncio.gather(write(here), write(there))
+    assert [await reader for reader in readers] == [list(range(1, total + 1))] * 2
+
+
+async def test_what_nobody_announced_is_found_by_polling(
+    here: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "POLL_INTERVAL_S", 0.02)
+    await listening(database_url, 1)
+    async with opened(database_url, listening=False) as silent:
+        await silent.append(Story().events)
+        assert await follow(here.feed, 1) == [1]
+
+
+@pytest.mark.usefixtures("_no_polling")
+async def test_what_was_recorded_before_this_process_came_is_found(database_url: str) -> None:
+    async with opened(database_url, listening=False) as silent:
+        await silent.append(one_of_each())
+    async with opened(database_url) as late:
+        assert await follow(late.feed, len(one_of_each())) == list(range(1, len(one_of_each()) + 1))
+
+
+@pytest.mark.usefixtures("_no_polling")
+async def test_a_listener_whose_connection_was_killed_listens_again(
+    here: Store, there: Store, database_url: str
+) -> None:
+    await listening(database_url, 2)
+    rows(
+        database_url,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND query LIKE 'LISTEN%%'",
+    )
+    await here.append(Story().events)
+    assert await follow(there.feed, 1) == [1]
+
+
+@pytest.mark.usefixtures("_no_polling")
+async def test_two_logs_in_one_database_do_not_hear_each_other(here: Store, database_url: str) -> None:
+    from eventlog.migrations import migrate
+
+    await asyncio.to_thread(migrate, database_url, "other_log")
+    async with opened(database_url, "other_log") as other:
+        await listening(database_url, 2)
+        await other.append(Story().events)
+        await other.append(Story().events)
+        await here.append(Story().events)
+        await until(lambda: here.feed.head)
+        assert (here.feed.head, other.feed.head) == (1, 2)
+
+
+async def test_announcements_that_wait_are_merged_into_the_last(database_url: str) -> None:
+    heard: list[str | None] = []
+    async with AsyncExitStack() as stack:
+        database = Database(database_url)
+        await database.open()
+        stack.push_async_callback(database.close)
+        ear = Channels(database)
+        ear.on("events", heard.append)
+        await ear.open()
+        stack.push_async_callback(ear.close)
+        await until(lambda: heard)
+        for number in range(1000):
+            ear.announce("events", str(number))
+        await until(lambda: "999" in heard)
+    assert len([payload for payload in heard if payload is not None]) < 10
+
+
+async def test_the_tail_in_memory_and_the_table_say_the_same(here: Store, database_url: str) -> None:
+    events = one_of_each()
+    await here.append(events)
+    async with opened(database_url, listening=False) as other:
+        await other.feed.refresh()
+        assert await here.feed.read(0, 100) == await other.feed.read(0, 100)
+    assert [item.event for item in await here.feed.read(0, 100)] == events
+
+
+async def test_a_reader_far_behind_the_tail_reads_on_without_a_gap(database_url: str) -> None:
+    async with opened(database_url, listening=False) as store:
+        story = Story()
+        for _ in range(TAIL_EVENTS + 500):
+            story.say()
+        await store.append(story.events)
+        assert await follow(store.feed, len(story.events), limit=400) == list(range(1, len(story.events) + 1))
+
+
+async def test_large_events_come_in_small_batches_and_at_least_one_at_a_time(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "MAX_READ_BYTES", 1000)
+    async with opened(database_url, listening=False) as store:
+        story = Story()
+        words = [str(number) * 700 for number in range(5)]
+        for said in words:
+            story.say(" ".join(f"{said}{n}" for n in range(3)))
+        await store.append(story.events)
+        sizes: list[int] = []
+        position = 0
+        while found := await store.log.after(position, 100):
+            assert found[0].position == position + 1
+            position = found[-1].position
+            sizes.append(len(found))
+    assert position == 6
+    assert len(sizes) > 1
+
+
+async def test_a_reader_at_the_end_reads_nothing(here: Store) -> None:
+    assert await here.feed.read(0, 10) == []
+    await here.append(Story().events)
+    assert await here.feed.read(1, 10) == []
+
+
+async def test_a_limit_is_kept(here: Store) -> None:
+    await here.append(one_of_each())
+    assert [item.position for item in await here.feed.read(2, 3)] == [3, 4, 5]
+
+
+async def test_an_event_of_a_newer_release_is_refused_and_not_skipped(here: Store, database_url: str) -> None:
+    rows(database_url, "UPDATE head SET position = 1")
+    rows(
+        database_url,
+        "INSERT INTO events (position, conversation_id, version, type, data, actor, recorded_at, digest) "
+        "VALUES (1, gen_random_uuid(), 1, 'MessagePinned', '{}', 'alice', '2026-01-02', '')",
+    )
+    await here.feed.refresh()
+    with pytest.raises(UnknownEventError, match="MessagePinned"):
+        await here.feed.read(0, 10)
+
+
+async def test_reading_goes_on_after_the_pools_connections_were_killed(here: Store, database_url: str) -> None:
+    await here.append(Story().events)
+    rows(
+        database_url,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND application_name = 'turnlog'",
+    )
+    assert await here.log.head() == 1
+
+
+async def test_a_database_that_is_not_there_is_unavailable(database_url: str) -> None:
+    database = Database(f"{database_url} dbname=absent")
+    with pytest.raises(StoreUnavailableError):
+        await database.connect()

@@ -1,0 +1,115 @@
+"""The log's schema comes from its migrations alone, whoever applies them, and stays inside its schema."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from eventlog.application import ConversationApplication
+from eventlog.migrations import migrate, names
+from eventlog.statements import load_statements
+from projections.catalog import install
+from tests.support.builders import one_of_each
+from tests.support.store import rows, value
+
+_SHAPE = load_statements("tests.support", "catalog.sql")
+EVERYTHING = ["columns", "indexes", "constraints", "triggers", "functions"]
+
+
+def shape(conninfo: str, schema: str) -> dict[str, list[Any]]:
+    """Return everything that `schema` holds, without its name."""
+    return {
+        what: [[str(item).replace(f"{schema}.", "") for item in row] for row in rows(conninfo, _SHAPE[what], [schema])]
+        for what in EVERYTHING
+    }
+
+
+def outside(conninfo: str, *schemas: str) -> list[Any]:
+    """Return every object of the database that belongs neither to these schemas nor to PostgreSQL."""
+    return rows(conninfo, _SHAPE["outside"], [list(schemas)])
+
+
+def prepare(conninfo: str) -> list[str]:
+    applied = migrate(conninfo)
+    install(conninfo)
+    return applied
+
+
+def at_once(executor: Any, work: Callable[[str], list[str]], conninfo: str, times: int) -> list[list[str]]:
+    return [future.result() for future in [executor.submit(work, conninfo) for _ in range(times)]]
+
+
+def test_migrations_are_numbered_from_one_without_a_gap() -> None:
+    assert [int(name.split("_")[0]) for name in names()] == list(range(1, len(names()) + 1))
+
+
+def test_a_fresh_schema_is_the_sum_of_its_migrations(empty_database_url: str) -> None:
+    assert migrate(empty_database_url) == names()
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA by_hand")
+        connection.execute("SET search_path = by_hand")
+        connection.execute("CREATE TABLE migrations (number integer PRIMARY KEY, name text NOT NULL)")
+        for name in names():
+            for statement in load_statements("eventlog.migrations", name).values():
+                connection.execute(sql.SQL(statement))
+    made = shape(empty_database_url, "turnlog")
+    assert made == shape(empty_database_url, "by_hand")
+    assert all(made.values())
+
+
+def test_a_migrated_schema_has_nothing_to_do(database_url: str) -> None:
+    assert migrate(database_url) == []
+
+
+def test_a_migration_that_fails_leaves_nothing_and_is_tried_again(empty_database_url: str) -> None:
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA turnlog")
+        connection.execute("CREATE TABLE turnlog.events (in_the_way integer)")
+        try:
+            migrate(empty_database_url)
+        except psycopg.errors.DuplicateTable:
+            pass
+        else:
+            raise AssertionError("the table in the way was not noticed")
+        assert connection.execute("SELECT to_regclass('turnlog.head')").fetchone() == (None,)
+        connection.execute("DROP TABLE turnlog.events")
+    assert migrate(empty_database_url) == names()
+
+
+def test_threads_that_prepare_one_log_at_once_do_it_once(empty_database_url: str) -> None:
+    with ThreadPoolExecutor(8) as executor:
+        applied = at_once(executor, prepare, empty_database_url, 8)
+    assert sorted(applied) == [[]] * 7 + [names()]
+
+
+def test_processes_that_prepare_one_log_at_once_do_it_once(empty_database_url: str) -> None:
+    with get_context("spawn").Pool(3) as pool:
+        applied = pool.map(prepare, [empty_database_url] * 6)
+    assert sorted(applied) == [[]] * 5 + [names()]
+
+
+def test_two_logs_live_in_one_database_and_own_nothing_outside_their_schemas(empty_database_url: str) -> None:
+    before = outside(empty_database_url, "turnlog", "other_log")
+    for schema in ("turnlog", "other_log"):
+        migrate(empty_database_url, schema)
+        install(empty_database_url, schema)
+    assert outside(empty_database_url, "turnlog", "other_log") == before
+    assert shape(empty_database_url, "turnlog") == shape(empty_database_url, "other_log")
+
+
+def test_two_logs_in_one_database_know_nothing_of_each_other(empty_database_url: str) -> None:
+    env = {"PERSISTENCE_MODULE": "eventlog.recorder", "TURNLOG_DATABASE_URL": empty_database_url}
+    events = one_of_each()
+    with (
+        ConversationApplication(env) as first,
+        ConversationApplication({**env, "TURNLOG_LOG_SCHEMA": "other_log"}) as second,
+    ):
+        first.start(events)
+        assert second.recorder.max_notification_id() is None
+        second.start(events)
+        first.start(one_of_each())
+    assert value(empty_database_url, "SELECT position FROM head") == 2 * len(events)
+    assert value(empty_database_url, "SELECT position FROM head", schema="other_log") == len(events)

@@ -1,0 +1,203 @@
+"""The read models hold what a naive reading of the log gives, however the log was cut into batches."""
+
+import asyncio
+from itertools import pairwise
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from psycopg import AsyncConnection, sql
+from psycopg.rows import dict_row
+
+from domain.events import ConversationEvent
+from projections.catalog import PROJECTIONS, install, read_status
+from projections.history import History
+from projections.listing import Listing, ListingFilter
+from projections.projection import Change
+from projections.transaction import run_together
+from tests.support.builders import Story, one_of_each
+from tests.support.naive_views import NAIVE, Row, histories, in_order
+from tests.support.store import opened
+
+MOVE = Change(b"SELECT 1", [])
+IN_FEW_EXAMPLES = settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@pytest.fixture
+def prepared_url(database_url: str) -> str:
+    """A database with a log and the tables of all projections."""
+    install(database_url)
+    return database_url
+
+
+def tables(conninfo: str) -> dict[str, list[Row]]:
+    """Return all rows of all read models."""
+    settings = "-c search_path=turnlog -c timezone=UTC"
+    with psycopg.Connection[Row].connect(conninfo, row_factory=dict_row, options=settings) as connection:
+        return {
+            table: connection.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table))).fetchall()
+            for table in NAIVE
+        }
+
+
+def check(conninfo: str, events: list[ConversationEvent]) -> None:
+    """Hold the read models against the naive reading of `events`."""
+    for table, rows in tables(conninfo).items():
+        assert in_order(rows) == in_order(NAIVE[table](events)), table
+
+
+async def apply(conninfo: str, batches: list[list[ConversationEvent]]) -> None:
+    """Empty the read models and apply `batches` as the engine does."""
+    async with await AsyncConnection.connect(conninfo, autocommit=True, options="-c search_path=turnlog") as connection:
+        for projection in PROJECTIONS:
+            for table in projection.tables:
+                name = sql.Identifier(f"{table}_v{projection.version}")
+                await connection.execute(sql.SQL("TRUNCATE {}").format(name))
+        for batch in batches:
+            changes = [
+                projection.changes([event for event in batch if type(event) in projection.types])
+                for projection in PROJECTIONS
+            ]
+            await run_together(connection, changes, MOVE, 1)
+
+
+def split(events: list[ConversationEvent], cuts: list[int]) -> list[list[ConversationEvent]]:
+    places = sorted({0, len(events), *(cut % (len(events) + 1) for cut in cuts)})
+    return [events[start:end] for start, end in pairwise(places)]
+
+
+def test_a_conversation_with_every_type_of_event_gives_the_right_rows(prepared_url: str) -> None:
+    events = one_of_each()
+    for upto in range(1, len(events) + 1):
+        asyncio.run(apply(prepared_url, [events[:upto]]))
+        check(prepared_url, events[:upto])
+
+
+@IN_FEW_EXAMPLES
+@given(events=histories(), cuts=st.lists(st.integers(0, 200), max_size=8))
+def test_any_history_gives_the_right_rows_in_any_batches(
+    prepared_url: str, events: list[ConversationEvent], cuts: list[int]
+) -> None:
+    for batches in ([events], [[event] for event in events], split(events, cuts)):
+        asyncio.run(apply(prepared_url, batches))
+        check(prepared_url, events)
+
+
+async def test_the_engine_builds_the_read_models_from_the_log(prepared_url: str) -> None:
+    stories = [Story(title=f"Story {number}") for number in range(3)]
+    events: list[ConversationEvent] = [event for story in stories for event in story.events]
+    for story in stories:
+        events += [*story.say("Be brief", "system"), *story.ask("Why so?"), *story.stream("Be", "cause")]
+    events += [*stories[0].complete("Because"), *stories[1].fail("Be"), *one_of_each()]
+    async with opened(prepared_url) as store, store.projecting(*PROJECTIONS) as progress:
+        position = 0
+        for event in events:
+            position = await store.append([event])
+        assert await progress.wait(position, 20) == []
+    check(prepared_url, events)
+    head, statuses = read_status(prepared_url)
+    assert head == position
+    assert {(status.position, status.error) for status in statuses} == {(position, None)}
+
+
+async def filled(conninfo: str, *stories: Story) -> None:
+    await apply(conninfo, [[event for story in stories for event in story.events]])
+
+
+async def test_a_streaming_message_shows_its_text_so_far_block_by_block(prepared_url: str) -> None:
+    story = Story()
+    story.ask()
+    story.stream("H", "m", block_type="reasoning")
+    story.stream("Be", block_index=1)
+    story.stream("cause", block_index=1)
+    await filled(prepared_url, story)
+    turn = story.state.turn
+    assert turn is not None
+    async with opened(prepared_url, listening=False) as store:
+        message = await History(store.database).message(story.id, turn.message_id)
+    assert message is not None
+    blocks: Any = [("reasoning", "Hm"), ("text", "Because")]
+    assert message.content == "[" + ",".join(f'{{"type":"{kind}","text":"{said}"}}' for kind, said in blocks) + "]"
+
+
+async def test_pages_of_messages_and_turns_go_both_ways_without_a_gap(prepared_url: str) -> None:
+    story = Story()
+    for number in range(5):
+        story.ask(f"Question {number}")
+        story.complete(f"Answer {number}")
+    await filled(prepared_url, story)
+    said = [event.originator_version for event in story.messages()]
+    async with opened(prepared_url, listening=False) as store:
+        history = History(store.database)
+        for descending in (False, True):
+            seen: list[int] = []
+            while page := await history.page(
+                story.id, descending=descending, beyond=seen[-1] if seen else None, limit=3
+            ):
+                seen += [row.version for row in page]
+            assert seen == (said[::-1] if descending else said)
+        first = await history.turns(story.id, None, 3)
+        rest = await history.turns(story.id, first[-1].version, 3)
+        assert [len(first), len(rest)] == [3, 2]
+        assert await history.turn(story.id, rest[-1].id) == rest[-1]
+
+
+async def test_what_is_not_there_is_none(prepared_url: str) -> None:
+    story = Story()
+    async with opened(prepared_url, listening=False) as store:
+        assert await History(store.database).message(story.id, story.id) is None
+        assert await History(store.database).turn(story.id, story.id) is None
+        assert await Listing(store.database).get(story.id) is None
+
+
+async def test_the_listing_is_in_the_order_of_activity_and_pages_without_a_gap(prepared_url: str) -> None:
+    stories = [Story() for _ in range(7)]
+    stories[2].say()
+    stories[5].say()
+    stories[5].say()
+    stories[0].delete()
+    await filled(prepared_url, *stories, Story(owner="bob"))
+    async with opened(prepared_url, listening=False) as store:
+        listing = Listing(store.database)
+        seen = await listing.page("alice", ListingFilter(), None, 3)
+        while page := await listing.page("alice", ListingFilter(), (seen[-1].active_at, seen[-1].id), 3):
+            seen += page
+    assert [row.id for row in seen[:2]] == [stories[5].id, stories[2].id]
+    assert {row.id for row in seen} == {story.id for story in stories[1:]}
+    assert len(seen) == 6
+    assert [(row.active_at, row.id) for row in seen] == sorted(((row.active_at, row.id) for row in seen), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (ListingFilter(), {"a", "b", "c"}),
+        (ListingFilter(agent_id="support"), {"a"}),
+        (ListingFilter(title_contains="GRÜSSE"), set[str]()),
+        (ListingFilter(title_contains="grüße"), {"a", "b"}),
+        (ListingFilter(title_contains="100%"), {"b"}),
+        (ListingFilter(title_contains="_"), set[str]()),
+        (ListingFilter(title_contains="\\"), {"a"}),
+        (ListingFilter(metadata={"plan": "pro"}), {"a", "b"}),
+        (ListingFilter(metadata={"plan": "pro", "n": "1"}), {"a"}),
+        (ListingFilter(metadata={"flag": "true"}), {"b"}),
+        (ListingFilter(metadata={"absent": "x"}), set[str]()),
+        (ListingFilter(metadata={"plan": "pro", "absent": "x"}), set[str]()),
+        (ListingFilter(metadata={"nothing": "null"}), set[str]()),
+    ],
+)
+async def test_the_listing_is_filtered(prepared_url: str, wanted: ListingFilter, found: set[str]) -> None:
+    stories = {
+        "a": Story(title="Grüße \\ you", agent_id="support", metadata={"plan": "pro", "n": 1}),
+        "b": Story(title="100% GRÜßE", metadata={"plan": "pro", "n": 2, "flag": True, "nothing": None}),
+        "c": Story(metadata={}),
+    }
+    await filled(prepared_url, *stories.values())
+    async with opened(prepared_url, listening=False) as store:
+        rows = await Listing(store.database).page("alice", wanted, None, 10)
+    names = {story.id: name for name, story in stories.items()}
+    assert {names[row.id] for row in rows} == found

@@ -1,0 +1,203 @@
+"""Group commit: many callers share a commit, and each gets an answer of its own."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from eventsourcing.persistence import StoredEvent
+
+from domain.events import ConversationEvent
+from eventlog.database import Database
+from eventlog.errors import (
+    IdempotencyKeyTakenError,
+    StoreUnavailableError,
+    UnstorableEventError,
+    VersionTakenError,
+)
+from eventlog.mapper import Recorded
+from eventlog.writer import CommitListener, GroupCommitWriter, Idempotency
+from tests.support.builders import Story, one_of_each
+from tests.support.store import MAPPER, Store, blocked_backend, blocked_head, opened, rows, value
+
+KEY = Idempotency("key-1", b"f" * 32)
+
+
+def stored(events: list[ConversationEvent]) -> list[StoredEvent]:
+    return [MAPPER.to_stored_event(event) for event in events]  # pyright: ignore
+
+
+def broken() -> list[StoredEvent]:
+    """Return an event that jsonb cannot hold; the domain makes none."""
+    (event,) = stored(Story(title="X").events)
+    return [StoredEvent(event.originator_id, 1, event.topic, event.state.replace(b'"X"', b'"\\u0000"'))]
+
+
+async def outcomes(*appends: Any) -> list[Any]:
+    """Wait for appends made in one breath, which share a commit, and return positions or types of errors."""
+    done = await asyncio.gather(*appends, return_exceptions=True)
+    return [type(item) if isinstance(item, Exception) else item for item in done]
+
+
+@asynccontextmanager
+async def writing(conninfo: str, *listener: CommitListener) -> AsyncGenerator[GroupCommitWriter]:
+    writer = GroupCommitWriter(Database(conninfo), *listener)
+    await writer.open()
+    try:
+        yield writer
+    finally:
+        await writer.close()
+
+
+async def test_appends_that_wait_together_share_commits_and_keep_their_order(database_url: str) -> None:
+    heads: list[int] = []
+    heard: list[Recorded] = []
+
+    def on_commit(head: int, recorded: list[Recorded]) -> None:
+        heads.append(head)
+        heard.extend(recorded)
+
+    async with writing(database_url, on_commit) as writer:
+        stories = [Story() for _ in range(100)]
+        appends = [writer.append(stored(story.events), None, story.events) for story in stories]
+        assert await outcomes(*appends) == list(range(1, 101))
+    assert heard == [(position, story.events[0]) for position, story in enumerate(stories, 1)]
+    assert heads[-1] == 100
+    assert value(database_url, "SELECT count(DISTINCT xmin::text) FROM events") == len(heads) <= 3
+
+
+async def test_a_writer_that_was_asked_nothing_commits_nothing(database_url: str) -> None:
+    heads: list[int] = []
+    async with writing(database_url, lambda head, _: heads.append(head)):
+        await asyncio.sleep(0)  # the writer waits now
+    assert heads == []
+
+
+async def test_a_conflict_in_a_batch_refuses_only_the_loser(database_url: str) -> None:
+    async with opened(database_url, listening=False) as store:
+        taken = Story().events
+        await store.append(taken)
+        first, last = Story().events, Story().events
+        appends = [store.writer.append(stored(events)) for events in (first, taken, last)]
+        assert await outcomes(*appends) == [2, VersionTakenError, 3]
+    assert value(database_url, "SELECT position FROM head") == 3
+
+
+async def test_of_two_commands_in_one_batch_that_want_one_version_the_first_wins(database_url: str) -> None:
+    async with opened(database_url, listening=False) as store:
+        story = Story()
+        other = [event.model_copy(update={"title": "other"}) for event in story.events]
+        appends = [store.writer.append(stored(events)) for events in (story.events, other)]
+        assert await outcomes(*appends) == [1, VersionTakenError]
+
+
+async def test_a_commands_events_are_recorded_all_or_none(database_url: str) -> None:
+    async with opened(database_url, listening=False) as store:
+        story = Story()
+        await store.append(story.events)
+        story.say()
+        other = Story().events
+        appends = [store.writer.append([*stored(other), *stored(story.events)]), store.append(story.events[1:])]
+        assert await outcomes(*appends) == [VersionTakenError, 2]
+    assert value(database_url, "SELECT count(*) FROM events WHERE conversation_id = %s", [other[0].originator_id]) == 0
+
+
+async def test_an_idempotency_key_is_recorded_once(database_url: str) -> None:
+    async with opened(database_url, listening=False) as store:
+        commands = [stored(Story().events) for _ in range(3)]
+        appends = [store.writer.append(commands[0], KEY), store.writer.append(commands[1], KEY)]
+        assert await outcomes(*appends) == [1, IdempotencyKeyTakenError]
+        assert await outcomes(store.writer.append(commands[2], KEY)) == [IdempotencyKeyTakenError]
+        found = await store.log.find_idempotent("alice", "key-1")
+        assert found == (commands[0][0].originator_id, 1, 1, KEY.fingerprint)
+        assert await store.log.find_idempotent("bob", "key-1") is None
+
+
+async def test_two_owners_may_use_one_key(database_url: str) -> None:
+    async with opened(database_url, listening=False) as store:
+        appends = [store.writer.append(stored(Story(owner=owner).events), KEY) for owner in ("alice", "bob")]
+        assert await outcomes(*appends) == [1, 2]
+
+
+async def test_only_the_first_event_of_a_command_carries_its_key(database_url: str) -> None:
+    async with opened(database_url, listening=False) as store:
+        story = Story()
+        story.ask()
+        await store.writer.append(stored(story.events), KEY)
+    assert rows(database_url, "SELECT idempotency_key FROM events ORDER BY position") == [("key-1",), (None,), (None,)]
+
+
+async def test_data_that_postgresql_cannot_hold_refuses_only_its_command(database_url: str) -> None:
+    async with opened(database_url, listening=False) as store:
+        first, last = Story().events, Story().events
+        appends = [store.writer.append(events) for events in (stored(first), broken(), stored(last))]
+        assert await outcomes(*appends) == [1, UnstorableEventError, 2]
+
+
+async def test_a_command_larger_than_a_batch_is_recorded_whole(database_url: str) -> None:
+    story = Story()
+    for _ in range(20):
+        story.say("x" * 1_000_000)
+    async with opened(database_url, listening=False) as store:
+        small = [store.append(Story().events) for _ in range(3)]
+        assert await outcomes(small[0], store.append(story.events), small[1], small[2]) == [1, 22, 23, 24]
+
+
+@pytest.fixture
+async def store(database_url: str) -> Any:
+    async with opened(database_url) as opened_store:
+        yield opened_store
+
+
+async def test_a_connection_killed_in_the_middle_is_a_store_unavailable_and_the_next_append_works(
+    store: Store, database_url: str
+) -> None:
+    await store.append(Story().events)
+    with blocked_head(database_url) as release:
+        lost = asyncio.ensure_future(store.append(Story().events))
+        backend = await blocked_backend(database_url)
+        rows(database_url, "SELECT pg_terminate_backend(%s)", [backend])
+        with pytest.raises(StoreUnavailableError):
+            await lost
+        release()
+    assert await store.append(Story().events) == 2
+    assert value(database_url, "SELECT count(*) FROM events") == 2
+
+
+async def test_what_waits_behind_a_lost_commit_is_recorded_by_the_next(store: Store, database_url: str) -> None:
+    with blocked_head(database_url) as release:
+        lost = asyncio.ensure_future(store.append(Story().events))
+        backend = await blocked_backend(database_url)
+        waiting = [asyncio.ensure_future(store.append(Story().events)) for _ in range(3)]
+        await asyncio.sleep(0)
+        rows(database_url, "SELECT pg_terminate_backend(%s)", [backend])
+        with pytest.raises(StoreUnavailableError):
+            await lost
+        release()
+    assert await asyncio.gather(*waiting) == [1, 2, 3]
+
+
+async def test_closing_commits_what_waits_and_refuses_what_comes_later(database_url: str) -> None:
+    async with opened(database_url, listening=False) as store:
+        waiting = [store.writer.append(stored(Story().events)) for _ in range(5)]
+        closing = asyncio.ensure_future(store.writer.close())
+        await asyncio.sleep(0)
+        with pytest.raises(StoreUnavailableError):
+            await store.writer.append(stored(Story().events))
+        await closing
+        assert [future.result() for future in waiting] == [1, 2, 3, 4, 5]
+
+
+async def test_a_caller_who_leaves_disturbs_nobody_and_its_events_are_whole(database_url: str) -> None:
+    async with opened(database_url, listening=False) as store:
+        leaving, staying = (asyncio.ensure_future(store.append(one_of_each())) for _ in range(2))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        assert await staying == 2 * len(one_of_each())
+
+
+async def test_a_store_that_is_not_there_is_unavailable(database_url: str) -> None:
+    async with writing(f"{database_url} dbname=absent") as writer:
+        with pytest.raises(StoreUnavailableError):
+            await writer.append(stored(Story().events))

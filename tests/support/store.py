@@ -1,0 +1,125 @@
+"""One process's share of the log, opened for a test: any number of them on one database are as many processes."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg.rows import TupleRow
+
+from domain.events import ConversationEvent
+from eventlog.channels import Channels
+from eventlog.commands import Caller, Commands
+from eventlog.conversations import Conversations
+from eventlog.database import Database
+from eventlog.feed import Feed
+from eventlog.log import Log
+from eventlog.mapper import ConversationMapper, JSONBytesTranscoder
+from eventlog.tokens import Tokenizer
+from eventlog.writer import GroupCommitWriter
+from projections.engine import Engine
+from projections.progress import Progress
+from projections.projection import Projection
+
+ALICE = Caller("alice", "req-1")
+MAPPER = ConversationMapper(JSONBytesTranscoder())
+PATIENCE_S = 20.0
+
+
+class WordTokenizer(Tokenizer):
+    """Counts words: quick to load, and easy to count along."""
+
+    name = "words"
+
+    def count(self, text: str) -> int:
+        return len(text.split())
+
+
+@dataclass(frozen=True)
+class Store:
+    """What a process has of the log."""
+
+    database: Database
+    log: Log
+    feed: Feed
+    writer: GroupCommitWriter
+    conversations: Conversations
+    commands: Commands
+
+    async def append(self, events: Sequence[ConversationEvent]) -> int:
+        """Record events as they are and return the position of the last."""
+        stored = [MAPPER.to_stored_event(event) for event in events]  # pyright: ignore
+        return await self.writer.append(stored, None, events)
+
+    @asynccontextmanager
+    async def projecting(self, *projections: Projection) -> AsyncGenerator[Progress]:
+        """Run projections in this process, which listens to what others run."""
+        progress = Progress(projection.name for projection in projections)
+        channels = Channels(self.database)
+        engine = Engine(self.database, self.feed, channels, progress, projections)
+        await channels.open()
+        await engine.open()
+        try:
+            yield progress
+        finally:
+            await engine.close()
+            await channels.close()
+
+
+@asynccontextmanager
+async def opened(conninfo: str, schema: str = "turnlog", *, listening: bool = True) -> AsyncGenerator[Store]:
+    """Open the log; without `listening` this process hears nothing of the others, and tells them nothing."""
+    async with AsyncExitStack() as stack:
+        database = Database(conninfo, schema)
+        await database.open()
+        stack.push_async_callback(database.close)
+        channels, log = Channels(database), Log(database)
+        feed = Feed(log, channels)
+        stack.push_async_callback(feed.close)
+        if listening:
+            await channels.open()
+            stack.push_async_callback(channels.close)
+        writer = GroupCommitWriter(database, feed.committed)
+        await writer.open()
+        stack.push_async_callback(writer.close)
+        conversations = Conversations(log, writer, MAPPER)
+        stack.push_async_callback(conversations.close)
+        yield Store(database, log, feed, writer, conversations, Commands(conversations, WordTokenizer()))
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Return as soon as `condition` holds; fail where it does not in a good while."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - what is waited for is in another process, which rings no bell here
+            await asyncio.sleep(0.005)
+
+
+def rows(conninfo: str, statement: LiteralString, parameters: Sequence[Any] = (), schema: str = "turnlog") -> list[Any]:
+    """Return the rows of a statement, run on a connection of its own."""
+    with psycopg.connect(conninfo, autocommit=True, options=f"-c search_path={schema} -c timezone=UTC") as connection:
+        cursor = connection.execute(statement, parameters)
+        return cursor.fetchall() if cursor.description else []
+
+
+def value(conninfo: str, statement: LiteralString, parameters: Sequence[Any] = (), schema: str = "turnlog") -> Any:
+    """Return the first value of the first row of a statement."""
+    found: TupleRow = rows(conninfo, statement, parameters, schema)[0]
+    return found[0]
+
+
+@contextmanager
+def blocked_head(conninfo: str) -> Generator[Callable[[], None]]:
+    """Hold every append up in the database until the block ends, or the given function is called."""
+    with psycopg.connect(conninfo, options="-c search_path=turnlog") as connection:
+        connection.execute("SELECT position FROM head FOR UPDATE")
+        yield connection.rollback
+
+
+async def blocked_backend(conninfo: str) -> int:
+    """Wait until a connection of the log is held up by a lock, and return its process id."""
+    blocked = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    found: list[Any] = []
+    await until(lambda: found.extend(rows(conninfo, blocked)) or found)
+    return found[0][0]

@@ -1,0 +1,164 @@
+"""What a message may be made of, and pictures that are believed by their bytes."""
+
+from base64 import b64encode
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from domain.content import (
+    BLOCKS_OF_ROLE,
+    MAX_TEXT_BYTES,
+    Content,
+    ContentBlock,
+    ContextBlock,
+    ImageBlock,
+    ReasoningBlock,
+    Role,
+    TextBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    check_content,
+    spoken_text,
+)
+from domain.errors import InvalidContentError, UnsupportedImageError
+from domain.images import MAX_URL_CHARACTERS, sniff_media_type
+
+PICTURES = {
+    "image/png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+    "image/jpeg": b"\xff\xd8\xff\xe0\0\x10JFIF\0",
+    "image/gif": b"GIF89a\x01\0\x01\0",
+    "image/webp": b"RIFF\x1a\0\0\0WEBPVP8L",
+}
+BLOCKS: list[ContentBlock] = [
+    TextBlock(text="Hello"),
+    ImageBlock(url="https://example.org/cat.png"),
+    ContextBlock(data={"page": 3}),
+    ReasoningBlock(text="Hm"),
+    ToolUseBlock(id="call_1", name="search", input={"q": "cats"}),
+    ToolResultBlock(tool_use_id="call_1", content="[]"),
+]
+ROLES: list[Role] = ["system", "user", "assistant", "tool"]
+
+
+def image(media_type: str, data: bytes) -> ImageBlock:
+    return ImageBlock(media_type=media_type, data=b64encode(data).decode())
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("block", BLOCKS, ids=[block.type for block in BLOCKS])
+def test_a_role_may_use_its_own_blocks_and_no_others(role: Role, block: ContentBlock) -> None:
+    if block.type in BLOCKS_OF_ROLE[role]:
+        check_content(role, [block])
+    else:
+        with pytest.raises(InvalidContentError) as refusal:
+            check_content(role, [block])
+        assert refusal.value.loc == ("content", 0, "type")
+
+
+def test_a_message_says_something() -> None:
+    with pytest.raises(InvalidContentError):
+        check_content("user", [])
+
+
+@pytest.mark.parametrize(("role", "block"), [("user", TextBlock(text="")), ("assistant", ReasoningBlock(text=""))])
+def test_an_empty_text_is_refused_where_it_stands(role: Role, block: ContentBlock) -> None:
+    with pytest.raises(InvalidContentError) as refusal:
+        check_content(role, [*([TextBlock(text="x")] if role == "user" else []), block])
+    assert refusal.value.loc[-1] == "text"
+
+
+def test_a_tool_may_answer_with_nothing() -> None:
+    check_content("tool", [ToolResultBlock(tool_use_id="1", content="")])
+
+
+@pytest.mark.parametrize("letter", ["a", "ä", "€", "𝄞"])
+def test_a_text_of_exactly_a_mebibyte_is_accepted_and_one_byte_more_is_not(letter: str) -> None:
+    whole = letter * (MAX_TEXT_BYTES // len(letter.encode()))
+    padded = whole + "a" * (MAX_TEXT_BYTES - len(whole.encode()))
+    check_content("user", [TextBlock(text=padded)])
+    with pytest.raises(InvalidContentError):
+        check_content("user", [TextBlock(text=padded + "a")])
+    with pytest.raises(InvalidContentError):
+        check_content("tool", [ToolResultBlock(tool_use_id="1", content=padded + "a")])
+
+
+@pytest.mark.parametrize(("media_type", "data"), PICTURES.items())
+def test_a_picture_that_is_what_it_says_is_accepted(media_type: str, data: bytes) -> None:
+    assert sniff_media_type(data) == media_type
+    check_content("user", [image(media_type, data)])
+
+
+@pytest.mark.parametrize("claimed", PICTURES)
+@pytest.mark.parametrize("actual", [*PICTURES, "text"])
+def test_a_picture_that_is_not_what_it_says_is_refused(claimed: str, actual: str) -> None:
+    if claimed != actual:
+        with pytest.raises(UnsupportedImageError):
+            check_content("user", [image(claimed, PICTURES.get(actual, b"<svg/>"))])
+
+
+@pytest.mark.parametrize("data", [b"", b"\x89PNG", b"RIFF\0\0\0\0WAVE", b"GIF88a"])
+def test_other_bytes_are_no_picture(data: bytes) -> None:
+    assert sniff_media_type(data) is None
+
+
+def test_an_old_gif_is_a_gif() -> None:
+    assert sniff_media_type(b"GIF87a") == "image/gif"
+
+
+@pytest.mark.parametrize("media_type", ["image/svg+xml", "IMAGE/PNG", "", "x" * 100_000])
+def test_a_media_type_outside_the_four_is_refused_in_a_short_sentence(media_type: str) -> None:
+    with pytest.raises(UnsupportedImageError) as refusal:
+        check_content("user", [image(media_type, PICTURES["image/png"])])
+    assert len(str(refusal.value)) < 300
+
+
+@pytest.mark.parametrize("data", ["not base64!", "AAA", "QUJD\nREVG", "ä"])
+def test_data_that_is_not_base64_is_refused(data: str) -> None:
+    with pytest.raises(UnsupportedImageError):
+        check_content("user", [ImageBlock(media_type="image/png", data=data)])
+
+
+PNG = b64encode(PICTURES["image/png"]).decode()
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        ImageBlock(),
+        ImageBlock(media_type="image/png"),
+        ImageBlock(data=PNG),
+        ImageBlock(media_type="image/png", data=PNG, url="https://example.org/a.png"),
+        ImageBlock(media_type="image/png", url="https://example.org/a.png"),
+        ImageBlock(url="ftp://example.org/a.png"),
+        ImageBlock(url="javascript:alert(1)"),
+        ImageBlock(url="https://" + "a" * MAX_URL_CHARACTERS),
+    ],
+)
+def test_an_image_is_either_whole_data_or_a_web_address(block: ImageBlock) -> None:
+    with pytest.raises(InvalidContentError):
+        check_content("user", [block])
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "video", "url": "https://example.org"},
+        {"text": "no type"},
+        {"type": "text", "text": "x", "extra": 1},
+        {"type": "text", "text": "a\0b"},
+        {"type": "text", "text": 5},
+        {"type": "tool_use", "id": "1", "name": "f", "input": [1]},
+        {"type": "context", "data": {"a": float("nan")}},
+        {"type": "tool_result", "tool_use_id": "1", "content": "\0"},
+    ],
+)
+def test_a_block_of_no_known_shape_is_refused(block: object) -> None:
+    adapter: TypeAdapter[Content] = TypeAdapter(Content)
+    with pytest.raises(ValidationError):
+        adapter.validate_python([block])
+
+
+def test_the_spoken_text_is_that_of_the_text_blocks_only() -> None:
+    assert (
+        spoken_text([ReasoningBlock(text="Hm"), TextBlock(text="One"), BLOCKS[4], TextBlock(text="Two")]) == "One\nTwo"
+    )

@@ -1,0 +1,95 @@
+"""Cursors: they hold a place, and anything else that is sent as one is refused with the right code."""
+
+from base64 import urlsafe_b64encode
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.cursors import decode_activity, decode_version, encode_cursor, page
+from api.problems import ProblemError
+
+AT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
+ID = UUID(int=7)
+
+
+def raw(value: Any) -> str:
+    return urlsafe_b64encode(orjson.dumps(value)).decode().rstrip("=")
+
+
+@given(st.integers(0, 2**31 - 1))
+def test_a_version_comes_back_as_it_was(version: int) -> None:
+    assert decode_version("messages", encode_cursor("messages", version)) == version
+
+
+@given(
+    st.datetimes(timezones=st.just(UTC), min_value=datetime(1970, 1, 1), max_value=datetime(9999, 1, 1)),  # noqa: DTZ001 - hypothesis wants them naive
+    st.uuids(),
+)
+def test_an_activity_comes_back_to_the_microsecond(at: datetime, id_: UUID) -> None:
+    assert decode_activity("conversations", encode_cursor("conversations", at, id_)) == (at, id_)
+
+
+def test_no_cursor_is_the_first_page() -> None:
+    assert decode_version("messages", None) is None
+    assert decode_activity("conversations", None) is None
+
+
+BROKEN = {
+    "empty": "",
+    "no base64": "%%%",
+    "no ascii": "ä",
+    "half a byte": "a",
+    "no json": urlsafe_b64encode(b"{").decode(),
+    "bare number": raw(5),
+    "null": raw(None),
+    "object": raw({"messages": 1}),
+    "empty list": raw([]),
+    "another list": raw(["turns", 1]),
+    "no place": raw(["messages"]),
+    "too much": raw(["messages", 1, 2]),
+    "nested": raw(["messages", [1]]),
+    "text": raw(["messages", "1"]),
+    "boolean": raw(["messages", True]),
+    "fraction": raw(["messages", 1.5]),
+    "negative": raw(["messages", -1]),
+    "too large": raw(["messages", 2**31]),
+    "deep": urlsafe_b64encode(b"[" * 100_000).decode(),
+}
+
+
+@pytest.mark.parametrize("cursor", BROKEN.values(), ids=BROKEN)
+def test_a_cursor_that_is_no_version_of_this_list_is_refused(cursor: str) -> None:
+    with pytest.raises(ProblemError) as refusal:
+        decode_version("messages", cursor)
+    assert refusal.value.kind == (400, "INVALID_CURSOR")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        [],
+        [AT],
+        [AT, 5],
+        [AT, "x"],
+        ["yesterday", ID],
+        [5, ID],
+        ["2026-01-02T03:04:05", ID],
+        [AT, ID, 1],
+        [None, None],
+    ],
+)
+def test_a_cursor_that_is_no_activity_is_refused(place: list[Any]) -> None:
+    with pytest.raises(ProblemError) as refusal:
+        decode_activity("conversations", raw(["conversations", *place]))
+    assert refusal.value.kind == (400, "INVALID_CURSOR")
+
+
+def test_a_page_has_a_cursor_only_where_more_follows() -> None:
+    assert page([1, 2, 3], 2, str, repr) == {"data": ["1", "2"], "next_cursor": "2"}
+    assert page([1, 2], 2, str, repr) == {"data": ["1", "2"], "next_cursor": None}
+    assert page([], 2, str, repr) == {"data": [], "next_cursor": None}

@@ -1,0 +1,106 @@
+"""The trees of errors are what their docstrings draw, and every refusal has its problem."""
+
+import inspect
+import re
+from types import ModuleType
+from typing import Any
+
+import orjson
+import pytest
+
+import domain.errors
+import eventlog.errors
+from api.problems import INTERNAL, KINDS, problem_of, problem_response
+from domain.errors import (
+    ConversationDeletedError,
+    ConversationLockedError,
+    ConversationNotFoundError,
+    DomainError,
+    IdempotencyKeyReusedError,
+    InvalidContentError,
+    MessageNotFoundError,
+    TurnNotActiveError,
+    TurnNotFoundError,
+    UnsupportedImageError,
+    VersionMismatchError,
+    WriteConflictError,
+)
+from eventlog.errors import (
+    IdempotencyKeyTakenError,
+    LogError,
+    StoreUnavailableError,
+    UnknownEventError,
+    UnstorableEventError,
+    VersionTakenError,
+)
+from tests.support.builders import some_id
+
+CODES: list[tuple[DomainError | LogError, int, str]] = [
+    (ConversationNotFoundError(some_id()), 404, "CONVERSATION_NOT_FOUND"),
+    (ConversationDeletedError(some_id()), 410, "CONVERSATION_DELETED"),
+    (ConversationLockedError(some_id(), some_id()), 409, "CONVERSATION_LOCKED"),
+    (MessageNotFoundError(some_id()), 404, "MESSAGE_NOT_FOUND"),
+    (TurnNotFoundError(some_id()), 404, "TURN_NOT_FOUND"),
+    (TurnNotActiveError(some_id()), 409, "TURN_NOT_ACTIVE"),
+    (VersionMismatchError(2, 3), 412, "VERSION_MISMATCH"),
+    (WriteConflictError(some_id()), 409, "WRITE_CONFLICT"),
+    (InvalidContentError("must not be empty", ("content", 0, "text")), 422, "VALIDATION_FAILED"),
+    (UnsupportedImageError("No."), 415, "UNSUPPORTED_IMAGE"),
+    (IdempotencyKeyReusedError("k"), 422, "IDEMPOTENCY_KEY_REUSED"),
+    (StoreUnavailableError("Gone."), 503, "STORE_UNAVAILABLE"),
+    (UnstorableEventError("No."), 422, "VALIDATION_FAILED"),
+]
+
+NEVER_MET: set[type[Exception]] = {VersionTakenError, IdempotencyKeyTakenError, UnknownEventError}
+"""A lost race is decided again, a key recorded meanwhile is answered from the log, and an event of a newer release is
+the operator's fault and nothing a client could act on."""
+
+
+def classes_of(module: ModuleType) -> list[type]:
+    return [item for item in vars(module).values() if inspect.isclass(item) and item.__module__ == module.__name__]
+
+
+@pytest.mark.parametrize("module", [domain.errors, eventlog.errors])
+def test_the_tree_of_errors_is_the_one_that_the_docstring_draws(module: ModuleType) -> None:
+    drawn = re.findall(r"^(?:[├└]── )?(\w+Error)\b", module.__doc__ or "", re.MULTILINE)
+    root, *leaves = classes_of(module)
+    assert drawn == [root.__name__, *(leaf.__name__ for leaf in leaves)]
+    assert all(leaf.__bases__ == (root,) for leaf in leaves)
+
+
+def test_every_error_that_a_client_can_meet_has_a_problem_of_its_own() -> None:
+    errors = {*classes_of(domain.errors), *classes_of(eventlog.errors)} - {DomainError, LogError}
+    assert set(KINDS) == errors - NEVER_MET
+    assert {type(error) for error, _, _ in CODES} == set(KINDS)
+
+
+@pytest.mark.parametrize(("error", "status", "code"), CODES, ids=[code for _, _, code in CODES])
+def test_an_error_is_told_with_its_status_and_code(error: DomainError | LogError, status: int, code: str) -> None:
+    response = problem_response(problem_of(error))
+    body = orjson.loads(response.body)
+    assert (response.status_code, body["status"], body["code"]) == (status, status, code)
+    assert response.media_type == "application/problem+json"
+    assert {"type", "title", "detail"} <= set(body)
+
+
+@pytest.mark.parametrize("error", [cls("the secret inside") for cls in NEVER_MET], ids=repr)
+def test_an_error_that_no_client_should_meet_tells_nothing(error: Any) -> None:
+    problem = problem_of(error)
+    assert problem.kind == INTERNAL
+    assert "secret" not in problem.detail
+
+
+def test_a_locked_conversation_says_which_turn_locks_it_and_when_to_try_again() -> None:
+    turn_id = some_id()
+    response = problem_response(problem_of(ConversationLockedError(some_id(), turn_id)))
+    assert orjson.loads(response.body)["active_turn_id"] == str(turn_id)
+    assert response.headers["retry-after"] == "1"
+
+
+def test_invalid_content_says_where() -> None:
+    body = orjson.loads(problem_response(problem_of(InvalidContentError("must not be empty", ("content", 1)))).body)
+    assert body["errors"] == [{"loc": ["body", "content", 1], "msg": "must not be empty"}]
+
+
+def test_a_store_that_is_away_says_when_to_try_again() -> None:
+    assert problem_response(problem_of(StoreUnavailableError("Gone."))).headers["retry-after"] == "1"

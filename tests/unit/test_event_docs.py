@@ -1,0 +1,89 @@
+"""docs/events.md tells every field of every event as the code does, and no other."""
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from types import NoneType
+from typing import get_args
+from uuid import UUID
+
+import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from domain import content
+from domain.events import ENVELOPE_FIELDS, EVENT_TYPES, MessageAdded, TurnFailed
+from domain.usage import Usage
+from turns.model_errors import MODEL_ERROR_CODES
+
+TEXT = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
+BLOCKS = get_args(get_args(content.ContentBlock)[0])
+MODELS: dict[str, type[BaseModel]] = {**EVENT_TYPES, **{model.__name__: model for model in (*BLOCKS, Usage)}}
+
+
+class Section:
+    """What the page says of one type: its sentence, and its rows by field."""
+
+    def __init__(self, text: str) -> None:
+        self.sentence = text.strip().splitlines()[0]
+        rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \|$", text, re.MULTILINE)
+        self.types = {field: type_ for field, type_, _ in rows}
+        self.meanings = {field: meaning for field, _, meaning in rows}
+
+
+SECTIONS = {
+    name: Section(text) for name, text in re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL)
+}
+
+
+def test_every_type_is_told_and_no_other() -> None:
+    assert set(SECTIONS) == set(MODELS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_field_is_told_as_in_the_code_and_no_other(name: str) -> None:
+    section, model = SECTIONS[name], MODELS[name]
+    fields = {field: info for field, info in model.model_fields.items() if field not in ENVELOPE_FIELDS}
+    assert section.sentence == model.__doc__
+    assert list(section.meanings) == list(fields)
+    for field, info in fields.items():
+        assert section.meanings[field].startswith(info.description or f"`{info.default}`.")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_field_may_be_null_where_the_page_says_so(name: str) -> None:
+    told = {field: type_.endswith(" or null") for field, type_ in SECTIONS[name].types.items()}
+    assert told == {field: nullable(MODELS[name].model_fields[field]) for field in told}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_field_says_who_supplies_it(name: str) -> None:
+    for field, meaning in SECTIONS[name].meanings.items():
+        assert field == "type" or re.search(r"[.:] (Client|Model|Server)\b[^.]*\.$", meaning), field
+
+
+def test_the_blocks_of_each_role_are_told() -> None:
+    for role, blocks in content.BLOCKS_OF_ROLE.items():
+        told = re.search(rf"`{role}`:\s+([\w,\s]+)", TEXT)
+        assert told
+        assert set(re.split(r",\s+", told[1].strip())) == blocks
+
+
+def test_the_reasons_of_a_failure_are_told() -> None:
+    told = re.search(rf"`reason` of `{TurnFailed.__name__}` is (.*?)\.\n", TEXT, re.DOTALL)
+    assert told
+    assert set(re.findall(r"`(\w+)`", told[1])) == {"interrupted", *MODEL_ERROR_CODES}
+
+
+def test_the_example_is_a_message() -> None:
+    example = re.search(r"```json\n(.*?)```", TEXT, re.DOTALL)
+    assert example
+    envelope = {"originator_id": UUID(int=1), "originator_version": 1, "timestamp": datetime.now(UTC), "actor": "local"}
+    data = json.loads(example[1])
+    message = MessageAdded.model_validate({**envelope, **data})
+    assert json.loads(message.model_dump_json(exclude=set(ENVELOPE_FIELDS))) == data
+
+
+def nullable(info: FieldInfo) -> bool:
+    return NoneType in get_args(info.annotation)

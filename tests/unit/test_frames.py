@@ -1,0 +1,189 @@
+"""The frames of a turn: the same live and replayed, however its chunks were recorded, and numbered without a gap."""
+
+from typing import Any
+
+import orjson
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.content import Content, ReasoningBlock, TextBlock
+from domain.decisions import Origin, complete_turn, record_delta
+from domain.events import ConversationEvent, MessageAdded, StreamDelta, StreamedBlock, TurnCompleted, TurnEnded
+from eventlog.mapper import ConversationMapper, JSONBytesTranscoder, Recorded
+from tests.support.builders import BEGINNING, OWNER, Story, answer, turn_of, usage
+from turns.frames import Chunk, Frame, TurnFrames
+from turns.turn_log import TurnReplay
+
+Said = list[tuple[StreamedBlock, str]]
+
+
+def asked() -> Story:
+    story = Story()
+    story.ask()
+    return story
+
+
+def frames_of(story: Story) -> TurnFrames:
+    question, started, _ = turn_of(story.events)
+    return TurnFrames(question, started)
+
+
+def live(frames: TurnFrames, chunks: Said) -> tuple[list[Chunk], list[Frame]]:
+    """Return the chunks with their places, and all frames up to the last of them."""
+    sent, placed = [frames.start()], list[Chunk]()
+    for block_type, words in chunks:
+        chunk, further = frames.chunk(block_type, words)
+        placed.append(chunk)
+        sent += further
+    return placed, sent
+
+
+def delta_of(run: list[Chunk]) -> dict[str, Any]:
+    first = run[0]
+    return {
+        "first_seq": first.seq,
+        "block_index": first.block_index,
+        "block_type": first.block_type,
+        "first_delta_index": first.delta_index,
+        "chunks": tuple(chunk.text for chunk in run),
+    }
+
+
+def recorded(story: Story, deltas: list[dict[str, Any]], content: Content) -> list[ConversationEvent]:
+    """Return the story's events with these deltas and the completed answer, as the log gives them back."""
+    by = Origin(OWNER, BEGINNING)
+    state = story.state
+    events = list(story.events)
+    for fields in deltas:
+        events += record_delta(state, by, story.turn_id, **fields)
+        state = state.at_version(state.version + 1)
+    said = answer("", content=content, usage=usage(), duration_ms=0.1)
+    events += complete_turn(state, by, story.turn_id, said)
+    mapper = ConversationMapper(JSONBytesTranscoder())
+    return [mapper.to_domain_event(mapper.to_stored_event(event)) for event in events]  # pyright: ignore
+
+
+def ending(events: list[ConversationEvent]) -> tuple[TurnEnded, MessageAdded | None]:
+    ended = events[-1]
+    assert isinstance(ended, TurnEnded)
+    message = events[-2]
+    return ended, message if isinstance(message, MessageAdded) else None
+
+
+def wire(frames: list[Frame]) -> bytes:
+    return b"".join(frame.encode() for frame in frames)
+
+
+def names(frames: list[Frame]) -> list[str]:
+    return [frame.event for frame in frames]
+
+
+def test_a_turn_begins_with_the_question_the_answers_id_and_the_model() -> None:
+    story = asked()
+    frame = frames_of(story).start()
+    data = orjson.loads(orjson.dumps(frame.data))
+    question, started, _ = turn_of(story.events)
+    assert (frame.seq, frame.event, frame.terminal) == (1, "turn.started", False)
+    assert data["user_message"]["id"] == str(question.message_id)
+    assert (data["message_id"], data["model"], data["seq"]) == (str(started.message_id), "turnlog/demo", 1)
+    assert (data["conversation_id"], data["turn_id"]) == (str(story.id), str(story.turn_id))
+
+
+def test_each_chunk_is_one_delta_at_its_place_in_its_block() -> None:
+    _, frames = live(frames_of(asked()), [("text", "Be"), ("text", "cause")])
+    places = [(f.data["block_index"], f.data["delta_index"], f.data["text"]) for f in frames[1:]]
+    assert places == [(0, 0, "Be"), (0, 1, "cause")]
+
+
+def test_a_block_is_done_when_another_begins_and_when_the_turn_ends() -> None:
+    story = asked()
+    frames = frames_of(story)
+    _, sent = live(frames, [("reasoning", "Hm"), ("text", "Yes"), ("text", "!")])
+    sent += frames.end(*ending(recorded(story, [], frames.content())))
+    assert names(sent) == ["turn.started", "delta", "block.done", "delta", "delta", "block.done", "turn.completed"]
+    done = [frame.data["block"] for frame in sent if frame.event == "block.done"]
+    assert done == [{"type": "reasoning", "text": "Hm"}, {"type": "text", "text": "Yes!"}]
+    assert [frame.terminal for frame in sent] == [False] * 6 + [True]
+
+
+def test_a_block_type_that_comes_back_is_a_block_of_its_own() -> None:
+    frames = frames_of(asked())
+    placed, _ = live(frames, [("text", "a"), ("reasoning", "b"), ("text", "c")])
+    assert [(chunk.block_index, chunk.delta_index) for chunk in placed] == [(0, 0), (1, 0), (2, 0)]
+    assert frames.content() == (TextBlock(text="a"), ReasoningBlock(text="b"), TextBlock(text="c"))
+    assert frames.characters == 3
+
+
+def test_a_turn_without_a_word_ends_without_a_block() -> None:
+    story = asked()
+    frames = frames_of(story)
+    _, sent = live(frames, [])
+    sent += frames.end(*ending(recorded(story, [], ())))
+    assert names(sent) == ["turn.started", "turn.completed"]
+    assert sent[-1].data["message"] is None
+    assert frames.content() == ()
+
+
+def test_a_failed_turn_ends_with_what_was_said_and_why_it_broke() -> None:
+    story = asked()
+    frames = frames_of(story)
+    live(frames, [("text", "Be")])
+    said, failed = story.fail("Be", reason="model_timeout", detail="Too slow.")
+    assert isinstance(said, MessageAdded) and isinstance(failed, TurnEnded)
+    done, last = frames.end(failed, said)
+    assert (done.event, last.event, last.terminal) == ("block.done", "turn.failed", True)
+    assert last.data["error"] == {"code": "model_timeout", "detail": "Too slow."}
+    assert last.data["turn"]["status"] == "failed"
+    assert last.data["message"]["status"] == "interrupted"
+
+
+def test_a_cancelled_turn_ends_without_an_error() -> None:
+    story = asked()
+    frames = frames_of(story)
+    (cancelled,) = story.cancel()
+    assert isinstance(cancelled, TurnEnded)
+    (last,) = frames.end(cancelled, None)
+    assert (last.event, last.data["error"], last.data["turn"]["status"]) == ("turn.cancelled", None, "cancelled")
+
+
+def test_a_frame_is_one_line_of_json_on_the_wire_whatever_its_text() -> None:
+    _, (_, frame) = live(frames_of(asked()), [("text", "line\none\r\ntwo\u2028three")])
+    lines = frame.encode().decode().split("\n")
+    assert lines[:2] == ["id: 2", "event: delta"]
+    assert lines[2].startswith("data: {") and lines[3:] == ["", ""]
+    assert orjson.loads(lines[2][6:])["text"] == "line\none\r\ntwo\u2028three"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    chunks=st.lists(st.tuples(st.sampled_from(["text", "reasoning"]), st.text(min_size=1, max_size=5)), max_size=12),
+    data=st.data(),
+)
+def test_a_turn_replays_as_it_was_live_however_its_chunks_were_recorded(chunks: Said, data: st.DataObject) -> None:
+    chunks = [(block_type, words.replace("\0", " ")) for block_type, words in chunks]
+    story = asked()
+    frames = frames_of(story)
+    placed, sent = live(frames, chunks)
+    events = recorded(story, _split(placed, data), frames.content())
+    sent += frames.end(*ending(events))
+
+    replay = TurnReplay(story.turn_id)
+    replayed = replay.take([Recorded(position, event) for position, event in enumerate(events, 1)])
+
+    assert wire(replayed) == wire(sent)
+    assert [frame.seq for frame in sent] == list(range(1, len(sent) + 1))
+    assert replay.content() == frames.content()
+    assert isinstance(replay.ended, TurnCompleted)
+    deltas = [event for event in events if isinstance(event, StreamDelta)]
+    assert [words for delta in deltas for words in delta.chunks] == [words for _, words in chunks]
+
+
+def _split(placed: list[Chunk], data: st.DataObject) -> list[dict[str, Any]]:
+    """Return the chunks as deltas, cut where the block changes and wherever else `data` says."""
+    runs: list[list[Chunk]] = []
+    for chunk in placed:
+        if runs and runs[-1][-1].block_index == chunk.block_index and data.draw(st.booleans()):
+            runs[-1].append(chunk)
+        else:
+            runs.append([chunk])
+    return [delta_of(run) for run in runs]

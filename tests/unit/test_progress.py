@@ -1,0 +1,109 @@
+"""Waiting for projections: woken when all that run have come so far, and never by a clock before that."""
+
+import asyncio
+
+from projections.progress import Progress
+
+
+def progress() -> Progress:
+    return Progress(["listing", "history"])
+
+
+async def waiting(work: asyncio.Task[list[str]]) -> bool:
+    """Return whether `work` still waits after everything that can run has run."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return not work.done()
+
+
+async def test_what_is_reached_is_not_waited_for() -> None:
+    reached = progress()
+    reached.advance({"listing": 5, "history": 7})
+    assert await reached.wait(5, 60) == []
+
+
+async def test_a_wait_ends_when_the_last_projection_comes() -> None:
+    coming = progress()
+    work = asyncio.create_task(coming.wait(5, 60))
+    coming.advance({"listing": 9})
+    assert await waiting(work)
+    coming.advance({"history": 4})
+    assert await waiting(work)
+    coming.advance({"history": 5})
+    assert await work == []
+
+
+async def test_waits_end_in_the_order_of_their_positions() -> None:
+    coming = progress()
+    later, sooner = (asyncio.create_task(coming.wait(position, 60)) for position in (9, 3))
+    assert await waiting(later)
+    coming.advance({"listing": 3, "history": 3})
+    assert await sooner == []
+    assert await waiting(later)
+    coming.advance({"listing": 9, "history": 9})
+    assert await later == []
+
+
+async def test_older_news_change_nothing() -> None:
+    ahead = progress()
+    ahead.advance({"listing": 5})
+    ahead.advance({"listing": 3})
+    assert ahead.positions == {"listing": 5, "history": 0}
+
+
+async def test_a_wait_that_takes_too_long_names_who_is_behind() -> None:
+    behind = progress()
+    behind.advance({"listing": 5})
+    assert await behind.wait(5, 0.001) == ["history"]
+
+
+async def test_a_stopped_projection_is_waited_for_by_nobody_and_named() -> None:
+    partly = progress()
+    partly.set_stopped({"history"}, of={"listing", "history"})
+    work = asyncio.create_task(partly.wait(5, 60))
+    assert await waiting(work)
+    partly.advance({"listing": 5})
+    assert await work == ["history"]
+
+
+async def test_a_projection_that_stops_releases_who_waits_for_it() -> None:
+    stopping = progress()
+    stopping.advance({"listing": 5})
+    work = asyncio.create_task(stopping.wait(5, 60))
+    assert await waiting(work)
+    stopping.set_stopped({"history"}, of={"history"})
+    assert await work == ["history"]
+
+
+async def test_a_projection_that_runs_again_is_waited_for_again() -> None:
+    again = progress()
+    again.set_stopped({"listing", "history"}, of={"listing", "history"})
+    assert await again.wait(5, 60) == ["listing", "history"]
+    again.set_stopped(set(), of={"listing", "history"})
+    work = asyncio.create_task(again.wait(5, 60))
+    assert await waiting(work)
+    again.advance({"listing": 5, "history": 5})
+    assert await work == []
+
+
+async def test_news_of_one_projection_say_nothing_about_another_that_stopped() -> None:
+    shared = progress()
+    shared.set_stopped({"history"}, of={"history"})
+    shared.set_stopped(set(), of={"listing"})
+    assert shared.stopped == {"history"}
+
+
+async def test_news_of_a_projection_that_this_release_does_not_know_are_ignored() -> None:
+    older = progress()
+    older.advance({"search": 5, "listing": 5})
+    assert older.positions == {"listing": 5, "history": 0}
+
+
+async def test_a_caller_who_left_does_not_disturb_the_others() -> None:
+    coming = progress()
+    leaving, staying = (asyncio.create_task(coming.wait(5, 60)) for _ in range(2))
+    assert await waiting(leaving)
+    leaving.cancel()
+    assert await waiting(staying)
+    coming.advance({"listing": 5, "history": 5})
+    assert await staying == []

@@ -1,0 +1,19 @@
+-- name: take
+-- A process is about to run a turn.
+INSERT INTO leases (turn_id, conversation_id, holder, expires_at)
+VALUES (%s, %s, %s, now() + make_interval(secs => %s))
+
+-- name: renew
+-- A process still runs these turns; those it ended are given up.
+WITH given_up AS (
+    DELETE FROM leases WHERE holder = %s AND turn_id = ANY(%s)
+)
+UPDATE leases SET expires_at = now() + make_interval(secs => %s) WHERE holder = %s AND turn_id = ANY(%s)
+
+-- name: read_expired
+-- Turns whose process is gone.
+SELECT turn_id, conversation_id FROM leases WHERE expires_at < now() ORDER BY expires_at LIMIT 100
+
+-- name: remove_expired
+-- The turn of an expired lease has ended in the log.
+DELETE FROM leases WHERE turn_id = %s AND expires_at < now()
