@@ -13,7 +13,6 @@ from eventlog.conversations import Conversations
 from eventlog.database import Database
 from eventlog.feed import Feed
 from eventlog.log import Log
-from eventlog.mapper import ConversationMapper, JSONBytesTranscoder
 from eventlog.migrations import migrate
 from eventlog.tokens import Tokenizer
 from eventlog.writer import GroupCommitWriter
@@ -69,7 +68,7 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
         stack.push_async_callback(channels.close)
         await engine.open()
         stack.push_async_callback(engine.close)
-        conversations = Conversations(log, writer, ConversationMapper(JSONBytesTranscoder()))
+        conversations = Conversations(log, writer)
         stack.push_async_callback(conversations.close)
         tokenizer = Tokenizer()
         commands, context = Commands(conversations, tokenizer), Context(database, log)

@@ -15,7 +15,7 @@ from benchmarks.store import CALLER, open_store, said
 from benchmarks.texts import turns
 from domain import decisions
 from eventlog.clock import new_id
-from eventlog.mapper import ConversationMapper, JSONBytesTranscoder
+from eventlog.mapper import ConversationMapper, JSONBytesTranscoder, NewRow, new_row_of
 from eventlog.recorder import LogFactory
 from eventlog.tokens import Tokenizer
 from eventlog.writer import GroupCommitWriter
@@ -66,9 +66,18 @@ def _events(states: list[bytes]) -> Iterator[StoredEvent]:
         yield StoredEvent(conversation_id, version, "MessageAdded", state)
 
 
+def _rows(rows: list[NewRow]) -> Iterator[NewRow]:
+    """Return the same events as the writer takes them, in a new conversation, without end."""
+    conversation_id = new_id()
+    for version, row in zip(count(1), cycle(rows), strict=False):
+        yield row._replace(conversation_id=conversation_id, version=version)
+
+
 def _coroutines(writer: GroupCommitWriter, states: list[bytes]) -> list[Work]:
+    rows = [new_row_of(StoredEvent(new_id(), 1, "MessageAdded", state)) for state in states]
+
     def caller() -> Work:
-        events = _events(states)
+        events = _rows(rows)
         return lambda: writer.append([next(events)])
 
     return [caller() for _ in range(CALLERS)]

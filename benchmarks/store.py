@@ -14,7 +14,6 @@ from eventlog.conversations import Conversations
 from eventlog.database import Database
 from eventlog.feed import Feed
 from eventlog.log import Log
-from eventlog.mapper import ConversationMapper, JSONBytesTranscoder
 from eventlog.migrations import migrate
 from eventlog.tokens import Tokenizer
 from eventlog.writer import GroupCommitWriter
@@ -38,7 +37,7 @@ class Store(NamedTuple):
 
     def fresh_commands(self) -> Commands:
         """Return commands that remember no conversation, on the same connections."""
-        conversations = Conversations(self.log, self.writer, ConversationMapper(JSONBytesTranscoder()))
+        conversations = Conversations(self.log, self.writer)
         return Commands(conversations, self.tokenizer)
 
 
@@ -64,7 +63,7 @@ async def open_store(conninfo: str, projections: Sequence[Projection] = ()) -> A
         if projections:
             await engine.open()
             stack.push_async_callback(engine.close)
-        conversations = Conversations(log, writer, ConversationMapper(JSONBytesTranscoder()))
+        conversations = Conversations(log, writer)
         stack.push_async_callback(conversations.close)
         tokenizer.load()
         yield Store(database, log, writer, tokenizer, Commands(conversations, tokenizer), progress)

@@ -7,13 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 from uuid import UUID
 
-from eventsourcing.persistence import Mapper
-
 from domain.conversation import Conversation, evolve
 from domain.decisions import Events
 from domain.errors import ConversationNotFoundError, DomainError, WriteConflictError
 from eventlog.errors import LogError, StoreUnavailableError, VersionTakenError
 from eventlog.log import Log
+from eventlog.mapper import new_row
 from eventlog.writer import GroupCommitWriter, Idempotency
 
 MAX_ATTEMPTS = 100
@@ -39,10 +38,9 @@ class Conversations:
     newer state. States are cached and believed until a conflict, a refusal or an idle decision makes them look again.
     """
 
-    def __init__(self, log: Log, writer: GroupCommitWriter, mapper: Mapper[UUID]) -> None:
+    def __init__(self, log: Log, writer: GroupCommitWriter) -> None:
         self.log = log
         self._writer = writer
-        self._mapper = mapper
         self._states: OrderedDict[UUID, Conversation] = OrderedDict()
         self._locks = _Locks()
         self._snapshots: set[asyncio.Task[None]] = set()
@@ -119,13 +117,13 @@ class Conversations:
         return state
 
     async def _record(self, state: Conversation | None, events: Events, idempotency: Idempotency | None) -> Committed:
-        stored = [self._mapper.to_stored_event(event) for event in events]
+        rows = list(map(new_row, events))
         before = state.version if state else 0
         for event in events:
             state = evolve(state, event)
         assert state is not None
         try:
-            position = await self._writer.append(stored, idempotency, events)
+            position = await self._writer.append(rows, idempotency, events)
         except (LogError, asyncio.CancelledError):
             # Whether this was recorded is not known here, so the log has to be asked again.
             self._states.pop(state.id, None)

@@ -1,24 +1,18 @@
 -- name: append
 -- Number n events and insert them in one step; returns the position before the first and how many rows went in.
-WITH incoming AS MATERIALIZED (
-    SELECT e.n, e.conversation_id, e.version, e.type, e.state::jsonb AS state, e.idempotency_key, e.fingerprint
-    FROM unnest(%b::uuid[], %b::integer[], %b::text[], %b::text[], %b::text[], %b::bytea[])
-        WITH ORDINALITY AS e(conversation_id, version, type, state, idempotency_key, fingerprint, n)
-), prepared AS MATERIALIZED (
-    SELECT n, conversation_id, version, type, state - '{timestamp,actor,request_id}'::text[] AS data,
-        state ->> 'actor' AS actor, state ->> 'request_id' AS request_id,
-        (state ->> 'timestamp')::timestamptz AS recorded_at, idempotency_key, fingerprint
-    FROM incoming
-), next AS (
+WITH next AS (
     UPDATE head SET position = position + %s WHERE only_row RETURNING position - %s AS base
 ), inserted AS (
     INSERT INTO events (position, conversation_id, version, type, data, actor, request_id, recorded_at, digest,
         idempotency_key, fingerprint)
-    SELECT next.base + p.n, p.conversation_id, p.version, p.type, p.data, p.actor, p.request_id, p.recorded_at,
-        event_digest(p.conversation_id, p.version, p.type, p.data, p.actor, p.request_id, p.recorded_at),
-        p.idempotency_key, p.fingerprint
-    FROM next, prepared p
-    ORDER BY p.n
+    SELECT next.base + e.n, e.conversation_id, e.version, e.type, e.data, e.actor, e.request_id, e.recorded_at,
+        event_digest(e.conversation_id, e.version, e.type, e.data, e.actor, e.request_id, e.recorded_at),
+        e.idempotency_key, e.fingerprint
+    FROM next, ROWS FROM (
+        json_to_recordset(%s::json) AS (conversation_id uuid, version integer, type text, data jsonb, actor text,
+            request_id text, recorded_at timestamptz, idempotency_key text, fingerprint bytea)
+    ) WITH ORDINALITY AS e(conversation_id, version, type, data, actor, request_id, recorded_at, idempotency_key,
+        fingerprint, n)
     RETURNING 1
 )
 SELECT next.base, (SELECT count(*) FROM inserted) FROM next

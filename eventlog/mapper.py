@@ -10,10 +10,11 @@ from eventsourcing.persistence import Mapper, StoredEvent, Transcoder
 from pydantic_core import from_json, to_json
 
 from domain.conversation import ConversationSnapshot
-from domain.events import EVENT_TYPES, ConversationEvent
+from domain.events import ENVELOPE_FIELDS, EVENT_TYPES, ConversationEvent
 from eventlog.errors import UnknownEventError
 
 _IDENTITY = {"originator_id", "originator_version"}
+_ENVELOPE = set(ENVELOPE_FIELDS)
 _STORABLE = {**EVENT_TYPES, ConversationSnapshot.TOPIC: ConversationSnapshot}
 
 
@@ -22,6 +23,18 @@ class Recorded(NamedTuple):
 
     position: int
     event: ConversationEvent
+
+
+class NewRow(NamedTuple):
+    """An event as it is written to the table, which gives it its position; `data` is JSON."""
+
+    conversation_id: UUID
+    version: int
+    type: str
+    data: bytes
+    actor: str
+    request_id: str | None
+    recorded_at: datetime
 
 
 class Row(NamedTuple):
@@ -76,9 +89,7 @@ class ConversationMapper(Mapper[UUID]):
     def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
         """Return the event as it is stored; a shape after the first says so in `class_version`."""
         event = cast(ConversationEvent, domain_event)
-        state = self.transcoder.encode(event)
-        if event.class_version > 1:
-            state = b'{"class_version":%d,' % event.class_version + state[1:]
+        state = _with_class_version(event, self.transcoder.encode(event))
         return StoredEvent(event.originator_id, event.originator_version, event.TOPIC, state)
 
     def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[UUID]:
@@ -92,6 +103,26 @@ class ConversationMapper(Mapper[UUID]):
             stored_event.topic, UUID(str(stored_event.originator_id)), stored_event.originator_version, fields
         )
         return cast(DomainEventProtocol[UUID], event)
+
+
+def new_row(event: ConversationEvent) -> NewRow:
+    """Return the row of an event that is to be recorded."""
+    data = _with_class_version(event, to_json(event, exclude=_ENVELOPE))
+    identity = (event.originator_id, event.originator_version, event.TOPIC)
+    return NewRow(*identity, data, event.actor, event.request_id, event.timestamp)
+
+
+def new_row_of(stored: StoredEvent) -> NewRow:
+    """Return the row of an event that the eventsourcing library wants recorded."""
+    data: dict[str, Any] = from_json(stored.state)
+    actor, request_id = data.pop("actor"), data.pop("request_id", None)
+    recorded_at = datetime.fromisoformat(data.pop("timestamp"))
+    identity = (UUID(str(stored.originator_id)), stored.originator_version, stored.topic)
+    return NewRow(*identity, to_json(data), actor, request_id, recorded_at)
+
+
+def _with_class_version(event: ConversationEvent, state: bytes) -> bytes:
+    return state if event.class_version == 1 else b'{"class_version":%d,' % event.class_version + state[1:]
 
 
 def rebuild(type_name: str, conversation_id: UUID, version: int, fields: dict[str, Any]) -> ConversationEvent:

@@ -32,7 +32,7 @@ from eventlog.database import Database
 from eventlog.errors import StoreUnavailableError, UnstorableEventError, VersionTakenError
 from eventlog.feed import Feed
 from eventlog.log import LAST_VERSION, Log
-from eventlog.mapper import Row
+from eventlog.mapper import Row, new_row_of
 from eventlog.migrations import migrate
 from eventlog.statements import load_statements
 from eventlog.writer import GroupCommitWriter
@@ -167,7 +167,7 @@ class LogRecorder(ApplicationRecorder):
         return LogSubscription(self, self._feed, self._loop, gt, topics)
 
     async def _append(self, stored_events: Sequence[StoredEvent]) -> int:
-        return await self._writer.append(stored_events)
+        return await self._writer.append(list(map(new_row_of, stored_events)))
 
 
 class LogSubscription(ListenNotifySubscription[LogRecorder]):

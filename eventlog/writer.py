@@ -4,11 +4,11 @@ import asyncio
 import logging
 from asyncio import Future
 from collections.abc import Callable, Sequence
-from itertools import chain, count
-from typing import Any, NamedTuple
+from itertools import count
+from typing import NamedTuple
 
+import orjson
 import psycopg
-from eventsourcing.persistence import StoredEvent
 from psycopg import AsyncConnection, errors
 from psycopg.rows import TupleRow
 
@@ -21,7 +21,7 @@ from eventlog.errors import (
     UnstorableEventError,
     VersionTakenError,
 )
-from eventlog.mapper import Recorded
+from eventlog.mapper import NewRow, Recorded
 from eventlog.statements import load_statements
 
 CommitListener = Callable[[int, list[Recorded]], None]
@@ -43,7 +43,7 @@ class Idempotency(NamedTuple):
 class _Append(NamedTuple):
     """One command's events, all or nothing, and who waits for the position of the last."""
 
-    events: Sequence[StoredEvent]
+    events: Sequence[NewRow]
     facts: Sequence[ConversationEvent]
     idempotency: Idempotency | None
     size: int
@@ -79,7 +79,7 @@ class GroupCommitWriter:
 
     def append(
         self,
-        events: Sequence[StoredEvent],
+        events: Sequence[NewRow],
         idempotency: Idempotency | None = None,
         facts: Sequence[ConversationEvent] = (),
     ) -> Future[int]:
@@ -92,7 +92,7 @@ class GroupCommitWriter:
         if self._closed:
             done.set_exception(StoreUnavailableError("The log is closing."))
             return done
-        size = sum(len(event.state) for event in events)
+        size = sum(len(event.data) for event in events)
         self._waiting.append(_Append(events, facts, idempotency, size, done))
         self._wake.set()
         return done
@@ -101,24 +101,14 @@ class GroupCommitWriter:
         while not self._closed or self._waiting:
             await self._wake.wait()
             self._wake.clear()
-            await self._settled()
-            if self._waiting:
-                await self._commit(self._take((len(self._waiting) + 1) // 2))
             while self._waiting:
-                await self._commit(self._take(MAX_BATCH_APPENDS))
+                await self._commit(self._take())
 
-    async def _settled(self) -> None:
-        """Wait while each turn of the event loop brings further appends: a busy loop makes large batches."""
-        seen = 0
-        while seen < len(self._waiting):
-            seen = len(self._waiting)
-            await asyncio.sleep(0)
-
-    def _take(self, most: int) -> list[_Append]:
+    def _take(self) -> list[_Append]:
         size = 0
         for taken, append in enumerate(self._waiting):
             size += append.size
-            if taken and (taken >= most or size > MAX_BATCH_BYTES):
+            if taken and (taken >= MAX_BATCH_APPENDS or size > MAX_BATCH_BYTES):
                 batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
                 return batch
         batch, self._waiting = self._waiting, []
@@ -146,9 +136,8 @@ class GroupCommitWriter:
     async def _insert(self, batch: list[_Append]) -> int:
         if self._connection is None:
             self._connection = await self._database.connect(durable=True)
-        columns = _columns(batch)
-        size = len(columns[0])
-        cursor = await self._connection.execute(_SQL["append"], (*columns, size, size), binary=True)
+        size = sum(len(append.events) for append in batch)
+        cursor = await self._connection.execute(_SQL["append"], (size, size, _rows(batch)), binary=True)
         rows = await cursor.fetchall()
         if len(rows) != 1 or rows[0][1] != size:
             raise psycopg.InternalError(f"the head row is not one, or {size} events were not {size} rows")
@@ -169,23 +158,28 @@ class GroupCommitWriter:
             self._connection = None
 
 
-def _columns(batch: list[_Append]) -> tuple[list[Any], ...]:
-    """Return the batch as the arrays that the append statement takes, one item per event."""
-    stored = list(chain.from_iterable(append.events for append in batch))
-    keys: list[str | None] = []
-    fingerprints: list[bytes | None] = []
+def _rows(batch: list[_Append]) -> str:
+    """Return the batch as the JSON array that the append statement takes, one object per event."""
+    rows: list[dict[str, object]] = []
     for append in batch:
-        key, fingerprint = append.idempotency or (None, None)
-        keys += [key, *[None] * (len(append.events) - 1)]
-        fingerprints += [fingerprint, *[None] * (len(append.events) - 1)]
-    return (
-        [event.originator_id for event in stored],
-        [event.originator_version for event in stored],
-        [event.topic for event in stored],
-        [event.state.decode() for event in stored],
-        keys,
-        fingerprints,
-    )
+        first = len(rows)
+        rows += map(_row, append.events)
+        if append.idempotency:
+            key, fingerprint = append.idempotency
+            rows[first].update(idempotency_key=key, fingerprint=f"\\x{fingerprint.hex()}")
+    return orjson.dumps(rows).decode()
+
+
+def _row(new: NewRow) -> dict[str, object]:
+    return {
+        "conversation_id": new.conversation_id,
+        "version": new.version,
+        "type": new.type,
+        "data": orjson.Fragment(new.data),
+        "actor": new.actor,
+        "request_id": new.request_id,
+        "recorded_at": new.recorded_at,
+    }
 
 
 def _refuse(batch: list[_Append], error: LogError) -> None:

@@ -28,7 +28,7 @@ from eventlog.errors import StoreUnavailableError, VersionTakenError
 from eventlog.log import Log
 from eventlog.writer import GroupCommitWriter
 from tests.support.builders import MODEL, Story, answer, draft, origin, some_id
-from tests.support.store import ALICE, MAPPER, Store, opened, rows, value
+from tests.support.store import ALICE, Store, opened, rows, value
 
 HELLO = Said("user", (TextBlock(text="Hello"),))
 
@@ -196,7 +196,7 @@ async def test_a_caller_who_loses_every_time_is_told_of_the_conflict(
 ) -> None:
     monkeypatch.setattr(conversations_module, "MAX_ATTEMPTS", 3)
     conversation_id = await started(here)
-    losing = Conversations(here.log, Losing(here.database), MAPPER)
+    losing = Conversations(here.log, Losing(here.database))
     with pytest.raises(WriteConflictError):
         await losing.execute(conversation_id, lambda state: decisions.add_message(state, origin(), draft()))
 
@@ -216,7 +216,7 @@ async def test_a_commit_whose_answer_was_lost_is_found_by_the_next_command(here:
     conversation_id = await started(here)
     writer = Forgetful(here.database)
     await writer.open()
-    forgetful = Conversations(here.log, writer, MAPPER)
+    forgetful = Conversations(here.log, writer)
 
     def decide(state: Conversation) -> Events:
         return decisions.add_message(state, origin(), draft())

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from eventsourcing.persistence import StoredEvent
 
 from domain.events import ConversationEvent
 from eventlog.database import Database
@@ -16,22 +15,22 @@ from eventlog.errors import (
     UnstorableEventError,
     VersionTakenError,
 )
-from eventlog.mapper import Recorded
+from eventlog.mapper import NewRow, Recorded, new_row
 from eventlog.writer import CommitListener, GroupCommitWriter, Idempotency
 from tests.support.builders import Story, one_of_each
-from tests.support.store import MAPPER, Store, blocked_backend, blocked_head, opened, rows, value
+from tests.support.store import Store, blocked_backend, blocked_head, opened, rows, value
 
 KEY = Idempotency("key-1", b"f" * 32)
 
 
-def stored(events: list[ConversationEvent]) -> list[StoredEvent]:
-    return [MAPPER.to_stored_event(event) for event in events]  # pyright: ignore
+def stored(events: list[ConversationEvent]) -> list[NewRow]:
+    return list(map(new_row, events))
 
 
-def broken() -> list[StoredEvent]:
+def broken() -> list[NewRow]:
     """Return an event that jsonb cannot hold; the domain makes none."""
     (event,) = stored(Story(title="X").events)
-    return [StoredEvent(event.originator_id, 1, event.topic, event.state.replace(b'"X"', b'"\\u0000"'))]
+    return [event._replace(data=event.data.replace(b'"X"', b'"\\u0000"'))]
 
 
 async def outcomes(*appends: Any) -> list[Any]:
@@ -110,7 +109,7 @@ async def test_an_idempotency_key_is_recorded_once(database_url: str) -> None:
         assert await outcomes(*appends) == [1, IdempotencyKeyTakenError]
         assert await outcomes(store.writer.append(commands[2], KEY)) == [IdempotencyKeyTakenError]
         found = await store.log.find_idempotent("alice", "key-1")
-        assert found == (commands[0][0].originator_id, 1, 1, KEY.fingerprint)
+        assert found == (commands[0][0].conversation_id, 1, 1, KEY.fingerprint)
         assert await store.log.find_idempotent("bob", "key-1") is None
 
 

@@ -16,7 +16,7 @@ from eventlog.conversations import Conversations
 from eventlog.database import Database
 from eventlog.feed import Feed
 from eventlog.log import Log
-from eventlog.mapper import ConversationMapper, JSONBytesTranscoder
+from eventlog.mapper import ConversationMapper, JSONBytesTranscoder, new_row
 from eventlog.tokens import Tokenizer
 from eventlog.writer import GroupCommitWriter
 from projections.engine import Engine
@@ -50,8 +50,7 @@ class Store:
 
     async def append(self, events: Sequence[ConversationEvent]) -> int:
         """Record events as they are and return the position of the last."""
-        stored = [MAPPER.to_stored_event(event) for event in events]  # pyright: ignore
-        return await self.writer.append(stored, None, events)
+        return await self.writer.append(list(map(new_row, events)), None, events)
 
     @asynccontextmanager
     async def projecting(self, *projections: Projection) -> AsyncGenerator[Progress]:
@@ -84,7 +83,7 @@ async def opened(conninfo: str, schema: str = "turnlog", *, listening: bool = Tr
         writer = GroupCommitWriter(database, feed.committed)
         await writer.open()
         stack.push_async_callback(writer.close)
-        conversations = Conversations(log, writer, MAPPER)
+        conversations = Conversations(log, writer)
         stack.push_async_callback(conversations.close)
         yield Store(database, log, feed, writer, conversations, Commands(conversations, WordTokenizer()))
 

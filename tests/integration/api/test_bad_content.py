@@ -1,0 +1,172 @@
+"""Values that a conversation, a message or a turn cannot have: a clear problem, and nothing is recorded."""
+
+import json
+from base64 import b64encode
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.integration.api.conftest import GivenModel
+from tests.support.api_client import Api
+from tests.support.refusals import CONVERSATION, TAKES_A_BODY, ask, check_invalid
+from tests.support.resources import check_problem
+
+MIB = 1024 * 1024
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
+TAKES_CONTENT = [(method, path, body) for method, path, body in TAKES_A_BODY if "content" in body]
+
+
+@pytest.fixture(scope="module")
+def id_(api: Api) -> Iterator[str]:
+    """A conversation that refuses everything that these tests send to it."""
+    id_ = api.conversation()["id"]
+    yield id_
+    assert [event["type"] for event in api.events(id_)] == ["ConversationStarted"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("title", 5),
+        ("title", True),
+        ("title", ["x"]),
+        ("title", "x" * 513),
+        ("title", "a\0b"),
+        ("metadata", None),
+        ("metadata", []),
+        ("metadata", "x"),
+        ("metadata", {"a": "b\0"}),
+        ("metadata", {"a\0": 1}),
+        ("metadata", {"a": [{"b": ["\0"]}]}),
+        ("metadata", {"a": "x" * 64 * 1024}),
+        ("agent_id", 5),
+        ("agent_id", {}),
+        ("messages", {}),
+        ("messages", [5]),
+        ("messages", [{"role": "user"}]),
+        ("messages", [{"role": "user", "content": "x", "id": "y"}]),
+        ("messages", [{"role": "robot", "content": "x"}]),
+        ("messages", [{"role": "user", "content": "x"}] * 1001),
+        ("messages", [{"role": "user", "content": ""}]),
+    ],
+)
+def test_a_conversation_cannot_start_with(api: Api, field: str, value: Any) -> None:
+    check_invalid(api.http.post("/v1/conversations", json={field: value}), "body")
+
+
+@pytest.mark.parametrize(("method", "path", "body"), TAKES_CONTENT)
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "",
+        [],
+        5,
+        {},
+        {"type": "text", "text": "x"},
+        ["x"],
+        [5],
+        [{}],
+        [{"type": "nothing"}],
+        [{"text": "x"}],
+        [{"type": "text"}],
+        [{"type": "text", "text": ""}],
+        [{"type": "text", "text": 5}],
+        [{"type": "text", "text": "x", "more": 1}],
+        [{"type": "text", "text": "x"}, {"type": "text", "text": ""}],
+        [{"type": "context", "data": []}],
+        [{"type": "context"}],
+        [{"type": "image"}],
+        [{"type": "image", "media_type": "image/png"}],
+        [{"type": "image", "data": b64encode(PNG).decode()}],
+        [{"type": "image", "url": "ftp://example.com/a.png"}],
+        [{"type": "image", "url": "javascript:alert(1)"}],
+        [{"type": "image", "url": "https://example.com/" + "x" * 9000}],
+        [{"type": "image", "url": "https://x", "media_type": "image/png", "data": b64encode(PNG).decode()}],
+        [{"type": "reasoning", "text": "x"}],
+        [{"type": "tool_use", "id": "a", "name": "b", "input": {}}],
+        [{"type": "tool_result", "tool_use_id": "a", "content": "b"}],
+        "é" * (MIB // 2) + "x",
+        [{"type": "text", "text": "x" * (MIB + 1)}],
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_users_content_cannot_be(api: Api, id_: str, method: str, path: str, body: Any, content: Any) -> None:
+    check_invalid(ask(api, method, path, id_, json.dumps({**body, "content": content})), "body", "content")
+
+
+@pytest.mark.parametrize("role", [None, "", "robot", "User", 5, [], "developer"])
+def test_a_role_is_one_of_four(api: Api, id_: str, role: Any) -> None:
+    body = json.dumps({"role": role, "content": "x"})
+    check_invalid(ask(api, "POST", f"{CONVERSATION}/messages", id_, body), "body", "role")
+
+
+@pytest.mark.parametrize(
+    ("media_type", "data"),
+    [
+        ("image/png", b"GIF89a" + bytes(16)),
+        ("image/jpeg", PNG),
+        ("image/webp", b"RIFF1234WAVE"),
+        ("image/gif", b""),
+        ("image/png", b"<svg></svg>"),
+        ("image/svg+xml", b"<svg></svg>"),
+        ("text/html", b"<script>"),
+        ("", PNG),
+    ],
+)
+def test_an_image_whose_bytes_are_not_what_they_say_is_refused(
+    api: Api, id_: str, media_type: str, data: bytes
+) -> None:
+    block = {"type": "image", "media_type": media_type, "data": b64encode(data).decode()}
+    for path, body in [
+        (f"{CONVERSATION}/messages", {"role": "user", "content": [block]}),
+        (f"{CONVERSATION}/turns", {"content": [block]}),
+        ("/v1/turns", {"content": [block]}),
+        ("/v1/conversations", {"messages": [{"role": "user", "content": [block]}]}),
+    ]:
+        check_problem(ask(api, "POST", path, id_, json.dumps(body)), 415, "UNSUPPORTED_IMAGE")
+
+
+@pytest.mark.parametrize("data", ["!", "é", "iVBORw0KGgo", "aGk=\n", "data:image/png;base64,iVBORw0KGgo="])
+def test_an_image_that_is_not_base64_is_refused(api: Api, id_: str, data: str) -> None:
+    block = {"type": "image", "media_type": "image/png", "data": data}
+    body = json.dumps({"role": "user", "content": [block]})
+    check_problem(ask(api, "POST", f"{CONVERSATION}/messages", id_, body), 415, "UNSUPPORTED_IMAGE")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("stream", "yes"),
+        ("stream", 1),
+        ("generate", False),
+        ("model", ""),
+        ("model", 5),
+        ("model", "x" * 257),
+        ("temperature", -1),
+        ("temperature", 2.1),
+        ("temperature", "hot"),
+        ("max_output_tokens", 0),
+        ("max_output_tokens", 1.5),
+        ("max_context_tokens", -1),
+        ("max_context_tokens", 10**30),
+        ("metadata", []),
+        ("on_busy", "wait"),
+    ],
+)
+def test_a_turn_cannot_be_asked_for_with(api: Api, id_: str, field: str, value: Any) -> None:
+    for path in (f"{CONVERSATION}/turns", "/v1/turns"):
+        check_invalid(ask(api, "POST", path, id_, json.dumps({"content": "x", field: value})), "body", field)
+
+
+@pytest.mark.parametrize("in_reply_to", ["x", "", 5, "\0", [], "0" * 31])
+def test_a_malformed_id_in_a_body_is_refused(api: Api, id_: str, in_reply_to: Any) -> None:
+    body = json.dumps({"role": "user", "content": "x", "in_reply_to": in_reply_to})
+    check_invalid(ask(api, "POST", f"{CONVERSATION}/messages", id_, body), "body", "in_reply_to")
+
+
+def test_a_turn_that_is_refused_leaves_the_conversation_free(api: Api, given_model: GivenModel) -> None:
+    id_ = api.conversation()["id"]
+    check_invalid(api.turn(id_, "default", content=""), "body", "content")
+    assert api.turn(id_, given_model(["x"])).status_code == 201
