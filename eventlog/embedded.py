@@ -33,6 +33,7 @@ class EmbeddedPostgres:
         self.data_dir = data_dir.expanduser().absolute()
         self._cluster = Cluster(self.data_dir / "postgres", self.data_dir / "postgres.log")
         self._share: int | None = None
+        self._lock: int | None = None
         self._remover: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -59,28 +60,29 @@ class EmbeddedPostgres:
         with _clear_errors(self.data_dir):
             _make_data_directory(self.data_dir)
             with self._one_at_a_time():
-                share = self._open("postgres.users")
-                fcntl.flock(share, fcntl.LOCK_SH)
+                self._share = self._open("postgres.users")
                 try:
+                    fcntl.flock(self._share, fcntl.LOCK_SH)
                     self._cluster.create()
                     if not self._cluster.is_running():
                         self._cluster.start()
                 except BaseException:
-                    self._leave(share)
+                    self._leave()
                     raise
-                self._share = share
 
     def stop(self) -> None:
         """Give up the share. The last one stops the server; calling it again does nothing."""
         if self._share is not None:
-            share, self._share = self._share, None
             with _clear_errors(self.data_dir), self._one_at_a_time():
-                self._leave(share)
+                self._leave()
         if self._remover is not None:
             self._remover.communicate()
             self._remover = None
 
-    def _leave(self, share: int) -> None:
+    def _leave(self) -> None:
+        share, self._share = self._share, None
+        if share is None:
+            return
         try:
             fcntl.flock(share, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -94,11 +96,18 @@ class EmbeddedPostgres:
 
     @contextmanager
     def _one_at_a_time(self) -> Generator[None]:
-        lock = self._open("postgres.lock")
+        # A Ctrl-C just after the lock was taken leaves it held, and this process would wait for itself.
+        self._unlock()
+        self._lock = self._open("postgres.lock")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
             yield
         finally:
+            self._unlock()
+
+    def _unlock(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
             os.close(lock)
 
     def _open(self, name: str) -> int:

@@ -179,8 +179,8 @@ def test_what_was_answered_201_survives_a_postgresql_that_stops_and_starts_under
                 sleep(0.5)
                 done.set()
                 kept = [talk.result() for talk in talks]
-            for conversation_id, (texts, codes) in zip(conversation_ids, kept, strict=True):
-                assert codes == {201, 503}
+            assert set().union(*(codes for _, codes in kept)) == {201, 503}
+            for conversation_id, (texts, _) in zip(conversation_ids, kept, strict=True):
                 assert set(texts) <= set(said_in(server.url, conversation_id))
             assert "Traceback" not in "".join(server.output)
     finally:

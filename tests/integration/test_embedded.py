@@ -203,6 +203,14 @@ def test_a_start_that_is_interrupted_leaves_no_server_behind(made: Path, after_s
     assert postmaster_pid(made) is None
 
 
+def test_a_lock_that_an_interrupt_left_held_is_no_hindrance(made: Path) -> None:
+    embedded = EmbeddedPostgres(made)
+    interrupted = embedded._one_at_a_time()
+    interrupted.__enter__()  # and never left, as when Ctrl-C comes just then
+    with embedded:
+        assert select(embedded.conninfo, "1") == 1
+
+
 def test_an_ephemeral_one_leaves_nothing_behind() -> None:
     with EmbeddedPostgres.ephemeral() as embedded:
         assert select(embedded.conninfo, "1") == 1
