@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 
 from api import conversations, health, messages, turns
 from api.problems import (
@@ -15,6 +16,7 @@ from api.problems import (
     handle_problem,
     handle_unexpected,
 )
+from api.same_machine import SameMachine
 from api.services import open_services
 from api.settings import Settings
 from domain.errors import DomainError
@@ -40,6 +42,7 @@ def create_app(settings: Settings, conninfo: str) -> FastAPI:
         version=VERSION,
         lifespan=lifespan,
         routes=_ROUTES,
+        middleware=[Middleware(SameMachine)],
         redoc_url=None,
         redirect_slashes=False,
         exception_handlers={

@@ -133,7 +133,7 @@ def _token(key: str) -> str:
 
 
 def _fingerprint(request: Request, body: bytes) -> bytes:
-    return sha256(b"\n".join([request.method.encode(), request.url.path.encode(), body])).digest()
+    return sha256(b"\n".join([request.method.encode(), request.scope["path"].encode(), body])).digest()
 
 
 def _request_id(request: Request) -> str:

@@ -47,6 +47,7 @@ INTERNAL = Kind(500, "INTERNAL_ERROR")
 
 _TITLES = {
     400: "Bad request",
+    403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
     409: "Conflict",

@@ -89,19 +89,22 @@ BLOCKS_OF_ROLE: dict[str, frozenset[str]] = {
 }
 
 
-def check_content(role: Role, content: Sequence[ContentBlock]) -> None:
+def check_content(role: Role, content: Sequence[ContentBlock], message: tuple[str | int, ...] = ()) -> None:
     """Hold what a client sent against the rules of content: something said, in blocks its role may use, in size.
+
+    `message` is where the message is in the request's body; nothing where it is the body itself.
 
     Raises:
         InvalidContentError: a rule is broken.
         UnsupportedImageError: an image's bytes are not what they claim.
     """
     if not content:
-        raise InvalidContentError("must hold at least one block")
+        raise InvalidContentError("must hold at least one block", (*message, "content"))
     for index, block in enumerate(content):
+        loc = (*message, "content", index)
         if block.type not in BLOCKS_OF_ROLE[role]:
-            raise InvalidContentError(f"a {role} message cannot hold a {block.type} block", ("content", index, "type"))
-        _check_block(block, ("content", index))
+            raise InvalidContentError(f"a {role} message cannot hold a {block.type} block", (*loc, "type"))
+        _check_block(block, loc)
 
 
 def _check_block(block: ContentBlock, loc: tuple[str | int, ...]) -> None:

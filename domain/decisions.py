@@ -99,8 +99,8 @@ def start_conversation(
     )
     last_user: UUID | None = None
     events: Events = [started]
-    for draft in messages:
-        check_content(draft.role, draft.content)
+    for index, draft in enumerate(messages):
+        check_content(draft.role, draft.content, ("messages", index))
         events.append(_said(conversation_id, len(events) + 1, origin, draft, last_user))
         last_user = draft.id if draft.role == "user" else last_user
     return events

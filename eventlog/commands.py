@@ -1,5 +1,6 @@
 """What clients may ask of conversations, without a model: each method is one command, decided and recorded."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -16,6 +17,8 @@ from eventlog.clock import new_id, now
 from eventlog.conversations import Committed, Conversations
 from eventlog.tokens import Tokenizer
 from eventlog.writer import Idempotency
+
+LARGE_CONTENT_CHARS = 50_000
 
 
 class Caller(NamedTuple):
@@ -58,7 +61,7 @@ class Commands:
         messages: Sequence[Said] = (),
     ) -> Committed:
         """Start a conversation, with its first messages if any."""
-        drafts = [self.draft(message) for message in messages]
+        drafts = [await self.draft(message) for message in messages]
         events = decisions.start_conversation(
             new_id(), caller.origin(), agent_id=agent_id, title=title, metadata=metadata, messages=drafts
         )
@@ -84,7 +87,7 @@ class Commands:
 
     async def add_message(self, caller: Caller, conversation_id: UUID, said: Said) -> Committed:
         """Record a message without a model."""
-        draft = self.draft(said)
+        draft = await self.draft(said)
 
         def decide(state: Conversation) -> Events:
             return decisions.add_message(state, caller.origin(), draft)
@@ -106,17 +109,25 @@ class Commands:
 
         return await self.conversations.execute(conversation_id, decide, caller.idempotency)
 
-    def draft(self, said: Said) -> Draft:
+    async def draft(self, said: Said) -> Draft:
         """Return the message with an id of its own and its tokens counted."""
-        tokens = self._tokenizer
-        return Draft(
-            new_id(), said.role, said.content, count_tokens(tokens, said.content), tokens.name, said.in_reply_to
-        )
+        count = await count_tokens(self._tokenizer, said.content)
+        return Draft(new_id(), said.role, said.content, count, self._tokenizer.name, said.in_reply_to)
 
 
-def count_tokens(tokenizer: Tokenizer, content: Sequence[ContentBlock]) -> int:
-    """Return the tokens of everything in `content` that a model reads as text; pictures count nothing."""
-    return sum(tokenizer.count(_text(block)) for block in content)
+async def count_tokens(tokenizer: Tokenizer, content: Sequence[ContentBlock]) -> int:
+    """Return the tokens of everything in `content` that a model reads as text; pictures count nothing.
+
+    A MiB takes up to 0.3 s, so large content is counted in a thread while the event loop goes on.
+    """
+    texts = [_text(block) for block in content]
+    if sum(map(len, texts)) > LARGE_CONTENT_CHARS:
+        return await asyncio.to_thread(_count, tokenizer, texts)
+    return _count(tokenizer, texts)
+
+
+def _count(tokenizer: Tokenizer, texts: Sequence[str]) -> int:
+    return sum(map(tokenizer.count, texts))
 
 
 def _text(block: ContentBlock) -> str:

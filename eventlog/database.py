@@ -56,6 +56,10 @@ class Database:
             "prepare_threshold": 0,
             "connect_timeout": CONNECT_TIMEOUT_S,
             "application_name": "turnlog",
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
             "options": f"-c search_path={self.schema} -c timezone=UTC{relaxed}",
         }
 

@@ -3,13 +3,14 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from eventlog.channels import Channels
+from eventlog.errors import StoreUnavailableError
 from eventlog.log import Log
 from eventlog.mapper import Recorded
 
-TAIL_EVENTS = 2048
+TAIL_EVENTS = 1024
 
 _TOPIC = "events"
 
@@ -96,7 +97,11 @@ class Feed:
         if payload is not None:
             self._advance(int(payload))
         elif self._poll is None or self._poll.done():
-            self._poll = asyncio.create_task(self.refresh(), name="poll-head")
+            self._poll = asyncio.create_task(self._refresh_if_possible(), name="poll-head")
+
+    async def _refresh_if_possible(self) -> None:
+        with suppress(StoreUnavailableError):  # the next poll, or the reader itself, will see
+            await self.refresh()
 
     def _advance(self, head: int) -> None:
         if head > self.head:

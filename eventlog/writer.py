@@ -28,6 +28,8 @@ CommitListener = Callable[[int, list[Recorded]], None]
 
 MAX_BATCH_APPENDS = 1000
 MAX_BATCH_BYTES = 16 * 1024 * 1024
+MAX_FACTS_BYTES = 64 * 1024
+"""Larger commands are not handed to listeners in memory; they find them in the table."""
 
 _SQL = load_statements("eventlog", "log.sql")
 _log = logging.getLogger(__name__)
@@ -123,6 +125,11 @@ class GroupCommitWriter:
             _log.warning("append failed: %s", error)
             await self._disconnect()
             _refuse(batch, StoreUnavailableError("The store does not answer."))
+        except Exception:  # noqa: BLE001 - a logged boundary of the process
+            # The one writer must outlive whatever a single batch brings, or every later append would wait for ever.
+            _log.exception("append failed")
+            await self._disconnect()
+            _refuse(batch, StoreUnavailableError("The store could not take this."))
         else:
             self._answer(batch, base)
 
@@ -146,7 +153,8 @@ class GroupCommitWriter:
     def _answer(self, batch: list[_Append], base: int) -> None:
         recorded: list[Recorded] = []
         for append in batch:
-            recorded += map(Recorded, count(base + 1), append.facts)
+            if append.size <= MAX_FACTS_BYTES:
+                recorded += map(Recorded, count(base + 1), append.facts)
             base += len(append.events)
             if not append.done.done():
                 append.done.set_result(base)

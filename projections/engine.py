@@ -99,6 +99,10 @@ class Engine:
             except (LogError, LeadLostError, psycopg.Error) as error:
                 _log.warning("projections pause: %s", error)
                 await asyncio.sleep(RETRY_LEAD_S)
+            except Exception:  # noqa: BLE001 - a logged boundary of the process
+                # An event that cannot even be read stops the projections, not the task that tries again.
+                _log.exception("projections pause")
+                await asyncio.sleep(RETRY_LEAD_S)
             finally:
                 self._led.clear()
 
@@ -119,7 +123,7 @@ class Engine:
             if row and row[0]:
                 position = await self._position(connection, projection)
                 self._led[projection.name] = _Led(projection, position)
-                self._progress.advance({projection.name: position})
+                self._progress.restart(projection.name, position)
 
     async def _position(self, connection: AsyncConnection[TupleRow], projection: Projection) -> int:
         cursor = await connection.execute(_SQL["find_version"], [projection.name, projection.version])

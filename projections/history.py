@@ -175,6 +175,10 @@ class History:
         if row.status != "streaming":
             return row
         blocks = await self._database.fetch(_SQL.reading("read_stream_text"), [row.turn_id])
+        if not blocks:
+            # Nothing was said yet, or the turn has ended since the row was read and the message has its text.
+            newest = await self._database.fetch_one(_SQL.reading("read_message"), [row.conversation_id, row.id])
+            return MessageRow(*newest) if newest else row
         return row._replace(content=json_text([{"type": type_, "text": text} for type_, text in blocks]))
 
 

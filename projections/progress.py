@@ -26,6 +26,11 @@ class Progress:
                 self.positions[name] = max(position, self.positions[name])
         self._wake()
 
+    def restart(self, name: str, position: int) -> None:
+        """Take the position at which a projection was found: a crash of PostgreSQL may have set it back."""
+        self.positions[name] = position
+        self._wake()
+
     def set_stopped(self, stopped: set[str], *, of: Iterable[str]) -> None:
         """Say which of the projections named in `of` an error has stopped; nobody waits for them any longer."""
         self.stopped = self.stopped.difference(of) | stopped

@@ -48,7 +48,6 @@ class TurnFrames:
         self._seq = 0
         self._blocks: list[tuple[StreamedBlock, list[str]]] = []
         self._open = False
-        self.characters = 0
 
     def start(self) -> Frame:
         """Return the first frame."""
@@ -67,7 +66,6 @@ class TurnFrames:
         texts = self._blocks[index][1]
         chunk = Chunk(self._seq + 1, index, block_type, len(texts), text)
         texts.append(text)
-        self.characters += len(text)
         frame = self._frame("delta", block_index=index, delta_index=chunk.delta_index, block_type=block_type, text=text)
         return chunk, [*frames, frame]
 

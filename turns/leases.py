@@ -99,5 +99,8 @@ class Leases:
             except (DomainError, LogError) as error:
                 _log.warning("turn %s could not be ended yet: %s", turn_id, error)
                 continue
+            except Exception as error:  # noqa: BLE001  whatever is wrong with one turn, this process's leases go on
+                _log.error("turn %s cannot be ended: %r", turn_id, error)
+                continue
             async with self._database.connection() as connection:
                 await connection.execute(_SQL["remove_expired"], [turn_id])

@@ -26,7 +26,6 @@ from turns.model_errors import ModelError
 from turns.stream import TurnStream
 from turns.turn_log import TurnKey, TurnRecorder, replay_turn
 
-LARGE_CONTENT_CHARS = 100_000
 SHOWN_WAIT_S = 2.0
 """How long the end of a turn waits until the read models show it, so that who hears of it can read it."""
 
@@ -147,15 +146,9 @@ class TurnRun:
 
     async def _answer(self, end: ModelEnd | None) -> Answer:
         content = self._frames.content()
-        large = self._frames.characters > LARGE_CONTENT_CHARS
-        count = (
-            count_tokens(self._tokenizer, content)
-            if not large
-            else await asyncio.to_thread(count_tokens, self._tokenizer, content)
-        )
         return Answer(
             content,
-            count,
+            await count_tokens(self._tokenizer, content),
             self._tokenizer.name,
             end.usage if end else None,
             end.finish_reason if end else None,

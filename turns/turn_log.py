@@ -40,9 +40,9 @@ class TurnKey(NamedTuple):
 class TurnReplay:
     """Folds the recorded events of one conversation, in order, into the frames of one turn."""
 
-    def __init__(self, turn_id: UUID) -> None:
+    def __init__(self, turn_id: UUID, first_version: int) -> None:
         self.ended: TurnEnded | None = None
-        self.next_version = 0
+        self.next_version = first_version
         self.position = 0
         self._turn_id = turn_id
         self._said: dict[str, MessageAdded] = {}
@@ -76,8 +76,8 @@ class TurnReplay:
 
 async def replay_turn(log: Log, key: TurnKey) -> tuple[TurnReplay, list[Frame]]:
     """Return a turn as far as the log has it, and its frames."""
-    replay = TurnReplay(key.turn_id)
-    return replay, replay.take(await log.events(key.conversation_id, key.first_version))
+    replay = TurnReplay(key.turn_id, key.first_version)
+    return replay, replay.take(await log.events(key.conversation_id, replay.next_version))
 
 
 class TurnRecorder:

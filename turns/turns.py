@@ -26,7 +26,7 @@ from turns.leases import Leases
 from turns.model_call import ModelRequest
 from turns.model_errors import ModelError
 from turns.run import SHOWN_WAIT_S, Stop, TurnRun
-from turns.turn_log import TurnKey, replay_turn
+from turns.turn_log import TurnKey, TurnReplay, replay_turn
 
 CONTEXT_WAIT_S = 5.0
 DEFAULT_CONTEXT_TOKENS = 32_000
@@ -82,7 +82,7 @@ class Turns:
             StoreUnavailableError: the log does not answer, or this server is being stopped.
         """
         self._check_open()
-        draft, turn_id, answer_id = self._commands.draft(said), new_id(), new_id()
+        draft, turn_id, answer_id = await self._commands.draft(said), new_id(), new_id()
 
         def decide(state: Conversation) -> Events:
             origin = caller.origin()
@@ -102,11 +102,11 @@ class Turns:
             StoreUnavailableError: the log does not answer, or this server is being stopped.
         """
         self._check_open()
-        origin, turn_id = caller.origin(), new_id()
+        draft, turn_id = await self._commands.draft(said), new_id()
+        origin = caller.origin()
         begun = decisions.start_conversation(new_id(), origin, agent_id=agent_id, title=title)
         state = fold(None, begun)
         assert state is not None
-        draft = self._commands.draft(said)
         turn = decisions.start_turn(state, origin, draft, settings, turn_id=turn_id, answer_id=new_id())
         async with self._leased(state.id, turn_id):
             committed = await self._conversations.start([*begun, *turn], caller.idempotency)
@@ -120,7 +120,10 @@ class Turns:
             DomainError: the conversation does not allow it.
             StoreUnavailableError: the log does not answer.
         """
-        turn = (await self._conversations.state(conversation_id)).turn
+        state = await self._conversations.state(conversation_id)
+        if state.owner_id != caller.actor:
+            raise ConversationNotFoundError(conversation_id)
+        turn = state.turn
         if turn is None or turn.id != turn_id:
             raise TurnNotActiveError(turn_id)
         key = TurnKey(conversation_id, turn_id, turn.started_version - 1)
@@ -138,8 +141,7 @@ class Turns:
     async def follow(self, key: TurnKey, after_seq: int = 0) -> AsyncGenerator[list[Frame]]:
         """Yield the frames of a turn after `after_seq`, until its last: live from here, else from the log.
 
-        Raises:
-            StoreUnavailableError: the log does not answer.
+        A store that is away is waited for: a stream ends with its turn and not before.
         """
         run = self._running.get(key.turn_id)
         # What runs here may be left open, by a store that stays away; whoever ends it then does so in the log.
@@ -197,7 +199,7 @@ class Turns:
         await self._leases.take(conversation_id, turn_id)
         try:
             yield
-        except StoreUnavailableError:
+        except (StoreUnavailableError, asyncio.CancelledError):
             self._leases.abandon(turn_id)  # it may have been recorded all the same
             raise
         except BaseException:
@@ -206,7 +208,8 @@ class Turns:
 
     async def _said_so_far(self, key: TurnKey) -> Answer:
         replay, _ = await replay_turn(self._conversations.log, key)
-        return Answer(replay.content(), count_tokens(self._tokenizer, replay.content()), self._tokenizer.name)
+        content = replay.content()
+        return Answer(content, await count_tokens(self._tokenizer, content), self._tokenizer.name)
 
     def _check_open(self) -> None:
         if self._draining:
@@ -268,15 +271,17 @@ class Turns:
         return known or DEFAULT_CONTEXT_TOKENS
 
     async def _follow_log(self, key: TurnKey) -> AsyncGenerator[list[Frame]]:
-        replay, frames = await replay_turn(self._conversations.log, key)
+        replay = TurnReplay(key.turn_id, key.first_version)
         with self._feed.subscribed() as log:
             while True:
-                if replay.ended:
-                    await self._progress.wait(replay.position, SHOWN_WAIT_S)
-                if frames:
+                try:
+                    events = await self._conversations.log.events(key.conversation_id, replay.next_version)
+                except StoreUnavailableError:
+                    events = []
+                if frames := replay.take(events):
+                    if replay.ended:
+                        await self._progress.wait(replay.position, SHOWN_WAIT_S)
                     yield frames
                 if replay.ended:
                     return
                 await log.grown(FOLLOW_POLL_S)
-                events = await self._conversations.log.events(key.conversation_id, replay.next_version)
-                frames = replay.take(events)

@@ -11,6 +11,7 @@ from eventlog.channels import Channels
 from eventlog.database import Database
 from eventlog.errors import StoreUnavailableError, UnknownEventError
 from eventlog.feed import TAIL_EVENTS, Feed
+from eventlog.log import Log
 from tests.support.builders import Story, one_of_each
 from tests.support.store import PATIENCE_S, Store, opened, rows, until
 
@@ -211,6 +212,21 @@ async def test_reading_goes_on_after_the_pools_connections_were_killed(here: Sto
         "WHERE datname = current_database() AND application_name = 'turnlog'",
     )
     assert await here.log.head() == 1
+
+
+async def test_a_poll_that_fails_is_no_unhandled_error(here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    polls: list[str] = []
+    unhandled: list[object] = []
+
+    async def failing_head(self: Log) -> int:
+        polls.append("head")
+        raise StoreUnavailableError("The store does not answer.")
+
+    monkeypatch.setattr(Log, "head", failing_head)
+    monkeypatch.setattr(channels, "POLL_INTERVAL_S", 0.01)
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: unhandled.append(context))
+    await until(lambda: len(polls) > 3)
+    assert not unhandled
 
 
 async def test_a_database_that_is_not_there_is_unavailable(database_url: str) -> None:

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import AsyncConnection, sql
-from psycopg.rows import dict_row
+from psycopg.rows import TupleRow, dict_row
+from pydantic_core import from_json
 
 from domain.events import ConversationEvent
+from eventlog.database import Database, Statement
 from projections.catalog import PROJECTIONS, install, read_status
 from projections.history import History
 from projections.listing import Listing, ListingFilter
@@ -75,6 +77,27 @@ def test_a_conversation_with_every_type_of_event_gives_the_right_rows(prepared_u
     for upto in range(1, len(events) + 1):
         asyncio.run(apply(prepared_url, [events[:upto]]))
         check(prepared_url, events[:upto])
+
+
+async def test_a_turn_that_ends_while_its_answer_is_read_shows_the_whole_answer(prepared_url: str) -> None:
+    story = Story()
+    events = [*story.events, *story.ask("Why so?"), *story.stream("Be", "cause")]
+    await apply(prepared_url, [events])
+    events += story.complete("Because!")
+
+    class EndsAfterTheFirstRead(Database):
+        async def fetch(self, statement: Statement, parameters: Any = ()) -> list[TupleRow]:
+            found = await super().fetch(statement, parameters)
+            await apply(prepared_url, [events])
+            return found
+
+    database = EndsAfterTheFirstRead(prepared_url)
+    await database.open()
+    try:
+        *_, said = await History(database).page(story.id, descending=False, beyond=None, limit=10)
+    finally:
+        await database.close()
+    assert (said.status, from_json(said.content)) == ("completed", [{"type": "text", "text": "Because!"}])
 
 
 @IN_FEW_EXAMPLES

@@ -55,6 +55,21 @@ def test_a_conversation_cannot_start_with(api: Api, field: str, value: Any) -> N
     check_invalid(api.http.post("/v1/conversations", json={field: value}), "body")
 
 
+@pytest.mark.parametrize(
+    ("content", "loc"),
+    [
+        ([], ["content"]),
+        ("", ["content", 0, "text"]),
+        ([{"type": "text", "text": "x"}, {"type": "text", "text": ""}], ["content", 1, "text"]),
+        ([{"type": "reasoning", "text": "x"}], ["content", 0, "type"]),
+        ([{"type": "image", "url": "ftp://x"}], ["content", 0, "url"]),
+    ],
+)
+def test_a_bad_first_message_is_named_by_its_place(api: Api, content: Any, loc: list[Any]) -> None:
+    messages = [{"role": "user", "content": "x"}, {"role": "user", "content": content}]
+    check_invalid(api.http.post("/v1/conversations", json={"messages": messages}), "body", "messages", 1, *loc)
+
+
 @pytest.mark.parametrize(("method", "path", "body"), TAKES_CONTENT)
 @pytest.mark.parametrize(
     "content",

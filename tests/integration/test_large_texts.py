@@ -1,0 +1,46 @@
+"""Large texts: their tokens are counted beside the event loop, which goes on."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from threading import Event
+from typing import Any, cast
+
+import pytest
+
+from domain.content import Content, ContextBlock, TextBlock
+from eventlog.commands import LARGE_CONTENT_CHARS, Commands, Said, count_tokens
+from eventlog.tokens import Tokenizer
+from tests.support.store import PATIENCE_S
+
+Count = Callable[[Tokenizer, Content], Coroutine[Any, Any, int]]
+
+LARGE: list[Content] = [
+    (TextBlock(text="x" * (LARGE_CONTENT_CHARS + 1)),),
+    tuple(TextBlock(text="x" * 1000) for _ in range(LARGE_CONTENT_CHARS // 1000 + 1)),
+    (ContextBlock(data={"words": "x" * LARGE_CONTENT_CHARS}),),
+]
+
+
+class HeldTokenizer(Tokenizer):
+    """Counts characters, and not before the event loop has let it."""
+
+    name = "held"
+
+    def __init__(self) -> None:
+        self.released = Event()
+
+    def count(self, text: str) -> int:
+        assert self.released.wait(PATIENCE_S), "the event loop stood still"
+        return len(text)
+
+
+async def drafted(tokenizer: Tokenizer, content: Content) -> int:
+    return (await Commands(cast(Any, None), tokenizer).draft(Said("user", content))).tokens
+
+
+@pytest.mark.parametrize("content", LARGE, ids=["one text", "many texts", "a context"])
+@pytest.mark.parametrize("count", [drafted, count_tokens])
+async def test_the_loop_goes_on_while_a_large_text_is_counted(count: Count, content: Content) -> None:
+    tokenizer = HeldTokenizer()
+    asyncio.get_running_loop().call_soon(tokenizer.released.set)
+    assert await count(tokenizer, content) > LARGE_CONTENT_CHARS
