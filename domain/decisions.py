@@ -8,12 +8,7 @@ from uuid import UUID
 from domain.content import Content, Role, check_content
 from domain.conversation import Conversation
 from domain.errors import (
-    ConversationDeletedError,
-    ConversationLockedError,
-    ConversationNotFoundError,
     MessageNotFoundError,
-    TurnNotActiveError,
-    VersionMismatchError,
 )
 from domain.events import (
     ConversationDeleted,
@@ -28,6 +23,7 @@ from domain.events import (
     TurnFailed,
     TurnStarted,
 )
+from domain.guards import check_access, check_active, check_unlocked, check_version
 from domain.usage import Usage
 from domain.values import JsonObject, same_json
 
@@ -114,8 +110,8 @@ def update_conversation(
     Raises:
         VersionMismatchError: the conversation is not at `expected_version`.
     """
-    _check_access(state, origin)
-    _check_version(state, expected_version)
+    check_access(state, origin.actor)
+    check_version(state, expected_version)
     title = changes.get("title", state.title)
     metadata = changes.get("metadata", state.metadata)
     if title == state.title and same_json(metadata, state.metadata):
@@ -129,8 +125,8 @@ def delete_conversation(state: Conversation, origin: Origin, expected_version: i
     Raises:
         VersionMismatchError: the conversation is not at `expected_version`.
     """
-    _check_access(state, origin)
-    _check_version(state, expected_version)
+    check_access(state, origin.actor)
+    check_version(state, expected_version)
     cancelled: Events = [TurnCancelled(**_next(state, origin), turn_id=state.turn.id)] if state.turn else []
     return [*cancelled, ConversationDeleted(**_next(state, origin, after=len(cancelled)))]
 
@@ -143,8 +139,8 @@ def add_message(state: Conversation, origin: Origin, draft: Draft) -> Events:
         InvalidContentError: the content breaks a rule.
         UnsupportedImageError: an image is not what it claims.
     """
-    _check_access(state, origin)
-    _check_unlocked(state)
+    check_access(state, origin.actor)
+    check_unlocked(state)
     check_content(draft.role, draft.content)
     return [_said(state.id, state.version + 1, origin, draft, state.last_user_message_id)]
 
@@ -156,8 +152,8 @@ def delete_message(state: Conversation, origin: Origin, message_id: UUID, *, exi
         ConversationLockedError: a turn is active.
         MessageNotFoundError: there is no such message, or no longer.
     """
-    _check_access(state, origin)
-    _check_unlocked(state)
+    check_access(state, origin.actor)
+    check_unlocked(state)
     if not exists:
         raise MessageNotFoundError(message_id)
     return [MessageDeleted(**_next(state, origin), message_id=message_id)]
@@ -190,7 +186,7 @@ def record_delta(state: Conversation, origin: Origin, turn_id: UUID, **chunks: A
     Raises:
         TurnNotActiveError: the turn has ended meanwhile.
     """
-    _check_active(state, turn_id)
+    check_active(state, turn_id)
     return [StreamDelta(**_next(state, origin), turn_id=turn_id, **chunks)]
 
 
@@ -229,7 +225,7 @@ def cancel_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: Answ
     Raises:
         TurnNotActiveError: the turn has ended already.
     """
-    _check_access(state, origin)
+    check_access(state, origin.actor)
     said = _answered(state, origin, turn_id, answer, "interrupted")
     return [*said, TurnCancelled(**_next(state, origin, after=len(said)), **_timings(turn_id, answer))]
 
@@ -262,7 +258,7 @@ def _said(conversation_id: UUID, version: int, origin: Origin, draft: Draft, las
 
 
 def _answered(state: Conversation, origin: Origin, turn_id: UUID, answer: Answer, status: Any) -> Events:
-    turn = _check_active(state, turn_id)
+    turn = check_active(state, turn_id)
     if not answer.content:
         return []
     message = MessageAdded(
@@ -288,26 +284,3 @@ def _timings(turn_id: UUID, answer: Answer) -> dict[str, Any]:
         "time_to_first_token_ms": answer.time_to_first_token_ms,
         "duration_ms": answer.duration_ms,
     }
-
-
-def _check_access(state: Conversation, origin: Origin) -> None:
-    if state.owner_id != origin.actor:
-        raise ConversationNotFoundError(state.id)
-    if state.deleted:
-        raise ConversationDeletedError(state.id)
-
-
-def _check_version(state: Conversation, expected: int | None) -> None:
-    if expected is not None and expected != state.visible_version:
-        raise VersionMismatchError(expected, state.visible_version)
-
-
-def _check_unlocked(state: Conversation) -> None:
-    if state.turn is not None:
-        raise ConversationLockedError(state.id, state.turn.id)
-
-
-def _check_active(state: Conversation, turn_id: UUID) -> Any:
-    if state.turn is None or state.turn.id != turn_id:
-        raise TurnNotActiveError(turn_id)
-    return state.turn

@@ -168,15 +168,17 @@ def test_what_was_answered_201_survives_a_postgresql_that_stops_and_starts_under
 
             with ThreadPoolExecutor(4) as threads:
                 talks = [threads.submit(talk, id_) for id_ in conversation_ids]
-                sleep(0.5)
+                _until(lambda: all(said_in(server.url, id_) for id_ in conversation_ids))
                 database.stop()
                 stopped = True
                 _until(lambda: _readiness(server.url) == 503)
                 database.start()
                 stopped = False
                 _until(lambda: _readiness(server.url) == 200)
-                started_conversation(server.url)
-                sleep(0.5)
+                before = [len(said_in(server.url, id_)) for id_ in conversation_ids]
+                _until(
+                    lambda: all(len(said_in(server.url, i)) > n for i, n in zip(conversation_ids, before, strict=True))
+                )
                 done.set()
                 kept = [talk.result() for talk in talks]
             assert set().union(*(codes for _, codes in kept)) == {201, 503}

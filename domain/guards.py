@@ -1,0 +1,56 @@
+"""What every decision checks before it grants a wish: whose conversation it is, and in what state."""
+
+from uuid import UUID
+
+from domain.conversation import ActiveTurn, Conversation
+from domain.errors import (
+    ConversationDeletedError,
+    ConversationLockedError,
+    ConversationNotFoundError,
+    TurnNotActiveError,
+    VersionMismatchError,
+)
+
+
+def check_access(state: Conversation, actor: str) -> None:
+    """Hold the conversation against who asks: it is theirs, and not deleted.
+
+    Raises:
+        ConversationNotFoundError: it is another's.
+        ConversationDeletedError: its owner deleted it.
+    """
+    if state.owner_id != actor:
+        raise ConversationNotFoundError(state.id)
+    if state.deleted:
+        raise ConversationDeletedError(state.id)
+
+
+def check_version(state: Conversation, expected: int | None) -> None:
+    """Hold the conversation against the version that the caller saw, None for any.
+
+    Raises:
+        VersionMismatchError: it has changed since.
+    """
+    if expected is not None and expected != state.visible_version:
+        raise VersionMismatchError(expected, state.visible_version)
+
+
+def check_unlocked(state: Conversation) -> None:
+    """Refuse while a turn is active.
+
+    Raises:
+        ConversationLockedError: one is.
+    """
+    if state.turn is not None:
+        raise ConversationLockedError(state.id, state.turn.id)
+
+
+def check_active(state: Conversation, turn_id: UUID) -> ActiveTurn:
+    """Return the active turn if it is this one.
+
+    Raises:
+        TurnNotActiveError: the turn has ended, or never was.
+    """
+    if state.turn is None or state.turn.id != turn_id:
+        raise TurnNotActiveError(turn_id)
+    return state.turn
