@@ -56,6 +56,7 @@ class Database:
             "prepare_threshold": 0,
             "connect_timeout": CONNECT_TIMEOUT_S,
             "application_name": "turnlog",
+            "client_encoding": "utf8",
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,

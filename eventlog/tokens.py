@@ -37,6 +37,8 @@ class Tokenizer:
         Text is encoded in slices of 100,000 characters, which bounds the worst case; a slice's edge can add one token.
         """
         encode = self._encoding.encode_ordinary
+        if len(text) <= _SLICE_CHARS:
+            return len(encode(text))
         return sum(len(encode(text[start : start + _SLICE_CHARS])) for start in range(0, len(text), _SLICE_CHARS))
 
     @cached_property

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import orjson
 import psycopg
-from psycopg import AsyncConnection, errors
-from psycopg.rows import TupleRow
+from psycopg import errors
+from psycopg.pq.abc import PGresult
 
 from domain.events import ConversationEvent
 from eventlog.database import Database
@@ -22,6 +22,7 @@ from eventlog.errors import (
     VersionTakenError,
 )
 from eventlog.mapper import NewRow, Recorded
+from eventlog.prepared import PreparedStatement
 from eventlog.statements import load_statements
 
 CommitListener = Callable[[int, list[Recorded]], None]
@@ -63,7 +64,7 @@ class GroupCommitWriter:
         self._on_commit = on_commit
         self._waiting: list[_Append] = []
         self._wake = asyncio.Event()
-        self._connection: AsyncConnection[TupleRow] | None = None
+        self._statement: PreparedStatement | None = None
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -141,14 +142,14 @@ class GroupCommitWriter:
             await self._commit([append])
 
     async def _insert(self, batch: list[_Append]) -> int:
-        if self._connection is None:
-            self._connection = await self._database.connect(durable=True)
+        if self._statement is None:
+            self._statement = PreparedStatement(await self._database.connect(durable=True))
+            await self._statement.prepare(_SQL["append"])
+        result = await self._statement.execute(_rows(batch))
         size = sum(len(append.events) for append in batch)
-        cursor = await self._connection.execute(_SQL["append"], (size, size, _rows(batch)), binary=True)
-        rows = await cursor.fetchall()
-        if len(rows) != 1 or rows[0][1] != size:
+        if result.ntuples != 1 or _integer(result, 1) != size:
             raise psycopg.InternalError(f"the head row is not one, or {size} events were not {size} rows")
-        return rows[0][0]
+        return _integer(result, 0)
 
     def _answer(self, batch: list[_Append], base: int) -> None:
         recorded: list[Recorded] = []
@@ -161,12 +162,12 @@ class GroupCommitWriter:
         self._on_commit(base, recorded)
 
     async def _disconnect(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
-            self._connection = None
+        if self._statement is not None:
+            await self._statement.close()
+            self._statement = None
 
 
-def _rows(batch: list[_Append]) -> str:
+def _rows(batch: list[_Append]) -> bytes:
     """Return the batch as the JSON array that the append statement takes, one object per event."""
     rows: list[dict[str, object]] = []
     for append in batch:
@@ -175,7 +176,7 @@ def _rows(batch: list[_Append]) -> str:
         if append.idempotency:
             key, fingerprint = append.idempotency
             rows[first].update(idempotency_key=key, fingerprint=f"\\x{fingerprint.hex()}")
-    return orjson.dumps(rows).decode()
+    return orjson.dumps(rows)
 
 
 def _row(new: NewRow) -> dict[str, object]:
@@ -203,3 +204,7 @@ def _translated(error: psycopg.Error) -> LogError:
     if (error.diag.constraint_name or "").startswith("events_idempotency"):
         return IdempotencyKeyTakenError("The idempotency key was recorded meanwhile.")
     return VersionTakenError("The version was recorded meanwhile.")
+
+
+def _integer(result: PGresult, column: int) -> int:
+    return int(result.get_value(0, column) or 0)

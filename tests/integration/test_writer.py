@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, LiteralString
 
 import pytest
 
@@ -134,6 +134,20 @@ async def test_data_that_postgresql_cannot_hold_refuses_only_its_command(databas
         assert await outcomes(*appends) == [1, UnstorableEventError, 2]
 
 
+async def test_the_digest_that_is_stored_is_event_digest_with_and_without_a_request(database_url: str) -> None:
+    asked, unasked = stored(one_of_each()), [row._replace(request_id=None) for row in stored(Story().events)]
+    async with writing(database_url) as writer:
+        await asyncio.gather(writer.append(asked), writer.append(unasked))
+    right: LiteralString = "digest = event_digest(conversation_id, version, type, data, actor, request_id, recorded_at)"
+    assert value(database_url, f"SELECT count(*) FROM events WHERE {right}") == len(asked) + len(unasked)
+
+
+async def test_text_arrives_as_it_is_whatever_encoding_the_address_asks_for(database_url: str) -> None:
+    async with writing(f"{database_url} client_encoding=latin1") as writer:
+        await writer.append(stored(Story(title="Grüße ☃").events))
+    assert value(database_url, "SELECT data ->> 'title' FROM events") == "Grüße ☃"
+
+
 async def test_a_command_larger_than_a_batch_is_recorded_whole(database_url: str) -> None:
     story = Story()
     for _ in range(20):
@@ -200,3 +214,12 @@ async def test_a_store_that_is_not_there_is_unavailable(database_url: str) -> No
     async with writing(f"{database_url} dbname=absent") as writer:
         with pytest.raises(StoreUnavailableError):
             await writer.append(stored(Story().events))
+
+
+async def test_a_store_without_a_log_is_unavailable_until_it_has_one(database_url: str) -> None:
+    rows(database_url, "ALTER SCHEMA turnlog RENAME TO elsewhere")
+    async with writing(database_url) as writer:
+        with pytest.raises(StoreUnavailableError):
+            await writer.append(stored(Story().events))
+        rows(database_url, "ALTER SCHEMA elsewhere RENAME TO turnlog")
+        assert await writer.append(stored(Story().events)) == 1
