@@ -69,8 +69,10 @@ def run_server(settings: "Settings", conninfo: str, listener: socket.socket, ann
 
 def configure(app: "FastAPI") -> uvicorn.Config:
     """Returns the one uvicorn configuration there is; the address is that of the listening socket."""
+    from api.shortcut import Shortcut
+
     return uvicorn.Config(
-        app,
+        Shortcut(app),
         loop="uvloop",
         http="httptools",
         ws="none",

@@ -1,15 +1,18 @@
 -- name: append
--- Number n events and insert them in one step; returns the position before the first and how many rows went in.
+-- Number the events of a JSON array and insert them in one step; returns the position before the first and how many
+-- rows went in. The digest is event_digest(), written out: PostgreSQL does not inline the function (3 of 27 µs a row).
 WITH next AS (
-    UPDATE head SET position = position + %s WHERE only_row RETURNING position - %s AS base
+    UPDATE head SET position = position + jsonb_array_length($1::jsonb) WHERE only_row
+    RETURNING position - jsonb_array_length($1::jsonb) AS base
 ), inserted AS (
     INSERT INTO events (position, conversation_id, version, type, data, actor, request_id, recorded_at, digest,
         idempotency_key, fingerprint)
     SELECT next.base + e.n, e.conversation_id, e.version, e.type, e.data, e.actor, e.request_id, e.recorded_at,
-        event_digest(e.conversation_id, e.version, e.type, e.data, e.actor, e.request_id, e.recorded_at),
+        sha256(uuid_send(e.conversation_id) || int4send(e.version) || timestamptz_send(e.recorded_at) || convert_to(
+            e.type || E'\n' || e.actor || E'\n' || coalesce(e.request_id, '') || E'\n' || e.data::text, 'UTF8')),
         e.idempotency_key, e.fingerprint
     FROM next, ROWS FROM (
-        json_to_recordset(%s::json) AS (conversation_id uuid, version integer, type text, data jsonb, actor text,
+        jsonb_to_recordset($1::jsonb) AS (conversation_id uuid, version integer, type text, data jsonb, actor text,
             request_id text, recorded_at timestamptz, idempotency_key text, fingerprint bytea)
     ) WITH ORDINALITY AS e(conversation_id, version, type, data, actor, request_id, recorded_at, idempotency_key,
         fingerprint, n)
@@ -95,6 +98,28 @@ SELECT position, conversation_id, version, type, data::text, actor, request_id, 
 FROM events
 WHERE position > %s AND position <= %s
 ORDER BY position
+
+-- name: read_feed
+-- Recorded events of an owner's conversations in a section of the log, of one conversation, agent or type, or of all.
+SELECT e.position, e.conversation_id, e.version, e.type, e.data::text, e.actor, e.request_id, e.recorded_at, e.digest
+FROM events AS e
+WHERE e.position > %(after)s AND e.position <= %(upto)s
+    AND (%(conversation_id)s::uuid IS NULL OR e.conversation_id = %(conversation_id)s)
+    AND (%(type)s::text IS NULL OR e.type = %(type)s)
+    AND EXISTS (
+        SELECT 1 FROM events AS s
+        WHERE s.conversation_id = e.conversation_id AND s.version = 1 AND s.data ->> 'owner_id' = %(owner_id)s
+            AND (%(agent_id)s::text IS NULL OR s.data ->> 'agent_id' = %(agent_id)s)
+    )
+ORDER BY e.position
+
+-- name: read_conversation_feed
+-- Recorded events of one conversation after a version and a position, in order.
+SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at, digest
+FROM events
+WHERE conversation_id = %s AND version > %s AND position > %s
+ORDER BY version
+LIMIT %s
 
 -- name: read_last
 -- The newest events of the whole log before a position, newest first.

@@ -121,6 +121,11 @@ def new_row_of(stored: StoredEvent) -> NewRow:
     return NewRow(*identity, to_json(data), actor, request_id, recorded_at)
 
 
+def new_snapshot(snapshot: ConversationSnapshot) -> bytes:
+    """Return what is stored of a snapshot, as JSON."""
+    return _with_class_version(snapshot, to_json(snapshot, exclude=_IDENTITY))
+
+
 def _with_class_version(event: ConversationEvent, state: bytes) -> bytes:
     return state if event.class_version == 1 else b'{"class_version":%d,' % event.class_version + state[1:]
 
@@ -129,13 +134,18 @@ def rebuild(type_name: str, conversation_id: UUID, version: int, fields: dict[st
     """Return the event of a stored type name and state, upcast step by step from the shape it was stored in.
 
     Raises:
-        UnknownEventError: the type, or its stored version, is newer than this release.
+        UnknownEventError: the type or its stored version is newer than this release, or the state is not of its shape.
     """
     cls = _STORABLE.get(type_name)
-    stored_version: int = fields.pop("class_version", 1)
-    if cls is None or stored_version > cls.class_version:
+    stored_version = fields.pop("class_version", 1)
+    if cls is None or stored_version not in range(1, cls.class_version + 1):
         raise UnknownEventError(f"{type_name} version {stored_version} of conversation {conversation_id} is unknown")
-    for older in range(stored_version, cls.class_version):
-        upcast: Callable[[dict[str, Any]], None] = getattr(cls, f"upcast_v{older}_v{older + 1}")
-        upcast(fields)
-    return cls.model_validate({**fields, "originator_id": conversation_id, "originator_version": version})
+    fields["originator_id"], fields["originator_version"] = conversation_id, version
+    try:
+        for older in range(stored_version, cls.class_version):
+            upcast: Callable[[dict[str, Any]], None] = getattr(cls, f"upcast_v{older}_v{older + 1}")
+            upcast(fields)
+        return cls.__pydantic_validator__.validate_python(fields)
+    except Exception as error:  # an upcast may raise anything
+        what = f"{type_name} version {stored_version} of conversation {conversation_id}"
+        raise UnknownEventError(f"{what} cannot be read: {type(error).__name__}") from error

@@ -182,7 +182,9 @@ class LogSubscription(ListenNotifySubscription[LogRecorder]):
         self._has_been_notified.set()
 
     def stop(self) -> None:
-        """Stop the subscription."""
+        """Stop the subscription; the library does so again when it is thrown away."""
+        if self._has_been_stopped:
+            return
         super().stop()
         if hasattr(self, "_following"):
             self._loop.run(self._cancel())

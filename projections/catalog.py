@@ -1,59 +1,72 @@
 """Which projections there are, and the installing of their tables."""
 
-from datetime import UTC, datetime
-from typing import NamedTuple
+import asyncio
+from collections.abc import Sequence
 
-import psycopg
-from psycopg import sql
+from psycopg import AsyncConnection
 
-from eventlog.statements import load_statements
+from eventlog.database import Database
+from projections import builds
+from projections.builds import Connection
 from projections.context import ContextProjection
+from projections.errors import UnknownProjectionError
 from projections.history import HistoryProjection
 from projections.listing import ListingProjection
-from projections.projection import Projection
+from projections.projection import Projection, view_name
+from projections.usage import UsageProjection
 
-PROJECTIONS: tuple[Projection, ...] = (ListingProjection(), HistoryProjection(), ContextProjection())
-
-_SQL = load_statements("projections", "engine.sql")
+PROJECTIONS: tuple[Projection, ...] = (ListingProjection(), HistoryProjection(), ContextProjection(), UsageProjection())
 
 
-def install(conninfo: str, schema: str = "turnlog") -> None:
-    """Make the tables of every projection that has none yet, and let its bare names mean them.
+def named(name: str, projections: Sequence[Projection] = PROJECTIONS) -> Projection:
+    """Return the projection of this name.
 
-    Any number of processes may call this at once; the log's own schema must be there.
+    Raises:
+        UnknownProjectionError: there is none.
     """
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        connection.execute("SELECT set_config('search_path', %s, false)", [schema])
-        connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"{schema}:projections"])
-        for projection in PROJECTIONS:
-            if not connection.execute(_SQL["find_version"], [projection.name, projection.version]).fetchone():
-                with connection.transaction():
-                    _create(connection, projection)
+    for projection in projections:
+        if projection.name == name:
+            return projection
+    raise UnknownProjectionError(name, [projection.name for projection in projections])
 
 
-class Status(NamedTuple):
-    """How far a version of a projection has come, when it last moved, and what stopped it, if anything did."""
+def install(conninfo: str, schema: str = "turnlog", projections: Sequence[Projection] = PROJECTIONS) -> None:
+    """Make the tables of every projection whose version has none yet.
 
-    name: str
-    version: int
-    position: int
-    error: str | None
-    error_position: int | None
-    updated_at: datetime
-
-
-def read_status(conninfo: str, schema: str = "turnlog") -> tuple[int, list[Status]]:
-    """Return the position of the log's last event, and the status of every projection."""
-    with psycopg.connect(conninfo, autocommit=True, options=f"-c search_path={schema}") as connection:
-        head = connection.execute("SELECT position FROM head").fetchone()
-        rows = connection.execute(_SQL["read_positions"]).fetchall()
-    return head[0] if head else 0, [Status(*row) for row in rows]
+    On an empty log they are live at once. Where the log has events, a rebuild has to fill them first; until then
+    readers of the new version see what an older one has. Any number of processes may call this at once; the log's own
+    schema must be there.
+    """
+    asyncio.run(_install(conninfo, schema, projections))
 
 
-def _create(connection: psycopg.Connection, projection: Projection) -> None:
-    for definition in projection.definitions():
-        connection.execute(definition)
-    for table in projection.tables:
-        view, versioned = sql.Identifier(table), sql.Identifier(f"{table}_v{projection.version}")
-        connection.execute(sql.SQL("CREATE OR REPLACE VIEW {} AS SELECT * FROM {}").format(view, versioned))
-    connection.execute(_SQL["register_version"], [projection.name, projection.version, datetime.now(UTC)])
+async def _install(conninfo: str, schema: str, projections: Sequence[Projection]) -> None:
+    settings = Database(conninfo, schema).settings()
+    async with await AsyncConnection.connect(conninfo, **settings) as connection:
+        await connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"{schema}:projections"])
+        for projection in projections:
+            async with connection.transaction():
+                await install_one(connection, projection)
+
+
+async def install_one(connection: Connection, projection: Projection) -> None:
+    """Make the tables of a projection's version if it has none yet, and its views if they are missing."""
+    known = await builds.builds_of(connection, projection.name)
+    own = [build for build in known if build.of(projection)]
+    if not own:
+        await _create_first(connection, projection, known)
+        return
+    live, view = builds.latest(own, "live"), view_name(projection.tables[0], projection.version)
+    if live and not await builds.exists(connection, view):
+        await builds.show(connection, projection.at(live.build))
+
+
+async def _create_first(connection: Connection, projection: Projection, known: Sequence[builds.Build]) -> None:
+    if await builds.head(connection) == 0:
+        await builds.create(connection, projection, "live")
+        await builds.create_indexes(connection, projection)
+        await builds.show(connection, projection)
+    else:
+        await builds.create(connection, projection, "building")
+        older = [build.version for build in known if build.state == "live" and build.version < projection.version]
+        await builds.bridge(connection, projection, max(older, default=None))

@@ -10,11 +10,7 @@ from domain.events import ConversationDeleted, ConversationEvent, MessageAdded, 
 from eventlog.database import Database
 from eventlog.log import LAST_VERSION, Log
 from projections.model_messages import model_message
-from projections.projection import Change, Statements
-
-_TABLES = ("context",)
-_VERSION = 1
-_SQL = Statements("context.sql", _TABLES, _VERSION)
+from projections.projection import Change, Projection, Rows
 
 
 class ContextWindow(NamedTuple):
@@ -25,17 +21,13 @@ class ContextWindow(NamedTuple):
     dropped: int
 
 
-class ContextProjection:
+class ContextProjection(Projection):
     """Builds the index of what can be sent to a model; the words themselves stay in the log."""
 
     name = "context"
-    version = _VERSION
-    tables: tuple[str, ...] = _TABLES
-    types: frozenset[type[ConversationEvent]] = frozenset({MessageAdded, MessageDeleted, ConversationDeleted})
-
-    def definitions(self) -> list[bytes]:
-        """Return the statements that create the context's table."""
-        return _SQL.definitions()
+    version = 1
+    tables = ("context",)
+    types = frozenset({MessageAdded, MessageDeleted, ConversationDeleted})
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
         """Add what was said, then remove what was deleted."""
@@ -46,11 +38,28 @@ class ContextProjection:
             if isinstance(event, MessageAdded):
                 said.append(_said(event))
             elif isinstance(event, MessageDeleted):
-                deleted.append(Change(_SQL.writing("delete_message"), [event.originator_id, event.message_id]))
+                deleted.append(Change(self.sql.writing("delete_message"), [event.originator_id, event.message_id]))
             elif isinstance(event, ConversationDeleted):
                 gone.append({"conversation_id": event.originator_id})
-        added = [_SQL.change("insert_messages", said)] if said else []
-        return [*added, *deleted, *([_SQL.change("delete_conversations", gone)] if gone else [])]
+        added = [self.sql.change("insert_messages", said)] if said else []
+        return [*added, *deleted, *([self.sql.change("delete_conversations", gone)] if gone else [])]
+
+    def rows(self, events: Sequence[ConversationEvent]) -> Rows:
+        """Return the messages that are left, each with the totals before it."""
+        deleted = {event.message_id for event in events if isinstance(event, MessageDeleted)}
+        gone = {event.originator_id for event in events if isinstance(event, ConversationDeleted)}
+        totals: dict[UUID, tuple[int, int]] = {}
+        rows: list[tuple[Any, ...]] = []
+        for event in events:
+            if isinstance(event, MessageAdded) and event.message_id not in deleted and event.originator_id not in gone:
+                tokens, messages = totals.get(event.originator_id, (0, 0))
+                rows.append((*_said(event).values(), tokens, messages))
+                if event.role != "system":
+                    totals[event.originator_id] = (tokens + event.tokens, messages + 1)
+        return {"context": rows}
+
+
+_SQL = ContextProjection().sql
 
 
 class Context:

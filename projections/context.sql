@@ -7,15 +7,18 @@ CREATE TABLE {context} (
     role text NOT NULL,
     tokens integer NOT NULL,
     tokens_before bigint NOT NULL,
-    messages_before integer NOT NULL,
-    PRIMARY KEY (conversation_id, version)
+    messages_before integer NOT NULL
 )
 
--- name: create_context_tokens
+-- name: index_context_key
+-- The key.
+ALTER TABLE {context} ADD PRIMARY KEY (conversation_id, version)
+
+-- name: index_context_tokens
 -- Finds where a window of so many tokens begins.
 CREATE INDEX ON {context} (conversation_id, tokens_before, version)
 
--- name: create_context_system
+-- name: index_context_system
 -- System messages belong to every window.
 CREATE INDEX ON {context} (conversation_id, version) WHERE role = 'system'
 

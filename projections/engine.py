@@ -6,22 +6,21 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
+from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 from pydantic_core import from_json, to_json
 
-from domain.events import ConversationEvent
 from eventlog.channels import Channels
 from eventlog.database import Database, translated_errors
-from eventlog.errors import LogError, StoreUnavailableError
+from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError
 from eventlog.feed import Feed
 from eventlog.mapper import Recorded
-from eventlog.statements import load_statements
+from projections import builds
+from projections.applying import PositionLostError, apply
+from projections.builds import SQL, Connection
 from projections.progress import Progress
-from projections.projection import Change, Projection
-from projections.transaction import run_together
+from projections.projection import Projection
 
 BATCH_EVENTS = 500
 RETRY_LEAD_S = 0.5
@@ -29,17 +28,12 @@ RETRY_ERROR_S = 1.0
 MAX_RETRY_ERROR_S = 60.0
 
 _TOPIC = "projected"
-_SQL = load_statements("projections", "engine.sql")
 _log = logging.getLogger(__name__)
-
-
-class LeadLostError(Exception):
-    """Another process moved a projection that this one believed to lead."""
 
 
 @dataclass
 class _Led:
-    """A projection this process leads: where it is, and when to try again after an error."""
+    """A projection this process leads, on its live build: where it is, and when to try again after an error."""
 
     projection: Projection
     position: int
@@ -58,9 +52,10 @@ class _Led:
 class Engine:
     """Runs projections in this process, each only while no other process leads it.
 
-    The lead is an advisory lock of the very connection that writes, so who loses the one loses the other.
-    Projections at one position share a transaction; one that raises is applied alone, event by event, until the
-    event is found that stops it, and is tried again later, while the others go on.
+    The lead is an advisory lock of the very connection that writes, so who loses the one loses the other. What is led
+    is a version of a projection, on the build that is live; when a rebuild makes another one live, the next batch is
+    refused, and the lead goes on there. Projections at one position share a transaction; one that raises is applied
+    alone, event by event, until the event is found that stops it, and is tried again later, while the others go on.
     """
 
     def __init__(
@@ -77,6 +72,7 @@ class Engine:
         self._progress = progress
         self._projections = projections
         self._led: dict[str, _Led] = {}
+        self._take_lead_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         channels.on(_TOPIC, self._heard)
 
@@ -96,7 +92,7 @@ class Engine:
                 async with await self._database.connect() as connection:
                     with translated_errors():
                         await self._lead(connection)
-            except (LogError, LeadLostError, psycopg.Error) as error:
+            except (LogError, psycopg.Error) as error:
                 _log.warning("projections pause: %s", error)
                 await asyncio.sleep(RETRY_LEAD_S)
             except Exception:  # noqa: BLE001 - a logged boundary of the process
@@ -104,54 +100,78 @@ class Engine:
                 _log.exception("projections pause")
                 await asyncio.sleep(RETRY_LEAD_S)
             finally:
-                self._led.clear()
+                self._lose_lead()
 
-    async def _lead(self, connection: AsyncConnection[TupleRow]) -> None:
+    async def _lead(self, connection: Connection) -> None:
         with self._feed.subscribed() as log:
             while True:
-                await self._take_lead(connection)
-                if not await self._advance(connection):
+                if monotonic() >= self._take_lead_at:
+                    await self._take_lead(connection)
+                try:
+                    advanced = await self._advance(connection)
+                except PositionLostError as error:
+                    _log.info("projections look again where they are: %s", error)
+                    self._lose_lead()
+                    continue
+                if not advanced:
                     await log.grown(RETRY_LEAD_S)
 
-    async def _take_lead(self, connection: AsyncConnection[TupleRow]) -> None:
+    async def _take_lead(self, connection: Connection) -> None:
         for projection in self._projections:
-            if projection.name in self._led:
-                continue
-            lock = f"{self._database.schema}:{projection.name}:{projection.version}"
-            cursor = await connection.execute(_SQL["try_lead"], [lock])
-            row = await cursor.fetchone()
-            if row and row[0]:
-                position = await self._position(connection, projection)
-                self._led[projection.name] = _Led(projection, position)
-                self._progress.restart(projection.name, position)
+            led = self._led.get(projection.name)
+            # A rebuild may have cured what an error has stopped; it is not for the next try to find out.
+            if led is None or (led.failures and await self._was_switched(connection, led)):
+                await self._try_lead(connection, projection)
+        self._take_lead_at = monotonic() + RETRY_LEAD_S
 
-    async def _position(self, connection: AsyncConnection[TupleRow], projection: Projection) -> int:
-        cursor = await connection.execute(_SQL["find_version"], [projection.name, projection.version])
-        row = await cursor.fetchone()
-        if row is None:
-            raise LeadLostError(f"{projection.name} version {projection.version} is not installed")
-        return row[0]
+    async def _try_lead(self, connection: Connection, projection: Projection) -> None:
+        live = await builds.find_live(connection, projection)
+        if live is None:
+            self._progress.set_stopped({projection.name}, of=[projection.name])
+        elif await builds.try_lock(connection, f"{self._database.schema}:{projection.name}:{projection.version}"):
+            # Read again: until the lock was taken, its last holder may have moved on.
+            led = self._led[projection.name] = _Led(*(await builds.find_live(connection, projection) or live))
+            self._progress.restart(projection.name, led.position)
+            self._progress.set_stopped(set(), of=[projection.name])
 
-    async def _advance(self, connection: AsyncConnection[TupleRow]) -> bool:
+    async def _was_switched(self, connection: Connection, led: _Led) -> bool:
+        live = await builds.find_live(connection, led.projection)
+        return live is None or live[0].build != led.projection.build
+
+    def _lose_lead(self) -> None:
+        self._led.clear()
+        self._take_lead_at = 0.0
+
+    async def _advance(self, connection: Connection) -> bool:
         """Apply the next batch to every projection that has one; return whether there was any."""
         groups: dict[int, list[_Led]] = {}
         for led in self._led.values():
             if led.ready and led.position < self._feed.head:
                 groups.setdefault(led.position, []).append(led)
         for position, group in groups.items():
-            batch = await self._feed.read(position, 1 if any(led.failures for led in group) else BATCH_EVENTS)
+            batch = await self._read(connection, position, group)
             if batch:
                 await self._apply_isolated(connection, group, batch)
         if groups:
             self._tell()
         return bool(groups)
 
-    async def _apply_isolated(
-        self, connection: AsyncConnection[TupleRow], group: list[_Led], batch: list[Recorded]
-    ) -> None:
+    async def _read(self, connection: Connection, position: int, group: list[_Led]) -> list[Recorded]:
+        limit = 1 if any(led.failures for led in group) else BATCH_EVENTS
+        while True:
+            try:
+                return await self._feed.read(position, limit)
+            except UnknownEventError as error:
+                if limit == 1:
+                    for led in group:
+                        await self._record_error(connection, led, position + 1, error)
+                    return []
+                limit //= 2
+
+    async def _apply_isolated(self, connection: Connection, group: list[_Led], batch: list[Recorded]) -> None:
         try:
             await self._apply(connection, group, batch)
-        except LeadLostError:
+        except PositionLostError:
             raise
         except Exception as error:  # a projection may raise anything; it must not stop the others
             if connection.closed:
@@ -159,64 +179,55 @@ class Engine:
             if len(group) > 1 or len(batch) > 1:
                 await self._narrow(connection, group, batch)
             else:
-                await self._record_error(connection, group[0], batch[0], error)
+                await self._record_error(connection, group[0], batch[0].position, error)
 
-    async def _narrow(self, connection: AsyncConnection[TupleRow], group: list[_Led], batch: list[Recorded]) -> None:
+    async def _narrow(self, connection: Connection, group: list[_Led], batch: list[Recorded]) -> None:
         for led in group:
             for item in batch:
                 await self._apply_isolated(connection, [led], [item])
                 if led.failures:
                     break
 
-    async def _apply(self, connection: AsyncConnection[TupleRow], group: list[_Led], batch: list[Recorded]) -> None:
-        changes = [led.projection.changes(_wanted(led.projection, batch)) for led in group]
-        names = [led.projection.name for led in group]
-        versions = [led.projection.version for led in group]
-        before, after = group[0].position, batch[-1].position
-        move = Change(_SQL["move_positions"].encode(), [after, datetime.now(UTC), names, versions, before])
-        try:
-            await run_together(connection, changes, move, len(group))
-        except psycopg.errors.DivisionByZero as error:
-            if {await self._position(connection, led.projection) for led in group} == {before}:
-                raise  # the division was a projection's own
-            raise LeadLostError(f"{', '.join(names)} moved without this process") from error
+    async def _apply(self, connection: Connection, group: list[_Led], batch: list[Recorded]) -> None:
+        await apply(connection, [led.projection for led in group], "live", group[0].position, batch)
         for led in group:
-            led.position, led.failures = after, 0
+            led.position, led.failures = batch[-1].position, 0
 
-    async def _record_error(
-        self, connection: AsyncConnection[TupleRow], led: _Led, item: Recorded, error: Exception
-    ) -> None:
+    async def _record_error(self, connection: Connection, led: _Led, position: int, error: Exception) -> None:
         projection = led.projection
         led.fail()
-        _log.error("projection %s stops at position %s: %r", projection.name, item.position, error)
-        parameters = [repr(error), item.position, datetime.now(UTC), projection.name, projection.version]
-        await connection.execute(_SQL["record_error"], parameters)
+        _log.error("projection %s stops at position %s: %r", projection.name, position, error)
+        parameters = [_told(error), position, datetime.now(UTC), projection.name, projection.version, projection.build]
+        await connection.execute(SQL["record_error"], parameters)
 
     def _tell(self) -> None:
         positions = {led.projection.name: led.position for led in self._led.values()}
         stopped = {name for name, led in self._led.items() if led.failures}
         self._progress.advance(positions)
         self._progress.set_stopped(stopped, of=positions)
-        self._channels.announce(_TOPIC, to_json({"positions": positions, "stopped": sorted(stopped)}).decode())
+        news = [[name, led.projection.version, led.position, bool(led.failures)] for name, led in self._led.items()]
+        self._channels.announce(_TOPIC, to_json(news).decode())
 
     def _heard(self, payload: str | None) -> None:
         if payload is None:
             self._spawn(self._poll())
         elif len(self._led) < len(self._projections):
-            news = from_json(payload)
-            self._progress.advance(news["positions"])
-            self._progress.set_stopped(set(news["stopped"]), of=news["positions"])
+            self._take_news(from_json(payload))
 
     async def _poll(self) -> None:
         """Read what other processes' projections have reached, in case their announcements were missed."""
         try:
-            rows = await self._database.fetch(_SQL["read_positions"])
+            known = await builds.read_builds(self._database)
         except StoreUnavailableError:
             return
+        self._take_news([[b.name, b.version, b.position, b.error is not None] for b in known if b.state == "live"])
+
+    def _take_news(self, news: Sequence[Sequence[Any]]) -> None:
+        """Take name, version, position and whether it is stopped of what other processes lead."""
         serving = {(projection.name, projection.version) for projection in self._projections}
-        rows = [row for row in rows if (row[0], row[1]) in serving]
-        self._progress.advance({row[0]: row[2] for row in rows})
-        self._progress.set_stopped({row[0] for row in rows if row[3] is not None}, of=[row[0] for row in rows])
+        mine = [(name, position, stopped) for name, version, position, stopped in news if (name, version) in serving]
+        self._progress.advance({name: position for name, position, _ in mine})
+        self._progress.set_stopped({name for name, _, stopped in mine if stopped}, of=[name for name, _, _ in mine])
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -224,5 +235,8 @@ class Engine:
         task.add_done_callback(self._tasks.discard)
 
 
-def _wanted(projection: Projection, batch: list[Recorded]) -> list[ConversationEvent]:
-    return [item.event for item in batch if type(item.event) in projection.types]
+def _told(error: Exception) -> str:
+    """Return an error as operators read it; of PostgreSQL's its message alone, for the rest quotes the statement."""
+    if isinstance(error, psycopg.Error):
+        return f"{type(error).__name__}: {error.diag.message_primary or 'no answer'}"
+    return repr(error)

@@ -18,11 +18,8 @@ from domain.events import (
     TurnStarted,
 )
 from eventlog.database import Database
-from projections.projection import Change, Statements, json_text, json_value
+from projections.projection import Change, Projection, Rows, json_text, json_value
 
-_TABLES = ("history", "turns", "stream_text")
-_VERSION = 1
-_SQL = Statements("history.sql", _TABLES, _VERSION)
 _LAST_VERSION = 2**31 - 1
 
 
@@ -65,13 +62,13 @@ class TurnRow(NamedTuple):
     duration_ms: float | None
 
 
-class HistoryProjection:
+class HistoryProjection(Projection):
     """Builds the history from messages, turns and their deltas."""
 
     name = "history"
-    version = _VERSION
-    tables: tuple[str, ...] = _TABLES
-    types: frozenset[type[ConversationEvent]] = frozenset(
+    version = 1
+    tables = ("history", "turns", "stream_text")
+    types = frozenset(
         {
             MessageAdded,
             MessageDeleted,
@@ -84,30 +81,32 @@ class HistoryProjection:
         }
     )
 
-    def definitions(self) -> list[bytes]:
-        """Return the statements that create the history's tables."""
-        return _SQL.definitions()
-
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
         """Write what is new, then end what ended, then remove what was deleted: in a log nothing comes back."""
-        batch = _Batch()
-        for event in events:
-            batch.note(event)
-        return [_SQL.change(name, rows) for name, rows in batch.rows().items() if rows]
+        return [self.sql.change(name, rows) for name, rows in _Batch(events).statements().items() if rows]
+
+    def rows(self, events: Sequence[ConversationEvent]) -> Rows:
+        """Return the messages that are left, all turns, and what running turns have said so far."""
+        return _Batch(events).left()
+
+
+_SQL = HistoryProjection().sql
 
 
 class _Batch:
     """The rows that a batch of events writes and removes."""
 
-    def __init__(self) -> None:
+    def __init__(self, events: Sequence[ConversationEvent]) -> None:
         self.messages: dict[UUID, MessageRow] = {}
-        self.started: list[TurnRow] = []
+        self.started: list[TurnStarted] = []
         self.ended: list[TurnEnded] = []
         self.deltas: list[StreamDelta] = []
-        self.deleted: list[dict[str, Any]] = []
-        self.deleted_conversations: list[dict[str, Any]] = []
+        self.deleted: list[MessageDeleted] = []
+        self.deleted_conversations: list[ConversationDeleted] = []
+        for event in events:
+            self._note(event)
 
-    def note(self, event: ConversationEvent) -> None:
+    def _note(self, event: ConversationEvent) -> None:
         """Take in one more event."""
         if isinstance(event, MessageAdded):
             self.messages[event.message_id] = message_row(event)
@@ -115,28 +114,49 @@ class _Batch:
             self.deltas.append(event)
         elif isinstance(event, TurnStarted):
             self.messages[event.message_id] = _unsaid(event)
-            self.started.append(turn_row(event))
+            self.started.append(event)
         elif isinstance(event, TurnEnded):
             self.ended.append(event)
         elif isinstance(event, MessageDeleted):
-            self.deleted.append({"conversation_id": event.originator_id, "message_id": event.message_id})
+            self.deleted.append(event)
         elif isinstance(event, ConversationDeleted):
-            self.deleted_conversations.append({"conversation_id": event.originator_id})
+            self.deleted_conversations.append(event)
 
-    def rows(self) -> dict[str, Sequence[Mapping[str, Any]]]:
+    def statements(self) -> dict[str, Sequence[Mapping[str, Any]]]:
         """Return the rows of each statement, in an order of statements that is right for any batch."""
         ended = [{"conversation_id": event.originator_id, "turn_id": event.turn_id} for event in self.ended]
         gone = {event.turn_id for event in self.ended}
+        deleted = [{"conversation_id": event.originator_id, "message_id": event.message_id} for event in self.deleted]
+        conversations = [{"conversation_id": event.originator_id} for event in self.deleted_conversations]
         return {
             "upsert_messages": [_with_json(row, "content", "usage") for row in self.messages.values()],
-            "insert_turns": [_with_json(row, "usage") for row in self.started],
+            "insert_turns": [_with_json(turn_row(event), "usage") for event in self.started],
             "end_turns": [{**ids, **_end(event)} for ids, event in zip(ended, self.ended, strict=True)],
             "insert_stream_text": [_said_so_far(event) for event in self.deltas if event.turn_id not in gone],
             "delete_unsaid": ended,
             "delete_stream_text": ended,
-            "delete_messages": self.deleted,
-            "delete_conversation_messages": self.deleted_conversations,
-            "delete_conversation_turns": self.deleted_conversations,
+            "delete_messages": deleted,
+            "delete_conversation_messages": conversations,
+            "delete_conversation_turns": conversations,
+        }
+
+    def left(self) -> Rows:
+        """Return the rows that are left of whole conversations."""
+        ended = {event.turn_id: event for event in self.ended}
+        deleted = {event.message_id for event in self.deleted}
+        gone = {event.originator_id for event in self.deleted_conversations}
+        return {
+            "history": [
+                row
+                for row in self.messages.values()
+                if row.id not in deleted
+                and row.conversation_id not in gone
+                and not (row.status == "streaming" and row.turn_id in ended)
+            ],
+            "turns": [
+                turn_row(event, ended.get(event.turn_id)) for event in self.started if event.originator_id not in gone
+            ],
+            "stream_text": [tuple(_said_so_far(event).values()) for event in self.deltas if event.turn_id not in ended],
         }
 
 

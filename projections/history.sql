@@ -14,11 +14,14 @@ CREATE TABLE {history} (
     tokens integer NOT NULL,
     usage jsonb,
     finish_reason text,
-    created_at timestamptz NOT NULL,
-    PRIMARY KEY (conversation_id, message_id)
+    created_at timestamptz NOT NULL
 )
 
--- name: create_history_order
+-- name: index_history_key
+-- The key.
+ALTER TABLE {history} ADD PRIMARY KEY (conversation_id, message_id)
+
+-- name: index_history_order
 -- The messages of a conversation in the order in which they were said.
 CREATE INDEX ON {history} (conversation_id, version)
 
@@ -39,11 +42,14 @@ CREATE TABLE {turns} (
     started_at timestamptz NOT NULL,
     ended_at timestamptz,
     time_to_first_token_ms double precision,
-    duration_ms double precision,
-    PRIMARY KEY (conversation_id, turn_id)
+    duration_ms double precision
 )
 
--- name: create_turns_order
+-- name: index_turns_key
+-- The key.
+ALTER TABLE {turns} ADD PRIMARY KEY (conversation_id, turn_id)
+
+-- name: index_turns_order
 -- The turns of a conversation in the order in which they started.
 CREATE INDEX ON {turns} (conversation_id, version)
 
@@ -54,9 +60,12 @@ CREATE TABLE {stream_text} (
     first_seq integer NOT NULL,
     block_index integer NOT NULL,
     block_type text NOT NULL,
-    text text NOT NULL,
-    PRIMARY KEY (turn_id, first_seq)
+    text text NOT NULL
 )
+
+-- name: index_stream_text_key
+-- The key.
+ALTER TABLE {stream_text} ADD PRIMARY KEY (turn_id, first_seq)
 
 -- name: upsert_messages
 -- Messages as they are said; the whole answer takes the place of the streaming one.

@@ -20,12 +20,10 @@ from domain.events import (
     TurnEnded,
     TurnStarted,
 )
+from domain.values import JsonObject
 from eventlog.database import Database
-from projections.projection import Change, Statements, json_text
+from projections.projection import Change, Projection, Rows, json_text
 
-_TABLES = ("listing",)
-_VERSION = 1
-_SQL = Statements("listing.sql", _TABLES, _VERSION)
 _FIRST_PLACE = (datetime(9999, 1, 1, tzinfo=UTC), UUID(int=2**128 - 1))
 
 
@@ -66,7 +64,7 @@ class _Happened:
     last_message_at: datetime | None = None
     described: bool = False
     title: str | None = None
-    metadata: orjson.Fragment | None = None
+    metadata: JsonObject | None = None
     turned: bool = False
     active_turn_id: UUID | None = None
     deleted: bool = False
@@ -81,7 +79,7 @@ class _Happened:
         elif isinstance(event, MessageDeleted):
             self.added -= 1
         elif isinstance(event, ConversationUpdated):
-            self.described, self.title, self.metadata = True, event.title, _fragment(event.metadata)
+            self.described, self.title, self.metadata = True, event.title, event.metadata
         elif isinstance(event, TurnStarted):
             self.turned, self.active_turn_id = True, event.turn_id
         elif isinstance(event, TurnEnded):
@@ -90,17 +88,13 @@ class _Happened:
             self.deleted = True
 
 
-class ListingProjection:
+class ListingProjection(Projection):
     """Builds the listing from every event but deltas."""
 
     name = "listing"
-    version = _VERSION
-    tables: tuple[str, ...] = _TABLES
-    types: frozenset[type[ConversationEvent]] = frozenset(EVENT_TYPES.values()) - {StreamDelta}
-
-    def definitions(self) -> list[bytes]:
-        """Return the statements that create the listing's table."""
-        return _SQL.definitions()
+    version = 1
+    tables = ("listing",)
+    types = frozenset(EVENT_TYPES.values()) - {StreamDelta}
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
         """Insert the conversations that start, then update each that anything happened to."""
@@ -111,9 +105,25 @@ class ListingProjection:
                 started.append(_started(event))
             else:
                 happened.setdefault(event.originator_id, _Happened(event.originator_id)).note(event)
-        inserts = [_SQL.change("insert_started", started)] if started else []
-        updates = [_SQL.change("update_changed", [vars(each) for each in happened.values()])] if happened else []
+        inserts = [self.sql.change("insert_started", started)] if started else []
+        updates = (
+            [self.sql.change("update_changed", [_changed(each) for each in happened.values()])] if happened else []
+        )
         return [*inserts, *updates]
+
+    def rows(self, events: Sequence[ConversationEvent]) -> Rows:
+        """Return a row for each conversation, with all that happened to it."""
+        started: list[ConversationStarted] = []
+        happened: dict[UUID, _Happened] = {}
+        for event in events:
+            if isinstance(event, ConversationStarted):
+                started.append(event)
+                happened[event.originator_id] = _Happened(event.originator_id)
+            happened[event.originator_id].note(event)
+        return {"listing": [_row(event, happened[event.originator_id]) for event in started]}
+
+
+_SQL = ListingProjection().sql
 
 
 class Listing:
@@ -160,6 +170,29 @@ def _started(event: ConversationStarted) -> dict[str, Any]:
         "metadata": _fragment(event.metadata),
         "at": event.timestamp,
     }
+
+
+def _changed(happened: _Happened) -> dict[str, Any]:
+    return {**vars(happened), "metadata": _fragment(happened.metadata)}
+
+
+def _row(event: ConversationStarted, happened: _Happened) -> ConversationRow:
+    described = happened if happened.described else event
+    return ConversationRow(
+        event.originator_id,
+        event.owner_id,
+        event.agent_id,
+        described.title,
+        json_text(described.metadata),
+        happened.added,
+        happened.active_turn_id,
+        event.timestamp,
+        happened.updated_at or event.timestamp,
+        happened.last_message_at,
+        happened.last_message_at or event.timestamp,
+        happened.version,
+        happened.deleted,
+    )
 
 
 def _fragment(value: Any) -> orjson.Fragment:

@@ -1,7 +1,7 @@
 -- name: create_listing
 -- One row per conversation, keyed by it, deleted ones kept as tombstones; fed by all events but deltas.
 CREATE TABLE {listing} (
-    conversation_id uuid PRIMARY KEY,
+    conversation_id uuid NOT NULL,
     owner_id text NOT NULL,
     agent_id text,
     title text,
@@ -16,7 +16,11 @@ CREATE TABLE {listing} (
     deleted boolean NOT NULL
 )
 
--- name: create_listing_recent
+-- name: index_listing_key
+-- The key.
+ALTER TABLE {listing} ADD PRIMARY KEY (conversation_id)
+
+-- name: index_listing_recent
 -- An owner's conversations, most recently active first.
 CREATE INDEX ON {listing} (owner_id, active_at DESC, conversation_id DESC) WHERE NOT deleted
 

@@ -1,13 +1,17 @@
-"""What a projection is, and how its tables come to be."""
+"""What a projection is: a name, a version, tables in an SQL file, and how events change them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple
 
 import orjson
 from pydantic_core import to_json
 
 from domain.events import ConversationEvent
 from eventlog.statements import load_statements, on_tables
+
+Rows = dict[str, list[tuple[Any, ...]]]
 
 
 class Change(NamedTuple):
@@ -17,59 +21,100 @@ class Change(NamedTuple):
     parameters: Sequence[Any]
 
 
-class Projection(Protocol):
-    """A read model: its name, its version, its tables, and how a batch of events changes them.
+class Projection(ABC):
+    """A read model, in one build of its version; its SQL file is `projections/{name}.sql`.
 
-    `changes` is a pure function of events of `types`, in log order; it does nothing itself, so that applying the log
-    again gives the same rows again and nothing else. The engine runs the changes in order, in one transaction with
-    the projection's position.
+    `changes` and `rows` are pure functions of events of `types`, in log order; they do nothing themselves, so that
+    applying the log again gives the same rows again and nothing else. What both leave in the tables is the same;
+    `rows` is how a rebuild loads whole conversations at once. It is given no `StreamDelta` of a turn that has ended:
+    the whole answer is in the `MessageAdded` that follows.
     """
 
-    name: str
-    version: int
-    tables: tuple[str, ...]
-    types: frozenset[type[ConversationEvent]]
+    name: ClassVar[str]
+    version: ClassVar[int]
+    tables: ClassVar[tuple[str, ...]]
+    types: ClassVar[frozenset[type[ConversationEvent]]]
+
+    def __init__(self, build: int = 1) -> None:
+        self.build = build
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.version} build {self.build}"
+
+    @abstractmethod
+    def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
+        """Return the statements, run in order, that bring the tables from before `events` to after them."""
+
+    @abstractmethod
+    def rows(self, events: Sequence[ConversationEvent]) -> Rows:
+        """Return the rows that `events`, all there are of some conversations, leave in empty tables.
+
+        They come by table; a row has its table's columns in the order of their definition.
+        """
+
+    def at(self, build: int) -> "Projection":
+        """Return this projection on the tables of another build."""
+        return type(self)(build)
+
+    def table(self, name: str) -> str:
+        """Return the name in the database of one of `tables` in this build."""
+        return table_name(name, self.version, self.build)
+
+    @cached_property
+    def sql(self) -> "Statements":
+        """The statements of the SQL file, on this build's tables."""
+        return Statements(f"{self.name}.sql", self.tables, self.version, self.build)
 
     def definitions(self) -> list[bytes]:
-        """Return the statements that create the tables of this version."""
-        ...
+        """Return the statements that make the tables."""
+        return self.sql.starting_with("create_")
 
-    def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
-        """Return the statements that bring the tables from before `events` to after them."""
-        ...
+    def indexes(self) -> list[bytes]:
+        """Return the statements that give the tables their keys and indexes."""
+        return self.sql.starting_with("index_")
 
 
 class Statements:
-    """The statements of one projection's SQL file, their table names carrying the projection's version.
+    """The statements of one projection's SQL file, their table names carrying version and build.
 
-    Readers ask by the bare name (`listing`), a view of the version that serves; the projection writes `listing_v1`.
+    Readers ask by the version (`listing_v1`), a view of the build that is live; the projection writes `listing_v1_2`.
     """
 
-    def __init__(self, path: str, tables: Sequence[str], version: int) -> None:
+    def __init__(self, path: str, tables: Sequence[str], version: int, build: int) -> None:
         statements = load_statements("projections", path)
-        versioned = {table: f"{table}_v{version}" for table in tables}
-        bare = {table: table for table in tables}
-        self._writing = {name: on_tables(statement, **versioned) for name, statement in statements.items()}
-        self._reading = {name: on_tables(statement, **bare) for name, statement in statements.items()}
+        built = {table: table_name(table, version, build) for table in tables}
+        views = {table: view_name(table, version) for table in tables}
+        self._writing = {name: on_tables(statement, **built) for name, statement in statements.items()}
+        self._reading = {name: on_tables(statement, **views) for name, statement in statements.items()}
 
     def writing(self, name: str) -> bytes:
-        """Return a statement on this version's tables."""
+        """Return a statement on this build's tables."""
         return self._writing[name]
 
     def reading(self, name: str) -> bytes:
-        """Return a statement on the views of the version that serves."""
+        """Return a statement on the views of the build that is live."""
         return self._reading[name]
 
     def change(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Change:
-        """Return the change of a statement on this version's tables that takes all of its rows as one JSON array.
+        """Return the change of a statement on this build's tables that takes all of its rows as one JSON array.
 
         One JSON parameter costs half of what an array for each column does, here and in PostgreSQL.
         """
         return Change(self._writing[name], [orjson.dumps(rows).decode()])
 
-    def definitions(self) -> list[bytes]:
-        """Return the statements that make the tables, in order: those whose names start with `create_`."""
-        return [statement for name, statement in self._writing.items() if name.startswith("create_")]
+    def starting_with(self, prefix: str) -> list[bytes]:
+        """Return the statements on this build's tables whose names start with `prefix`, in the file's order."""
+        return [statement for name, statement in self._writing.items() if name.startswith(prefix)]
+
+
+def table_name(table: str, version: int, build: int) -> str:
+    """Return what one of a projection's tables is called in a build of a version."""
+    return f"{table}_v{version}_{build}"
+
+
+def view_name(table: str, version: int) -> str:
+    """Return the view through which readers of a version see the live build of one of its tables."""
+    return f"{table}_v{version}"
 
 
 def json_value(text: str | None) -> orjson.Fragment | None:
@@ -78,5 +123,5 @@ def json_value(text: str | None) -> orjson.Fragment | None:
 
 
 def json_text(value: Any) -> str:
-    """Return `value` as JSON text, for a statement that casts it to jsonb."""
+    """Return `value` as JSON text, for a column of type jsonb."""
     return to_json(value).decode()

@@ -97,3 +97,8 @@ def _usage(text: str | None) -> dict[str, Any] | None:
     usage = orjson.loads(text)
     cost = usage["cost_usd"]
     return {**usage, "cost_usd": None if cost is None else float(cost)}
+
+
+def recorded_event_resource(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a recorded event as the log's audit functions give it."""
+    return {**record, "data": orjson.Fragment(record["data"]), "recorded_at": rfc3339(record["recorded_at"])}

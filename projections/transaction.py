@@ -10,7 +10,7 @@ from psycopg.rows import TupleRow
 from eventlog.statements import load_statements
 from projections.projection import Change
 
-_ALL_MOVED = load_statements("projections", "engine.sql")["all_moved"].encode()
+_ALL_MOVED = load_statements("projections", "builds.sql")["all_moved"].encode()
 
 
 async def run_together(

@@ -6,6 +6,7 @@ change a shape, raise the event's `class_version`, write its `upcast_vX_vY`, and
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,13 @@ FOLDER = Path(__file__).parent
 STORED_TYPES: dict[str, type[ConversationEvent]] = {**EVENT_TYPES, ConversationSnapshot.TOPIC: ConversationSnapshot}
 
 
-def golden_file(type_name: str, version: int) -> Path:
-    return FOLDER / f"{type_name}-v{version}.json"
+def golden_file(type_name: str, version: int, folder: Path = FOLDER) -> Path:
+    return folder / f"{type_name}-v{version}.json"
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return what a golden file holds: `stored`, a list of states, and `shape`, a JSON schema."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def shape_of(cls: type[ConversationEvent]) -> Any:
@@ -68,19 +74,17 @@ def examples() -> list[ConversationEvent]:
     return [*events, said.model_copy(update={"content": blocks}), ConversationSnapshot.take(story.state)]
 
 
-def record() -> list[Path]:
-    """Write the files that are missing and return them."""
-    written: list[Path] = []
-    for type_name, cls in STORED_TYPES.items():
-        path = golden_file(type_name, cls.class_version)
-        if not path.exists():
-            stored = [MAPPER.to_stored_event(event) for event in examples() if type(event) is cls]  # pyright: ignore
-            golden = {"stored": [from_json(event.state) for event in stored], "shape": shape_of(cls)}
-            path.write_text(json.dumps(golden, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            written.append(path)
-    return written
+def record(cls: type[ConversationEvent], events: Sequence[ConversationEvent], folder: Path = FOLDER) -> Path | None:
+    """Write the file of today's shape of `cls`, with the examples among `events`; None where it is there already."""
+    path = golden_file(cls.TOPIC, cls.class_version, folder)
+    if path.exists():
+        return None
+    stored = [MAPPER.to_stored_event(event) for event in events if type(event) is cls]  # pyright: ignore
+    golden = {"stored": [from_json(event.state) for event in stored], "shape": shape_of(cls)}
+    path.write_text(json.dumps(golden, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
 
 
 if __name__ == "__main__":
-    for path in record():
-        print(path.name)
+    written = [record(cls, examples()) for cls in STORED_TYPES.values()]
+    print("\n".join(path.name for path in written if path) or "Nothing is missing.")

@@ -9,7 +9,7 @@ import pytest
 from domain.events import ConversationEvent, ConversationStarted
 from projections import engine
 from projections.progress import Progress
-from projections.projection import Change, Projection
+from projections.projection import Change, Projection, Rows
 from tests.support.builders import Story
 from tests.support.store import PATIENCE_S, Store, opened, rows, until, value
 
@@ -31,16 +31,20 @@ def _raise() -> Change:
     raise ValueError("cannot be projected")
 
 
-class Seen:
+class Seen(Projection):
     """A projection that notes each event it is given, and breaks at conversations titled `poison` until it is cured."""
 
     version = 1
-    types: frozenset[type[ConversationEvent]] = frozenset({ConversationStarted})
+    types = frozenset({ConversationStarted})
 
     def __init__(self, name: str, poison: Callable[[], Change] | None = None) -> None:
-        self.name = name
-        self.tables: tuple[str, ...] = (f"seen_{name}",)
+        super().__init__()
+        self.name = name  # pyright: ignore[reportAttributeAccessIssue] - each of these has a name of its own
+        self.tables = (f"seen_{name}",)  # pyright: ignore[reportAttributeAccessIssue]
         self.poison = poison
+
+    def at(self, build: int) -> "Seen":
+        return self
 
     def definitions(self) -> list[bytes]:
         return [b"CREATE TABLE seen_%s (conversation_id uuid, version integer)" % self.name.encode()]
@@ -51,6 +55,9 @@ class Seen:
         insert = b"INSERT INTO seen_%s SELECT * FROM unnest(%%b::uuid[], %%b::integer[])" % self.name.encode()
         columns = [[event.originator_id for event in events], [event.originator_version for event in events]]
         return [Change(insert, columns)] if events else []
+
+    def rows(self, events: Sequence[ConversationEvent]) -> Rows:
+        return {self.tables[0]: [(event.originator_id, event.originator_version) for event in events]}
 
 
 def install(conninfo: str, *projections: Projection) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from domain.content import TextBlock
 from domain.decisions import TurnSettings
+from eventlog.broadcast import Broadcast
 from eventlog.commands import Said
 from projections.progress import Progress
 from tests.support.builders import MODEL, some_id
@@ -32,7 +33,7 @@ async def nothing(conversation_id: UUID, turn_id: UUID) -> None:
 
 async def test_a_turn_whose_start_is_cut_off_keeps_its_lease(here: Store, database_url: str) -> None:
     leases, unused = Leases(here.database, nothing), cast(Any, None)
-    turns = Turns(here.commands, WordTokenizer(), unused, unused, Progress([]), here.feed, leases)
+    turns = Turns(here.commands, WordTokenizer(), unused, unused, Progress([]), Broadcast(here.feed), leases)
     id_ = (await here.commands.start(ALICE)).state.id
     with blocked_head(database_url):
         asking = asyncio.create_task(turns.start(ALICE, id_, HELLO, TurnSettings(MODEL)))

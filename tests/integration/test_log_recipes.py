@@ -18,7 +18,8 @@ from domain.decisions import Answer, Draft, Origin, TurnSettings
 from domain.usage import Usage
 from eventlog.application import ConversationApplication
 from eventlog.cluster import _programs
-from projections.catalog import install
+from projections.catalog import install, named
+from tests.support.store import PATIENCE_S, opened
 
 TEXT = (Path(__file__).parents[2] / "docs" / "reading-the-log.md").read_text()
 EXAMPLE_ID = "01a1fcdb-2f79-7502-8e7f-3aecd04c02a9"
@@ -36,10 +37,10 @@ class RecordedLog:
 
     def __init__(self, database_url: str) -> None:
         self.database_url = database_url
+        install(database_url)
         environment = {"PERSISTENCE_MODULE": "eventlog.recorder", "TURNLOG_DATABASE_URL": database_url}
         with ConversationApplication(Environment("", environment)) as application:
             self.conversation_id = record(application)
-        install(database_url)
 
     def rows(self, heading: str, index: int = 0) -> list[list[str]]:
         recipe = RECIPES[heading][index].replace(EXAMPLE_ID, str(self.conversation_id))
@@ -125,6 +126,12 @@ def test_tokens_latency_and_failures(log: RecordedLog) -> None:
     assert [row[:2] for row in log.rows("Why turns failed")] == [["model_timeout", "1"]]
 
 
+async def test_cost_by_model_and_day(log: RecordedLog) -> None:
+    async with opened(log.database_url) as store, store.projecting(named("usage")) as progress:
+        assert await progress.wait(8, PATIENCE_S) == []
+    assert log.rows("Cost by model and day") == [["2026-03-01", "gpt-4o", "2", "7", "5", "0.0012"]]
+
+
 def test_a_changed_event_no_longer_matches_its_digest(log: RecordedLog) -> None:
     assert log.rows("Check the digests") == []
     log.tamper("UPDATE events SET data = jsonb_set(data, '{title}', '\"Forged\"') WHERE position = 1")
@@ -141,5 +148,5 @@ def test_a_removed_event_leaves_a_gap(log: RecordedLog) -> None:
 
 def test_read_models_and_sizes(log: RecordedLog) -> None:
     models = log.rows("How far the read models are")
-    assert [row[:4] for row in models] == [[name, "1", "0", "8"] for name in ("context", "history", "listing")]
-    assert {"events", "head", "listing_v1"} <= {row[0] for row in log.rows("How large it is")}
+    assert [row[:4] for row in models] == [[name, "1", "0", "8"] for name in ("context", "history", "listing", "usage")]
+    assert {"events", "head", "listing_v1_1"} <= {row[0] for row in log.rows("How large it is")}

@@ -14,10 +14,11 @@ from pydantic_core import from_json
 
 from domain.events import ConversationEvent
 from eventlog.database import Database, Statement
-from projections.catalog import PROJECTIONS, install, read_status
+from projections.catalog import PROJECTIONS, install
 from projections.history import History
 from projections.listing import Listing, ListingFilter
 from projections.projection import Change
+from projections.status import read_status
 from projections.transaction import run_together
 from tests.support.builders import Story, one_of_each
 from tests.support.naive_views import NAIVE, Row, histories, in_order
@@ -57,7 +58,7 @@ async def apply(conninfo: str, batches: list[list[ConversationEvent]]) -> None:
     async with await AsyncConnection.connect(conninfo, autocommit=True, options="-c search_path=turnlog") as connection:
         for projection in PROJECTIONS:
             for table in projection.tables:
-                name = sql.Identifier(f"{table}_v{projection.version}")
+                name = sql.Identifier(projection.table(table))
                 await connection.execute(sql.SQL("TRUNCATE {}").format(name))
         for batch in batches:
             changes = [
@@ -121,10 +122,12 @@ async def test_the_engine_builds_the_read_models_from_the_log(prepared_url: str)
         for event in events:
             position = await store.append([event])
         assert await progress.wait(position, 20) == []
+        status = await read_status(store.database, PROJECTIONS)
     check(prepared_url, events)
-    head, statuses = read_status(prepared_url)
-    assert head == position
-    assert {(status.position, status.error) for status in statuses} == {(position, None)}
+    assert status.head == position
+    assert {(each.live.position, each.live.error, each.lag_events) for each in status.projections if each.live} == {
+        (position, None, 0)
+    }
 
 
 async def filled(conninfo: str, *stories: Story) -> None:

@@ -1,7 +1,8 @@
 """What the read models must hold, computed in the plainest way from all events; slow, and easy to believe."""
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from domain.events import (
     TurnFailed,
     TurnStarted,
 )
-from tests.support.builders import Story, usage
+from tests.support.builders import BEGINNING, Story, usage
 
 Row = dict[str, Any]
 
@@ -184,6 +185,47 @@ def naive_context(events: Iterable[ConversationEvent]) -> list[Row]:
     return rows
 
 
+def naive_usage(events: Iterable[ConversationEvent]) -> list[Row]:
+    """Return the turns that there ever were, whatever was deleted since."""
+    started: dict[UUID, ConversationStarted] = {}
+    turns: dict[UUID, Row] = {}
+    for event in events:
+        if isinstance(event, ConversationStarted):
+            started[event.originator_id] = event
+        elif isinstance(event, TurnStarted):
+            turns[event.turn_id] = {
+                "conversation_id": event.originator_id,
+                "owner_id": started[event.originator_id].owner_id,
+                "agent_id": started[event.originator_id].agent_id,
+                "turn_id": event.turn_id,
+                "day": date(event.timestamp.year, event.timestamp.month, event.timestamp.day),
+                "model": event.model,
+                "status": "running",
+                **dict.fromkeys(["input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens"]),
+                **dict.fromkeys(["cost_usd", "time_to_first_token_ms", "duration_ms"]),
+            }
+        elif isinstance(event, TurnEnded):
+            turn = turns[event.turn_id]
+            turn["status"] = type(event).__name__.removeprefix("Turn").lower()
+            turn["time_to_first_token_ms"] = event.time_to_first_token_ms
+            turn["duration_ms"] = event.duration_ms
+            if isinstance(event, TurnCompleted) and event.usage:
+                turn["input_tokens"] = event.usage.input_tokens
+                turn["output_tokens"] = event.usage.output_tokens
+                turn["cached_input_tokens"] = event.usage.cached_input_tokens
+                turn["reasoning_tokens"] = event.usage.reasoning_tokens
+                turn["cost_usd"] = event.usage.cost_usd
+    return list(turns.values())
+
+
+def naive_usage_conversations(events: Iterable[ConversationEvent]) -> list[Row]:
+    return [
+        {"conversation_id": event.originator_id, "owner_id": event.owner_id, "agent_id": event.agent_id}
+        for event in events
+        if isinstance(event, ConversationStarted)
+    ]
+
+
 class NaiveWindow(NamedTuple):
     """The versions of the messages a model is sent, their tokens, and how many were dropped."""
 
@@ -218,6 +260,8 @@ NAIVE: dict[str, Callable[[Iterable[ConversationEvent]], list[Row]]] = {
     "turns": naive_turns,
     "stream_text": naive_stream_text,
     "context": naive_context,
+    "usage": naive_usage,
+    "usage_conversations": naive_usage_conversations,
 }
 
 
@@ -248,11 +292,21 @@ def histories(draw: st.DrawFn, most_steps: int = 30) -> list[ConversationEvent]:
     stories: list[Story] = []
     for _ in range(draw(st.integers(1, most_steps))):
         if not stories or draw(st.integers(0, 5)) == 0:
-            stories.append(Story(title=draw(st.none() | st.text("aü%_\\ ", max_size=4)), metadata={"n": len(stories)}))
+            stories.append(_story(draw, len(stories)))
             log += stories[-1].events
         else:
             log += _step(draw, draw(st.sampled_from(stories)))
     return log
+
+
+def _story(draw: st.DrawFn, number: int) -> Story:
+    return Story(
+        owner=draw(st.sampled_from(["alice", "bob"])),
+        begins=draw(st.sampled_from([BEGINNING, BEGINNING.replace(hour=23, minute=59, second=57)])),
+        agent_id=draw(st.none() | st.just("support")),
+        title=draw(st.none() | st.text("aü%_\\ ", max_size=4)),
+        metadata={"n": number},
+    )
 
 
 def _step(draw: st.DrawFn, story: Story) -> Sequence[ConversationEvent]:
@@ -274,6 +328,9 @@ def _while_it_runs(draw: st.DrawFn, story: Story, words: str) -> Steps:
         "stream": lambda: story.stream(words, "!"),
         "think": lambda: story.stream(words, block_index=1, block_type="reasoning"),
         "complete": lambda: story.complete(words, usage=usage(), duration_ms=1.5),
+        "complete at a price": lambda: story.complete(
+            words, usage=usage(cached_input_tokens=3, cost_usd=Decimal("0.0012")), time_to_first_token_ms=0.5
+        ),
         "complete in silence": lambda: story.complete(""),
         "fail": lambda: story.fail(draw(st.sampled_from(["", words]))),
         "cancel": lambda: story.cancel(draw(st.sampled_from(["", words]))),

@@ -3,9 +3,10 @@
 import json
 import re
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from types import NoneType
-from typing import get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 from uuid import UUID
 
 import pytest
@@ -19,6 +20,18 @@ from turns.model_errors import MODEL_ERROR_CODES
 
 TEXT = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
 BLOCKS = get_args(get_args(content.ContentBlock)[0])
+TYPES: dict[Any, str] = {
+    str: "string",
+    Literal: "string",
+    UUID: "uuid",
+    int: "integer",
+    float: "number",
+    Decimal: "decimal string",
+    bool: "boolean",
+    dict: "object",
+    tuple: "array",
+    Usage: "usage",
+}
 MODELS: dict[str, type[BaseModel]] = {**EVENT_TYPES, **{model.__name__: model for model in (*BLOCKS, Usage)}}
 
 
@@ -58,6 +71,12 @@ def test_a_field_may_be_null_where_the_page_says_so(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_a_field_is_of_the_type_that_the_page_says(name: str) -> None:
+    told = {field: re.sub(" of .*| or null", "", type_) for field, type_ in SECTIONS[name].types.items()}
+    assert told == {field: json_type(MODELS[name].model_fields[field]) for field in told}
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_every_field_says_who_supplies_it(name: str) -> None:
     for field, meaning in SECTIONS[name].meanings.items():
         assert field == "type" or re.search(r"[.:] (Client|Model|Server)\b[^.]*\.$", meaning), field
@@ -87,3 +106,11 @@ def test_the_example_is_a_message() -> None:
 
 def nullable(info: FieldInfo) -> bool:
     return NoneType in get_args(info.annotation)
+
+
+def json_type(info: FieldInfo) -> str:
+    """Return what the page calls a field's type where it is not null, without what an array holds."""
+    options = get_args(info.annotation) if nullable(info) else (info.annotation,)
+    option = next(each for each in options if each is not NoneType)
+    plain = get_args(option)[0] if get_origin(option) is Annotated else option
+    return TYPES[get_origin(plain) or plain]

@@ -71,7 +71,7 @@ def ending(events: list[ConversationEvent]) -> tuple[TurnEnded, MessageAdded | N
 
 
 def wire(frames: list[Frame]) -> bytes:
-    return b"".join(frame.encode() for frame in frames)
+    return b"".join(frame.encoded for frame in frames)
 
 
 def names(frames: list[Frame]) -> list[str]:
@@ -147,7 +147,7 @@ def test_a_cancelled_turn_ends_without_an_error() -> None:
 
 def test_a_frame_is_one_line_of_json_on_the_wire_whatever_its_text() -> None:
     _, (_, frame) = live(frames_of(asked()), [("text", "line\none\r\ntwo\u2028three")])
-    lines = frame.encode().decode().split("\n")
+    lines = frame.encoded.decode().split("\n")
     assert lines[:2] == ["id: 2", "event: delta"]
     assert lines[2].startswith("data: {") and lines[3:] == ["", ""]
     assert orjson.loads(lines[2][6:])["text"] == "line\none\r\ntwo\u2028three"

@@ -1,0 +1,101 @@
+"""How long work comes along: a bar per projection on a terminal, plain lines elsewhere."""
+
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from projections.building import Report, Step
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+LINE_INTERVAL_S = 1.0
+
+
+@contextmanager
+def shown_progress() -> Generator[Report]:
+    """Give the function that is to be told of each step."""
+    if not sys.stderr.isatty():
+        yield _Lines().report
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    label = TextColumn("{task.description}")
+    numbers = TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[rate]:,.0f} events/s")
+    with Progress(label, BarColumn(), numbers, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        yield _Bars(progress).report
+
+
+class _Phase(NamedTuple):
+    """The phase a projection is in, since when, and at which position that began."""
+
+    name: str
+    since: float
+    position: int
+
+    def rate(self, position: int) -> float:
+        """Return events a second since the phase began."""
+        return (position - self.position) / max(monotonic() - self.since, 0.001)
+
+
+class _Phases:
+    """In which phase each projection is."""
+
+    def __init__(self) -> None:
+        self._phases: dict[str, _Phase] = {}
+
+    def at(self, step: Step) -> _Phase:
+        """Return the phase of a step, a new one if it is its first."""
+        phase = self._phases.get(step.projection)
+        if phase is None or phase.name != step.phase:
+            phase = self._phases[step.projection] = _Phase(step.phase, monotonic(), step.position)
+        return phase
+
+
+class _Bars:
+    """A bar for each projection."""
+
+    def __init__(self, progress: "Progress") -> None:
+        self._progress = progress
+        self._phases = _Phases()
+        self._tasks: dict[str, TaskID] = {}
+
+    def report(self, step: Step) -> None:
+        """Move the projection's bar."""
+        if step.projection not in self._tasks:
+            self._tasks[step.projection] = self._progress.add_task("", total=step.target, rate=0.0)
+        self._progress.update(
+            self._tasks[step.projection],
+            description=f"{step.projection:<10} {step.phase:<9}",
+            completed=step.position,
+            total=step.target,
+            rate=self._phases.at(step).rate(step.position),
+        )
+
+
+class _Lines:
+    """A line where a projection's phase begins, and one a second while it lasts."""
+
+    def __init__(self) -> None:
+        self._phases = _Phases()
+        self._said: dict[str, tuple[_Phase, float]] = {}
+
+    def report(self, step: Step) -> None:
+        """Say it, unless something like it was said just now."""
+        phase = self._phases.at(step)
+        said, at = self._said.get(step.projection, (None, 0.0))
+        if phase == said and monotonic() - at < LINE_INTERVAL_S and step.position < step.target:
+            return
+        self._said[step.projection] = phase, monotonic()
+        click.echo(_line(step, phase), err=True)
+
+
+def _line(step: Step, phase: _Phase) -> str:
+    rate = phase.rate(step.position)
+    eta = f", {(step.target - step.position) / rate:,.0f} s left" if rate else ""
+    return f"{step.projection}: {step.phase} {step.position:,} of {step.target:,}, {rate:,.0f} events/s{eta}"

@@ -1,0 +1,82 @@
+"""Broadcast: what the log records, handed to everybody in this process who follows it live; one reader for them all."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from uuid import UUID
+
+from eventlog.errors import LogError
+from eventlog.feed import Feed
+from eventlog.mapper import Recorded
+
+BATCH_EVENTS = 500
+POLL_INTERVAL_S = 1.0
+RETRY_INTERVAL_S = 0.5
+
+Listener = Callable[[Recorded], None]
+
+_log = logging.getLogger(__name__)
+
+
+class Broadcast:
+    """Hands each event to the listeners of its conversation and to those of all, in log order, each once.
+
+    A listener is quick and does not raise; it hears what was recorded after it came, and perhaps a little of what was
+    recorded just before. Nothing is read while nobody listens.
+    """
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._listeners: dict[UUID | None, list[Listener]] = {}
+        self._came = asyncio.Event()
+        self._position = 0
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Start to hand events on."""
+        self._task = asyncio.create_task(self._run(), name="broadcast")
+
+    async def close(self) -> None:
+        """Stop."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    @contextmanager
+    def heard(self, conversation_id: UUID | None, listener: Listener) -> Generator[None]:
+        """Let `listener` hear the events of a conversation, or with None of all, for as long as the block lasts."""
+        if not self._listeners:
+            self._position = self._feed.head
+            self._came.set()
+        self._listeners.setdefault(conversation_id, []).append(listener)
+        try:
+            yield
+        finally:
+            listeners = self._listeners[conversation_id]
+            listeners.remove(listener)
+            if not listeners:
+                del self._listeners[conversation_id]
+
+    async def _run(self) -> None:
+        with self._feed.subscribed() as log:
+            while True:
+                if not self._listeners:
+                    self._came.clear()
+                    await self._came.wait()
+                try:
+                    handed_on = await self._hand_on()
+                except LogError as error:
+                    _log.warning("live followers wait: %s", error)
+                    await asyncio.sleep(RETRY_INTERVAL_S)
+                else:
+                    if not handed_on:
+                        await log.grown(POLL_INTERVAL_S)
+
+    async def _hand_on(self) -> bool:
+        batch = await self._feed.read(self._position, BATCH_EVENTS)
+        for item in batch:
+            self._position = item.position
+            for listener in (*self._listeners.get(item.event.originator_id, ()), *self._listeners.get(None, ())):
+                listener(item)
+        return bool(batch)

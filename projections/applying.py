@@ -1,0 +1,51 @@
+"""Applying a batch of events to builds of projections: their rows and the move of their positions in one step."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import psycopg
+
+from domain.events import ConversationEvent
+from eventlog.mapper import Recorded
+from projections.builds import SQL, Connection
+from projections.projection import Change, Projection
+from projections.transaction import run_together
+
+
+class PositionLostError(Exception):
+    """A build is not where, or not what, it was believed to be: another process moved or switched it."""
+
+
+async def apply(
+    connection: Connection, projections: Sequence[Projection], state: str, before: int, batch: Sequence[Recorded]
+) -> None:
+    """Bring builds that are in `state` from position `before` to that of the last of `batch`, all or none of them.
+
+    Raises:
+        PositionLostError: one of them is at another position or in another state; nothing was changed.
+    """
+    changes = [projection.changes(wanted(projection, batch)) for projection in projections]
+    names = [projection.name for projection in projections]
+    versions = [projection.version for projection in projections]
+    builds = [projection.build for projection in projections]
+    parameters = [batch[-1].position, datetime.now(UTC), names, versions, builds, before, state]
+    move = Change(SQL["move_positions"].encode(), parameters)
+    try:
+        await run_together(connection, changes, move, len(projections))
+    except psycopg.Error as error:
+        # A division by zero is the fence of run_together, a missing table one that was dropped after a switch. Either
+        # may also be the projection's own doing.
+        if connection.closed or await _where(connection, projections) == {(state, before)}:
+            raise
+        raise PositionLostError(", ".join(map(str, projections))) from error
+
+
+def wanted(projection: Projection, batch: Sequence[Recorded]) -> list[ConversationEvent]:
+    """Return the events of a batch that a projection uses."""
+    return [item.event for item in batch if type(item.event) in projection.types]
+
+
+async def _where(connection: Connection, projections: Sequence[Projection]) -> set[tuple[str, int]]:
+    cursor = await connection.execute(SQL["read_builds"])
+    applied = {(projection.name, projection.version, projection.build) for projection in projections}
+    return {(row[3], row[4]) for row in await cursor.fetchall() if tuple(row[:3]) in applied}

@@ -1,0 +1,119 @@
+"""The whole read model as it was at a position or time, in a schema of its own, for analysts."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from typing import NamedTuple
+
+from psycopg import sql
+
+from eventlog.statements import load_statements
+from projections import builds
+from projections.building import Builder, Step, run_all
+from projections.builds import Connection
+from projections.errors import NothingRecordedError, RebuildRunningError, SchemaExistsError
+from projections.loading import Part, Source, finish, load_part
+from projections.parts import plan_parts
+from projections.projection import Projection
+from projections.refusals import refused
+
+_SQL = load_statements("projections", "past.sql")
+_UNFINISHED = "_unfinished"
+_NOTE = "Turnlog's read models as they were at position"
+
+
+class Past(NamedTuple):
+    """A read model of the past: its schema, the position it shows, and the names to query."""
+
+    schema: str
+    position: int
+    names: list[str]
+
+
+async def build_past(builder: Builder, projections: Sequence[Projection], as_of: int | datetime, schema: str) -> Past:
+    """Leave the projections in `schema` as they were at a position or a time (of recording).
+
+    Whatever fails or is killed leaves no schema of this name.
+
+    Raises:
+        NothingRecordedError: the log has nothing up to then.
+        SchemaExistsError: there is a schema of this name.
+        RebuildRunningError: somebody else builds it.
+        ProjectionFailedError: a projection cannot take an event.
+        BuildFailedError: PostgreSQL refuses something.
+        BuildInterruptedError: the database or a worker has gone.
+    """
+    connection = builder.connection
+    position = await _position(connection, as_of)
+    unfinished = f"{schema}{_UNFINISHED}"
+    if not await builds.try_lock(connection, f"{unfinished}:build"):
+        raise RebuildRunningError(f"schema {schema}")
+    if await _schema_exists(connection, schema):
+        raise SchemaExistsError(schema)
+    await _drop_ours(connection, unfinished)
+    try:
+        with refused(f"schema {schema}"):
+            await _fill(builder, projections, unfinished, position)
+            rename = sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(unfinished), sql.Identifier(schema))
+            await connection.execute(rename)
+    finally:
+        await _drop_ours(connection, unfinished)
+    return Past(schema, position, [table for projection in projections for table in projection.tables])
+
+
+async def _position(connection: Connection, as_of: int | datetime) -> int:
+    head = await builds.head(connection)
+    if isinstance(as_of, datetime):
+        cursor = await connection.execute(_SQL["read_position_at"], [head, as_of])
+        row = await cursor.fetchone()
+        position = row[0] if row else 0
+    else:
+        position = min(as_of, head)
+    if position < 1:
+        raise NothingRecordedError(str(as_of))
+    return position
+
+
+async def _schema_exists(connection: Connection, schema: str) -> bool:
+    cursor = await connection.execute(_SQL["schema_exists"], [schema])
+    return await cursor.fetchone() is not None
+
+
+async def _drop_ours(connection: Connection, unfinished: str) -> None:
+    """Remove what an earlier run has left.
+
+    Raises:
+        SchemaExistsError: somebody else made a schema of this name.
+    """
+    cursor = await connection.execute(_SQL["read_comment"], [unfinished])
+    found = await cursor.fetchone()
+    if found and not str(found[0]).startswith(_NOTE):
+        raise SchemaExistsError(unfinished)
+    await connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(unfinished)))
+
+
+async def _fill(builder: Builder, projections: Sequence[Projection], schema: str, position: int) -> None:
+    async with await builder.database.connect() as connection:
+        note = sql.Literal(f"{_NOTE} {position} of the log.")
+        async with connection.transaction():
+            await connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+            await connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(schema), note))
+        await connection.execute(_SQL["write_to"], [schema])
+        for projection in projections:
+            for definition in projection.definitions():
+                await connection.execute(definition)
+        source = Source(builder.database.conninfo, builder.database.schema, position, into=schema)
+        parts = await plan_parts(builder.connection, position)
+        left = list(parts)
+        await run_all([_load(builder, source, projections, part, left, len(parts)) for part in parts])
+        await run_all([builder.work(partial(finish, source, projection)) for projection in projections])
+        for projection in projections:
+            await builds.show(connection, projection)
+
+
+async def _load(
+    builder: Builder, source: Source, projections: Sequence[Projection], part: Part, left: list[Part], parts: int
+) -> None:
+    await builder.work(partial(load_part, source, projections, part))
+    left.remove(part)
+    builder.report(Step("all", "loading", source.target * (parts - len(left)) // parts, source.target))

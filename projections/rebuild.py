@@ -1,0 +1,171 @@
+"""Rebuilding projections without downtime, going back to an earlier build, and dropping what is no longer needed."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+from projections import builds, comparing
+from projections.building import Builder
+from projections.builds import SQL, Build, Connection
+from projections.catalog import install_one
+from projections.comparing import Comparison
+from projections.errors import BuildFailedError, NothingKeptError, ProjectionFailedError
+from projections.projection import Projection
+from projections.refusals import refused
+
+
+class Switched(NamedTuple):
+    """A build that is read from now on, instead of an older one (None: there was none), and how the two compared."""
+
+    projection: Projection
+    instead_of: Build | None
+    compared: Comparison | None
+
+
+async def rebuild(builder: Builder, projections: Sequence[Projection]) -> list[Switched]:
+    """Build each projection anew beside what is read, bring it level with that, and let it be read instead.
+
+    What an earlier run has left unfinished is gone on with. A build that cannot be is removed.
+
+    Raises:
+        RebuildRunningError: somebody else is at it.
+        ProjectionFailedError: a projection cannot take an event.
+        BuildFailedError: PostgreSQL refuses something.
+        BuildInterruptedError: the database or a worker has gone; the next run goes on from here.
+    """
+    await builder.claim(projections)
+    building: list[Projection] = []
+    try:
+        for projection in projections:
+            build = await _unfinished(builder, projection) or await builder.create(projection, "building")
+            building.append(build)
+        await builder.plan(building, await builds.head(builder.connection))
+        await builder.load(building)
+        return [await _take_over(builder, each) for each in building]
+    except (ProjectionFailedError, BuildFailedError):
+        await _give_up(builder, building)
+        raise
+
+
+async def roll_back(builder: Builder, projections: Sequence[Projection]) -> list[Switched]:
+    """Bring the build that was read before level with the log, and let it be read again.
+
+    Raises:
+        NothingKeptError: there is none.
+        RebuildRunningError, ProjectionFailedError, BuildFailedError, BuildInterruptedError: as `rebuild` says.
+    """
+    await builder.claim(projections)
+    kept = [await _kept(builder, projection) for projection in projections]
+    return [await _switch(builder, each, "kept") for each in kept]
+
+
+async def prune(builder: Builder, projections: Sequence[Projection]) -> list[Build]:
+    """Drop every build that is not read by this release: kept ones, unfinished ones and those of older versions.
+
+    Raises:
+        RebuildRunningError: somebody is building.
+    """
+    await builder.claim(projections)
+    dropped: list[Build] = []
+    for projection in projections:
+        known = await builds.builds_of(builder.connection, projection.name)
+        live = builds.latest([each for each in known if each.of(projection)], "live")
+        for build in known if live else []:
+            if build != live and build.version <= projection.version:
+                with refused(projection.name):
+                    async with builder.connection.transaction():
+                        await builds.drop(builder.connection, build, with_views=not build.of(projection))
+                dropped.append(build)
+    return dropped
+
+
+async def _unfinished(builder: Builder, projection: Projection) -> Projection | None:
+    known = await builds.builds_of(builder.connection, projection.name)
+    build = builds.latest([each for each in known if each.of(projection)], "building")
+    return projection.at(build.build) if build else None
+
+
+async def _kept(builder: Builder, projection: Projection) -> Projection:
+    known = await builds.builds_of(builder.connection, projection.name)
+    build = builds.latest([each for each in known if each.of(projection)], "kept")
+    if build is None:
+        raise NothingKeptError(projection.name)
+    return projection.at(build.build)
+
+
+async def _take_over(builder: Builder, projection: Projection) -> Switched:
+    compared = await compare(builder, projection, "building")
+    switched = await _switch(builder, projection, "building")
+    return switched._replace(compared=compared)
+
+
+async def compare(builder: Builder, projection: Projection, state: str) -> Comparison | None:
+    """Compare a build with what is read of its version, both at one position; None where that cannot be.
+
+    That is where nothing of its version is read yet, or where what is read has stopped before what is in the build.
+    """
+    return await builder.patiently(projection, partial(_compare, builder, projection, state))
+
+
+async def _compare(builder: Builder, projection: Projection, state: str) -> Comparison | None:
+    await builder.follow_until_level(projection, state, partial(_position_of_live, projection))
+    begun: comparing.Comparing | None = None
+    async with await builder.database.connect() as connection, connection.transaction():
+        async with builder.standstill(projection) as (_, live):
+            ours = next((each for each in live if each.of(projection)), None)
+            if ours:
+                await builder.follow(projection, state, ours.position)
+            if ours and await builder.position(projection) == ours.position:
+                begun = await comparing.begin(connection, ours, projection)
+        return await begun.result() if begun else None
+
+
+async def _position_of_live(projection: Projection, connection: Connection) -> int:
+    found = await builds.find_live(connection, projection)
+    return found[1] if found else 0
+
+
+async def _switch(builder: Builder, projection: Projection, state: str) -> Switched:
+    switched = await builder.patiently(projection, partial(_try_to_switch, builder, projection, state))
+    await _drop_superseded(builder, projection)
+    return switched
+
+
+async def _try_to_switch(builder: Builder, projection: Projection, state: str) -> Switched:
+    await builder.follow_until_level(projection, state, builds.head)
+    async with builder.standstill(projection) as (holder, live):
+        # What is read never goes back; where nothing is, the newest event is to be in it.
+        upto = max((build.position for build in live), default=await builds.head(holder))
+        await builder.follow(projection, state, upto)
+        instead_of = next((each for each in live if each.of(projection)), None)
+        if instead_of:
+            await builds.set_state(holder, instead_of, "kept")
+        await builds.set_state(holder, projection, "live")
+        await holder.execute(SQL["forget_plan"], builds.identity(projection))
+        with refused(projection.name):
+            newest = all(build.version <= projection.version for build in live)
+            await builds.show(holder, projection, newest=newest)
+    return Switched(projection, instead_of, None)
+
+
+async def _drop_superseded(builder: Builder, projection: Projection) -> None:
+    """Keep one earlier build of a version, the last that was read."""
+    known = await builds.builds_of(builder.connection, projection.name)
+    kept = sorted(
+        (each for each in known if each.of(projection) and each.state == "kept"), key=lambda each: each.updated_at
+    )
+    for build in kept[:-1]:
+        with refused(projection.name):
+            async with builder.connection.transaction():
+                await builds.drop(builder.connection, build)
+
+
+async def _give_up(builder: Builder, building: Sequence[Projection]) -> None:
+    """Remove builds that cannot be; a version of which nothing is read yet is left as its installation made it."""
+    for projection in building:
+        with refused(projection.name):
+            async with builder.connection.transaction():
+                live = await builds.find_live(builder.connection, projection)
+                if live is None or live[0].build != projection.build:  # what has been switched to is read now
+                    await builds.drop(builder.connection, projection, with_views=live is None)
+                    await install_one(builder.connection, projection)

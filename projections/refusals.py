@@ -1,0 +1,52 @@
+"""Translating what PostgreSQL refuses while something is built, and that it has gone."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import psycopg
+
+from eventlog.errors import StoreUnavailableError
+from projections.errors import BuildFailedError, BuildInterruptedError
+
+# Classes of SQLSTATE: a connection or the server ends; resources and the disk.
+_ENDING, _EXHAUSTED = ("08", "57"), ("53", "58")
+# A lock is held for too long; a deadlock.
+_LOCKED = ("55P03", "40P01")
+
+
+@contextmanager
+def refused(name: str) -> Generator[None]:
+    """Translate what PostgreSQL refuses of a build into BuildFailedError; what passes is left as it is."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if passes(error):
+            raise
+        raise BuildFailedError(name, first_line(error)) from error
+
+
+@contextmanager
+def interrupted() -> Generator[None]:
+    """Translate that the database has gone into BuildInterruptedError."""
+    try:
+        yield
+    except (psycopg.OperationalError, StoreUnavailableError) as error:
+        raise BuildInterruptedError(f"The build was interrupted: {first_line(error)}.") from error
+
+
+def passes(error: Exception) -> bool:
+    """Return whether the same may work another time: the database does not answer, or somebody holds a lock."""
+    if not isinstance(error, psycopg.OperationalError):
+        return False
+    return error.sqlstate is None or error.sqlstate in _LOCKED or error.sqlstate.startswith(_ENDING)
+
+
+def is_exhausted(error: Exception) -> bool:
+    """Return whether the server lacks space or memory, which no event is to blame for."""
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(_EXHAUSTED)
+
+
+def first_line(error: Exception) -> str:
+    """Return what happened as part of a sentence."""
+    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    return (primary or str(error) or type(error).__name__).splitlines()[0].rstrip(".")

@@ -1,0 +1,119 @@
+"""What turns used: tokens, cost and time of every turn, to be summed by day, model, agent or owner."""
+
+from collections.abc import Sequence
+from datetime import UTC, date
+from decimal import Decimal
+from typing import Any, Literal, NamedTuple
+
+from domain.events import (
+    ConversationEvent,
+    ConversationStarted,
+    TurnCancelled,
+    TurnCompleted,
+    TurnEnded,
+    TurnFailed,
+    TurnStarted,
+)
+from eventlog.database import Database
+from projections.projection import Change, Projection, Rows
+
+Dimension = Literal["day", "model", "agent", "owner"]
+
+_STATUS: dict[type[TurnEnded], str] = {TurnCompleted: "completed", TurnFailed: "failed", TurnCancelled: "cancelled"}
+_USED = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens", "cost_usd")
+_UNKNOWN = dict.fromkeys([*_USED, "time_to_first_token_ms", "duration_ms"])
+
+
+class UsageSum(NamedTuple):
+    """What the turns of one `key` used: of a day (`2026-03-01`), model, owner, or agent (None: those without one).
+
+    Turns that still run count in `turns` alone. A sum is of what is known, and None where nothing is: failed and
+    cancelled turns have no tokens, models without a price no cost.
+    """
+
+    key: str | None
+    turns: int
+    completed: int
+    failed: int
+    cancelled: int
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_input_tokens: int | None
+    reasoning_tokens: int | None
+    cost_usd: Decimal | None
+    time_to_first_token_p50_ms: float | None
+    time_to_first_token_p95_ms: float | None
+    duration_p50_ms: float | None
+    duration_p95_ms: float | None
+
+
+class UsageProjection(Projection):
+    """Builds the usage, a row per turn, from the start and the end of turns and whose conversation it was.
+
+    A turn counts for the UTC day of its start. Deleting a conversation takes nothing away: what was spent was spent.
+    """
+
+    name = "usage"
+    version = 1
+    tables = ("usage", "usage_conversations")
+    types = frozenset({ConversationStarted, TurnStarted, *_STATUS})
+
+    def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
+        """Note whose the conversations are that start, then add turns that start, then end those that ended."""
+        statements = {
+            "insert_conversations": [
+                _conversation(event) for event in events if isinstance(event, ConversationStarted)
+            ],
+            "insert_turns": [_started(event) for event in events if isinstance(event, TurnStarted)],
+            "end_turns": [_ended(event) for event in events if isinstance(event, TurnEnded)],
+        }
+        return [self.sql.change(name, rows) for name, rows in statements.items() if rows]
+
+    def rows(self, events: Sequence[ConversationEvent]) -> Rows:
+        """Return a row for each conversation, and one for each turn as it is now."""
+        conversations = {
+            event.originator_id: _conversation(event) for event in events if isinstance(event, ConversationStarted)
+        }
+        ended = {event.turn_id: _ended(event) for event in events if isinstance(event, TurnEnded)}
+        running = {"status": "running", **_UNKNOWN}
+        turns = [
+            {**conversations[event.originator_id], **_started(event), **ended.get(event.turn_id, running)}
+            for event in events
+            if isinstance(event, TurnStarted)
+        ]
+        tables = {"usage": turns, "usage_conversations": conversations.values()}
+        return {table: [tuple(row.values()) for row in rows] for table, rows in tables.items()}
+
+
+_SQL = UsageProjection().sql
+
+
+class UsageReport:
+    """Sums up the usage. Every method may raise StoreUnavailableError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def sums(
+        self, by: Dimension, *, since: date | None = None, until: date | None = None, owner_id: str | None = None
+    ) -> list[UsageSum]:
+        """Return the sums in the order of their keys, of the turns from day `since` to day `until`, both included."""
+        parameters = {"by": by, "since": since, "until": until, "owner_id": owner_id}
+        return [UsageSum(*row) for row in await self._database.fetch(_SQL.reading("read_sums"), parameters)]
+
+
+def _conversation(event: ConversationStarted) -> dict[str, Any]:
+    return {"conversation_id": event.originator_id, "owner_id": event.owner_id, "agent_id": event.agent_id}
+
+
+def _started(event: TurnStarted) -> dict[str, Any]:
+    day = event.timestamp.astimezone(UTC).date()
+    return {"conversation_id": event.originator_id, "turn_id": event.turn_id, "day": day, "model": event.model}
+
+
+def _ended(event: TurnEnded) -> dict[str, Any]:
+    ids = {"conversation_id": event.originator_id, "turn_id": event.turn_id, "status": _STATUS[type(event)]}
+    times = {"time_to_first_token_ms": event.time_to_first_token_ms, "duration_ms": event.duration_ms}
+    usage = event.usage if isinstance(event, TurnCompleted) else None
+    used = usage.model_dump(mode="json", include=set(_USED)) if usage else {}
+    return {**ids, **_UNKNOWN, **used, **times}

@@ -1,0 +1,93 @@
+-- name: create_usage
+-- One row per turn, keyed by its id, those of deleted conversations too; fed by the start and the end of turns.
+CREATE TABLE {usage} (
+    conversation_id uuid NOT NULL,
+    owner_id text NOT NULL,
+    agent_id text,
+    turn_id uuid NOT NULL,
+    day date NOT NULL,
+    model text NOT NULL,
+    status text NOT NULL,
+    input_tokens bigint,
+    output_tokens bigint,
+    cached_input_tokens bigint,
+    reasoning_tokens bigint,
+    cost_usd numeric,
+    time_to_first_token_ms double precision,
+    duration_ms double precision
+)
+
+-- name: index_usage_key
+-- The key.
+ALTER TABLE {usage} ADD PRIMARY KEY (conversation_id, turn_id)
+
+-- name: index_usage_day
+-- The turns of some days, of all owners or of one; days are few, so an owner is looked up in each of them.
+CREATE INDEX ON {usage} (day, owner_id)
+
+-- name: create_usage_conversations
+-- One row per conversation, keyed by it, deleted ones too: whom its turns are counted for; fed by ConversationStarted.
+CREATE TABLE {usage_conversations} (
+    conversation_id uuid NOT NULL,
+    owner_id text NOT NULL,
+    agent_id text
+)
+
+-- name: index_usage_conversations_key
+-- The key.
+ALTER TABLE {usage_conversations} ADD PRIMARY KEY (conversation_id)
+
+-- name: insert_conversations
+-- Conversations as they start.
+INSERT INTO {usage_conversations} (conversation_id, owner_id, agent_id)
+SELECT * FROM json_to_recordset(%s::json) AS c(conversation_id uuid, owner_id text, agent_id text)
+
+-- name: insert_turns
+-- Turns as they start; one of a conversation that never started has no owner and is refused.
+INSERT INTO {usage} (conversation_id, owner_id, agent_id, turn_id, day, model, status)
+SELECT t.conversation_id, c.owner_id, c.agent_id, t.turn_id, t.day, t.model, 'running'
+FROM json_to_recordset(%s::json) AS t(conversation_id uuid, turn_id uuid, day date, model text)
+LEFT JOIN {usage_conversations} AS c ON c.conversation_id = t.conversation_id
+
+-- name: end_turns
+-- Turns as they end.
+UPDATE {usage} AS u SET
+    status = e.status,
+    input_tokens = e.input_tokens,
+    output_tokens = e.output_tokens,
+    cached_input_tokens = e.cached_input_tokens,
+    reasoning_tokens = e.reasoning_tokens,
+    cost_usd = e.cost_usd,
+    time_to_first_token_ms = e.time_to_first_token_ms,
+    duration_ms = e.duration_ms
+FROM json_to_recordset(%s::json)
+    AS e(conversation_id uuid, turn_id uuid, status text, input_tokens bigint, output_tokens bigint,
+        cached_input_tokens bigint, reasoning_tokens bigint, cost_usd numeric,
+        time_to_first_token_ms double precision, duration_ms double precision)
+WHERE u.conversation_id = e.conversation_id AND u.turn_id = e.turn_id
+
+-- name: read_sums
+-- What the turns of some days and owners used, by day, model, agent or owner; what is not known is left out of a sum.
+SELECT
+    CASE %(by)s::text
+        WHEN 'day' THEN to_char(day, 'YYYY-MM-DD') WHEN 'model' THEN model
+        WHEN 'agent' THEN agent_id WHEN 'owner' THEN owner_id
+    END AS key,
+    count(*),
+    count(*) FILTER (WHERE status = 'completed'),
+    count(*) FILTER (WHERE status = 'failed'),
+    count(*) FILTER (WHERE status = 'cancelled'),
+    sum(input_tokens)::bigint,
+    sum(output_tokens)::bigint,
+    sum(cached_input_tokens)::bigint,
+    sum(reasoning_tokens)::bigint,
+    sum(cost_usd),
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY time_to_first_token_ms),
+    percentile_cont(0.95) WITHIN GROUP (ORDER BY time_to_first_token_ms),
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY duration_ms),
+    percentile_cont(0.95) WITHIN GROUP (ORDER BY duration_ms)
+FROM {usage}
+WHERE (%(since)s::date IS NULL OR day >= %(since)s)
+    AND (%(until)s::date IS NULL OR day <= %(until)s)
+    AND (%(owner_id)s::text IS NULL OR owner_id = %(owner_id)s)
+GROUP BY key ORDER BY key

@@ -1,0 +1,41 @@
+"""What keeps the log readable: whether a type's shape of today, and each it ever had, is recorded and can be lifted."""
+
+from pathlib import Path
+from typing import Any
+
+from domain.events import ConversationEvent
+from tests.golden.record import FOLDER, golden_file, read, shape_of
+
+RECORD = "run `python -m tests.golden.record`"
+
+
+def why_refused(cls: type[ConversationEvent], folder: Path = FOLDER) -> str | None:
+    """Return in one sentence what is wrong with the type's record and what to do; None if all is well."""
+    name, today = cls.TOPIC, cls.class_version
+    for version in range(1, today):
+        if not golden_file(name, version, folder).exists():
+            return f"{name} version {version} was stored, but its golden file is gone: take it back from git."
+    for version in range(1, today):
+        if not callable(getattr(cls, f"upcast_v{version}_v{version + 1}", None)):
+            return f"{name} version {version} cannot be read as version {version + 1}: write {name}.{_upcast(version)}."
+    path = golden_file(name, today, folder)
+    if not path.exists():
+        return f"{name} version {today} has no golden file: {RECORD}, which adds {path.name}."
+    if changed := _changed(read(path)["shape"], shape_of(cls)):
+        return (
+            f"{name} is no longer what version {today} is recorded as ({', '.join(changed)}): set its class_version"
+            f" to {today + 1}, write {name}.{_upcast(today)}, and {RECORD}."
+        )
+    return None
+
+
+def _upcast(version: int) -> str:
+    return f"upcast_v{version}_v{version + 1}"
+
+
+def _changed(recorded: Any, shape: Any) -> list[str]:
+    """Return the names of the fields, and of the models in them, that differ; what else may differ comes by its key."""
+    told = {**recorded, **recorded["properties"], **recorded.get("$defs", {})}
+    found = {**shape, **shape["properties"], **shape.get("$defs", {})}
+    changed = {name for name in {*told, *found} if told.get(name) != found.get(name)}
+    return sorted(changed - {"properties", "$defs"}) or sorted(changed)

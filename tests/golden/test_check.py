@@ -1,0 +1,146 @@
+"""The check of the golden files itself: it refuses what would make a log unreadable and lets a proper change pass."""
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+from uuid import UUID
+
+import pytest
+from pydantic import Field, create_model
+
+from domain.content import TextBlock
+from domain.events import (
+    ConversationEvent,
+    ConversationStarted,
+    MessageAdded,
+    MessageDeleted,
+    StreamDelta,
+    TurnCompleted,
+    TurnFailed,
+)
+from domain.usage import Usage
+from domain.values import Label
+from eventlog import mapper
+from tests.golden.check import why_refused
+from tests.golden.record import golden_file, read, record
+from tests.support.builders import BEGINNING, some_id
+
+
+def changed(base: type[Any], **fields: Any) -> type[Any]:
+    """Return a model of the same name with some fields added or otherwise."""
+    return create_model(base.__name__, __base__=base, **fields)
+
+
+WITHOUT_DETAIL = create_model(
+    "TurnFailed",
+    __base__=ConversationEvent,
+    **{name: (info.annotation, info) for name, info in TurnFailed.model_fields.items() if name != "detail"},  # pyright: ignore
+)
+CHANGED = {
+    "a field more": (changed(MessageDeleted, surplus=(str | None, None)), "surplus"),
+    "a field less": (WITHOUT_DETAIL, "detail"),
+    "a type": (changed(TurnFailed, reason=(int, Field())), "reason"),
+    "a bound": (changed(StreamDelta, first_seq=(int, Field(ge=0))), "first_seq"),
+    "a length": (changed(ConversationStarted, title=(Label | None, None)), "title"),
+    "a default": (changed(MessageAdded, model=(str | None, Field())), "required"),
+    "a value": (changed(StreamDelta, block_type=(Literal["text", "reasoning", "tool_use"], Field())), "block_type"),
+    "a nested model": (changed(TurnCompleted, usage=(changed(Usage, audio_tokens=(int, 0)) | None, None)), "Usage"),
+    "a block": (changed(MessageAdded, content=(tuple[changed(TextBlock, tone=(str, "")), ...], Field())), "TextBlock"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGED)
+def test_a_changed_shape_is_refused_without_a_new_version_and_told_by_its_field(what: str) -> None:
+    cls, field = CHANGED[what]
+    refusal = why_refused(cls)
+    assert refusal
+    assert field in refusal.split("(")[1].split(")")[0].split(", ")
+    upcast = f"{cls.TOPIC}.upcast_v{cls.class_version}_v{cls.class_version + 1}"
+    assert refusal.endswith(
+        f": set its class_version to {cls.class_version + 1}, write {upcast}, and run `python -m tests.golden.record`."
+    )
+
+
+def test_words_may_change() -> None:
+    told = {"__doc__": "Another sentence.", "message_id": (UUID, Field(description="In other words."))}
+    assert why_refused(changed(MessageDeleted, **told)) is None
+
+
+class FirstShape(ConversationEvent):
+    """Somebody marked a message."""
+
+    message_id: UUID
+
+
+class SecondShape(FirstShape):
+    """The same, and why."""
+
+    class_version: ClassVar[int] = 2
+    reason: str
+
+
+class WithUpcast(SecondShape):
+    """The same, and how the first shape is read."""
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        state["reason"] = "unknown"
+
+
+FirstShape.TOPIC = SecondShape.TOPIC = WithUpcast.TOPIC = "MessageMarked"
+
+
+def recorded(cls: type[FirstShape], folder: Path, **fields: Any) -> Path | None:
+    """Record the shape of `cls` in `folder`, with an example."""
+    envelope: dict[str, Any] = {"originator_id": some_id(), "originator_version": 1, "timestamp": BEGINNING}
+    return record(cls, [cls(**envelope, actor="alice", message_id=some_id(), **fields)], folder)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Golden files of the first release, which knew the first shape."""
+    recorded(FirstShape, tmp_path)
+    return tmp_path
+
+
+def test_the_recorded_shape_passes(folder: Path) -> None:
+    assert why_refused(FirstShape, folder) is None
+
+
+def test_a_new_version_without_an_upcast_is_refused(folder: Path) -> None:
+    recorded(SecondShape, folder, reason="rude")
+    assert why_refused(SecondShape, folder) == (
+        "MessageMarked version 1 cannot be read as version 2: write MessageMarked.upcast_v1_v2."
+    )
+
+
+def test_a_new_version_without_a_golden_file_is_refused(folder: Path) -> None:
+    assert why_refused(WithUpcast, folder) == (
+        "MessageMarked version 2 has no golden file: run `python -m tests.golden.record`,"
+        " which adds MessageMarked-v2.json."
+    )
+
+
+def test_a_new_version_with_its_upcast_and_golden_file_passes_and_reads_the_old_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert recorded(WithUpcast, folder, reason="rude") == folder / "MessageMarked-v2.json"
+    assert why_refused(WithUpcast, folder) is None
+    monkeypatch.setitem(mapper._STORABLE, "MessageMarked", WithUpcast)  # pyright: ignore[reportPrivateUsage]
+    for version, reason in ((1, "unknown"), (2, "rude")):
+        (state,) = read(golden_file("MessageMarked", version, folder))["stored"]
+        event: Any = mapper.rebuild("MessageMarked", some_id(), 1, state)
+        assert (type(event), event.reason) == (WithUpcast, reason)
+
+
+def test_a_golden_file_that_was_removed_is_missed(folder: Path) -> None:
+    recorded(WithUpcast, folder, reason="rude")
+    golden_file("MessageMarked", 1, folder).unlink()
+    assert why_refused(WithUpcast, folder) == (
+        "MessageMarked version 1 was stored, but its golden file is gone: take it back from git."
+    )
+
+
+def test_a_file_that_is_there_is_never_written_again(folder: Path) -> None:
+    before = golden_file("MessageMarked", 1, folder).read_bytes()
+    assert recorded(FirstShape, folder) is None
+    assert golden_file("MessageMarked", 1, folder).read_bytes() == before

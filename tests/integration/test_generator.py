@@ -1,0 +1,88 @@
+"""The benchmarks' made log: what it holds is what the store itself could have recorded."""
+
+from collections import Counter
+from itertools import islice
+
+import pytest
+from pydantic_core import from_json
+
+from benchmarks.generator import made_events, make_log
+from domain.conversation import Conversation, evolve
+from domain.events import EVENT_TYPES, ConversationEvent, MessageDeleted, StreamDelta, TurnEnded, TurnStarted
+from eventlog.mapper import Recorded, Row, new_row
+from tests.support.builders import Story
+from tests.support.store import opened, rows, value
+
+EVENTS = 10_000
+
+
+@pytest.fixture
+def made_log(database_url: str) -> str:
+    make_log(database_url, "turnlog", EVENTS)
+    return database_url
+
+
+def _recorded(conninfo: str) -> list[Recorded]:
+    found = rows(
+        conninfo,
+        "SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at"
+        " FROM events ORDER BY position",
+    )
+    return [Row(*row).recorded() for row in found]
+
+
+def test_every_made_event_is_one_that_the_domain_could_have_decided(made_log: str) -> None:
+    states: dict[object, Conversation] = {}
+    for place, (position, event) in enumerate(_recorded(made_log), start=1):
+        state = states.get(event.originator_id)
+        assert position == place
+        assert event.originator_version == (state.version + 1 if state else 1)
+        _check_possible(state, event)
+        states[event.originator_id] = evolve(state, event)
+    assert max(state.message_count for state in states.values()) >= 20
+    assert any(state.turn for state in states.values()), "no turn runs at the end"
+
+
+def _check_possible(state: Conversation | None, event: ConversationEvent) -> None:
+    if state is None:
+        return
+    assert not state.deleted
+    assert state.owner_id == event.actor
+    assert event.timestamp >= state.updated_at
+    turn = state.turn
+    if isinstance(event, StreamDelta | TurnEnded):
+        assert turn is not None
+        assert turn.id == event.turn_id
+    elif isinstance(event, TurnStarted):
+        assert turn is None
+        assert event.user_message_id == state.last_user_message_id
+    elif isinstance(event, MessageDeleted):
+        assert turn is None
+        assert event.message_id == state.last_user_message_id
+
+
+def test_made_rows_hold_what_the_mapper_would_have_written(made_log: str) -> None:
+    stored = dict(rows(made_log, "SELECT position, data FROM events"))
+    for position, event in _recorded(made_log):
+        assert from_json(new_row(event).data) == stored[position]
+
+
+def test_the_mix_is_that_of_streamed_conversations(made_log: str) -> None:
+    types = Counter(event.type for event in islice(made_events(1), EVENTS))
+    assert set(types) == set(EVENT_TYPES)
+    assert 0.55 < types["StreamDelta"] / EVENTS < 0.65
+
+
+def test_the_same_seed_makes_the_same_log() -> None:
+    assert list(islice(made_events(7), 500)) == list(islice(made_events(7), 500))
+    assert list(islice(made_events(7), 500)) != list(islice(made_events(8), 500))
+
+
+async def test_a_made_log_has_its_digests_and_its_head_and_goes_on(made_log: str) -> None:
+    wrong = (
+        "SELECT count(*) FROM events WHERE digest <>"
+        " event_digest(conversation_id, version, type, data, actor, request_id, recorded_at)"
+    )
+    assert value(made_log, wrong) == 0
+    async with opened(made_log) as store:
+        assert await store.append(Story().events) == EVENTS + 1

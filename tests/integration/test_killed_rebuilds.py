@@ -1,0 +1,133 @@
+"""Rebuilds as processes, killed at any moment: what is read goes on, and the next run goes on where they were."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+
+from benchmarks.generator import make_log
+from projections.catalog import PROJECTIONS, install
+from tests.support.rebuilding import left, run_turnlog, url
+from tests.support.store import PATIENCE_S, rows, value
+
+ROOT = Path(__file__).parents[2]
+EVENTS = 20_000
+PARTS = EVENTS // 500
+
+
+@pytest.fixture
+def made_log(database_url: str) -> str:
+    """A log that nothing is projected of yet."""
+    install(database_url)
+    make_log(database_url, "turnlog", EVENTS)
+    return database_url
+
+
+class Rebuild:
+    """`turnlog projections rebuild --all --workers 2` as a process."""
+
+    def __init__(self, conninfo: str) -> None:
+        command = ["projections", "rebuild", "--all", "--workers", "2", "--database-url", url(conninfo)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.small_parts", *command],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def workers(self) -> list[int]:
+        """Return the process ids of those that load; the first child only looks after leaked resources."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [pid for pid in map(int, children) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    def end(self) -> tuple[int, str]:
+        output, _ = self.process.communicate(timeout=60)
+        return self.process.returncode, output
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    deadline = monotonic() + PATIENCE_S
+    while not condition():
+        assert monotonic() < deadline, "the condition was not met in time"
+        sleep(0.002)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A killed process that nobody has asked for yet is no longer alive.
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def parts_left(conninfo: str) -> int:
+    """Return how many parts the listing still needs, after reading what is read meanwhile."""
+    assert value(conninfo, "SELECT count(*) FROM listing JOIN history USING (conversation_id)") >= 0
+    return value(conninfo, "SELECT count(*) FROM rebuild_parts WHERE name = 'listing'")
+
+
+def is_planned(conninfo: str) -> bool:
+    return value(conninfo, "SELECT count(*) FROM rebuilds") == len(PROJECTIONS)
+
+
+def test_a_rebuild_that_is_killed_again_and_again_ends_with_what_the_log_says(made_log: str) -> None:
+    random = Random(5)
+    most = PARTS + 1
+    for _ in range(2):
+        killed = Rebuild(made_log)
+        wanted = random.randrange(most * 2 // 3, most)
+        wait_for(lambda wanted=wanted: is_planned(made_log) and parts_left(made_log) <= wanted)
+        workers = killed.workers()
+        assert 1 <= len(workers) <= 2
+        killed.process.kill()
+        killed.end()
+        wait_for(lambda workers=workers: not any(map(is_alive, workers)))
+        assert 0 < parts_left(made_log) <= wanted
+        most = parts_left(made_log)
+        _, status, _ = run_turnlog(made_log, "status")
+        assert status.count("running, build 2 was interrupted while loading") == len(PROJECTIONS)
+        assert left(made_log, "listing").builds == [("listing", 1, 1, "live"), ("listing", 1, 2, "building")]
+
+    robbed = Rebuild(made_log)
+    wait_for(lambda: parts_left(made_log) < most)
+    os.kill(robbed.workers()[0], signal.SIGKILL)
+    code, output = robbed.end()
+    assert code == 1
+    assert output.splitlines()[-1].startswith("Error: The build was interrupted: "), output
+    most = parts_left(made_log)
+
+    last = Rebuild(made_log)
+    wait_for(lambda: parts_left(made_log) == 0 or last.process.poll() is not None)
+    code, output = last.end()
+    assert code == 0, output
+    for projection in PROJECTIONS:
+        found = left(made_log, projection.name)
+        assert ([build[2:] for build in found.builds], found.plans) == ([(1, "kept"), (2, "live")], 0)
+    counted = "SELECT count(*), sum(version) FROM listing"
+    expected = (
+        "SELECT count(*), sum(last) FROM ("
+        "SELECT max(version) AS last FROM events WHERE type <> 'StreamDelta' GROUP BY conversation_id)"
+    )
+    assert rows(made_log, counted) == rows(made_log, expected)
+    code, output, _ = run_turnlog(made_log, "verify", "--all", "--workers", "2")
+    assert (code, output.count("all the same")) == (0, len(PROJECTIONS))
+
+
+def test_a_coordinator_that_is_asked_to_end_leaves_no_worker(made_log: str) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        ended = Rebuild(made_log)
+        wait_for(lambda: is_planned(made_log) and parts_left(made_log) < PARTS)
+        workers = ended.workers()
+        ended.process.send_signal(number)
+        assert ended.end()[0] != 0
+        wait_for(lambda workers=workers: not any(map(is_alive, workers)))
+    assert left(made_log, "listing").builds[-1] == ("listing", 1, 2, "building")

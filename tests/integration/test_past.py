@@ -1,0 +1,212 @@
+"""The read model of the past: what it was at a position or a time, in a schema of its own, and nothing else touched."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from domain.events import ConversationEvent
+from projections import loading, past
+from projections.building import Builder
+from projections.catalog import PROJECTIONS
+from projections.errors import ProjectionFailedError, RebuildRunningError
+from projections.loading import Source
+from projections.parts import plan_parts
+from projections.past import build_past
+from tests.support.builders import Story, one_of_each
+from tests.support.naive_views import histories
+from tests.support.projections import POISON, Titles, TitlesThatCannotLoad
+from tests.support.rebuilding import (
+    check_read_models,
+    in_threads,
+    left,
+    locked,
+    opened_builder,
+    prepared_url,
+    run_turnlog,
+)
+from tests.support.store import Store, opened, rows, until, value
+
+__all__ = ["in_threads", "prepared_url"]
+pytestmark = pytest.mark.usefixtures("in_threads")
+
+SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'public')"
+
+
+@pytest.fixture
+async def store(prepared_url: str) -> AsyncIterator[Store]:
+    async with opened(prepared_url, listening=False) as store:
+        yield store
+
+
+def schemas(conninfo: str) -> set[str]:
+    return {row[0] for row in rows(conninfo, SCHEMAS)}
+
+
+async def built(conninfo: str, when: object, schema: str = "past") -> tuple[int, str, str]:
+    return await asyncio.to_thread(run_turnlog, conninfo, "build", "--as-of", str(when), "--schema", schema)
+
+
+_all_events: dict[str, list[ConversationEvent]] = {}
+
+
+@settings(
+    max_examples=8,
+    phases=[Phase.generate],  # examples share a log, which nothing can be taken from
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(events=histories(), place=st.integers(0, 10**6))
+def test_any_history_cut_anywhere_gives_what_a_plain_reading_of_it_gives(
+    prepared_url: str, events: list[ConversationEvent], place: int
+) -> None:
+    """Also where a turn runs at the cut and has ended since; parts are of a few events."""
+    before = _all_events.setdefault(prepared_url, [])
+    before += events
+    position = place % len(before) + 1
+
+    async def build() -> None:
+        async with opened(prepared_url, listening=False) as store:
+            await store.append(events)
+        async with opened_builder(prepared_url) as builder:
+            assert (await build_past(builder, PROJECTIONS, position, "past")).position == position
+
+    asyncio.run(build())
+    check_read_models(prepared_url, before[:position], "past")
+    rows(prepared_url, "DROP SCHEMA past CASCADE")
+
+
+async def test_the_read_model_of_every_position_and_time_is_left_for_queries(store: Store, prepared_url: str) -> None:
+    events = one_of_each()
+    for event in events:
+        await store.append([event])
+    registry = rows(prepared_url, "SELECT * FROM projections")
+    code, out, err = await built(prepared_url, 9)
+    assert (code, err) == (0, "")
+    assert "as of position 9 is in schema past: listing, history, turns, stream_text, context" in out
+    assert value(prepared_url, "SELECT message_count FROM past.listing WHERE NOT deleted") == 2
+    check_read_models(prepared_url, events[:9], "past")
+
+    for number, event in enumerate((events[0], events[7], events[-1])):
+        at = event.timestamp + timedelta(microseconds=number)
+        assert (await built(prepared_url, at.isoformat(), f"at_{number}"))[0] == 0
+        check_read_models(prepared_url, [each for each in events if each.timestamp <= at], f"at_{number}")
+    assert (await built(prepared_url, 10**30, "beyond"))[0] == 0
+    check_read_models(prepared_url, events, "beyond")
+    assert rows(prepared_url, "SELECT * FROM projections") == registry
+    assert value(prepared_url, "SELECT count(*) FROM rebuilds") == 0
+    keys = "SELECT count(*) FROM pg_constraint WHERE contype = 'p' AND connamespace = 'past'::regnamespace"
+    assert value(prepared_url, keys) == sum(len(each.tables) for each in PROJECTIONS)
+
+
+@pytest.mark.parametrize("when", ["yesterday", "2026-01-01", "2026-01-01T00:00:00", "-1", "1.5", "2026-13-01T00:00Z"])
+async def test_a_moment_that_is_none_is_wrong_use(store: Store, prepared_url: str, when: str) -> None:
+    await store.append(Story().events)
+    code, out, err = await built(prepared_url, when)
+    assert (code, out, "--as-of" in err, err.count("\n")) == (2, "", True, 0)
+
+
+@pytest.mark.parametrize("schema", ["pg_past", "Past", "1st", "a b", "a" * 41, "", "x;y"])
+async def test_a_name_that_no_schema_should_have_is_wrong_use(prepared_url: str, schema: str) -> None:
+    code, out, err = await built(prepared_url, 1, schema)
+    assert (code, out, "--schema" in err, err.count("\n")) == (2, "", True, 0)
+
+
+@pytest.mark.parametrize("when", ["0", "2026-01-02T03:04:05Z"])
+async def test_before_the_first_event_there_was_nothing(store: Store, prepared_url: str, when: str) -> None:
+    await store.append(Story().events)
+    code, out, err = await built(prepared_url, when)
+    assert (code, out, err.startswith("Error: Nothing was recorded up to")) == (1, "", True)
+    assert schemas(prepared_url) == {"turnlog"}
+
+
+@pytest.mark.parametrize("schema", ["mine", "turnlog"])
+async def test_a_schema_that_is_there_is_left_as_it_is(store: Store, prepared_url: str, schema: str) -> None:
+    await store.append(Story().events)
+    rows(prepared_url, "CREATE SCHEMA mine CREATE TABLE listing (note text)")
+    code, out, err = await built(prepared_url, 1, schema)
+    assert (code, out) == (1, "")
+    assert err == f"Error: There is a schema {schema} already; choose another name or drop it."
+    assert value(prepared_url, "SELECT count(*) FROM mine.listing") == 0
+    assert schemas(prepared_url) == {"turnlog", "mine"}
+
+
+async def test_a_schema_of_somebody_else_is_not_taken_for_an_unfinished_one(store: Store, prepared_url: str) -> None:
+    await store.append(Story().events)
+    rows(prepared_url, "CREATE SCHEMA past_unfinished CREATE TABLE mine (note text)")
+    code, _, err = await built(prepared_url, 1)
+    assert (code, "past_unfinished" in err) == (1, True)
+    assert value(prepared_url, "SELECT count(*) FROM past_unfinished.mine") == 0
+
+
+async def test_a_build_that_was_killed_half_way_is_in_nobodys_way(
+    store: Store, prepared_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = [*one_of_each(), *one_of_each()]
+    await store.append(events)
+
+    async def fill_half(builder: Builder, *arguments: object) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(builder, "work", partial(_until_finish, builder.work))
+            await past._fill(builder, *arguments)  # pyright: ignore[reportArgumentType]
+
+    async def _until_finish(work: object, job: partial[None]) -> None:
+        if job.func is loading.finish:
+            raise KilledError
+        await work(job)  # pyright: ignore[reportCallIssue, reportGeneralTypeIssues]
+
+    async with opened_builder(prepared_url) as builder:
+        with pytest.raises(KilledError):
+            await fill_half(builder, PROJECTIONS, "past_unfinished", 20)
+    assert schemas(prepared_url) == {"turnlog", "past_unfinished"}
+    assert (await built(prepared_url, 20))[0] == 0
+    check_read_models(prepared_url, events[:20], "past")
+    assert schemas(prepared_url) == {"turnlog", "past"}
+
+
+class KilledError(Exception):
+    pass
+
+
+async def test_an_event_that_a_projection_cannot_take_leaves_no_schema(store: Store, prepared_url: str) -> None:
+    titles = ["one", "two", POISON, *map(str, range(30))]
+    await store.append([Story(title=title).events[0] for title in titles])
+    async with opened_builder(prepared_url) as builder:
+        with pytest.raises(ProjectionFailedError, match="position 3: ValueError"):
+            await build_past(builder, [*PROJECTIONS, TitlesThatCannotLoad()], 20, "past")
+        assert schemas(prepared_url) == {"turnlog"}
+        assert left(prepared_url, "titles").builds == [("titles", 1, 1, "live")]
+        assert value(prepared_url, "SELECT count(*) FROM titles") == 0
+        assert (await build_past(builder, [Titles()], 20, "past")).names == ["titles"]
+    assert value(prepared_url, "SELECT count(*) FROM past.titles") == 20
+
+
+async def test_what_comes_late_to_a_dropped_schema_never_writes_to_what_is_read(
+    store: Store, prepared_url: str
+) -> None:
+    """The tables of a build 1 have the same names in both."""
+    await store.append(Story(title="one").events)
+    source = Source(prepared_url, "turnlog", 1, into="gone")
+    async with opened_builder(prepared_url) as builder:
+        (part,) = await plan_parts(builder.connection, 1)
+    for projection in (PROJECTIONS[0], Titles()):
+        with pytest.raises(Exception, match="does not exist"):
+            loading.load_part(source, [projection], part)
+    assert value(prepared_url, "SELECT count(*) FROM titles") == 0
+
+
+async def test_two_do_not_build_the_same_schema_at_once(store: Store, prepared_url: str) -> None:
+    await store.append(Story().events)
+    async with opened_builder(prepared_url) as first, opened_builder(prepared_url) as second:
+        with locked(prepared_url, "LOCK TABLE events IN ACCESS EXCLUSIVE MODE") as holder:
+            building = asyncio.create_task(build_past(first, PROJECTIONS, 1, "past"))
+            await until(lambda: "past_unfinished" in schemas(prepared_url))
+            with pytest.raises(RebuildRunningError):
+                await build_past(second, PROJECTIONS, 1, "past")
+            holder.rollback()
+            await building
+    assert schemas(prepared_url) == {"turnlog", "past"}

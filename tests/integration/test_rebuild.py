@@ -1,0 +1,203 @@
+"""Rebuilding: whatever the log holds and wherever an earlier run ended, what is read then is what the log says."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from domain.events import ConversationEvent, StreamDelta
+from projections import building as building_module
+from projections.catalog import PROJECTIONS
+from projections.errors import (
+    BuildFailedError,
+    BuildInterruptedError,
+    ProjectionFailedError,
+    RebuildRunningError,
+)
+from projections.loading import Part
+from projections.projection import Projection
+from projections.rebuild import rebuild
+from tests.support.builders import Story, one_of_each
+from tests.support.naive_views import histories
+from tests.support.projections import (
+    POISON,
+    Titles,
+    TitlesThatCannotBeStored,
+    TitlesThatCannotFollow,
+    TitlesThatCannotLoad,
+    TitlesWithoutAnIndex,
+    TitlesWithoutATable,
+)
+from tests.support.rebuilding import (
+    caught_up,
+    check_read_models,
+    in_threads,
+    left,
+    loaded,
+    locked,
+    opened_builder,
+    prepared_url,
+    run_turnlog,
+    stories,
+)
+from tests.support.store import Store, opened, rows, until, value
+
+__all__ = ["in_threads", "loaded", "prepared_url"]
+pytestmark = pytest.mark.usefixtures("in_threads")
+
+
+@pytest.fixture
+async def store(prepared_url: str) -> AsyncIterator[Store]:
+    async with opened(prepared_url, listening=False) as store:
+        yield store
+
+
+@settings(
+    max_examples=8,
+    phases=[Phase.generate],  # examples share a log, which nothing can be taken from
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(events=histories(), cut=st.integers(0, 10**6), most=st.integers(1, 7))
+def test_any_history_is_rebuilt_wherever_it_is_cut(
+    prepared_url: str, monkeypatch: pytest.MonkeyPatch, events: list[ConversationEvent], cut: int, most: int
+) -> None:
+    """Loaded up to the cut, in parts, and then followed, in batches of `most`."""
+    monkeypatch.setattr(building_module, "BATCH_EVENTS", most)
+    before = _all_events.setdefault(prepared_url, [])
+    cut %= len(events) + 1
+
+    async def cut_there() -> None:
+        async with opened(prepared_url, listening=False) as store:
+            if events[:cut]:
+                await store.append(events[:cut])
+            async with opened_builder(prepared_url) as builder:
+                planned = [await builder.create(each, "building") for each in PROJECTIONS]
+                await builder.plan(planned, cut)
+            if events[cut:]:
+                await store.append(events[cut:])
+            async with opened_builder(prepared_url) as builder:
+                await rebuild(builder, PROJECTIONS)
+            await caught_up(store)
+
+    asyncio.run(cut_there())
+    before += events
+    check_read_models(prepared_url, before)
+
+
+_all_events: dict[str, list[ConversationEvent]] = {}
+
+
+async def test_an_empty_log_can_be_rebuilt(store: Store, prepared_url: str) -> None:
+    async with opened_builder(prepared_url) as builder:
+        switched = await rebuild(builder, PROJECTIONS)
+    assert [(each.projection.build, each.compared and each.compared.differing) for each in switched] == [
+        (2, 0) for _ in PROJECTIONS
+    ]
+    events = one_of_each()
+    await store.append(events)
+    await caught_up(store)
+    check_read_models(prepared_url, events)
+
+
+async def test_deltas_of_ended_turns_are_not_loaded(store: Store, prepared_url: str) -> None:
+    events = stories(3)
+    await store.append(events)
+    async with opened_builder(prepared_url) as builder:
+        await rebuild(builder, PROJECTIONS)
+    assert sum(isinstance(event, StreamDelta) for event in events) == 6
+    assert value(prepared_url, "SELECT count(*) FROM stream_text") == 3
+
+
+async def test_who_comes_second_to_rebuild_a_projection_is_refused(store: Store, prepared_url: str) -> None:
+    await store.append(stories(2))
+    async with opened_builder(prepared_url) as first, opened_builder(prepared_url) as second:
+        await first.claim(PROJECTIONS[:1])
+        with pytest.raises(RebuildRunningError):
+            await rebuild(second, PROJECTIONS)
+        assert left(prepared_url, "listing").builds == [("listing", 1, 1, "live")]
+        told = await asyncio.to_thread(run_turnlog, prepared_url, "rebuild", "listing")
+        assert told == (1, "", "Error: A rebuild or verification of listing is running already.")
+    async with opened_builder(prepared_url) as builder:
+        await rebuild(builder, PROJECTIONS)
+
+
+@pytest.mark.parametrize(
+    ("broken", "error", "tells"),
+    [
+        (TitlesThatCannotLoad, ProjectionFailedError, "position 3: ValueError"),
+        (TitlesThatCannotFollow, ProjectionFailedError, "position 5: ValueError"),
+        (TitlesThatCannotBeStored, BuildFailedError, "invalid input syntax for type uuid"),
+        (TitlesWithoutATable, BuildFailedError, "syntax error"),
+        (TitlesWithoutAnIndex, BuildFailedError, "could not create unique index"),
+    ],
+)
+async def test_what_cannot_be_built_leaves_nothing_behind_and_what_is_read_alone(
+    store: Store, prepared_url: str, broken: type[Projection], error: type[Exception], tells: str
+) -> None:
+    titles = ["one", "two", POISON, "four"]
+    await store.append([Story(title=title).events[0] for title in titles])
+    async with store.projecting(*PROJECTIONS, Titles()) as progress:
+        assert await progress.wait(4, 20) == []
+    before = [left(prepared_url, name) for name in ("listing", "titles")]
+    if broken is TitlesThatCannotFollow:
+        async with opened_builder(prepared_url) as builder:
+            await builder.plan([await builder.create(each, "building") for each in (PROJECTIONS[0], broken())], 4)
+        await store.append(Story(title=POISON).events)
+    async with opened_builder(prepared_url) as builder:
+        with pytest.raises(error, match=tells) as raised:
+            await rebuild(builder, [PROJECTIONS[0], broken()])
+    assert "\n" not in str(raised.value)
+    listing, titles_left = (left(prepared_url, name) for name in ("listing", "titles"))
+    assert titles_left == before[1]
+    if broken is TitlesThatCannotFollow:  # the listing was ready before
+        assert [build[2:] for build in listing.builds] == [(1, "kept"), (2, "live")]
+    else:
+        assert listing == before[0]
+    assert value(prepared_url, "SELECT count(*) FROM titles") == 4
+
+    async with opened_builder(prepared_url) as builder:
+        await rebuild(builder, [PROJECTIONS[0], Titles()])
+    assert left(prepared_url, "titles").builds == [("titles", 1, 1, "kept"), ("titles", 1, 2, "live")]
+    assert value(prepared_url, "SELECT count(*) FROM titles") == value(prepared_url, "SELECT position FROM head")
+
+
+async def test_a_switch_waits_for_who_reads_and_lets_others_read_meanwhile(
+    store: Store, prepared_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.append(stories(2))
+    pauses: list[float] = []
+    monkeypatch.setattr(building_module, "LOCK_PAUSE_S", 0.01)
+    with locked(prepared_url, "SELECT * FROM listing") as reader:
+        async with opened_builder(prepared_url) as builder:
+            rebuilt = asyncio.create_task(rebuild(builder, PROJECTIONS))
+            waits = (
+                "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'CREATE OR REPLACE%%'"
+            )
+            seen: set[int] = set()
+            await until(lambda: seen.update(row[0] for row in rows(prepared_url, waits, [])) or len(seen) > 1)
+            for _ in range(3):
+                pauses += rows(prepared_url, "SELECT count(*) FROM listing")
+            assert not rebuilt.done()
+            reader.rollback()
+            await rebuilt
+    assert left(prepared_url, "listing").builds[-1] == ("listing", 1, 2, "live")
+
+
+async def test_a_switch_that_waits_too_long_keeps_the_build_for_the_next_run(
+    store: Store, prepared_url: str, monkeypatch: pytest.MonkeyPatch, loaded: list[tuple[list[str], Part]]
+) -> None:
+    await store.append(stories(2))
+    monkeypatch.setattr(building_module, "LOCK_PAUSE_S", 0.01)
+    monkeypatch.setattr(building_module, "LOCK_ATTEMPTS", 2)
+    with locked(prepared_url, "SELECT * FROM listing"):
+        async with opened_builder(prepared_url) as builder:
+            with pytest.raises(BuildInterruptedError, match="holds a lock"):
+                await rebuild(builder, PROJECTIONS[:1])
+    parts = len(loaded)
+    async with opened_builder(prepared_url) as builder:
+        await rebuild(builder, PROJECTIONS[:1])
+    assert len(loaded) == parts
+    assert left(prepared_url, "listing").builds[-1] == ("listing", 1, 2, "live")

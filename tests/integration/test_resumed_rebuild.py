@@ -1,0 +1,144 @@
+"""A rebuild that was killed between any two of its steps: the next run does what is left, and no more."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import pytest
+
+from projections import building as building_module
+from projections.building import Builder
+from projections.builds import SQL, head, identity
+from projections.catalog import PROJECTIONS
+from projections.loading import Part, finish
+from projections.projection import Projection
+from projections.rebuild import rebuild
+from tests.support.builders import one_of_each
+from tests.support.rebuilding import (
+    caught_up,
+    check_read_models,
+    in_threads,
+    left,
+    loaded,
+    opened_builder,
+    prepared_url,
+    stories,
+)
+from tests.support.store import Store, opened
+
+__all__ = ["in_threads", "loaded", "prepared_url"]
+pytestmark = pytest.mark.usefixtures("in_threads")
+
+
+@pytest.fixture
+async def store(prepared_url: str) -> AsyncIterator[Store]:
+    async with opened(prepared_url, listening=False) as store:
+        yield store
+
+
+Moment = Callable[[Builder, list[Projection]], Awaitable[object]]
+
+
+async def _parts_of(builder: Builder, projection: Projection) -> list[Part]:
+    cursor = await builder.connection.execute(SQL["read_parts"], identity(projection))
+    return [Part(*row) for row in await cursor.fetchall()]
+
+
+async def _after_plan(builder: Builder, projections: Sequence[Projection]) -> None:
+    await builder.plan(projections, await head(builder.connection))
+
+
+async def _after_plan_of_one(builder: Builder, projections: Sequence[Projection]) -> None:
+    await builder.plan(projections[1:2], await head(builder.connection))
+
+
+async def _after_parts(builder: Builder, projections: Sequence[Projection], *, last: int | None) -> None:
+    await builder.plan(projections, await head(builder.connection))
+    source = builder.source(await _target(builder))
+    for part in (await _parts_of(builder, projections[0]))[:last]:
+        building_module.load_part(source, projections, part)
+
+
+async def _target(builder: Builder) -> int:
+    cursor = await builder.connection.execute("SELECT max(target) FROM rebuilds")
+    return (await cursor.fetchall())[0][0]
+
+
+async def _after_all_parts(builder: Builder, projections: Sequence[Projection]) -> None:
+    await _after_parts(builder, projections, last=None)
+
+
+async def _after_some_parts(builder: Builder, projections: Sequence[Projection]) -> None:
+    await _after_parts(builder, projections, last=3)
+
+
+async def _after_parts_of_one(builder: Builder, projections: Sequence[Projection]) -> None:
+    await _after_parts(builder, projections[:1], last=2)
+
+
+async def _while_indexing(builder: Builder, projections: Sequence[Projection]) -> None:
+    await _after_all_parts(builder, projections)
+    for each in projections:
+        await builder.connection.execute(SQL["set_indexing"], identity(each))
+
+
+async def _after_indexing_one(builder: Builder, projections: Sequence[Projection]) -> None:
+    await _while_indexing(builder, projections)
+    for _ in range(2):  # the second time by one that was believed dead
+        finish(builder.source(await _target(builder)), projections[0])
+
+
+async def _after_loading(builder: Builder, projections: Sequence[Projection]) -> None:
+    await builder.plan(projections, await head(builder.connection))
+    await builder.load(projections)
+
+
+async def _after_following_and_switching_one(builder: Builder, projections: Sequence[Projection]) -> None:
+    await _after_loading(builder, projections)
+    for each in projections:
+        await builder.follow(each, "building", await head(builder.connection))
+    await rebuild(builder, PROJECTIONS[:1])
+
+
+async def _at_once(_builder: Builder, _projections: Sequence[Projection]) -> None:
+    pass
+
+
+MOMENTS: dict[str, Moment] = {
+    "its tables were made": _at_once,
+    "it was planned": _after_plan,
+    "one of it was planned": _after_plan_of_one,
+    "some parts were loaded": _after_some_parts,
+    "some parts of one were loaded": _after_parts_of_one,
+    "all parts were loaded": _after_all_parts,
+    "indexing had begun": _while_indexing,
+    "one had its indexes": _after_indexing_one,
+    "all was loaded": _after_loading,
+    "one was read already": _after_following_and_switching_one,
+}
+
+
+ALL_LOADED = {"all parts were loaded", "indexing had begun", "one had its indexes", "all was loaded"}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_rebuild_that_was_killed_goes_on_where_it_was(
+    store: Store, prepared_url: str, loaded: list[tuple[list[str], Part]], moment: str
+) -> None:
+    events = stories(8)
+    await store.append(events)
+    async with opened_builder(prepared_url) as builder:
+        begun = [await builder.create(each, "building") for each in PROJECTIONS]
+        await MOMENTS[moment](builder, begun)
+    before = len(loaded)
+    later = [*stories(1), *one_of_each()]
+    await store.append(later)
+    async with opened_builder(prepared_url) as builder:
+        await rebuild(builder, PROJECTIONS)
+    await caught_up(store)
+    check_read_models(prepared_url, [*events, *later])
+    parts = [(name, part) for names, part in loaded for name in names]
+    if moment != "one was read already":
+        assert len(set(parts)) == len(parts), "a part was loaded twice"
+        assert [left(prepared_url, each.name).builds[-1][2] for each in PROJECTIONS] == [2] * len(PROJECTIONS)
+    if moment in ALL_LOADED:
+        assert len(loaded) == before
+    assert {left(prepared_url, each.name).plans for each in PROJECTIONS} == {0}

@@ -1,0 +1,36 @@
+"""Snapshots are kept beside the log: they have versions like events, and one that cannot be used is not missed."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from domain.conversation import ConversationSnapshot
+from tests.support.builders import Story
+from tests.support.store import Store, opened, rows
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    async with opened(database_url) as store:
+        yield store
+
+
+async def test_a_snapshot_of_a_later_shape_says_which_it_is(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def upcast(state: dict[str, Any]) -> None:
+        state["state"]["owner_id"] = state["state"].pop("owner")
+
+    monkeypatch.setattr(ConversationSnapshot, "class_version", 2)
+    monkeypatch.setattr(ConversationSnapshot, "upcast_v1_v2", staticmethod(upcast), raising=False)
+    story = Story()
+    await store.append(story.events)
+    await store.log.write_snapshot(story.state)
+    assert await store.log.state(story.id) == story.state
+
+
+async def test_a_snapshot_of_a_newer_release_is_not_used(store: Store, database_url: str) -> None:
+    story = Story()
+    await store.append(story.events)
+    insert = "INSERT INTO snapshots VALUES (%s, 1, 'ConversationSnapshot', %s::jsonb)"
+    rows(database_url, insert, [story.id, '{"class_version": 99, "state": {}}'])
+    assert await store.log.state(story.id) == story.state

@@ -1,0 +1,195 @@
+"""Verifying: what is read is compared with what the log says, row by row, while both go on."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from projections import building, parts
+from projections.catalog import PROJECTIONS
+from projections.errors import RebuildRunningError
+from projections.verify import verify
+from tests.support.builders import Story
+from tests.support.projections import POISON, Titles, TitlesThatCannotFollow
+from tests.support.rebuilding import caught_up, in_threads, left, locked, opened_builder, prepared_url, run_turnlog
+from tests.support.store import PATIENCE_S, Store, blocked_backend, opened, rows, until
+
+__all__ = ["in_threads", "prepared_url"]
+pytestmark = pytest.mark.usefixtures("in_threads")
+
+IN_ORDER = "SELECT name, version, build, state FROM projections ORDER BY name, version, build"
+
+
+@pytest.fixture
+async def store(prepared_url: str) -> AsyncIterator[Store]:
+    async with opened(prepared_url) as store:
+        yield store
+
+
+async def told(store: Store, count: int = 3) -> list[Story]:
+    """Write some conversations, one turn of each still running, and let them be projected."""
+    stories = [Story(title=f"Story {number}") for number in range(count)]
+    for story in stories:
+        story.ask()
+        story.complete("Because")
+        story.ask()
+        story.stream("Be")
+        await store.append(story.events)
+    await caught_up(store, *PROJECTIONS, Titles())
+    return stories
+
+
+async def verified(conninfo: str, *arguments: str) -> tuple[int, str, str]:
+    return await asyncio.to_thread(run_turnlog, conninfo, "verify", *arguments)
+
+
+async def test_read_models_that_are_what_the_log_says_are_all_the_same(store: Store, prepared_url: str) -> None:
+    await told(store)
+    before = rows(prepared_url, IN_ORDER)
+    code, out, err = await verified(prepared_url, "--all")
+    assert (code, err) == (0, "")
+    assert out.count("all the same") == len(PROJECTIONS)
+    assert "history at position 24: 21 rows, all the same.\n" in out
+    assert rows(prepared_url, IN_ORDER) == before
+    assert left(prepared_url, "history").tables == ["history_v1_1"]
+
+
+CORRUPTIONS = {
+    "different": "UPDATE listing_v1_1 SET title = 'forged' WHERE conversation_id = {}",
+    "missing": "DELETE FROM listing_v1_1 WHERE conversation_id = {}",
+    "unexpected": (
+        "INSERT INTO listing_v1_1 SELECT (jsonb_populate_record(l,"
+        " jsonb_build_object('conversation_id', {}))).* FROM listing_v1_1 AS l LIMIT 1"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+async def test_a_row_that_is_not_what_the_log_says_is_named_by_its_key(
+    store: Store, prepared_url: str, kind: str
+) -> None:
+    stories = await told(store)
+    id_ = Story().id if kind == "unexpected" else stories[1].id
+    statement = sql.SQL(CORRUPTIONS[kind]).format(sql.Literal(str(id_)))  # pyright: ignore[reportArgumentType]
+    rows(prepared_url, statement)  # pyright: ignore[reportArgumentType]
+    code, out, err = await verified(prepared_url, "listing", "history")
+    assert (code, err) == (3, "")
+    assert "listing at position 24: 1 of 3 rows differ.\n" in out
+    assert f'  {kind:<10} listing {{"conversation_id":"{id_}"}}\n' in out
+    assert "history at position 24: 21 rows, all the same.\n" in out
+    again = await verified(prepared_url, "history")
+    assert again[0] == 0
+
+
+async def test_many_differences_are_counted_and_the_first_are_named(store: Store, prepared_url: str) -> None:
+    await told(store, 25)
+    rows(prepared_url, "UPDATE listing_v1_1 SET version = 0")
+    code, out, _ = await verified(prepared_url, "listing")
+    assert (code, out.count("  different  listing")) == (3, 20)
+    assert out.endswith("  and 5 more\n")
+
+
+async def test_verifying_finds_nothing_wrong_while_events_are_written(
+    store: Store, prepared_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(building, "LEVEL_EVENTS", 100)
+    monkeypatch.setattr(parts, "PART_EVENTS", 100)
+    await told(store)
+    ended, written = False, 0
+
+    async def write(story: Story) -> None:
+        nonlocal written
+        await store.append(story.events)
+        while not ended:
+            for events in (story.ask(), story.stream("Be", "cause"), story.complete("Because")):
+                written += len(events)
+                await store.append(events)
+
+    async with store.projecting(*PROJECTIONS):
+        writing = [asyncio.create_task(write(Story())) for _ in range(4)]
+        for _ in range(2):
+            before = written
+            async with opened_builder(prepared_url) as builder:
+                found = await verify(builder, PROJECTIONS)
+            assert [each.differing for each in found] == [0] * len(PROJECTIONS)
+            assert min(each.position for each in found) > 24
+            await until(lambda before=before: written > before + 20)
+        ended = True
+        await asyncio.gather(*writing)
+
+
+async def test_what_nobody_projects_at_present_is_verified_as_far_as_it_came(store: Store, prepared_url: str) -> None:
+    await told(store)
+    await store.append(Story().events)
+    code, out, _ = await verified(prepared_url, "--all")
+    assert (code, out.count("at position 24:"), out.count("all the same")) == (0, len(PROJECTIONS), len(PROJECTIONS))
+
+
+async def test_what_an_error_has_stopped_is_verified_as_far_as_it_came(store: Store, prepared_url: str) -> None:
+    broken = TitlesThatCannotFollow()
+    position = 0
+    async with store.projecting(broken) as progress:
+        for title in ("one", POISON, "three"):
+            position = await store.append(Story(title=title).events)
+        assert await progress.wait(position, PATIENCE_S) == ["titles"]
+    async with opened_builder(prepared_url) as builder:
+        (found,) = await verify(builder, [broken])
+    assert (found.position, found.rows, found.differing) == (1, 1, 0)
+
+
+async def test_what_a_killed_verification_left_is_gone_after_the_next(store: Store, prepared_url: str) -> None:
+    await told(store)
+    async with opened_builder(prepared_url) as builder:
+        begun = [await builder.create(each, "scratch") for each in PROJECTIONS]
+        await builder.plan(begun, 10)
+        await builder.load(begun[:1])
+    assert left(prepared_url, "history").plans > 0
+    code, out, _ = await verified(prepared_url, "--all")
+    assert (code, out.count("all the same")) == (0, len(PROJECTIONS))
+    for projection in PROJECTIONS:
+        found = left(prepared_url, projection.name)
+        assert (found.builds, found.plans) == ([(projection.name, 1, 1, "live")], 0)
+
+
+async def test_a_table_that_somebody_changed_cannot_be_compared_which_is_told_in_one_line(
+    store: Store, prepared_url: str
+) -> None:
+    await told(store)
+    rows(prepared_url, "ALTER TABLE listing_v1_1 ADD COLUMN note text")
+    code, out, err = await verified(prepared_url, "listing")
+    assert (code, out) == (1, "")
+    assert err.startswith("Error: PostgreSQL refuses")
+    assert "\n" not in err
+    assert left(prepared_url, "listing").builds == [("listing", 1, 1, "live")]
+
+
+async def test_nothing_is_verified_while_somebody_else_builds(store: Store, prepared_url: str) -> None:
+    await told(store)
+    async with opened_builder(prepared_url) as first, opened_builder(prepared_url) as second:
+        await first.claim(PROJECTIONS)
+        with pytest.raises(RebuildRunningError):
+            await verify(second, PROJECTIONS[1:2])
+    assert left(prepared_url, "history").builds == [("history", 1, 1, "live")]
+
+
+async def test_verifying_waits_for_who_holds_a_lock_on_what_is_read(
+    store: Store, prepared_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await told(store)
+    monkeypatch.setattr(building, "LOCK_PAUSE_S", 0.01)
+    with locked(prepared_url, "SELECT 1 FROM projections FOR UPDATE") as holder:
+        async with opened_builder(prepared_url) as builder:
+            found = asyncio.create_task(verify(builder, PROJECTIONS[:1]))
+            first = await blocked_backend(prepared_url)
+            await until(lambda: blocked(prepared_url) not in ([], [(first,)]))
+            holder.rollback()
+            assert [each.differing for each in await found] == [0]
+
+
+def blocked(conninfo: str) -> list[Any]:
+    return rows(
+        conninfo,
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    )

@@ -1,0 +1,133 @@
+"""Projections that only tests have, each of its own module level so that worker processes can import it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from domain.events import ConversationEvent, ConversationStarted, MessageAdded
+from projections.listing import ListingProjection
+from projections.projection import Change, Projection, Rows
+
+POISON = "poison"
+
+
+class Titles(Projection):
+    """Every conversation's first title; what follows below are the same, each with one defect of its code."""
+
+    name = "titles"
+    version = 1
+    tables = ("titles",)
+    types = frozenset({ConversationStarted})
+
+    def definitions(self) -> list[bytes]:
+        return [b"CREATE TABLE %s (conversation_id uuid NOT NULL, title text)" % self._table]
+
+    def indexes(self) -> list[bytes]:
+        return [b"ALTER TABLE %s ADD PRIMARY KEY (conversation_id)" % self._table]
+
+    def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
+        ids, titles = _columns(events)
+        insert = b"INSERT INTO %s SELECT * FROM unnest(%%b::uuid[], %%b::text[])" % self._table
+        return [Change(insert, [ids, titles])] if events else []
+
+    def rows(self, events: Sequence[ConversationEvent]) -> Rows:
+        return {self.tables[0]: list(zip(*_columns(events), strict=True))}
+
+    @property
+    def _table(self) -> bytes:
+        return self.table(self.tables[0]).encode()
+
+
+class TitlesThatCannotLoad(Titles):
+    """Cannot load a poisonous event."""
+
+    def rows(self, events: Sequence[ConversationEvent]) -> Rows:
+        _refuse_poison(events)
+        return super().rows(events)
+
+
+class TitlesThatCannotFollow(Titles):
+    """Cannot apply a poisonous event."""
+
+    def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
+        _refuse_poison(events)
+        return super().changes(events)
+
+
+class TitlesThatCannotBeStored(Titles):
+    """Makes rows that its table does not take."""
+
+    def rows(self, events: Sequence[ConversationEvent]) -> Rows:
+        return {"titles": [("no uuid", None) for _ in events]}
+
+
+class TitlesWithoutATable(Titles):
+    """Has a definition that PostgreSQL does not understand."""
+
+    def definitions(self) -> list[bytes]:
+        return [*super().definitions(), b"CREATE TABEL more ()"]
+
+
+class TitlesWithoutAnIndex(Titles):
+    """Has a key that its rows break."""
+
+    def indexes(self) -> list[bytes]:
+        return [*super().indexes(), b"CREATE UNIQUE INDEX ON %s ((true))" % self._table]
+
+
+class FirstTitles(Titles):
+    """The same by another name, for a release that is the first to have it."""
+
+    name = "first_titles"
+    tables = ("first_titles",)
+
+
+class ListingV2(ListingProjection):
+    """What a later release might make of the listing: it also tells who spoke last."""
+
+    version = 2
+
+    def definitions(self) -> list[bytes]:
+        return [*super().definitions(), b"ALTER TABLE %s ADD COLUMN last_role text" % self._table]
+
+    def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
+        update = (
+            b"UPDATE %s AS l SET last_role = s.role FROM unnest(%%b::uuid[], %%b::text[]) AS s(conversation_id, role)"
+            b" WHERE l.conversation_id = s.conversation_id" % self._table
+        )
+        last = _last_roles(events)
+        spoke = [Change(update, [list(last), list(last.values())])] if last else []
+        return [*super().changes(events), *spoke]
+
+    def rows(self, events: Sequence[ConversationEvent]) -> Rows:
+        last = _last_roles(events)
+        return {"listing": [(*row, last.get(row[0])) for row in super().rows(events)["listing"]]}
+
+    @property
+    def _table(self) -> bytes:
+        return self.table("listing").encode()
+
+
+class ListingRenamed(ListingProjection):
+    """Another later release might call a column otherwise."""
+
+    version = 2
+
+    def definitions(self) -> list[bytes]:
+        return [each.replace(b"owner_id", b"owner_name") for each in super().definitions()]
+
+    def indexes(self) -> list[bytes]:
+        return super().indexes()[:1]
+
+
+def _columns(events: Sequence[ConversationEvent]) -> tuple[list[Any], list[Any]]:
+    started = [event for event in events if isinstance(event, ConversationStarted)]
+    return [event.originator_id for event in started], [event.title for event in started]
+
+
+def _last_roles(events: Sequence[ConversationEvent]) -> dict[Any, str]:
+    return {event.originator_id: event.role for event in events if isinstance(event, MessageAdded)}
+
+
+def _refuse_poison(events: Sequence[ConversationEvent]) -> None:
+    if any(isinstance(event, ConversationStarted) and event.title == POISON for event in events):
+        raise ValueError("cannot be projected")

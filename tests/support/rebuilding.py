@@ -1,0 +1,157 @@
+"""Building read models in a test: small parts, so that any log has several, and threads that load them at once."""
+
+from collections.abc import AsyncGenerator, Generator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import dict_row
+
+from cli.main import turnlog
+from domain.events import ConversationEvent
+from projections import building, parts
+from projections.building import Builder, Step, open_builder
+from projections.catalog import PROJECTIONS, install
+from projections.loading import Part, Source
+from projections.projection import Projection
+from tests.support.builders import Story
+from tests.support.naive_views import NAIVE, Row, in_order
+from tests.support.projections import Titles
+from tests.support.store import PATIENCE_S, Store, rows
+
+WORKERS = 2
+
+
+@pytest.fixture
+def prepared_url(database_url: str) -> str:
+    """A database with a log and the tables of all projections, and of one that only tests have."""
+    install(database_url, projections=[*PROJECTIONS, Titles()])
+    return database_url
+
+
+@pytest.fixture
+def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let threads load, which start in no time, and do so in parts of a few events."""
+
+    def threads(workers: int, *_: Any) -> Executor:
+        return ThreadPoolExecutor(workers)
+
+    monkeypatch.setattr(building, "ProcessPoolExecutor", threads)
+    monkeypatch.setattr(parts, "PART_EVENTS", 5)
+    monkeypatch.setattr(building, "LEVEL_EVENTS", 0)
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], Part]]:
+    """Give the parts that were loaded since, with the names of the projections."""
+    seen: list[tuple[list[str], Part]] = []
+    load_part = building.load_part
+
+    def noting(source: Source, projections: Sequence[Projection], part: Part) -> None:
+        load_part(source, projections, part)
+        seen.append(([projection.name for projection in projections], part))
+
+    monkeypatch.setattr(building, "load_part", noting)
+    return seen
+
+
+@asynccontextmanager
+async def opened_builder(conninfo: str) -> AsyncGenerator[Builder]:
+    """Open a builder; what it leaves when it is closed is what one that was killed leaves."""
+    async with open_builder(conninfo, "turnlog", WORKERS, _ignore) as builder:
+        yield builder
+
+
+def stories(number: int) -> list[ConversationEvent]:
+    """Return conversations, each with a turn that runs and one that has ended, mixed."""
+    told = [Story(title=f"Story {each}") for each in range(number)]
+    for story in told:
+        story.ask("Why so?")
+        story.stream("Be", "cause")
+        story.complete("Because")
+        story.ask("Why not?")
+        story.stream("Well")
+    lives = [story.events for story in told]
+    return [event for step in zip(*lives, strict=True) for event in step]
+
+
+async def caught_up(store: Store, *projections: Projection) -> None:
+    """Let an engine apply what is still to be applied."""
+    async with store.projecting(*(projections or PROJECTIONS)) as progress:
+        assert await progress.wait(await store.log.head(), PATIENCE_S) == []
+
+
+def _ignore(_: Step) -> None:
+    pass
+
+
+def read_models(conninfo: str, schema: str = "turnlog") -> dict[str, list[Row]]:
+    """Return all rows of all read models, as analysts see them."""
+    options = f"-c search_path={schema} -c timezone=UTC"
+    with psycopg.Connection[Row].connect(conninfo, row_factory=dict_row, options=options) as connection:
+        return {
+            table: connection.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table))).fetchall()
+            for table in NAIVE
+        }
+
+
+def check_read_models(conninfo: str, events: Sequence[ConversationEvent], schema: str = "turnlog") -> None:
+    """Hold the read models against the naive reading of `events`."""
+    for table, found in read_models(conninfo, schema).items():
+        assert in_order(found) == in_order(NAIVE[table](events)), table
+
+
+class Left(NamedTuple):
+    """What there is of builds: name, version, build and state of each, their tables, and plans of loading them."""
+
+    builds: list[tuple[str, int, int, str]]
+    tables: list[str]
+    plans: int
+
+
+def left(conninfo: str, name: str) -> Left:
+    """Return what there is of a projection whose tables begin with its name."""
+    builds = "SELECT name, version, build, state FROM projections WHERE name = %s ORDER BY version, build"
+    tables = (
+        "SELECT relname FROM pg_class WHERE relnamespace = 'turnlog'::regnamespace AND relkind = 'r'"
+        " AND relname ~ ('^' || %s || '_v[0-9]+_[0-9]+$') ORDER BY relname"
+    )
+    plans = (
+        "SELECT (SELECT count(*) FROM rebuilds WHERE name = %s) + (SELECT count(*) FROM rebuild_parts WHERE name = %s)"
+    )
+    return Left(
+        rows(conninfo, builds, [name]),
+        [row[0] for row in rows(conninfo, tables, [name])],
+        rows(conninfo, plans, [name, name])[0][0],
+    )
+
+
+def url(conninfo: str) -> str:
+    """Return a conninfo as the URL that the command line takes."""
+    parts = conninfo_to_dict(conninfo)
+    host = quote(str(parts["host"]), safe="")
+    return f"postgresql://{parts['user']}@/{parts['dbname']}?host={host}&port={parts['port']}"
+
+
+def run_turnlog(conninfo: str, *arguments: str) -> tuple[int, str, str]:
+    """Run `turnlog projections` in this process and return its exit code, output and errors but its progress."""
+    command = ["projections", *arguments, "--database-url", url(conninfo)]
+    result = CliRunner().invoke(turnlog, command)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    told = [line for line in result.stderr.splitlines() if " events/s" not in line]
+    return result.exit_code, result.stdout, "\n".join(told)
+
+
+@contextmanager
+def locked(conninfo: str, statement: str) -> Generator[psycopg.Connection[Any]]:
+    """Run a statement in a transaction that stays open for the block."""
+    with psycopg.connect(conninfo, options="-c search_path=turnlog") as connection:
+        connection.execute(sql.SQL(statement))  # pyright: ignore[reportArgumentType]
+        yield connection

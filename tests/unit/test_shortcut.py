@@ -1,0 +1,113 @@
+"""The short way to the JSON routes: taken by their requests alone, and with the answers of the application itself."""
+
+import logging
+from uuid import UUID
+
+import pytest
+from fastapi import APIRouter, FastAPI, Response
+from httpx import ASGITransport, AsyncClient
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api import problems
+from api.call import json_response
+from api.problems import handle_http_exception
+from api.route import JSONRoute
+from api.same_machine import SameMachine
+from api.shortcut import Shortcut
+from domain.errors import ConversationNotFoundError
+from tests.support.builders import some_id
+
+router = APIRouter(route_class=JSONRoute)
+LOCAL = {"host": "localhost"}
+
+
+@router.get("/v1/things/{conversation_id}")
+async def read(conversation_id: UUID) -> Response:
+    return json_response({"id": conversation_id}, headers={"ETag": '"1"'})
+
+
+@router.post("/v1/things/{conversation_id}")
+async def refuse(conversation_id: UUID) -> Response:
+    raise ConversationNotFoundError(conversation_id)
+
+
+@router.delete("/v1/things/{conversation_id}")
+async def fail(conversation_id: UUID) -> Response:
+    raise RuntimeError("the secret inside")
+
+
+class Asked(FastAPI):
+    """An application that counts what it is asked."""
+
+    count = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.count += 1
+        await super().__call__(scope, receive, send)
+
+
+@pytest.fixture
+def app() -> Asked:
+    app = Asked(
+        routes=router.routes,
+        redirect_slashes=False,
+        middleware=[Middleware(SameMachine)],
+        exception_handlers={HTTPException: handle_http_exception},
+    )
+    app.state.services = None
+    return app
+
+
+async def answer(app: ASGIApp, method: str, path: str, headers: dict[str, str] = LOCAL) -> tuple[int, bytes]:
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://localhost") as http:
+        response = await http.request(method, path, headers=headers)
+    return response.status_code, response.content
+
+
+@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("POST", 404), ("DELETE", 500)])
+async def test_a_json_route_is_reached_without_the_application(app: Asked, method: str, status: int) -> None:
+    path = f"/v1/things/{some_id()}"
+    short = await answer(Shortcut(app), method, path)
+    assert (short[0], app.count) == (status, 0)
+    assert short == await answer(app, method, path)
+
+
+@pytest.mark.parametrize("path", ["/v1/things/x?a=1", "/v1/things/x", "/v1/things/%00"])
+async def test_bad_input_is_answered_the_same_way(app: Asked, path: str) -> None:
+    short = await answer(Shortcut(app), "GET", path)
+    assert app.count == 0
+    assert short == await answer(app, "GET", path)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/v1/nowhere", LOCAL, 404),
+        ("GET", "/v1/things/a/b", LOCAL, 404),
+        ("GET", "/v1/things/a/", LOCAL, 404),
+        ("GET", "/openapi.json", LOCAL, 200),
+        ("PUT", "/v1/things/x", LOCAL, 405),
+        ("HEAD", "/v1/things/x", LOCAL, 405),
+        ("GET", "/v1/things/x", {"host": "evil.example"}, 403),
+        ("POST", "/v1/things/x", {**LOCAL, "sec-fetch-site": "cross-site"}, 403),
+    ],
+)
+async def test_any_other_request_is_the_applications(
+    app: Asked, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    short = await answer(Shortcut(app), method, path, headers)
+    assert (short[0], app.count) == (status, 1)
+    assert short == await answer(app, method, path, headers)
+
+
+async def test_a_defect_is_logged_and_not_told(
+    app: Asked, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(problems, "_log", logging.getLogger("here"))
+    status, body = await answer(Shortcut(app), "DELETE", f"/v1/things/{some_id()}")
+    assert status == 500
+    assert b"INTERNAL_ERROR" in body
+    assert b"secret" not in body
+    assert "the secret inside" in caplog.text
