@@ -8,23 +8,16 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from api import conversations, health, messages, turns
-from api.problems import (
-    ProblemError,
-    handle_http_exception,
-    handle_lower_error,
-    handle_problem,
-    handle_unexpected,
-)
+from api import conversations, events, health, messages, metrics, projections, turns
+from api.problems import handle_http_exception, handle_unexpected
 from api.same_machine import SameMachine
 from api.services import open_services
 from api.settings import Settings
-from domain.errors import DomainError
-from eventlog.errors import LogError
 
 VERSION = "0.1.0"
 
-_ROUTES = [route for module in (messages, turns, conversations, health) for route in module.router.routes]
+_MODULES = (messages, turns, conversations, events, projections, health, metrics)
+_ROUTES = [route for module in _MODULES for route in module.router.routes]
 """In the order in which a request tries them, the busiest first; an included router would try each route twice."""
 
 
@@ -45,11 +38,5 @@ def create_app(settings: Settings, conninfo: str) -> FastAPI:
         middleware=[Middleware(SameMachine)],
         redoc_url=None,
         redirect_slashes=False,
-        exception_handlers={
-            ProblemError: handle_problem,
-            DomainError: handle_lower_error,
-            LogError: handle_lower_error,
-            HTTPException: handle_http_exception,
-            Exception: handle_unexpected,
-        },
+        exception_handlers={HTTPException: handle_http_exception, Exception: handle_unexpected},
     )

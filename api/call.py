@@ -6,8 +6,9 @@ from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 import orjson
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Response
 
+from api.incoming import Incoming
 from api.problems import Kind, ProblemError, validation_problem
 from api.services import Services
 from domain.errors import (
@@ -33,6 +34,7 @@ class Call(NamedTuple):
     """A request in the making of its answer. `repeated` is the command that the same idempotency key recorded."""
 
     services: Services
+    request: Incoming
     caller: Caller
     repeated: IdempotentCommand | None = None
 
@@ -82,14 +84,14 @@ def json_response(resource: Any, status: int = 200, headers: dict[str, str] | No
     return Response(orjson.dumps(resource), status, headers, "application/json")
 
 
-def caller_of(request: Request, body: bytes) -> Caller:
+def caller_of(request: Incoming) -> Caller:
     """Return who calls; until there is authentication everyone is the one local owner.
 
     Raises:
         ProblemError: the idempotency key is not one.
     """
-    key = request.headers.get("idempotency-key") if request.method == "POST" else None
-    idempotency = Idempotency(_token(key), _fingerprint(request, body)) if key is not None else None
+    key = request.header(b"idempotency-key") if request.method == "POST" else None
+    idempotency = Idempotency(_token(key), _fingerprint(request)) if key is not None else None
     return Caller(LOCAL_OWNER, _request_id(request), idempotency)
 
 
@@ -107,13 +109,13 @@ async def find_repeated(services: Services, caller: Caller) -> IdempotentCommand
     return found
 
 
-async def wait_for_position(request: Request, services: Services) -> None:
+async def wait_for_position(request: Incoming, services: Services) -> None:
     """Hold a read that names a position until the read models have reached it.
 
     Raises:
         ProblemError: they have not within 5 s, or the position is no number.
     """
-    wanted = request.headers.get("turnlog-position")
+    wanted = request.header(b"turnlog-position")
     if wanted is None:
         return
     if not wanted.isdecimal() or len(wanted) > 18:
@@ -132,13 +134,13 @@ def _token(key: str) -> str:
     return key
 
 
-def _fingerprint(request: Request, body: bytes) -> bytes:
-    return sha256(b"\n".join([request.method.encode(), request.scope["path"].encode(), body])).digest()
+def _fingerprint(request: Incoming) -> bytes:
+    return sha256(b"\n".join([request.method.encode(), request.path.encode(), request.body])).digest()
 
 
-def _request_id(request: Request) -> str:
-    given = request.headers.get("x-request-id", "")
-    return given if _TOKEN.fullmatch(given) else new_id().hex
+def _request_id(request: Incoming) -> str:
+    given = request.header(b"x-request-id")
+    return given if given is not None and _TOKEN.fullmatch(given) else new_id().hex
 
 
 def _call_of() -> Call:

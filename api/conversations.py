@@ -4,9 +4,9 @@ import asyncio
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 
-from api.call import CallParam, json_response
+from api.call import Call, CallParam, json_response
 from api.cursors import decode_activity, encode_cursor, page
 from api.problems import validation_problem
 from api.requests import AgentQuery, ConversationChanges, ListingQuery, NewConversation, blocks
@@ -67,12 +67,10 @@ async def get_conversation(call: CallParam, conversation_id: UUID) -> Response:
 
 
 @router.patch("/v1/conversations/{conversation_id}", response_model=Conversation)
-async def update_conversation(
-    call: CallParam, request: Request, conversation_id: UUID, body: ConversationChanges
-) -> Response:
+async def update_conversation(call: CallParam, conversation_id: UUID, body: ConversationChanges) -> Response:
     """Rename a conversation, replace its metadata, or both."""
     changes = {name: getattr(body, name) for name in body.model_fields_set}
-    expected = _expected_version(request)
+    expected = _expected_version(call)
     committed = await call.services.commands.update(call.caller, conversation_id, changes, expected)
     response = await call.written(committed.position, state_resource(committed.state))
     response.headers["ETag"] = f'"{committed.state.visible_version}"'
@@ -80,9 +78,9 @@ async def update_conversation(
 
 
 @router.delete("/v1/conversations/{conversation_id}", status_code=204)
-async def delete_conversation(call: CallParam, request: Request, conversation_id: UUID) -> Response:
+async def delete_conversation(call: CallParam, conversation_id: UUID) -> Response:
     """Delete a conversation: it leaves every view and stays in the log."""
-    committed = await call.services.commands.delete(call.caller, conversation_id, _expected_version(request))
+    committed = await call.services.commands.delete(call.caller, conversation_id, _expected_version(call))
     return await call.written(committed.position, status=204)
 
 
@@ -111,9 +109,9 @@ def _metadata_filter(extra: dict[str, Any]) -> dict[str, str]:
     return {name.removeprefix("metadata."): value for name, value in extra.items()}
 
 
-def _expected_version(request: Request) -> int | None:
+def _expected_version(call: Call) -> int | None:
     """Return the version that `If-Match` asks for, None without one; an entity tag of no version matches none."""
-    given = request.headers.get("if-match")
+    given = call.request.header(b"if-match")
     if given is None or given.strip() == "*":
         return None
     tag = given.strip().removeprefix("W/").strip('"')

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
-from api.call import json_response
+from api.call import CallParam, json_response
 from api.route import JSONRoute
-from api.services import Services
 from eventlog.errors import StoreUnavailableError
+from projections.catalog import PROJECTIONS
+from projections.status import Status, read_status
 
 router = APIRouter(route_class=JSONRoute, tags=["operations"])
 
@@ -19,16 +20,22 @@ async def healthz() -> Response:
 
 
 @router.get("/readyz")
-async def readyz(request: Request) -> Response:
+async def readyz(call: CallParam) -> Response:
     """Say whether the store answers, and how far each projection has come."""
-    services: Services = request.app.state.services
     try:
-        head = await services.log.head()
+        found = await read_status(call.services.database, PROJECTIONS)
     except StoreUnavailableError:
         return json_response({"status": "unavailable", "detail": "The store does not answer."}, 503)
-    progress = services.progress
-    projections: dict[str, Any] = {
-        name: {"position": position, "lag": max(0, head - position), "stopped": name in progress.stopped}
-        for name, position in progress.positions.items()
+    shown = {status.name: _shown(status) for status in found.projections}
+    return json_response({"status": "ready", "position": found.head, "projections": shown})
+
+
+def _shown(status: Status) -> dict[str, Any]:
+    live = status.live
+    return {
+        "position": live.position if live else 0,
+        "lag": status.lag_events,
+        "lag_seconds": round(status.lag_s, 3),
+        "stopped": live is None or live.error is not None,
+        "error": {"position": live.error_position, "detail": live.error} if live and live.error else None,
     }
-    return json_response({"status": "ready", "position": head, "projections": projections})

@@ -10,8 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from domain import errors
-from domain.errors import ConversationLockedError, DomainError, InvalidContentError
-from eventlog.errors import LogError, StoreUnavailableError, UnstorableEventError
+from domain.errors import ConversationLockedError, InvalidContentError
+from eventlog.errors import StoreUnavailableError, UnstorableEventError
+from projections.errors import RebuildRunningError, UnknownProjectionError
 
 LOCKED_RETRY_S = 1
 
@@ -41,6 +42,8 @@ KINDS: Mapping[type[Exception], Kind] = {
     errors.IdempotencyKeyReusedError: Kind(422, "IDEMPOTENCY_KEY_REUSED"),
     StoreUnavailableError: Kind(503, "STORE_UNAVAILABLE"),
     UnstorableEventError: VALIDATION_FAILED,
+    UnknownProjectionError: Kind(404, "PROJECTION_NOT_FOUND"),
+    RebuildRunningError: Kind(409, "WRITE_CONFLICT"),
 }
 
 INTERNAL = Kind(500, "INTERNAL_ERROR")
@@ -99,8 +102,18 @@ def problem_response(problem: ProblemError) -> Response:
     return Response(orjson.dumps(body), status, problem.headers, "application/problem+json")
 
 
-def problem_of(error: DomainError | LogError) -> ProblemError:
-    """Return the problem that an error of a lower layer is to a client."""
+def error_response(error: Exception) -> Response:
+    """Answer a request that failed; what no client should meet is logged, and nothing of it is told."""
+    problem = problem_of(error)
+    if problem.kind is INTERNAL:
+        _log.error("a request failed: %s", error, exc_info=error)
+    return problem_response(problem)
+
+
+def problem_of(error: Exception) -> ProblemError:
+    """Return the problem that an error is to a client."""
+    if isinstance(error, ProblemError):
+        return error
     kind = KINDS.get(type(error), INTERNAL)
     detail = str(error) if kind is not INTERNAL else "The server failed."
     if isinstance(error, ConversationLockedError):
@@ -113,21 +126,6 @@ def problem_of(error: DomainError | LogError) -> ProblemError:
     if isinstance(error, StoreUnavailableError):
         return ProblemError(kind, detail, headers={"Retry-After": "1"})
     return ProblemError(kind, detail)
-
-
-async def handle_problem(_: Request, error: Exception) -> Response:
-    """Answer a ProblemError."""
-    assert isinstance(error, ProblemError)
-    return problem_response(error)
-
-
-async def handle_lower_error(_: Request, error: Exception) -> Response:
-    """Answer an error of the domain or the log."""
-    assert isinstance(error, DomainError | LogError)
-    problem = problem_of(error)
-    if problem.kind is INTERNAL:
-        _log.error("a request failed: %s", error, exc_info=error)
-    return problem_response(problem)
 
 
 async def handle_http_exception(request: Request, error: Exception) -> Response:
@@ -145,6 +143,6 @@ def _methods(request: Request) -> list[str]:
     return sorted({method for route in found for method in route.methods or ()})
 
 
-async def handle_unexpected(_: Request, __: Exception) -> Response:
-    """Answer anything else: it is logged by the server, and nothing of it is told."""
-    return problem_response(ProblemError(INTERNAL, "The server failed."))
+async def handle_unexpected(_: Request, error: Exception) -> Response:
+    """Answer a defect outside of the JSON routes; the server logs it."""
+    return problem_response(problem_of(error))

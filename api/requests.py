@@ -3,9 +3,11 @@
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 from domain.content import Content, Role, TextBlock
+from domain.events import EVENT_TYPES
 from domain.values import Frozen, Label, Metadata, Text, Title
 
 MAX_FIRST_MESSAGES = 1000
@@ -69,7 +71,7 @@ class NewTurn(Frozen):
     max_context_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
     max_output_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
-    on_busy: Literal["reject"] = "reject"
+    on_busy: Literal["reject", "interrupt"] = "reject"
 
 
 class NewConversationTurn(NewTurn):
@@ -77,6 +79,15 @@ class NewConversationTurn(NewTurn):
 
     title: Title | None = None
     agent_id: Label | None = None
+
+
+def _known(name: str) -> str:
+    if name not in EVENT_TYPES:
+        raise PydanticCustomError("event_type", "is not a type of event")
+    return name
+
+
+EventType = Annotated[str, AfterValidator(_known)]
 
 
 class _Query(BaseModel):
@@ -104,7 +115,15 @@ class MessagesQuery(PageQuery):
 class LogQuery(PageQuery):
     """A page of recorded events."""
 
-    type: Annotated[str, Field(max_length=64)] | None = None
+    type: EventType | None = None
+
+
+class EventsQuery(_Query):
+    """Which recorded events a feed brings; None means any."""
+
+    conversation_id: UUID | None = None
+    agent_id: Label | None = None
+    type: EventType | None = None
 
 
 class AgentQuery(_Query):

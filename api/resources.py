@@ -115,6 +115,52 @@ class RecordedEvent(BaseModel):
     digest: str = Field(description="SHA-256 over the event, hexadecimal.")
 
 
+class ProjectionError(BaseModel):
+    """What stopped a projection."""
+
+    position: int
+    detail: str
+
+
+class ProjectionRebuild(BaseModel):
+    """How a build comes along that is not read yet."""
+
+    build: int
+    phase: Literal["loading", "indexing", "following"]
+    running: bool = Field(description="False where whoever built it has gone; the next rebuild goes on with it.")
+    position: int = Field(description="How many of the log's first `target` events are in it.")
+    target: int
+    events_per_second: float | None
+    eta_seconds: float | None
+
+
+class ProjectionBuild(BaseModel):
+    """Another build of the same projection."""
+
+    version: int
+    build: int
+    state: Literal["building", "live", "kept", "scratch"]
+    position: int
+    updated_at: str
+
+
+class Projection(BaseModel):
+    """A read model: the version that this release reads, and its build that is read now."""
+
+    name: str
+    object: Literal["projection"]
+    version: int
+    build: int | None = Field(description="Null before the first build of this version is done.")
+    status: Literal["running", "stopped", "building"]
+    position: int = Field(description="Position up to which the log is in it.")
+    head: int = Field(description="Position of the log's last event.")
+    lag_events: int
+    lag_seconds: float = Field(description="Age of the oldest event that is not in it yet.")
+    error: ProjectionError | None
+    rebuild: ProjectionRebuild | None
+    other_builds: list[ProjectionBuild]
+
+
 class Page(BaseModel, Generic[T]):
     """A page of a list; `next_cursor` is null on the last one."""
 

@@ -24,14 +24,15 @@ class SameMachine:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand the request on, or answer 403."""
-        refusal = _refusal(scope) if scope["type"] == "http" else None
-        if refusal is None:
+        reason = refusal(scope) if scope["type"] == "http" else None
+        if reason is None:
             await self._app(scope, receive, send)
         else:
-            await problem_response(ProblemError(_FORBIDDEN, refusal))(scope, receive, send)
+            await problem_response(ProblemError(_FORBIDDEN, reason))(scope, receive, send)
 
 
-def _refusal(scope: Scope) -> str | None:
+def refusal(scope: Scope) -> str | None:
+    """Return why a request may not pass, None if it may."""
     for name, value in scope["headers"]:
         if name == b"host" and not _LOCAL_HOST.fullmatch(value):
             return "The Host header must be localhost, 127.0.0.1 or [::1]."

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from api.settings import Settings
+from eventlog.broadcast import Broadcast
 from eventlog.channels import Channels
 from eventlog.commands import Commands
 from eventlog.conversations import Conversations
@@ -20,8 +21,10 @@ from projections.catalog import PROJECTIONS, install
 from projections.context import Context
 from projections.engine import Engine
 from projections.history import History
+from projections.jobs import RebuildJobs
 from projections.listing import Listing
 from projections.progress import Progress
+from turns.feeds import Feeds
 from turns.gateway import ModelGateway
 from turns.leases import Leases
 from turns.model_call import ModelTimeouts
@@ -42,6 +45,8 @@ class Services:
     history: History
     context: Context
     turns: Turns
+    feeds: Feeds
+    rebuilds: RebuildJobs
 
 
 @asynccontextmanager
@@ -59,6 +64,9 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
         channels, log = Channels(database), Log(database)
         feed = Feed(log, channels)
         stack.push_async_callback(feed.close)
+        broadcast = Broadcast(feed)
+        await broadcast.open()
+        stack.push_async_callback(broadcast.close)
         writer = GroupCommitWriter(database, feed.committed)
         await writer.open()
         stack.push_async_callback(writer.close)
@@ -75,14 +83,17 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
         gateway = _gateway(settings)
         stack.push_async_callback(gateway.aclose)
         leases = Leases(database, lambda conversation_id, turn_id: turns.recover(conversation_id, turn_id))
-        turns = Turns(commands, tokenizer, gateway, context, progress, feed, leases, settings.max_context_tokens)
+        turns = Turns(commands, tokenizer, gateway, context, progress, broadcast, leases, settings.max_context_tokens)
         await leases.open()
         stack.push_async_callback(leases.close)
         stack.push_async_callback(turns.drain, 0)
         stack.push_async_callback(_finished, asyncio.create_task(_warm_up(tokenizer, gateway)))
-        yield Services(
-            settings, database, log, feed, progress, commands, Listing(database), History(database), context, turns
-        )
+        rebuilds = RebuildJobs(database)
+        rebuilds.open()
+        stack.push_async_callback(rebuilds.close)
+        feeds = Feeds(conversations, feed, broadcast, turns)
+        readers = Listing(database), History(database), context
+        yield Services(settings, database, log, feed, progress, commands, *readers, turns, feeds, rebuilds)
 
 
 def prepare(conninfo: str, schema: str) -> None:

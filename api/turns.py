@@ -11,7 +11,7 @@ from api.problems import Kind, ProblemError
 from api.requests import NewConversationTurn, NewTurn, PageQuery, blocks
 from api.resources import PROBLEMS, Page, Turn, WholeTurn
 from api.route import JSONRoute
-from api.sse import event_stream
+from api.sse import event_stream, last_event_id
 from domain.decisions import TurnSettings
 from domain.errors import TurnNotActiveError, TurnNotFoundError
 from domain.events import TurnStarted
@@ -34,7 +34,8 @@ async def start_turn(call: CallParam, conversation_id: UUID, body: NewTurn) -> R
     if call.repeated:
         return await _answer(call, *await _repeated(call), body)
     said = Said("user", blocks(body.content))
-    started = await call.services.turns.start(call.caller, conversation_id, said, _settings(call, body))
+    settings, interrupt = _settings(call, body), body.on_busy == "interrupt"
+    started = await call.services.turns.start(call.caller, conversation_id, said, settings, interrupt=interrupt)
     return await _answer(call, started.key, started.committed.position, body)
 
 
@@ -64,6 +65,15 @@ async def list_turns(call: CallParam, conversation_id: UUID, query: Annotated[Pa
 async def get_turn(call: CallParam, conversation_id: UUID, turn_id: UUID) -> Response:
     """Read a turn."""
     return json_response(turn_resource(await _turn(call, conversation_id, turn_id)))
+
+
+@router.get("/v1/conversations/{conversation_id}/turns/{turn_id}/stream")
+async def stream_turn(call: CallParam, conversation_id: UUID, turn_id: UUID) -> Response:
+    """Stream a turn from its first frame or after `Last-Event-ID`, at any age and from any process, live to its end."""
+    after_seq = last_event_id(call) or 0
+    row = await _turn(call, conversation_id, turn_id)
+    key = TurnKey(conversation_id, turn_id, row.version - 1)
+    return event_stream(call.services.turns.follow(key, after_seq), {})
 
 
 @router.post("/v1/conversations/{conversation_id}/turns/{turn_id}/cancel", response_model=Turn)

@@ -1,5 +1,7 @@
 """The frames of a turn: a pure fold, so that a turn gives the same frames live, from the log, and years later."""
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import orjson
@@ -12,7 +14,8 @@ from projections.resources import message_resource, turn_resource
 TERMINAL_EVENTS = frozenset({"turn.completed", "turn.failed", "turn.cancelled"})
 
 
-class Frame(NamedTuple):
+@dataclass(frozen=True)
+class Frame:
     """One server-sent event of a turn; `seq` counts from 1 without a gap."""
 
     seq: int
@@ -24,8 +27,9 @@ class Frame(NamedTuple):
         """Whether the turn has ended with this frame."""
         return self.event in TERMINAL_EVENTS
 
-    def encode(self) -> bytes:
-        """Return the frame as it goes over the wire."""
+    @cached_property
+    def encoded(self) -> bytes:
+        """The frame as it goes over the wire, made once for all its readers."""
         return b"id: %d\nevent: %s\ndata: %s\n\n" % (self.seq, self.event.encode(), orjson.dumps(self.data))
 
 

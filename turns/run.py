@@ -23,11 +23,8 @@ from turns.frames import TurnFrames
 from turns.gateway import ModelGateway
 from turns.model_call import ModelChunk, ModelEnd, ModelRequest
 from turns.model_errors import ModelError
-from turns.stream import TurnStream
+from turns.stream import SHOWN_WAIT_S, TurnStream
 from turns.turn_log import TurnKey, TurnRecorder, replay_turn
-
-SHOWN_WAIT_S = 2.0
-"""How long the end of a turn waits until the read models show it, so that who hears of it can read it."""
 
 Prepare = Callable[[], Awaitable[ModelRequest]]
 _log = logging.getLogger(__name__)
@@ -173,7 +170,7 @@ class TurnRun:
         if not replay.ended:
             raise StoreUnavailableError("The end of the turn could not be recorded.")
         await self._progress.wait(replay.position, SHOWN_WAIT_S)
-        self.stream.publish(frames[-1:])
+        self.stream.publish(self.stream.continued_by(frames) or frames[-1:])
 
     def _elapsed_ms(self) -> float:
         return round((perf_counter() - self._began) * 1000, 3)

@@ -2,9 +2,13 @@
 
 import asyncio
 from asyncio import Future
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 
 from turns.frames import Frame
+
+MAX_FRAMES_AT_ONCE = 256
+SHOWN_WAIT_S = 2.0
+"""How long the end of a turn waits until the read models show it, so that who hears of it can read it."""
 
 
 class TurnStream:
@@ -20,16 +24,25 @@ class TurnStream:
         self._frames.extend(frames)
         self._wake()
 
+    def continued_by(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+        """Return what `frames` add to these; nothing where these are not their beginning."""
+        shown = len(self._frames)
+        same = all(ours.encoded == theirs.encoded for ours, theirs in zip(self._frames, frames, strict=False))
+        return frames[shown:] if same else []
+
     def end(self) -> None:
         """Say that no frame follows."""
         self._ended = True
         self._wake()
 
     async def follow(self, after_seq: int = 0) -> AsyncGenerator[list[Frame]]:
-        """Yield all frames after `after_seq`, as many at once as there are, until the turn's last."""
-        read = after_seq
+        """Yield all frames after `after_seq`, as many at once as there are (256 at most), until the turn's last.
+
+        Who has seen frames that are no part of the turn, because a server died before it recorded them, gets its last.
+        """
+        read = min(after_seq, max(len(self._frames) - 1, 0))
         while True:
-            frames = self._frames[read:]
+            frames = self._frames[read : read + MAX_FRAMES_AT_ONCE]
             read += len(frames)
             if frames:
                 yield frames

@@ -2,21 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import NamedTuple
 from uuid import UUID
 
 from domain import decisions
 from domain.conversation import Conversation, fold
-from domain.decisions import Answer, Events, Origin, TurnSettings
-from domain.errors import ConversationNotFoundError, TurnNotActiveError
-from domain.events import MessageAdded, TurnStarted
+from domain.decisions import Answer, Draft, Events, Origin, TurnSettings
+from domain.errors import ConversationLockedError, ConversationNotFoundError, TurnNotActiveError
+from domain.events import ConversationDeleted, ConversationEvent, MessageAdded, TurnCancelled, TurnFailed, TurnStarted
+from eventlog.broadcast import Broadcast
 from eventlog.clock import new_id, now
 from eventlog.commands import Caller, Commands, Said, count_tokens
 from eventlog.conversations import Committed
 from eventlog.errors import StoreUnavailableError
-from eventlog.feed import Feed
 from eventlog.tokens import Tokenizer
 from projections.context import Context
 from projections.progress import Progress
@@ -25,13 +25,14 @@ from turns.gateway import ModelGateway
 from turns.leases import Leases
 from turns.model_call import ModelRequest
 from turns.model_errors import ModelError
-from turns.run import SHOWN_WAIT_S, Stop, TurnRun
-from turns.turn_log import TurnKey, TurnReplay, replay_turn
+from turns.run import Stop, TurnRun
+from turns.stream import TurnStream
+from turns.tail import TurnTail
+from turns.turn_log import TurnKey, replay_turn
 
 CONTEXT_WAIT_S = 5.0
 DEFAULT_CONTEXT_TOKENS = 32_000
-FOLLOW_POLL_S = 1.0
-WATCH_INTERVAL_S = 0.5
+INTERRUPT_ATTEMPTS = 10
 
 SERVER_GONE = "The server that ran this turn is gone."
 
@@ -55,7 +56,7 @@ class Turns:
         gateway: ModelGateway,
         context: Context,
         progress: Progress,
-        feed: Feed,
+        broadcast: Broadcast,
         leases: Leases,
         max_context_tokens: int | None = None,
     ) -> None:
@@ -65,16 +66,19 @@ class Turns:
         self._gateway = gateway
         self._context = context
         self._progress = progress
-        self._feed = feed
+        self._broadcast = broadcast
         self._max_context_tokens = max_context_tokens
         self._leases = leases
         self._running: dict[UUID, TurnRun] = {}
+        self._tails: dict[UUID, TurnTail] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._watching: asyncio.Task[None] | None = None
+        self._stopping: set[asyncio.Task[None]] = set()
         self._draining = False
 
-    async def start(self, caller: Caller, conversation_id: UUID, said: Said, settings: TurnSettings) -> StartedTurn:
-        """Record the user's message and let the model answer it.
+    async def start(
+        self, caller: Caller, conversation_id: UUID, said: Said, settings: TurnSettings, *, interrupt: bool = False
+    ) -> StartedTurn:
+        """Record the user's message and let the model answer it; `interrupt` stops the turn that is active, if one is.
 
         Raises:
             ConversationLockedError: another turn is active.
@@ -82,7 +86,17 @@ class Turns:
             StoreUnavailableError: the log does not answer, or this server is being stopped.
         """
         self._check_open()
-        draft, turn_id, answer_id = await self._commands.draft(said), new_id(), new_id()
+        draft = await self._commands.draft(said)
+        for _ in range(INTERRUPT_ATTEMPTS if interrupt else 0):
+            try:
+                return await self._start(caller, conversation_id, draft, settings)
+            except ConversationLockedError as error:
+                with suppress(TurnNotActiveError):  # it has ended meanwhile
+                    await self.cancel(caller._replace(idempotency=None), conversation_id, error.active_turn_id)
+        return await self._start(caller, conversation_id, draft, settings)
+
+    async def _start(self, caller: Caller, conversation_id: UUID, draft: Draft, settings: TurnSettings) -> StartedTurn:
+        turn_id, answer_id = new_id(), new_id()
 
         def decide(state: Conversation) -> Events:
             origin = caller.origin()
@@ -144,16 +158,16 @@ class Turns:
         A store that is away is waited for: a stream ends with its turn and not before.
         """
         run = self._running.get(key.turn_id)
-        # What runs here may be left open, by a store that stays away; whoever ends it then does so in the log.
-        sources = [run.stream.follow(), self._follow_log(key)] if run else [self._follow_log(key)]
-        for frames in sources:
-            async for batch in frames:
-                wanted = [frame for frame in batch if frame.seq > after_seq or frame.terminal]
-                if wanted:
-                    after_seq = wanted[-1].seq
-                    yield wanted
-                    if wanted[-1].terminal:
-                        return
+        if run is not None:
+            async for frames in _wanted(run.stream, after_seq):
+                yield frames
+                after_seq = frames[-1].seq
+                if frames[-1].terminal:
+                    return
+        # What ran here may be left open, by a store that stays away; whoever ends it then does so in the log.
+        with self._tailed(key) as stream:
+            async for frames in _wanted(stream, after_seq):
+                yield frames
 
     async def drain(self, timeout_s: float) -> None:
         """Take no new turns; let the running ones finish for so long, then end them in the log as interrupted."""
@@ -163,9 +177,6 @@ class Turns:
         stop = "interrupted", "The server was stopped."
         runs = [run.stop(Stop(run.origin, *stop)) for run in self._running.values()]
         await asyncio.gather(*runs)
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
 
     async def recover(self, conversation_id: UUID, turn_id: UUID) -> None:
         """End a turn whose process is gone, if it has not ended; what it recorded is kept as an interrupted message.
@@ -221,11 +232,13 @@ class Turns:
         origin = caller.origin()
         run = TurnRun(self._conversations, self._tokenizer, message, started, origin, self._progress)
         self._running[started.turn_id] = run
+        watching = ExitStack()
+        heard = self._broadcast.heard(started.originator_id, lambda item: self._stop_if_ended(run, item.event))
+        watching.enter_context(heard)
         task = run.begin(self._gateway, lambda: self._prepare(started, committed.position or 0))
         self._tasks.add(task)
+        task.add_done_callback(lambda _: watching.close())
         task.add_done_callback(lambda done: self._finished(done, started.turn_id))
-        if self._watching is None or self._watching.done():
-            self._watching = asyncio.create_task(self._stop_ended(), name="watch-turns")
         return StartedTurn(run.key, committed)
 
     def _finished(self, task: asyncio.Task[None], turn_id: UUID) -> None:
@@ -239,21 +252,18 @@ class Turns:
         else:
             self._leases.give_up(turn_id)
 
-    async def _stop_ended(self) -> None:
-        """As long as turns run here, stop those that the log says are over: cancelled elsewhere, or deleted."""
-        seen = self._feed.head
-        while self._running:
-            await asyncio.sleep(WATCH_INTERVAL_S)
-            head = self._feed.head
-            try:
-                ended = await self._conversations.log.stopped_turns(seen)
-            except StoreUnavailableError:
-                continue
-            seen = head
-            found = [run for turn_id in ended if (run := self._running.get(turn_id))]
-            await asyncio.gather(*(run.stop(Stop(run.origin, "interrupted")) for run in found))
+    def _stop_if_ended(self, run: TurnRun, event: ConversationEvent) -> None:
+        """Stop a turn that the log says is over: cancelled or ended elsewhere, or deleted with its conversation."""
+        over = isinstance(event, TurnCancelled | TurnFailed) and event.turn_id == run.key.turn_id
+        if over or isinstance(event, ConversationDeleted):
+            task = asyncio.create_task(run.stop(Stop(run.origin, "interrupted")))
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
 
     async def _prepare(self, started: TurnStarted, position: int) -> ModelRequest:
+        first = started.originator_version
+        if await self._conversations.log.turn_end(started.originator_id, started.turn_id, first):
+            raise asyncio.CancelledError  # it was ended elsewhere before this process began to listen for that
         if "context" in await self._progress.wait(position, CONTEXT_WAIT_S):
             raise ModelError("model_unavailable", "The context of the conversation is not up to date.")
         budget = started.max_context_tokens or await self.context_tokens(started.model)
@@ -270,18 +280,24 @@ class Turns:
         known = self._max_context_tokens or await self._gateway.context_window(model)
         return known or DEFAULT_CONTEXT_TOKENS
 
-    async def _follow_log(self, key: TurnKey) -> AsyncGenerator[list[Frame]]:
-        replay = TurnReplay(key.turn_id, key.first_version)
-        with self._feed.subscribed() as log:
-            while True:
-                try:
-                    events = await self._conversations.log.events(key.conversation_id, replay.next_version)
-                except StoreUnavailableError:
-                    events = []
-                if frames := replay.take(events):
-                    if replay.ended:
-                        await self._progress.wait(replay.position, SHOWN_WAIT_S)
-                    yield frames
-                if replay.ended:
-                    return
-                await log.grown(FOLLOW_POLL_S)
+    @contextmanager
+    def _tailed(self, key: TurnKey) -> Generator[TurnStream]:
+        """Lend the frames of a turn that does not run here; its readers share them."""
+        tail = self._tails.get(key.turn_id)
+        if tail is None:
+            tail = self._tails[key.turn_id] = TurnTail(self._conversations.log, self._broadcast, self._progress, key)
+        tail.readers += 1
+        try:
+            yield tail.stream
+        finally:
+            tail.readers -= 1
+            if not tail.readers:
+                del self._tails[key.turn_id]
+                tail.close()
+
+
+async def _wanted(stream: TurnStream, after_seq: int) -> AsyncGenerator[list[Frame]]:
+    """Yield what a reader of a stream has not seen, and the last frame in any case."""
+    async for frames in stream.follow(after_seq):
+        if wanted := [frame for frame in frames if frame.seq > after_seq or frame.terminal]:
+            yield wanted

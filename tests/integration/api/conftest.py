@@ -1,7 +1,7 @@
 """One application, model server and database for all tests of the API; each test uses conversations of its own."""
 
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from uuid import uuid4
@@ -9,7 +9,10 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from domain.events import ConversationEvent, ConversationStarted
 from eventlog.tokens import Tokenizer
+from projections.listing import ListingProjection
+from projections.projection import Change
 from tests.support.api_client import Api
 from tests.support.model_server import ModelServer, Refusal, Script, Step
 from tests.support.serving import ServedApp
@@ -73,3 +76,16 @@ def fresh_api(database_url: str, serve: Serve) -> Iterator[Api]:
     """An API with an empty log."""
     with serve(database_url) as api:
         yield api
+
+
+@pytest.fixture
+def broken_listing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the listing fail at every conversation that is called Poison."""
+    changes = ListingProjection.changes
+
+    def failing(self: Any, events: Sequence[ConversationEvent]) -> list[Change]:
+        if any(isinstance(event, ConversationStarted) and event.title == "Poison" for event in events):
+            raise RuntimeError("SELECT secret FROM insides")
+        return changes(self, events)
+
+    monkeypatch.setattr(ListingProjection, "changes", failing)

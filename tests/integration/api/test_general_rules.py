@@ -6,27 +6,13 @@ from typing import Any
 import pytest
 
 from api import call as api_call
-from domain.events import ConversationEvent, ConversationStarted
+from domain.events import ConversationEvent
 from projections.history import HistoryProjection
-from projections.listing import ListingProjection
 from projections.projection import Change
 from tests.integration.api.conftest import GivenModel
 from tests.support.api_client import Api, eventually
 from tests.support.model_server import Hang
 from tests.support.resources import check_position, check_problem
-
-
-@pytest.fixture
-def broken_listing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the listing fail at every conversation that is called Poison."""
-    changes = ListingProjection.changes
-
-    def failing(self: Any, events: Sequence[ConversationEvent]) -> list[Change]:
-        if any(isinstance(event, ConversationStarted) and event.title == "Poison" for event in events):
-            raise RuntimeError("SELECT secret FROM insides")
-        return changes(self, events)
-
-    monkeypatch.setattr(ListingProjection, "changes", failing)
 
 
 def test_positions_count_the_events_of_the_log(fresh_api: Api) -> None:

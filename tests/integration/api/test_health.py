@@ -2,6 +2,7 @@
 
 import pytest
 
+from projections.catalog import PROJECTIONS
 from tests.support.api_client import Api
 from tests.support.resources import check_problem
 
@@ -16,7 +17,7 @@ def test_a_ready_process_says_how_far_the_log_and_its_projections_have_come(api:
     ready = api.get("/readyz")
     assert ready["status"] == "ready"
     assert ready["position"] >= int(response.headers["turnlog-position"])
-    assert ready["projections"].keys() == {"listing", "history", "context"}
+    assert ready["projections"].keys() == {projection.name for projection in PROJECTIONS}
     assert all(not projection["stopped"] for projection in ready["projections"].values())
 
 
@@ -44,16 +45,23 @@ def test_the_documentation_page_is_there(api: Api) -> None:
         ("post", "/v1/conversations/{conversation_id}/turns"),
         ("get", "/v1/conversations/{conversation_id}/turns"),
         ("get", "/v1/conversations/{conversation_id}/turns/{turn_id}"),
+        ("get", "/v1/conversations/{conversation_id}/turns/{turn_id}/stream"),
         ("post", "/v1/conversations/{conversation_id}/turns/{turn_id}/cancel"),
         ("post", "/v1/turns"),
+        ("get", "/v1/events"),
+        ("get", "/v1/conversations/{conversation_id}/events"),
+        ("get", "/v1/projections"),
+        ("get", "/v1/projections/{name}"),
+        ("post", "/v1/projections/{name}/rebuild"),
         ("get", "/healthz"),
         ("get", "/readyz"),
+        ("get", "/metrics"),
     ],
 )
 def test_the_openapi_document_describes(api: Api, method: str, path: str) -> None:
     operation = api.get("/openapi.json")["paths"][path][method]
     assert operation["summary"]
-    assert ("requestBody" in operation) == (method in {"post", "patch"} and not path.endswith("/cancel"))
+    assert ("requestBody" in operation) == (method in {"post", "patch"} and not path.endswith(("/cancel", "/rebuild")))
 
 
 def test_the_openapi_document_names_what_a_list_takes(api: Api) -> None:

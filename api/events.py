@@ -1,0 +1,32 @@
+"""Routes of the live feeds."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+
+from api.call import CallParam
+from api.requests import EventsQuery
+from api.resources import PROBLEMS
+from api.route import JSONRoute
+from api.sse import event_stream, last_event_id, live_event
+from eventlog.log import FeedFilter
+
+router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["events"])
+
+
+@router.get("/v1/events")
+async def follow_all(call: CallParam, query: Annotated[EventsQuery, Query()]) -> Response:
+    """Follow what is recorded in the caller's conversations, from now on or after `Last-Event-ID`, without end."""
+    if query.conversation_id:
+        await call.owned(query.conversation_id)
+    wanted = FeedFilter(call.caller.actor, query.conversation_id, query.agent_id, query.type)
+    return event_stream(call.services.feeds.facts(wanted, last_event_id(call)), {}, live_event)
+
+
+@router.get("/v1/conversations/{conversation_id}/events")
+async def follow_conversation(call: CallParam, conversation_id: UUID) -> Response:
+    """Follow one conversation: what is recorded, and the frames of the turn that runs, as they come."""
+    after = last_event_id(call)
+    await call.owned(conversation_id)
+    return event_stream(call.services.feeds.conversation(conversation_id, after), {}, live_event)

@@ -1,0 +1,63 @@
+"""A request as the routes see it: read once and limited in size, without the framework's objects around it."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from starlette.types import Receive, Scope
+
+from api.problems import Kind, ProblemError
+
+MAX_BODY_BYTES = 10 * 1024 * 1024
+
+_WITH_BODY = frozenset({"POST", "PATCH"})
+_PAYLOAD_TOO_LARGE = Kind(413, "PAYLOAD_TOO_LARGE")
+_BROKEN_OFF = Kind(400, "BAD_REQUEST")
+
+
+class Incoming(NamedTuple):
+    """A request that has arrived whole; `headers` has the first of each name."""
+
+    method: str
+    path: str
+    query: bytes
+    headers: Mapping[bytes, bytes]
+    body: bytes
+
+    def header(self, name: bytes) -> str | None:
+        """Return the header of this name, which is in lower case, or None."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+
+async def read_request(scope: Scope, receive: Receive) -> Incoming:
+    """Return the request of a connection's scope.
+
+    Raises:
+        ProblemError: its body is too long, or it broke off.
+    """
+    headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+    body = await _read_body(headers, receive) if scope["method"] in _WITH_BODY else b""
+    return Incoming(scope["method"], scope["path"], scope["query_string"], headers, body)
+
+
+async def _read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+    """Return the body, and refuse a long one as soon as it is known to be long."""
+    length = headers.get(b"content-length", b"")
+    if length.isdigit() and int(length) > MAX_BODY_BYTES:
+        raise _too_large()
+    chunks: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ProblemError(_BROKEN_OFF, "The request broke off.")
+        chunks.append(message.get("body", b""))
+        more = message.get("more_body", False)
+        size += len(chunks[-1])
+        if size > MAX_BODY_BYTES:
+            raise _too_large()
+    return b"".join(chunks)
+
+
+def _too_large() -> ProblemError:
+    return ProblemError(_PAYLOAD_TOO_LARGE, f"A request body is at most {MAX_BODY_BYTES} bytes.")

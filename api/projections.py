@@ -1,0 +1,82 @@
+"""Routes for who looks after the read models: how they are, and rebuilding them."""
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from api.call import CallParam, json_response
+from api.resources import PROBLEMS, Page, Projection
+from api.route import JSONRoute
+from projections.builds import Build
+from projections.catalog import PROJECTIONS, named
+from projections.resources import rfc3339
+from projections.status import RebuildProgress, Status, read_status
+
+router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["operations"])
+
+
+@router.get("/v1/projections", response_model=Page[Projection])
+async def list_projections(call: CallParam) -> Response:
+    """List the read models: how far each has come, and how its rebuild comes along, if there is one."""
+    status = await read_status(call.services.database, PROJECTIONS)
+    shown = [_resource(projection, status.head) for projection in status.projections]
+    return json_response({"data": shown, "next_cursor": None})
+
+
+@router.get("/v1/projections/{name}", response_model=Projection)
+async def get_projection(call: CallParam, name: str) -> Response:
+    """Read one."""
+    return json_response(await _shown(call, name))
+
+
+@router.post("/v1/projections/{name}/rebuild", status_code=202, response_model=Projection)
+async def rebuild_projection(call: CallParam, name: str) -> Response:
+    """Start to build it anew beside what is read; where that is, `GET` tells."""
+    projection = named(name)
+    await call.services.rebuilds.start([projection.name])
+    return json_response(await _shown(call, projection.name), 202)
+
+
+async def _shown(call: CallParam, name: str) -> dict[str, Any]:
+    status = await read_status(call.services.database, [named(name)])
+    return _resource(status.projections[0], status.head)
+
+
+def _resource(status: Status, head: int) -> dict[str, Any]:
+    live = status.live
+    return {
+        "name": status.name,
+        "object": "projection",
+        "version": status.version,
+        "build": live.build if live else None,
+        "status": "building" if live is None else "stopped" if live.error else "running",
+        "position": live.position if live else 0,
+        "head": head,
+        "lag_events": status.lag_events,
+        "lag_seconds": round(status.lag_s, 3),
+        "error": {"position": live.error_position, "detail": live.error} if live and live.error else None,
+        "rebuild": _rebuild(status.rebuild) if status.rebuild else None,
+        "other_builds": [_other(build) for build in status.others],
+    }
+
+
+def _rebuild(rebuild: RebuildProgress) -> dict[str, Any]:
+    return {
+        "build": rebuild.build,
+        "phase": rebuild.phase,
+        "running": rebuild.running,
+        "position": rebuild.position,
+        "target": rebuild.target,
+        "events_per_second": rebuild.events_per_s,
+        "eta_seconds": rebuild.eta_s,
+    }
+
+
+def _other(build: Build) -> dict[str, Any]:
+    return {
+        "version": build.version,
+        "build": build.build,
+        "state": build.state,
+        "position": build.position,
+        "updated_at": rfc3339(build.updated_at),
+    }

@@ -1,0 +1,188 @@
+"""Streams outlive refreshes, other processes, and the death of their server: real processes, one scripted model."""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.model_server import Hang, ModelServer, Pause, Script, Step
+from tests.support.server_process import ServerProcess
+
+PATIENCE_S = 30
+CHUNKS = [f"chunk {number} " for number in range(40)]
+
+Frame = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def model_server() -> Iterator[ModelServer]:
+    with ModelServer() as server:
+        yield server
+
+
+@pytest.fixture
+def settings(model_server: ModelServer) -> dict[str, str]:
+    return {"TURNLOG_MODEL": "scripted", "TURNLOG_MODEL_API_BASE": model_server.url}
+
+
+@contextmanager
+def streamed(method: str, url: str, body: Any = None, last_event_id: int | None = None) -> Generator[Iterator[Frame]]:
+    """Open a stream on a connection of its own, as any worker may take it, and give its frames."""
+    headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
+    with httpx.stream(method, url, json=body, headers=headers, timeout=PATIENCE_S) as answer:
+        assert answer.status_code == 200
+        yield frames(answer.iter_lines())
+
+
+def frames(lines: Iterator[str]) -> Iterator[Frame]:
+    frame: Frame = {}
+    for line in lines:
+        name, _, value = line.partition(": ")
+        if name in {"id", "event"}:
+            frame[name] = value
+        elif name == "data":
+            yield {**frame, **json.loads(value)}
+
+
+def turn_url(url: str, frame: Frame) -> str:
+    return f"{url}/v1/conversations/{frame['conversation_id']}/turns/{frame['turn_id']}"
+
+
+def read(url: str, last_event_id: int | None = None) -> list[Frame]:
+    with streamed("GET", f"{url}/stream", last_event_id=last_event_id) as seen:
+        return list(seen)
+
+
+def until(condition: Callable[[], Any]) -> None:
+    deadline = monotonic() + PATIENCE_S
+    while not condition():
+        assert monotonic() < deadline, "the condition was not met in time"
+        sleep(0.01)
+
+
+def test_a_refresh_on_any_worker_two_tabs_and_a_look_back_show_the_same_frames(
+    tmp_path: Path, model_server: ModelServer, settings: dict[str, str]
+) -> None:
+    model_server.script("scripted", Script(CHUNKS, delay_s=0.03))
+    with ServerProcess("--data-dir", tmp_path / "data", workers=4, settings=settings) as server:
+        with streamed("POST", f"{server.url}/v1/turns", {"content": "Hi", "stream": True}) as first:
+            seen = [next(first) for _ in range(10)]
+            turn = turn_url(server.url, seen[0])
+            with ThreadPoolExecutor(12) as threads:
+                # Twelve connections: the four workers take some each.
+                refreshed = [threads.submit(read, turn, number) for number in [None, 0, 3, 9] * 3]
+                seen += first
+                for number, tab in zip([0, 0, 3, 9] * 3, refreshed, strict=True):
+                    assert tab.result() == seen[number:]
+        assert [frame["seq"] for frame in seen] == list(range(1, len(CHUNKS) + 4))
+        assert [frame["text"] for frame in seen if frame["event"] == "delta"] == CHUNKS
+        for _ in range(8):
+            assert read(turn) == seen
+            assert read(turn, 20) == seen[20:]
+            assert read(turn, 10_000) == seen[-1:]
+    with ServerProcess("--data-dir", tmp_path / "data", settings=settings) as server:
+        assert read(turn_url(server.url, seen[0])) == seen
+
+
+def test_a_cancel_through_another_process_stops_the_model_within_200_ms(
+    tmp_path: Path, model_server: ModelServer, settings: dict[str, str]
+) -> None:
+    steps: list[Step] = ["one ", "two ", Hang()]
+    model_server.script("scripted", Script(steps))
+    data = ("--data-dir", tmp_path / "data")
+    with ServerProcess(*data, settings=settings) as one, ServerProcess(*data, settings=settings) as other:
+        took: list[float] = []
+        for _ in range(3):
+            with streamed("POST", f"{one.url}/v1/turns", {"content": "Hi", "stream": True}) as seen:
+                first = next(seen)
+                assert [next(seen)["text"] for _ in range(2)] == ["one ", "two "]
+                turn = turn_url(other.url, first)
+                until(lambda turn=turn: "two" in httpx.get(f"{turn.rsplit('/', 2)[0]}/log").text)
+                began = monotonic()
+                cancelled = httpx.post(f"{turn}/cancel", timeout=PATIENCE_S)
+                rest = list(seen)
+                took.append(monotonic() - began)
+            assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
+            assert [frame["event"] for frame in rest] == ["block.done", "turn.cancelled"]
+            assert rest[-1]["message"]["content"][0]["text"] == "one two "
+            until(lambda: model_server.requests[-1].gave_up)
+        assert min(took) < 0.2, took
+
+
+def test_a_turn_on_a_killed_server_ends_for_readers_elsewhere_and_the_chat_goes_on(
+    tmp_path: Path, model_server: ModelServer, settings: dict[str, str]
+) -> None:
+    model_server.script("scripted", Script(["said ", "so far", Hang()]), Script(["again"]))
+    data = ("--data-dir", tmp_path / "data")
+    with ServerProcess(*data, settings=settings) as other:
+        with (
+            ServerProcess(*data, settings=settings) as one,
+            streamed("POST", f"{one.url}/v1/turns", {"content": "Hi", "stream": True}) as seen,
+        ):
+            first = next(seen)
+            turn = turn_url(other.url, first)
+            with ThreadPoolExecutor(2) as threads:
+                readers = [threads.submit(read, turn, number) for number in (0, 10_000)]
+                assert [next(seen)["text"] for _ in range(2)] == ["said ", "so far"]
+                until(lambda: "so far" in httpx.get(f"{turn.rsplit('/', 2)[0]}/log").text)
+                one.process.kill()
+                began = monotonic()
+                whole, late = (reader.result() for reader in readers)
+                assert monotonic() - began < 15
+        assert [frame["event"] for frame in whole] == ["turn.started", "delta", "delta", "block.done", "turn.failed"]
+        assert late == whole[-1:]
+        assert whole[-1]["error"]["code"] == "interrupted"
+        said = whole[-1]["message"]
+        assert (said["content"][0]["text"], said["status"]) == ("said so far", "interrupted")
+        answer = httpx.post(f"{turn.rsplit('/', 1)[0]}", json={"content": "Go on"}, timeout=PATIENCE_S)
+        assert answer.json()["assistant_message"]["content"][0]["text"] == "again"
+
+
+def test_a_paused_server_writes_nothing_more_into_a_turn_that_was_ended_without_it(
+    tmp_path: Path, model_server: ModelServer, settings: dict[str, str]
+) -> None:
+    slow: list[Step] = ["before ", *([Pause(0.2), "and on "] * 150)]
+    model_server.script("scripted", Script(slow))
+    data = ("--data-dir", tmp_path / "data")
+    with ServerProcess(*data, settings=settings) as other, ServerProcess(*data, settings=settings) as one:
+        with streamed("POST", f"{one.url}/v1/turns", {"content": "Hi", "stream": True}) as seen:
+            first = next(seen)
+            conversation = turn_url(other.url, first).rsplit("/", 2)[0]
+            until(lambda: "before" in httpx.get(f"{conversation}/log").text)
+            os.kill(one.process.pid, signal.SIGSTOP)
+            try:
+                ended = read(turn_url(other.url, first))[-1]
+            finally:
+                os.kill(one.process.pid, signal.SIGCONT)
+            recorded = httpx.get(f"{conversation}/log", params={"limit": 100}).json()["data"]
+            *_, last = seen
+        assert (ended["event"], ended["error"]["code"]) == ("turn.failed", "interrupted")
+        assert (last["event"], last["message"]) == ("turn.failed", ended["message"])
+        assert httpx.get(f"{conversation}/log", params={"limit": 100}).json()["data"] == recorded
+        until(lambda: model_server.requests[-1].gave_up)
+
+
+def test_an_interrupting_turn_stops_the_one_that_runs_elsewhere_and_keeps_its_text(
+    tmp_path: Path, model_server: ModelServer, settings: dict[str, str]
+) -> None:
+    model_server.script("scripted", Script(["first ", Hang()]), Script(["second"]))
+    data = ("--data-dir", tmp_path / "data")
+    with ServerProcess(*data, settings=settings) as one, ServerProcess(*data, settings=settings) as other:
+        with streamed("POST", f"{one.url}/v1/turns", {"content": "Hi", "stream": True}) as seen:
+            first = next(seen)
+            path = turn_url(other.url, first).rsplit("/", 1)[0]
+            until(lambda: "first" in httpx.get(f"{path.removesuffix('/turns')}/log").text)
+            body = {"content": "No, wait", "on_busy": "interrupt"}
+            answer = httpx.post(path, json=body, timeout=PATIENCE_S)
+            *_, last = seen
+        assert answer.status_code == 201
+        assert answer.json()["assistant_message"]["content"][0]["text"] == "second"
+        assert (last["event"], last["message"]["content"][0]["text"]) == ("turn.cancelled", "first ")

@@ -1,0 +1,161 @@
+"""Live feeds: what is recorded, as it is recorded, resumable by position."""
+
+import json
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.api.conftest import GivenModel
+from tests.support.api_client import Api
+from tests.support.model_server import Hang, ModelServer, Pause, Script
+from tests.support.resources import check_problem
+
+Item = dict[str, Any]
+
+
+@contextmanager
+def feed(api: Api, path: str, last_event_id: int | None = None, **parameters: Any) -> Generator[Iterator[Item]]:
+    """Open a feed; an item has `event`, `data` and, if it is a recorded event, `id`."""
+    headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
+    with (
+        httpx.Client(base_url=api.http.base_url, timeout=20) as http,
+        http.stream("GET", path, params=parameters, headers=headers) as response,
+    ):
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+        yield items(response.iter_lines())
+
+
+def items(lines: Iterator[str]) -> Iterator[Item]:
+    item: Item = {}
+    for line in lines:
+        name, _, value = line.partition(": ")
+        if line == "":
+            if item:
+                yield item
+            item = {}
+        elif name == "data":
+            item["data"] = json.loads(value)
+        elif name:
+            item[name] = value
+
+
+def facts(seen: Iterator[Item], number: int) -> list[Any]:
+    """Return so many recorded events, after checking that each says what it is."""
+    found = list(islice((item for item in seen if "id" in item), number))
+    for item in found:
+        assert item["event"] == item["data"]["type"]
+        assert item["id"] == str(item["data"]["position"])
+    return [item["data"] for item in found]
+
+
+def test_the_past_of_a_conversation_is_what_its_log_holds(api: Api) -> None:
+    id_ = api.conversation(messages=[{"role": "user", "content": "x"}] * 3)["id"]
+    api.message(api.conversation()["id"])
+    recorded = api.events(id_)
+    for path, parameters in ((f"/v1/conversations/{id_}/events", {}), ("/v1/events", {"conversation_id": id_})):
+        with feed(api, path, 0, **parameters) as seen:
+            assert facts(seen, 4) == recorded
+        with feed(api, path, recorded[1]["position"], **parameters) as seen:
+            assert facts(seen, 2) == recorded[2:]
+
+
+def test_a_feed_goes_on_with_what_is_recorded_from_now_on(api: Api) -> None:
+    id_ = api.conversation()["id"]
+    api.message(id_, "before")
+    with feed(api, f"/v1/conversations/{id_}/events") as one, feed(api, "/v1/events", conversation_id=id_) as all_:
+        for number in range(5):
+            api.message(id_, f"{number}")
+            for seen in (one, all_):
+                (fact,) = facts(seen, 1)
+                assert fact["data"]["content"] == [{"type": "text", "text": f"{number}"}]
+
+
+def test_nothing_is_skipped_and_nothing_comes_twice_however_often_a_client_comes_back(api: Api) -> None:
+    id_ = api.conversation()["id"]
+    last, found = 0, list[Any]()
+    for number in range(6):
+        api.message(id_, f"{number}")
+        with feed(api, "/v1/events", last, conversation_id=id_) as seen:
+            found += facts(seen, 2 if number == 0 else 1)
+            last = found[-1]["position"]
+    assert found == api.events(id_)
+
+
+def test_the_server_filters_by_agent_and_type(api: Api) -> None:
+    start = api.get("/readyz")["position"]
+    mine = api.conversation(agent_id="feed-1", title="A")["id"]
+    other = api.conversation(agent_id="feed-2")["id"]
+    for id_ in (other, mine, other):
+        api.message(id_)
+    with feed(api, "/v1/events", start, agent_id="feed-1") as seen:
+        assert [fact["type"] for fact in facts(seen, 2)] == ["ConversationStarted", "MessageAdded"]
+    with feed(api, "/v1/events", start, type="MessageAdded") as seen:
+        assert [fact["conversation_id"] for fact in facts(seen, 3)] == [other, mine, other]
+    with feed(api, "/v1/events", start, type="MessageAdded", agent_id="feed-1") as seen:
+        assert facts(seen, 1)[0]["conversation_id"] == mine
+        api.message(other)
+        api.message(mine, "at last")
+        assert facts(seen, 1)[0]["data"]["content"][0]["text"] == "at last"
+
+
+def test_two_devices_see_the_frames_of_a_turn_and_what_is_recorded_of_it(api: Api, given_model: GivenModel) -> None:
+    id_ = api.conversation()["id"]
+    model = given_model(["Hel", Pause(0.05), "lo"])
+    with feed(api, f"/v1/conversations/{id_}/events") as one, feed(api, f"/v1/conversations/{id_}/events") as two:
+        with api.stream(id_, model, content="Hi") as turn:
+            streamed = [(frame.event, frame.data) for frame in turn.frames]
+        for seen in (one, two):
+            frames: list[Any] = []
+            recorded: list[Any] = []
+            while len(frames) < len(streamed) or len(recorded) < len(api.events(id_)) - 1:
+                item = next(seen)
+                (recorded if "id" in item else frames).append(item)
+            assert [(frame["event"], frame["data"]) for frame in frames] == streamed
+            assert [item["data"] for item in recorded] == api.events(id_)[1:]
+
+
+def test_who_joins_while_a_turn_runs_gets_its_frames_from_the_first(
+    api: Api, given_model: GivenModel, models: ModelServer
+) -> None:
+    id_ = api.conversation()["id"]
+    model = given_model(Script(["so far", Hang()]))
+    with api.stream(id_, model) as turn:
+        assert [next(turn.frames).event for _ in range(2)] == ["turn.started", "delta"]
+        with feed(api, f"/v1/conversations/{id_}/events") as seen:
+            frames = islice((item for item in seen if "id" not in item), 2)
+            assert [frame["event"] for frame in frames] == ["turn.started", "delta"]
+            turn_id = api.get(f"/v1/conversations/{id_}")["active_turn_id"]
+            api.http.post(f"/v1/conversations/{id_}/turns/{turn_id}/cancel")
+            assert "turn.cancelled" in (item["event"] for item in seen)
+
+
+def test_a_deleted_conversation_still_has_its_feed(api: Api) -> None:
+    id_ = api.conversation()["id"]
+    api.http.delete(f"/v1/conversations/{id_}")
+    with feed(api, f"/v1/conversations/{id_}/events", 0) as seen:
+        assert [fact["type"] for fact in facts(seen, 2)] == ["ConversationStarted", "ConversationDeleted"]
+
+
+def test_a_feed_of_what_is_not_there_is_refused(api: Api) -> None:
+    unknown = "01900000-0000-7000-8000-000000000000"
+    for path in (f"/v1/conversations/{unknown}/events", f"/v1/events?conversation_id={unknown}"):
+        check_problem(api.http.get(path), 404, "CONVERSATION_NOT_FOUND")
+
+
+@pytest.mark.parametrize("bad", ["x", "-1", "1.5", "1" * 19, "²"])
+def test_an_id_that_is_no_number_is_refused(api: Api, bad: str) -> None:
+    id_ = api.conversation()["id"]
+    for path in ("/v1/events", f"/v1/conversations/{id_}/events"):
+        response = api.http.get(path, headers={b"Last-Event-ID": bad.encode()})
+        problem = check_problem(response, 422, "VALIDATION_FAILED")
+        assert problem["errors"][0]["loc"] == ["header", "Last-Event-ID"]
+
+
+@pytest.mark.parametrize("query", ["type=Nothing", "conversation_id=x", "agent_id=a%20b", "owner_id=bob"])
+def test_a_filter_that_is_none_is_refused(api: Api, query: str) -> None:
+    check_problem(api.http.get(f"/v1/events?{query}"), 422, "VALIDATION_FAILED")
