@@ -11,14 +11,15 @@ import uvloop
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from benchmarks import appends, commands, context, post_messages_http, turns_http, turns_in_process
+from benchmarks import appends, commands, context, lag, post_messages_http, rebuild, turns_http, turns_in_process
 from benchmarks.machine import describe
 from benchmarks.measure import Plan
 from benchmarks.report import markdown, plain, result
 from eventlog.embedded import EmbeddedPostgres
 
 BENCHMARKS = {
-    module.NAME: module.run for module in (appends, turns_in_process, turns_http, post_messages_http, context, commands)
+    module.NAME: module.run
+    for module in (appends, turns_in_process, turns_http, post_messages_http, context, commands, lag, rebuild)
 }
 
 
@@ -38,14 +39,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to run, of: {names} [default: all]")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a round [default: 5]")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each side [default: 5]")
+    parser.add_argument("--events", type=int, default=1_000_000, help="log of the rebuild [default: 1000000]")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the run there too")
     parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
     parser.add_argument("--read", type=Path, metavar="PATH", help="print an earlier run's JSON instead of running")
     options = parser.parse_args()
     if unknown := set(options.names) - set(BENCHMARKS):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {names}")
-    if options.seconds <= 0 or options.rounds < 1:
-        parser.error("--seconds and --rounds must be positive")
+    if options.seconds <= 0 or options.rounds < 1 or options.events < 1000:
+        parser.error("--seconds and --rounds must be positive, --events at least 1000")
     return options
 
 
@@ -62,7 +64,7 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
 
 def _run(name: str, conninfo: str, options: argparse.Namespace) -> Any:
     print(f"{name} …", file=sys.stderr, flush=True)
-    plan = Plan(_database(conninfo, name), options.rounds, options.seconds)
+    plan = Plan(_database(conninfo, name), options.rounds, options.seconds, options.events)
     return uvloop.run(BENCHMARKS[name](plan))
 
 

@@ -60,11 +60,12 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a benchmark is to be run: on which database of its own, how often and how long."""
+    """How a benchmark is to be run: on which database of its own, how often, how long, and on a log of which length."""
 
     conninfo: str
     rounds: int
     seconds: float
+    events: int
 
     async def interleave(self, sides: dict[str, Round]) -> dict[str, list[float]]:
         """Warm every side up, then let them take turns; return each side's figures, one a round."""

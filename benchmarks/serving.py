@@ -49,9 +49,15 @@ class Server:
         finally:
             connection.close()
 
-    async def load(self, groups: Sequence[tuple[bytes, ...]], seconds: float, rate: float | None = None) -> Served:
-        """Send groups of requests on 32 connections: as fast as they are answered, or at a fixed rate."""
-        load = Load(self.port, groups, seconds, CALLERS, rate)
+    async def load(
+        self,
+        groups: Sequence[tuple[bytes, ...]],
+        seconds: float,
+        rate: float | None = None,
+        connections: int = CALLERS,
+    ) -> Served:
+        """Send groups of requests on some connections: as fast as they are answered, or at a fixed rate."""
+        load = Load(self.port, groups, seconds, connections, rate)
         return await asyncio.get_running_loop().run_in_executor(self._loader, partial(run, load))
 
     def turns(self, turns: Sequence[Turn]) -> list[tuple[bytes, bytes]]:

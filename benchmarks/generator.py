@@ -1,0 +1,114 @@
+"""A made log: conversations of very different lengths, interleaved in time, the same ones for the same seed."""
+
+import heapq
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count, islice
+from random import Random
+from typing import NamedTuple
+
+import psycopg
+from psycopg import sql
+
+from benchmarks.scripts import Script, Scripts, scripts
+from eventlog.migrations import migrate
+from eventlog.statements import load_statements
+
+BEGINNING = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
+OWNERS = 1000
+NEW_CONVERSATIONS_A_SECOND = 1.0
+PAUSE_S = 30.0
+MOST_TURNS = 1000
+
+_SQL = load_statements("benchmarks", "generator.sql")
+
+
+class MadeEvent(NamedTuple):
+    """An event of the made log, in the order of time; `at_us` counts from the beginning of the log."""
+
+    at_us: int
+    conversation_id: str
+    version: int
+    type: str
+    data: str
+    actor: str
+
+
+def make_log(conninfo: str, schema: str, events: int, seed: int = 1) -> None:
+    """Fill a new log of this schema with so many events, and give PostgreSQL's planner its statistics."""
+    migrate(conninfo, schema)
+    options = f"-c search_path={schema} -c timezone=UTC -c synchronous_commit=off"
+    with psycopg.connect(conninfo, autocommit=True, options=options) as connection:
+        connection.execute(_SQL["create_staging"])
+        with connection.cursor() as cursor, cursor.copy(_SQL["copy_staging"]) as copy:
+            for position, event in enumerate(islice(made_events(seed), events), start=1):
+                copy.write(_line(position, event))
+        with connection.transaction():
+            connection.execute(_SQL["insert_events"])
+            connection.execute(_SQL["set_head"], [events])
+        connection.execute(_SQL["drop_staging"])
+        connection.execute(sql.SQL("VACUUM ANALYZE {}").format(sql.Identifier("events")))
+
+
+def made_events(seed: int) -> Iterator[MadeEvent]:
+    """Return the events of a log, without end."""
+    random = Random(seed)
+    all_scripts = scripts(random)
+    due: list[tuple[int, int, MadeEvent, Iterator[MadeEvent]]] = []
+    begins_us = 0
+    for number in count():
+        while due and due[0][0] <= begins_us:
+            _, its_number, event, life = due[0]
+            yield event
+            following = next(life, None)
+            if following is None:
+                heapq.heappop(due)
+            else:
+                heapq.heapreplace(due, (following.at_us, its_number, following, life))
+        life = _life(random, all_scripts, begins_us)
+        heapq.heappush(due, (begins_us, number, next(life), life))
+        begins_us += int(random.expovariate(NEW_CONVERSATIONS_A_SECOND) * 1_000_000)
+
+
+def _life(random: Random, all_scripts: Scripts, at_us: int) -> Iterator[MadeEvent]:
+    """Return the events of one conversation."""
+    conversation_id, owner = _new_id(random, at_us), f"owner-{random.randrange(OWNERS)}"
+    ids: dict[str, str] = {}
+    version = count(1)
+    for script in _plot(random, all_scripts):
+        new = {name: _new_id(random, at_us) for name in ("turn", "question", "answer")}
+        ids = {**new, "owner": owner, "deleted": ids.get("question", "")}
+        for step in script:
+            at_us += step.after_us
+            yield MadeEvent(at_us, conversation_id, next(version), step.type, step.template % ids, owner)
+        at_us += 1 + int(random.lognormvariate(0, 1) * PAUSE_S * 1_000_000)
+
+
+def _plot(random: Random, all_scripts: Scripts) -> Iterator[Script]:
+    """Return the scripts of one conversation: most are a few turns long, few very long."""
+    yield random.choice(all_scripts.beginnings)
+    for _ in range(min(int(random.paretovariate(1.2)), MOST_TURNS)):
+        kinds = (all_scripts.completed, all_scripts.recorded, all_scripts.failed, all_scripts.cancelled)
+        (kind,) = random.choices(kinds, weights=(92, 3, 3, 2))
+        yield random.choice(kind)
+        if random.random() < 0.02:
+            yield random.choice(all_scripts.deletions)
+        if random.random() < 0.02:
+            yield random.choice(all_scripts.updates)
+    if random.random() < 0.05:
+        yield random.choice(all_scripts.ends)
+
+
+def _new_id(random: Random, at_us: int) -> str:
+    """Return a UUIDv7 of a moment of the made log."""
+    millis = (int(BEGINNING.timestamp()) * 1_000_000 + at_us) // 1000
+    digits = f"{millis:012x}7{random.getrandbits(12):03x}8{random.getrandbits(60):015x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _line(position: int, event: MadeEvent) -> str:
+    """Return the row as COPY takes it; JSON holds no tab and no line break, but it may hold a backslash."""
+    recorded_at = (BEGINNING + timedelta(microseconds=event.at_us)).isoformat()
+    identity = f"{position}\t{event.conversation_id}\t{event.version}\t{event.type}"
+    data = event.data.replace("\\", "\\\\")
+    return f"{identity}\t{data}\t{event.actor}\t{recorded_at}\n"

@@ -1,0 +1,194 @@
+"""What happens in the conversations of a made log: scripts of steps, each played once by the domain's own decisions.
+
+A step is JSON with names where ids go, so that a log of a million events costs no million models.
+"""
+
+from random import Random
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from benchmarks.texts import english
+from domain import decisions
+from domain.content import Role, TextBlock
+from domain.conversation import Conversation, fold
+from domain.decisions import Answer, Draft, Events, Origin, TurnSettings
+from domain.events import ConversationEvent
+from domain.usage import Usage
+from eventlog.clock import now
+from eventlog.mapper import new_row
+
+VARIANTS = 200
+RARE_VARIANTS = 20
+CHUNK_CHARACTERS = 4
+CHUNKS_OF_A_DELTA = 30
+MODEL = "turnlog/demo"
+ENCODING = "o200k_base"
+
+_NAMES = ("owner", "turn", "question", "answer", "deleted")
+_IDS = {name: UUID(int=number) for number, name in enumerate(_NAMES, start=1)}
+
+
+class Step(NamedTuple):
+    """One event: its type, its JSON as a template for the ids of `_IDS`, and how long after the one before it comes."""
+
+    type: str
+    template: str
+    after_us: int
+
+
+Script = list[Step]
+
+
+class Scripts(NamedTuple):
+    """Of each kind some, with different texts."""
+
+    beginnings: list[Script]
+    completed: list[Script]
+    failed: list[Script]
+    cancelled: list[Script]
+    recorded: list[Script]
+    updates: list[Script]
+    deletions: list[Script]
+    ends: list[Script]
+
+
+def scripts(random: Random) -> Scripts:
+    """Return all scripts: questions of 200 characters, answers of 800 on average, streamed in seven deltas."""
+    return Scripts(
+        [_beginning(random, number) for number in range(RARE_VARIANTS)],
+        [_Turn(random).completed() for _ in range(VARIANTS)],
+        [_Turn(random).failed() for _ in range(RARE_VARIANTS)],
+        [_Turn(random).cancelled() for _ in range(RARE_VARIANTS)],
+        [_recorded(random) for _ in range(RARE_VARIANTS)],
+        [_update(random) for _ in range(RARE_VARIANTS)],
+        [_deletion()],
+        [_end()],
+    )
+
+
+class _Rehearsal:
+    """A conversation in the making, whose steps are kept from where `started` leaves it."""
+
+    def __init__(self, **started: Any) -> None:
+        self.steps: Script = []
+        self._state: Conversation | None = None
+        self.play(0, decisions.start_conversation(UUID(int=0), self.origin(), **started))
+
+    @property
+    def state(self) -> Conversation:
+        assert self._state is not None
+        return self._state
+
+    def origin(self) -> Origin:
+        return Origin(str(_IDS["owner"]), now())
+
+    def play(self, after_us: int, events: Events) -> None:
+        self._state = fold(self._state, events)
+        delays = [after_us, *([0] * len(events))]
+        self.steps += [Step(event.TOPIC, _template(event), delay) for event, delay in zip(events, delays, strict=False)]
+
+    def since_start(self) -> Script:
+        return self.steps[1:]
+
+
+class _Turn(_Rehearsal):
+    """A turn up to before its end."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__()
+        self._random = random
+        self._chunks = _chunks(english(random, random.randint(300, 1300)))
+        self._streamed = 0
+        asked = _draft("question", "user", english(random, random.randint(120, 280)))
+        ids = {"turn_id": _IDS["turn"], "answer_id": _IDS["answer"]}
+        self.play(0, decisions.start_turn(self.state, self.origin(), asked, TurnSettings(MODEL), **ids))
+
+    def completed(self) -> Script:
+        self._stream(len(self._chunks))
+        text = "".join(self._chunks)
+        answer = self._answer(text, _usage(self._random, text), "stop")
+        return self._ended(decisions.complete_turn(self.state, self.origin(), _IDS["turn"], answer))
+
+    def failed(self) -> Script:
+        self._stream(len(self._chunks) // 2)
+        why = {"reason": "model_timeout", "detail": "The model did not answer in time."}
+        return self._ended(decisions.fail_turn(self.state, self.origin(), _IDS["turn"], self._answer(), **why))
+
+    def cancelled(self) -> Script:
+        self._stream(len(self._chunks) // 3)
+        return self._ended(decisions.cancel_turn(self.state, self.origin(), _IDS["turn"], self._answer()))
+
+    def _stream(self, count: int) -> None:
+        for first in range(0, count, CHUNKS_OF_A_DELTA):
+            chunks = tuple(self._chunks[first : min(first + CHUNKS_OF_A_DELTA, count)])
+            # The first frame of a turn is its start, so the first chunk is the second.
+            place = {"first_seq": first + 2, "block_index": 0, "block_type": "text", "first_delta_index": first}
+            delta = decisions.record_delta(self.state, self.origin(), _IDS["turn"], **place, chunks=chunks)
+            self.play(self._random.randint(100_000, 500_000), delta)
+        self._streamed = count
+
+    def _answer(self, text: str = "", usage: Usage | None = None, finish_reason: str | None = None) -> Answer:
+        said = text or "".join(self._chunks[: self._streamed])
+        timings = (self._random.uniform(200, 900), self._random.uniform(1000, 9000))
+        return Answer((TextBlock(text=said),), len(said) // 5, ENCODING, usage, finish_reason, *timings)
+
+    def _ended(self, events: Events) -> Script:
+        self.play(20_000, events)
+        return self.since_start()
+
+
+def _beginning(random: Random, number: int) -> Script:
+    """Half of them with a system message."""
+    system = [_draft("question", "system", english(random, 300))] if number % 2 else []
+    metadata = {"plan": random.choice(["free", "pro"]), "locale": "en", "number": number}
+    title = english(random, random.randint(20, 60))
+    return _Rehearsal(agent_id=f"agent-{number % 5}", title=title, metadata=metadata, messages=system).steps
+
+
+def _recorded(random: Random) -> Script:
+    """Return a question and its answer, both recorded by the client."""
+    told = _Rehearsal()
+    question, answer = english(random, random.randint(120, 280)), english(random, random.randint(300, 1300))
+    told.play(0, decisions.add_message(told.state, told.origin(), _draft("question", "user", question)))
+    told.play(500_000, decisions.add_message(told.state, told.origin(), _draft("answer", "assistant", answer)))
+    return told.since_start()
+
+
+def _update(random: Random) -> Script:
+    told = _Rehearsal()
+    changes = {"title": english(random, random.randint(20, 60)), "metadata": {"starred": True}}
+    told.play(0, decisions.update_conversation(told.state, told.origin(), changes))
+    return told.since_start()
+
+
+def _deletion() -> Script:
+    """Return the deletion of an earlier message."""
+    told = _Rehearsal(messages=[_draft("deleted", "user", "So?")])
+    told.play(0, decisions.delete_message(told.state, told.origin(), _IDS["deleted"], exists=True))
+    return told.steps[2:]
+
+
+def _end() -> Script:
+    told = _Rehearsal()
+    told.play(0, decisions.delete_conversation(told.state, told.origin()))
+    return told.since_start()
+
+
+def _draft(name: str, role: Role, text: str) -> Draft:
+    return Draft(_IDS[name], role, (TextBlock(text=text),), len(text) // 5, ENCODING)
+
+
+def _usage(random: Random, text: str) -> Usage:
+    tokens = {"input_tokens": random.randint(50, 4000), "output_tokens": len(text) // 5}
+    return Usage.model_validate({**tokens, "cost_usd": f"0.{random.randint(1, 99999):06}"})
+
+
+def _chunks(text: str) -> list[str]:
+    return [text[first : first + CHUNK_CHARACTERS] for first in range(0, len(text), CHUNK_CHARACTERS)]
+
+
+def _template(event: ConversationEvent) -> str:
+    template = new_row(event).data.decode().replace("%", "%%")
+    for name, placeholder in _IDS.items():
+        template = template.replace(str(placeholder), f"%({name})s")
+    return template

@@ -1,0 +1,75 @@
+"""The tables of the read models that a rebuild is measured on, made again elsewhere to be filled by other means."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import TupleRow
+
+from eventlog.statements import load_statements
+from projections.catalog import named
+from projections.projection import view_name
+
+VIEWS = tuple(named(name) for name in ("listing", "history", "context"))
+
+_SQL = load_statements("benchmarks", "views.sql")
+
+Connection = psycopg.Connection[TupleRow]
+
+
+class Tables(NamedTuple):
+    """Tables like those of the read models, in a schema of their own beside the log of another schema."""
+
+    conninfo: str
+    schema: str
+    log: str
+
+    def connect(self, **settings: str) -> Connection:
+        """Return a connection that sees these tables, then the log's; commits do not wait for the disk."""
+        options = {"search_path": f"{self.schema},{self.log}", "timezone": "UTC", "synchronous_commit": "off"}
+        given = " ".join(f"-c {name}={setting}" for name, setting in {**options, **settings}.items())
+        return psycopg.connect(self.conninfo, autocommit=True, options=given)
+
+    def create(self) -> None:
+        """Make the tables anew, without keys and indexes."""
+        with self.connect(client_min_messages="warning") as connection:
+            schema = sql.Identifier(self.schema)
+            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(schema))
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
+            for view in VIEWS:
+                for definition in view.definitions():
+                    connection.execute(definition)
+
+    def indexes(self) -> list[bytes]:
+        """Return the statements that make the keys and indexes."""
+        return [statement for view in VIEWS for statement in view.indexes()]
+
+    def names(self) -> dict[str, str]:
+        """Return what each table is called here."""
+        return {table: view.table(table) for view in VIEWS for table in view.tables}
+
+    def statements(self, path: str) -> dict[str, bytes]:
+        """Return the statements of one of the benchmarks' SQL files on these tables, by name."""
+        tables = {table: sql.Identifier(self.schema, name) for table, name in self.names().items()}
+        return {
+            name: sql.SQL(statement).format(**tables).as_bytes(None)
+            for name, statement in load_statements("benchmarks", path).items()
+        }
+
+    def check(self) -> None:
+        """Hold these tables against what is read of the log's.
+
+        Raises:
+            AssertionError: they do not hold the same rows.
+        """
+        live = {table: view_name(table, view.version) for view in VIEWS for table in view.tables}
+        with self.connect() as connection:
+            for table, name in self.names().items():
+                ours, theirs = _print(connection, self.log, live[table]), _print(connection, self.schema, name)
+                assert ours == theirs, f"{self.schema}.{name} differs from {table}: {theirs} instead of {ours}"
+
+
+def _print(connection: Connection, *name: str) -> Sequence[object] | None:
+    """Return how many rows a table has, and a hash of them all."""
+    return connection.execute(sql.SQL(_SQL["fingerprint"]).format(table=sql.Identifier(*name))).fetchone()
