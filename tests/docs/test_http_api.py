@@ -9,7 +9,7 @@ import pytest
 
 from api.app import create_app
 from api.problems import INTERNAL, KINDS, Kind
-from api.requests import ContextQuery, ListingQuery, LogQuery, MessagesQuery, NewConversationTurn, NewTurn
+from api.requests import ContextQuery, EventsQuery, ListingQuery, LogQuery, MessagesQuery, NewConversationTurn, NewTurn
 from api.route import JSONRoute
 from api.settings import load_settings
 
@@ -45,7 +45,7 @@ def test_every_field_of_a_turn_is_told() -> None:
     told = re.search(r"Body: `\{(.*?)\}`", section("Turns"))
     assert told
     fields = {field.strip().removesuffix("?") for field in told[1].split(",")}
-    assert fields | {"generate", "on_busy"} == set(NewTurn.model_fields)
+    assert fields | {"generate"} == set(NewTurn.model_fields)
     assert set(NewConversationTurn.model_fields) - set(NewTurn.model_fields) == {"title", "agent_id"}
 
 
@@ -56,6 +56,7 @@ def test_every_field_of_a_turn_is_told() -> None:
         ("GET /v1/conversations/{conversation_id}/messages", MessagesQuery),
         ("GET /v1/conversations/{conversation_id}/context", ContextQuery),
         ("GET /v1/conversations/{conversation_id}/log", LogQuery),
+        ("GET /v1/events", EventsQuery),
     ],
 )
 def test_every_query_parameter_is_told(route: str, query: type[ListingQuery]) -> None:

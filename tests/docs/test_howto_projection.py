@@ -1,0 +1,70 @@
+"""docs/howto-projection.md: its changes apply to the code as it is, and what they make is built and read."""
+
+import asyncio
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from projections.catalog import PROJECTIONS, install
+from tests.support.builders import Story
+from tests.support.store import PATIENCE_S, opened, rows
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("domain", "eventlog", "projections")
+REBUILD = """
+import asyncio
+import sys
+from projections.building import open_builder
+from projections.catalog import install, named
+from projections.rebuild import rebuild
+
+async def main(conninfo):
+    async with open_builder(conninfo, "turnlog", 1, lambda step: None) as builder:
+        await rebuild(builder, [named("listing")])
+
+if __name__ == "__main__":
+    install(sys.argv[1])
+    asyncio.run(main(sys.argv[1]))
+"""
+
+
+def changed_copy(folder: Path) -> Path:
+    """Return a copy of the code with the changes of the page in it."""
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, folder / package)
+    page = (ROOT / "docs" / "howto-projection.md").read_text()
+    patch = "".join(re.findall(r"```diff\n(.*?)```", page, re.DOTALL))
+    applied = subprocess.run(
+        ["git", "apply", "--unsafe-paths", f"--directory={folder}", "-"],
+        input=patch,
+        text=True,
+        capture_output=True,
+        check=False,
+        cwd=folder,
+    )
+    assert applied.returncode == 0, applied.stderr
+    script = folder / "rebuild_listing.py"
+    script.write_text(REBUILD)
+    return script
+
+
+def run(script: Path, conninfo: str) -> None:
+    done = subprocess.run(
+        [sys.executable, script, conninfo], cwd=script.parent, text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+async def test_the_listing_goes_from_version_1_to_2_as_the_page_says(database_url: str, tmp_path: Path) -> None:
+    await asyncio.to_thread(install, database_url)
+    story, silent = Story(title="Talk"), Story(title="Silence")
+    async with opened(database_url) as store, store.projecting(*PROJECTIONS) as progress:
+        said = [*story.events, *story.say("Why?"), *story.say("Because.", "assistant"), *silent.events]
+        assert await progress.wait(await store.append(said), PATIENCE_S) == []
+        await asyncio.to_thread(run, changed_copy(tmp_path), database_url)
+    listing = "SELECT title, last_role FROM listing ORDER BY title"
+    assert rows(database_url, listing) == [("Silence", None), ("Talk", "assistant")]
+    builds = "SELECT version, state FROM projections WHERE name = 'listing' ORDER BY version"
+    assert rows(database_url, builds) == [(1, "live"), (2, "live")]
