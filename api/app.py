@@ -8,7 +8,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from api import conversations, events, health, messages, metrics, projections, turns
+from api import client_turns, conversations, events, health, messages, metrics, projections, turns
 from api.problems import handle_http_exception, handle_unexpected
 from api.same_machine import SameMachine
 from api.services import open_services
@@ -16,7 +16,7 @@ from api.settings import Settings
 
 VERSION = "0.1.0"
 
-_MODULES = (messages, turns, conversations, events, projections, health, metrics)
+_MODULES = (messages, turns, client_turns, conversations, events, projections, health, metrics)
 _ROUTES = [route for module in _MODULES for route in module.router.routes]
 """In the order in which a request tries them, the busiest first; an included router would try each route twice."""
 

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from domain import errors
-from domain.errors import ConversationLockedError, InvalidContentError
+from domain.errors import ConversationLockedError, DeltaOutOfOrderError, InvalidContentError
 from eventlog.errors import StoreUnavailableError, UnstorableEventError
 from projections.errors import RebuildRunningError, UnknownProjectionError
 
@@ -35,6 +35,7 @@ KINDS: Mapping[type[Exception], Kind] = {
     errors.MessageNotFoundError: Kind(404, "MESSAGE_NOT_FOUND"),
     errors.TurnNotFoundError: Kind(404, "TURN_NOT_FOUND"),
     errors.TurnNotActiveError: Kind(409, "TURN_NOT_ACTIVE"),
+    errors.DeltaOutOfOrderError: Kind(409, "DELTA_OUT_OF_ORDER"),
     errors.VersionMismatchError: Kind(412, "VERSION_MISMATCH"),
     errors.WriteConflictError: Kind(409, "WRITE_CONFLICT"),
     errors.InvalidContentError: VALIDATION_FAILED,
@@ -119,6 +120,8 @@ def problem_of(error: Exception) -> ProblemError:
     if isinstance(error, ConversationLockedError):
         headers = {"Retry-After": str(LOCKED_RETRY_S)}
         return ProblemError(kind, detail, headers=headers, active_turn_id=error.active_turn_id)
+    if isinstance(error, DeltaOutOfOrderError):
+        return ProblemError(kind, detail, next_seq=error.next_seq)
     if isinstance(error, InvalidContentError):
         return validation_problem("The request is not valid.", ("body", *error.loc), detail)
     if isinstance(error, UnstorableEventError):

@@ -60,18 +60,52 @@ class NewMessage(Frozen):
     in_reply_to: UUID | None = None
 
 
+Tokens = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
 class NewTurn(Frozen):
     """Body of `POST /v1/conversations/{id}/turns`."""
 
     content: Said
     model: Annotated[Text, Field(min_length=1, max_length=256)] | None = None
     stream: bool = False
-    generate: Literal[True] = True
+    generate: bool = True
     metadata: Metadata = Field(default_factory=dict)
     max_context_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
     max_output_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
     on_busy: Literal["reject", "interrupt"] = "reject"
+
+
+class TurnUsage(Frozen):
+    """What a model call used, as the client that made it knows."""
+
+    input_tokens: Tokens
+    output_tokens: Tokens
+    cached_input_tokens: Tokens = 0
+    reasoning_tokens: Tokens = 0
+    cost_usd: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)] | None = None
+    estimated: bool = False
+
+
+class NewDeltas(Frozen):
+    """Body of `POST …/deltas`: chunks of a model that the client runs; without any, a sign of life."""
+
+    seq: Annotated[int, Field(ge=2, le=2**31 - 1)]
+    chunks: Annotated[tuple[Annotated[Text, Field(min_length=1)], ...], Field(max_length=10_000)]
+
+
+class TurnEnd(Frozen):
+    """Body of `POST …/complete`."""
+
+    usage: TurnUsage | None = None
+    finish_reason: Literal["stop", "length", "content_filter"] = "stop"
+
+
+class TurnFailure(Frozen):
+    """Body of `POST …/fail`."""
+
+    detail: Annotated[Text, Field(min_length=1, max_length=1024)]
 
 
 class NewConversationTurn(NewTurn):

@@ -168,6 +168,12 @@ class Page(BaseModel, Generic[T]):
     next_cursor: str | None
 
 
+class NextFrame(BaseModel):
+    """What is recorded of a turn whose client runs the model."""
+
+    next_seq: int = Field(description="The `seq` of the chunk that comes next.")
+
+
 class Deleted(BaseModel):
     """How many conversations were deleted."""
 

@@ -24,6 +24,7 @@ from projections.history import History
 from projections.jobs import RebuildJobs
 from projections.listing import Listing
 from projections.progress import Progress
+from turns.client_turns import ClientTurns
 from turns.feeds import Feeds
 from turns.gateway import ModelGateway
 from turns.leases import Leases
@@ -45,6 +46,7 @@ class Services:
     history: History
     context: Context
     turns: Turns
+    client_turns: ClientTurns
     feeds: Feeds
     rebuilds: RebuildJobs
 
@@ -91,9 +93,12 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
         rebuilds = RebuildJobs(database)
         rebuilds.open()
         stack.push_async_callback(rebuilds.close)
+        client_turns = ClientTurns(conversations, tokenizer, leases)
         feeds = Feeds(conversations, feed, broadcast, turns)
         readers = Listing(database), History(database), context
-        yield Services(settings, database, log, feed, progress, commands, *readers, turns, feeds, rebuilds)
+        yield Services(
+            settings, database, log, feed, progress, commands, *readers, turns, client_turns, feeds, rebuilds
+        )
 
 
 def prepare(conninfo: str, schema: str) -> None:

@@ -17,7 +17,7 @@ from domain.errors import TurnNotActiveError, TurnNotFoundError
 from domain.events import TurnStarted
 from eventlog.commands import Said
 from eventlog.errors import StoreUnavailableError
-from projections.history import TurnRow
+from projections.history import TurnRow, turn_row
 from projections.resources import turn_resource
 from turns.frames import Frame
 from turns.turn_log import TurnKey
@@ -64,14 +64,14 @@ async def list_turns(call: CallParam, conversation_id: UUID, query: Annotated[Pa
 @router.get("/v1/conversations/{conversation_id}/turns/{turn_id}", response_model=Turn)
 async def get_turn(call: CallParam, conversation_id: UUID, turn_id: UUID) -> Response:
     """Read a turn."""
-    return json_response(turn_resource(await _turn(call, conversation_id, turn_id)))
+    return json_response(turn_resource(await known_turn(call, conversation_id, turn_id)))
 
 
 @router.get("/v1/conversations/{conversation_id}/turns/{turn_id}/stream")
 async def stream_turn(call: CallParam, conversation_id: UUID, turn_id: UUID) -> Response:
     """Stream a turn from its first frame or after `Last-Event-ID`, at any age and from any process, live to its end."""
     after_seq = last_event_id(call) or 0
-    row = await _turn(call, conversation_id, turn_id)
+    row = await known_turn(call, conversation_id, turn_id)
     key = TurnKey(conversation_id, turn_id, row.version - 1)
     return event_stream(call.services.turns.follow(key, after_seq), {})
 
@@ -80,7 +80,7 @@ async def stream_turn(call: CallParam, conversation_id: UUID, turn_id: UUID) -> 
 async def cancel_turn(call: CallParam, conversation_id: UUID, turn_id: UUID) -> Response:
     """Stop a turn; what was said is kept."""
     if call.repeated:
-        row = await _turn(call, conversation_id, turn_id)
+        row = await known_turn(call, conversation_id, turn_id)
         key = TurnKey(conversation_id, turn_id, row.version - 1)
     else:
         key = await _cancel(call, conversation_id, turn_id)
@@ -92,11 +92,16 @@ async def _cancel(call: Call, conversation_id: UUID, turn_id: UUID) -> TurnKey:
     try:
         return await call.services.turns.cancel(call.caller, conversation_id, turn_id)
     except TurnNotActiveError:
-        await _turn(call, conversation_id, turn_id)  # one that never was is another problem
+        await known_turn(call, conversation_id, turn_id)  # one that never was is another problem
         raise
 
 
-async def _turn(call: Call, conversation_id: UUID, turn_id: UUID) -> TurnRow:
+async def known_turn(call: Call, conversation_id: UUID, turn_id: UUID) -> TurnRow:
+    """Return a turn of the caller's conversation.
+
+    Raises:
+        TurnNotFoundError: there is none.
+    """
     await call.readable(conversation_id)
     row = await call.services.history.turn(conversation_id, turn_id)
     if row is None:
@@ -111,6 +116,7 @@ def _settings(call: Call, body: NewTurn) -> TurnSettings:
         body.temperature,
         body.max_output_tokens,
         body.metadata,
+        body.generate,
     )
 
 
@@ -125,6 +131,10 @@ async def _repeated(call: Call) -> tuple[TurnKey, int]:
 
 
 async def _answer(call: Call, key: TurnKey, position: int | None, body: NewTurn) -> Response:
+    if not body.generate:
+        started = await call.services.log.events(key.conversation_id, key.first_version + 1, key.first_version + 1)
+        assert isinstance(started[0].event, TurnStarted)
+        return await call.written(position, turn_resource(turn_row(started[0].event)), 201)
     if body.stream:
         return event_stream(call.services.turns.follow(key), await call.write_headers(position))
     seen, headers = await _to_its_end(call, key)

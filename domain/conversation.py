@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from pydantic import TypeAdapter
@@ -35,6 +35,7 @@ class ActiveTurn:
     model: str
     started_at: datetime
     started_version: int
+    generate: bool = True
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,15 @@ class Conversation:
 class ConversationSnapshot(ConversationEvent):
     """The state at a version, kept beside the log so that a long conversation loads as fast as a short one."""
 
+    class_version: ClassVar[int] = 2
+
     state: dict[str, Any]
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """Until version 2 the server ran every model."""
+        if turn := state["state"]["turn"]:
+            turn["generate"] = True
 
     @classmethod
     def take(cls, conversation: Conversation) -> "ConversationSnapshot":
@@ -141,6 +150,7 @@ def _turn_started(state: Conversation, event: TurnStarted) -> Conversation:
         model=event.model,
         started_at=event.timestamp,
         started_version=event.originator_version,
+        generate=event.generate,
     )
     return _touched(state, event, turn=turn)
 

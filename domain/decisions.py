@@ -50,13 +50,14 @@ class Draft(NamedTuple):
 
 
 class TurnSettings(NamedTuple):
-    """How a turn's model is to be called; None leaves a choice to the model."""
+    """How a turn's model is to be called; None leaves a choice to the model. Without `generate` the client calls it."""
 
     model: str
     max_context_tokens: int | None = None
     temperature: float | None = None
     max_output_tokens: int | None = None
     metadata: JsonObject = {}
+    generate: bool = True
 
 
 class Answer(NamedTuple):

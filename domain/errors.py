@@ -7,6 +7,7 @@ DomainError
 ├── MessageNotFoundError
 ├── TurnNotFoundError
 ├── TurnNotActiveError
+├── DeltaOutOfOrderError         chunks that a client streams leave out some before them
 ├── VersionMismatchError         an expected version was not the current one
 ├── WriteConflictError           another writer won, again and again
 ├── InvalidContentError          what was said breaks a rule; carries where
@@ -62,6 +63,14 @@ class TurnNotActiveError(DomainError):
 
     def __init__(self, turn_id: UUID) -> None:
         super().__init__(f"Turn {turn_id} is not active.")
+
+
+class DeltaOutOfOrderError(DomainError):
+    """Chunks that a client streams leave out some before them; carries the frame that is to come next."""
+
+    def __init__(self, turn_id: UUID, seq: int, next_seq: int) -> None:
+        super().__init__(f"Frame {next_seq} of turn {turn_id} is to come next, not {seq}.")
+        self.next_seq = next_seq
 
 
 class VersionMismatchError(DomainError):

@@ -87,6 +87,8 @@ class MessageDeleted(ConversationEvent):
 class TurnStarted(ConversationEvent):
     """A model was asked to answer; from now on the conversation is locked."""
 
+    class_version: ClassVar[int] = 2
+
     turn_id: UUID = Field(description="The turn. Server.")
     user_message_id: UUID = Field(description="The message to answer. Server.")
     message_id: UUID = Field(description="The id the answer will have. Server.")
@@ -99,6 +101,14 @@ class TurnStarted(ConversationEvent):
         default=None, description="Bound of the answer in tokens; None: none. Client."
     )
     metadata: JsonObject = Field(default_factory=dict, description="The client's own JSON object. Client.")
+    generate: bool = Field(
+        default=True, description="False: the client runs the model itself and records its stream. Client."
+    )
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """Until version 2 the server ran every model."""
+        state["generate"] = True
 
 
 class StreamDelta(ConversationEvent):

@@ -54,3 +54,15 @@ def check_active(state: Conversation, turn_id: UUID) -> ActiveTurn:
     if state.turn is None or state.turn.id != turn_id:
         raise TurnNotActiveError(turn_id)
     return state.turn
+
+
+def check_client_turn(state: Conversation, turn_id: UUID) -> ActiveTurn:
+    """Return the active turn if it is this one and its client runs the model.
+
+    Raises:
+        TurnNotActiveError: the turn has ended, or never was, or the server runs it.
+    """
+    turn = check_active(state, turn_id)
+    if turn.generate:
+        raise TurnNotActiveError(turn_id)
+    return turn

@@ -53,6 +53,11 @@ class TurnFrames:
         self._blocks: list[tuple[StreamedBlock, list[str]]] = []
         self._open = False
 
+    @property
+    def next_seq(self) -> int:
+        """The number of the frame that comes next."""
+        return self._seq + 1
+
     def start(self) -> Frame:
         """Return the first frame."""
         user_message = message_resource(message_row(self._user_message))

@@ -17,6 +17,7 @@ from eventlog.statements import load_statements
 
 LEASE_S = 8.0
 RENEW_INTERVAL_S = 2.0
+CLIENT_LEASE_S = 60.0
 
 Recover = Callable[[UUID, UUID], Awaitable[None]]
 
@@ -63,6 +64,15 @@ class Leases:
         async with self._database.connection() as connection:
             await connection.execute(_SQL["take"], [turn_id, conversation_id, self._holder, LEASE_S])
         self._held.add(turn_id)
+
+    async def lend(self, conversation_id: UUID, turn_id: UUID) -> None:
+        """Let a turn whose client runs the model go on for another minute.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        async with self._database.connection() as connection:
+            await connection.execute(_SQL["lend"], [turn_id, conversation_id, self._holder, CLIENT_LEASE_S])
 
     def give_up(self, turn_id: UUID) -> None:
         """Say that the turn has ended in the log, or never began."""

@@ -3,6 +3,12 @@
 INSERT INTO leases (turn_id, conversation_id, holder, expires_at)
 VALUES (%s, %s, %s, now() + make_interval(secs => %s))
 
+-- name: lend
+-- Nobody has to run this turn as long as its client is heard of.
+INSERT INTO leases (turn_id, conversation_id, holder, expires_at)
+VALUES (%s, %s, %s, now() + make_interval(secs => %s))
+ON CONFLICT ON CONSTRAINT leases_pkey DO UPDATE SET expires_at = EXCLUDED.expires_at
+
 -- name: renew
 -- A process still runs these turns; those it ended are given up.
 WITH given_up AS (

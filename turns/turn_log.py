@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
@@ -44,6 +45,8 @@ class TurnReplay:
         self.ended: TurnEnded | None = None
         self.next_version = first_version
         self.position = 0
+        self.started_at: datetime | None = None
+        self.first_chunk_at: datetime | None = None
         self._turn_id = turn_id
         self._said: dict[str, MessageAdded] = {}
         self._frames: TurnFrames | None = None
@@ -62,12 +65,19 @@ class TurnReplay:
             return []
         if isinstance(event, TurnStarted):
             self._frames = TurnFrames(self._said["user"], event)
+            self.started_at = event.timestamp
             return [self._frames.start()]
         assert self._frames is not None
         if isinstance(event, StreamDelta):
+            self.first_chunk_at = self.first_chunk_at or event.timestamp
             return self._frames.delta(event)
         self.ended = event
         return self._frames.end(event, self._said.get("assistant"))
+
+    @property
+    def next_seq(self) -> int:
+        """The number of the frame that comes next."""
+        return self._frames.next_seq if self._frames else 1
 
     def content(self) -> Any:
         """Return what was said so far, as blocks."""

@@ -35,6 +35,7 @@ DEFAULT_CONTEXT_TOKENS = 32_000
 INTERRUPT_ATTEMPTS = 10
 
 SERVER_GONE = "The server that ran this turn is gone."
+CLIENT_LOST = "Nothing was heard of the client that runs the model for 60 s."
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Turns:
             origin = caller.origin()
             return decisions.start_turn(state, origin, draft, settings, turn_id=turn_id, answer_id=answer_id)
 
-        async with self._leased(conversation_id, turn_id):
+        async with self._leased(conversation_id, turn_id, settings):
             committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
         return self._begin(caller, committed)
 
@@ -122,7 +123,7 @@ class Turns:
         state = fold(None, begun)
         assert state is not None
         turn = decisions.start_turn(state, origin, draft, settings, turn_id=turn_id, answer_id=new_id())
-        async with self._leased(state.id, turn_id):
+        async with self._leased(state.id, turn_id, settings):
             committed = await self._conversations.start([*begun, *turn], caller.idempotency)
         return self._begin(caller, committed)
 
@@ -194,19 +195,25 @@ class Turns:
         key = TurnKey(conversation_id, turn_id, state.turn.started_version - 1)
         origin = Origin(state.owner_id, now())
 
+        reason = ("interrupted", SERVER_GONE) if state.turn.generate else ("client_lost", CLIENT_LOST)
+
         async def decide(newest: Conversation) -> Events:
             answer = await self._said_so_far(key)
-            return decisions.fail_turn(newest, origin, turn_id, answer, reason="interrupted", detail=SERVER_GONE)
+            return decisions.fail_turn(newest, origin, turn_id, answer, reason=reason[0], detail=reason[1])
 
         try:
             await self._conversations.execute(conversation_id, decide)
         except TurnNotActiveError:
             return  # another process was faster
-        _log.warning("turn %s was ended: its server is gone", turn_id)
+        _log.warning("turn %s was ended: %s", turn_id, reason[1])
 
     @asynccontextmanager
-    async def _leased(self, conversation_id: UUID, turn_id: UUID) -> AsyncGenerator[None]:
-        """Hold a lease while the start of a turn is recorded, and from then on if it was."""
+    async def _leased(self, conversation_id: UUID, turn_id: UUID, settings: TurnSettings) -> AsyncGenerator[None]:
+        """Hold a lease while the start of a turn is recorded, and from then on if it was and runs here."""
+        if not settings.generate:
+            await self._leases.lend(conversation_id, turn_id)
+            yield
+            return
         await self._leases.take(conversation_id, turn_id)
         try:
             yield
@@ -229,6 +236,9 @@ class Turns:
     def _begin(self, caller: Caller, committed: Committed) -> StartedTurn:
         message, started = committed.events[-2:]
         assert isinstance(message, MessageAdded) and isinstance(started, TurnStarted)
+        if not started.generate:
+            key = TurnKey(started.originator_id, started.turn_id, message.originator_version)
+            return StartedTurn(key, committed)
         origin = caller.origin()
         run = TurnRun(self._conversations, self._tokenizer, message, started, origin, self._progress)
         self._running[started.turn_id] = run

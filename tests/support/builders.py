@@ -141,7 +141,7 @@ def one_of_each() -> list[ConversationEvent]:
     story.complete("Because", usage=used, finish_reason="stop", time_to_first_token_ms=12.5, duration_ms=80.25)
     story.ask()
     story.fail("Hm", time_to_first_token_ms=12.5, duration_ms=30000.0)
-    story.ask()
+    story.ask(generate=False)
     story.cancel("Well", time_to_first_token_ms=12.5, duration_ms=80.25)
     story.delete()
     return story.events

@@ -155,7 +155,7 @@ def test_an_image_that_is_not_base64_is_refused(api: Api, id_: str, data: str) -
     [
         ("stream", "yes"),
         ("stream", 1),
-        ("generate", False),
+        ("generate", "no"),
         ("model", ""),
         ("model", 5),
         ("model", "x" * 257),

@@ -1,0 +1,118 @@
+"""Turns whose client runs the model itself, and records its stream here with the same guarantees."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from domain import decisions
+from domain.conversation import Conversation
+from domain.decisions import Answer, Events, Origin
+from domain.errors import DeltaOutOfOrderError
+from domain.guards import check_access, check_client_turn
+from domain.usage import Usage
+from eventlog.commands import Caller, count_tokens
+from eventlog.conversations import Committed, Conversations, Decision
+from eventlog.tokens import Tokenizer
+from turns.leases import Leases
+from turns.turn_log import TurnReplay
+
+KNOWN_TURNS = 1000
+
+
+class ClientTurns:
+    """Records what clients stream. Any process takes the next batch of a turn: the log knows which is the next.
+
+    Every method raises the conversation's errors, and TurnNotActiveError where the turn has ended or runs in a server.
+    """
+
+    def __init__(self, conversations: Conversations, tokenizer: Tokenizer, leases: Leases) -> None:
+        self._conversations = conversations
+        self._tokenizer = tokenizer
+        self._leases = leases
+        self._replays: OrderedDict[UUID, TurnReplay] = OrderedDict()
+
+    async def record(
+        self, caller: Caller, conversation_id: UUID, turn_id: UUID, seq: int, chunks: Sequence[str]
+    ) -> tuple[int, int | None]:
+        """Record chunks whose first is frame `seq`, without those that are recorded already; none is a sign of life.
+
+        Returns the number of the frame that comes next, and the position of what was recorded (None: nothing was).
+
+        Raises:
+            DeltaOutOfOrderError: chunks before these are missing.
+        """
+        next_seq = seq
+
+        async def decide(state: Conversation) -> Events:
+            nonlocal next_seq
+            check_access(state, caller.actor)
+            replay = await self._replayed(state, turn_id)
+            if seq > replay.next_seq:
+                raise DeltaOutOfOrderError(turn_id, seq, replay.next_seq)
+            new = tuple(chunks[replay.next_seq - seq :])
+            next_seq = replay.next_seq + len(new)
+            if not new:
+                return []
+            first = {"first_seq": replay.next_seq, "block_index": 0, "first_delta_index": replay.next_seq - 2}
+            return decisions.record_delta(state, caller.origin(), turn_id, **first, block_type="text", chunks=new)
+
+        committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
+        await self._leases.lend(conversation_id, turn_id)
+        return next_seq, committed.position
+
+    async def complete(
+        self, caller: Caller, conversation_id: UUID, turn_id: UUID, usage: Usage | None, finish_reason: str
+    ) -> Committed:
+        """End a turn: what was recorded is the answer."""
+
+        async def decide(state: Conversation) -> Events:
+            origin = caller.origin()
+            answer = await self._answer(state, origin, turn_id)
+            whole = answer._replace(usage=usage, finish_reason=finish_reason)
+            return decisions.complete_turn(state, origin, turn_id, whole)
+
+        return await self._end(caller, conversation_id, turn_id, decide)
+
+    async def fail(self, caller: Caller, conversation_id: UUID, turn_id: UUID, detail: str) -> Committed:
+        """End a turn whose model broke; what was recorded is kept as an interrupted message."""
+
+        async def decide(state: Conversation) -> Events:
+            origin = caller.origin()
+            answer = await self._answer(state, origin, turn_id)
+            return decisions.fail_turn(state, origin, turn_id, answer, reason="model_error", detail=detail)
+
+        return await self._end(caller, conversation_id, turn_id, decide)
+
+    async def _end(self, caller: Caller, conversation_id: UUID, turn_id: UUID, decide: Decision) -> Committed:
+        committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
+        self._replays.pop(turn_id, None)
+        self._leases.give_up(turn_id)
+        return committed
+
+    async def _answer(self, state: Conversation, origin: Origin, turn_id: UUID) -> Answer:
+        check_access(state, origin.actor)
+        replay = await self._replayed(state, turn_id)
+        content = replay.content()
+        return Answer(
+            content,
+            await count_tokens(self._tokenizer, content),
+            self._tokenizer.name,
+            time_to_first_token_ms=_ms_between(replay.started_at, replay.first_chunk_at),
+            duration_ms=_ms_between(replay.started_at, origin.at),
+        )
+
+    async def _replayed(self, state: Conversation, turn_id: UUID) -> TurnReplay:
+        """Return the turn as far as the log has it at this state."""
+        turn = check_client_turn(state, turn_id)
+        replay = self._replays.setdefault(turn_id, TurnReplay(turn_id, turn.started_version - 1))
+        self._replays.move_to_end(turn_id)
+        if len(self._replays) > KNOWN_TURNS:
+            self._replays.popitem(last=False)
+        if replay.next_version <= state.version:
+            replay.take(await self._conversations.log.events(state.id, replay.next_version, state.version))
+        return replay
+
+
+def _ms_between(begin: datetime | None, end: datetime | None) -> float | None:
+    return round((end - begin).total_seconds() * 1000, 3) if begin and end else None
