@@ -25,6 +25,8 @@ from projections.listing import ConversationRow
 LOCAL_OWNER = "local"
 WRITE_WAIT_S = 2.0
 READ_WAIT_S = 5.0
+READ_MODELS = frozenset({"listing", "history", "context"})
+"""What the routes read; a projection that none of them asks holds no read up."""
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,255}")
 _READ_MODEL_BEHIND = Kind(503, "READ_MODEL_BEHIND")
@@ -120,7 +122,7 @@ async def wait_for_position(request: Incoming, services: Services) -> None:
         return
     if not wanted.isdecimal() or len(wanted) > 18:
         raise validation_problem("The request is not valid.", ("header", "Turnlog-Position"), "must be a position")
-    behind = await services.progress.wait(int(wanted), READ_WAIT_S)
+    behind = [name for name in await services.progress.wait(int(wanted), READ_WAIT_S) if name in READ_MODELS]
     if behind:
         headers = {"Turnlog-Behind": ", ".join(behind), "Retry-After": "1"}
         raise ProblemError(_READ_MODEL_BEHIND, f"Position {wanted} is not reached yet.", headers=headers)

@@ -31,11 +31,11 @@ async def readyz(call: CallParam) -> Response:
 
 
 def _shown(status: Status) -> dict[str, Any]:
-    live = status.live
+    live, stopped = status.live, status.stopped
     return {
         "position": live.position if live else 0,
         "lag": status.lag_events,
         "lag_seconds": round(status.lag_s, 3),
-        "stopped": live is None or live.error is not None,
-        "error": {"position": live.error_position, "detail": live.error} if live and live.error else None,
+        "stopped": live is None or stopped is not None,
+        "error": {"position": stopped.error_position, "detail": stopped.error} if stopped else None,
     }

@@ -15,7 +15,11 @@ router = APIRouter(route_class=JSONRoute, tags=["operations"])
 
 
 def _error_position(status: Status) -> int:
-    return (status.live.error_position or 0) if status.live else 0
+    return (status.stopped.error_position or 0) if status.stopped else 0
+
+
+def _stopped(status: Status) -> int:
+    return int(status.live is None or status.stopped is not None)
 
 
 _GAUGES: dict[str, tuple[str, Callable[[Status], float]]] = {
@@ -24,7 +28,7 @@ _GAUGES: dict[str, tuple[str, Callable[[Status], float]]] = {
     "position": ("Position up to which the log is in the read model.", lambda s: s.live.position if s.live else 0),
     "lag_events": ("Events of the log that are not in the read model yet.", lambda s: s.lag_events),
     "lag_seconds": ("Age of the oldest event that is not in the read model yet.", lambda s: s.lag_s),
-    "stopped": ("Whether an error stopped the projection.", lambda s: int(bool(s.live and s.live.error))),
+    "stopped": ("Whether an error has stopped it, or it waits for its first build.", _stopped),
     "error_position": ("Position of the event that stopped it, 0 if none did.", _error_position),
     "rebuild_running": ("Whether it is being rebuilt.", lambda s: int(bool(s.rebuild and s.rebuild.running))),
     "rebuild_position": ("Events in the build that is under way.", lambda s: s.rebuild.position if s.rebuild else 0),

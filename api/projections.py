@@ -33,7 +33,7 @@ async def get_projection(call: CallParam, name: str) -> Response:
 async def rebuild_projection(call: CallParam, name: str) -> Response:
     """Start to build it anew beside what is read; where that is, `GET` tells."""
     projection = named(name)
-    await call.services.rebuilds.start([projection.name])
+    await call.services.rebuilds.start(projection.name)
     return json_response(await _shown(call, projection.name), 202)
 
 
@@ -43,18 +43,18 @@ async def _shown(call: CallParam, name: str) -> dict[str, Any]:
 
 
 def _resource(status: Status, head: int) -> dict[str, Any]:
-    live = status.live
+    live, stopped = status.live, status.stopped
     return {
         "name": status.name,
         "object": "projection",
         "version": status.version,
         "build": live.build if live else None,
-        "status": "building" if live is None else "stopped" if live.error else "running",
+        "status": "stopped" if stopped else "running" if live else "building",
         "position": live.position if live else 0,
         "head": head,
         "lag_events": status.lag_events,
         "lag_seconds": round(status.lag_s, 3),
-        "error": {"position": live.error_position, "detail": live.error} if live and live.error else None,
+        "error": {"position": stopped.error_position, "detail": stopped.error} if stopped else None,
         "rebuild": _rebuild(status.rebuild) if status.rebuild else None,
         "other_builds": [_other(build) for build in status.others],
     }

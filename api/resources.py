@@ -116,9 +116,9 @@ class RecordedEvent(BaseModel):
 
 
 class ProjectionError(BaseModel):
-    """What stopped a projection."""
+    """What stopped a projection; no position where no event is to blame."""
 
-    position: int
+    position: int | None
     detail: str
 
 

@@ -50,6 +50,11 @@ class Services:
     feeds: Feeds
     rebuilds: RebuildJobs
 
+    async def drain(self, grace_s: float) -> None:
+        """Take no new turns, let the running ones finish for so long, and end what is followed live."""
+        await self.turns.drain(grace_s)
+        self.feeds.close()
+
 
 @asynccontextmanager
 async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Services]:
@@ -69,6 +74,7 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
         broadcast = Broadcast(feed)
         await broadcast.open()
         stack.push_async_callback(broadcast.close)
+        await feed.refresh()  # who follows from now on must not begin with the past
         writer = GroupCommitWriter(database, feed.committed)
         await writer.open()
         stack.push_async_callback(writer.close)

@@ -19,6 +19,8 @@ _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 Encode = Callable[[Any], bytes]
 
+_ending: set[asyncio.Task[None]] = set()
+
 
 def event_stream(
     batches: AsyncGenerator[list[Any]], headers: dict[str, str], encode: Encode = lambda frame: frame.encoded
@@ -65,6 +67,13 @@ async def _encoded(batches: AsyncGenerator[list[Any]], encode: Encode) -> AsyncG
             yield b"".join(map(encode, batch))
             following = asyncio.ensure_future(anext(batches, None))
     finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-        await batches.aclose()
+        # A task of its own: whoever cancels this one again would interrupt a query that is being cancelled already.
+        ending = asyncio.create_task(_end(following, batches))
+        _ending.add(ending)
+        ending.add_done_callback(_ending.discard)
+
+
+async def _end(following: asyncio.Future[Any], batches: AsyncGenerator[list[Any]]) -> None:
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    await batches.aclose()

@@ -11,16 +11,38 @@ import uvloop
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from benchmarks import appends, commands, context, lag, post_messages_http, rebuild, turns_http, turns_in_process
+from benchmarks import (
+    appends,
+    commands,
+    context,
+    lag,
+    post_messages_http,
+    rebuild,
+    stream_log,
+    stream_readers,
+    streams,
+    turns_http,
+    turns_in_process,
+)
 from benchmarks.machine import describe
 from benchmarks.measure import Plan
 from benchmarks.report import markdown, plain, result
 from eventlog.embedded import EmbeddedPostgres
 
-BENCHMARKS = {
-    module.NAME: module.run
-    for module in (appends, turns_in_process, turns_http, post_messages_http, context, commands, lag, rebuild)
-}
+_MODULES = (
+    appends,
+    turns_in_process,
+    turns_http,
+    post_messages_http,
+    context,
+    commands,
+    lag,
+    streams,
+    stream_log,
+    stream_readers,
+    rebuild,
+)
+BENCHMARKS = {module.NAME: module.run for module in _MODULES}
 
 
 def main() -> None:

@@ -12,12 +12,13 @@ from functools import partial
 from http.client import HTTPConnection
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from benchmarks.load import HOST, Load, Served, post, run
 from benchmarks.measure import CALLERS
+from benchmarks.stream_load import Reading, Stream, read
 from benchmarks.texts import Turn
 
 CONVERSATIONS = 200
@@ -29,11 +30,29 @@ _ROOT = Path(__file__).parent.parent
 _READY = re.compile(rb"ready at http://127\.0\.0\.1:(\d+)")
 
 
+class Process(NamedTuple):
+    """A server process that is ready."""
+
+    pid: int
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Return where it listens."""
+        return f"http://{HOST}:{self.port}"
+
+    def cpu_s(self) -> float:
+        """Return the processor time that it has used so far, its children's not included."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Server:
     """A server that is ready, and a process that puts load on it."""
 
-    def __init__(self, port: int, loader: ProcessPoolExecutor) -> None:
-        self.port = port
+    def __init__(self, process: Process, loader: ProcessPoolExecutor) -> None:
+        self.process = process
+        self.port = process.port
         self._loader = loader
 
     def post(self, path: str, body: Any) -> Any:
@@ -60,6 +79,11 @@ class Server:
         load = Load(self.port, groups, seconds, connections, rate)
         return await asyncio.get_running_loop().run_in_executor(self._loader, partial(run, load))
 
+    async def read(self, requests: Sequence[bytes], leave_us: int | None = None) -> list[Stream]:
+        """Send requests at once, and read the streams that answer them to their ends, or until it is time to leave."""
+        reading = Reading(self.port, requests, leave_us)
+        return await asyncio.get_running_loop().run_in_executor(self._loader, read, reading)
+
     def turns(self, turns: Sequence[Turn]) -> list[tuple[bytes, bytes]]:
         """Start 200 conversations and return turns in them: the user's message, then the assistant's."""
         ids = [self.post("/v1/conversations", {})["id"] for _ in range(CONVERSATIONS)]
@@ -71,24 +95,48 @@ class Server:
 
 
 @asynccontextmanager
-async def serve(*command: str) -> AsyncGenerator[Server]:
-    """Run a server that says "ready at <url>", warmed up by a turn of the demo model, until the end of the block."""
+async def launch(*command: str, **settings: str) -> AsyncGenerator[Process]:
+    """Run a server that says "ready at <url>" until the end of the block."""
     process = await asyncio.create_subprocess_exec(
-        *command, cwd=_ROOT, env=_environment(), stdout=subprocess.PIPE, start_new_session=True
+        *command, cwd=_ROOT, env=_environment() | settings, stdout=subprocess.PIPE, start_new_session=True
     )
     try:
-        with ProcessPoolExecutor(1, get_context("spawn")) as loader:
-            server = Server(await asyncio.wait_for(_port(process), START_TIMEOUT_S), loader)
-            # Its answer also means that the model library, which loads for seconds in the background, is there.
-            await asyncio.to_thread(server.post, "/v1/turns", {"content": "Hello!", "stream": False})
-            yield server
+        yield Process(process.pid, await asyncio.wait_for(_port(process), START_TIMEOUT_S))
     finally:
         await _end(process)
 
 
-def turnlog_serve() -> tuple[str, ...]:
-    """Return the command of a server as users start it, on a temporary database of its own."""
-    return str(Path(sys.executable).with_name("turnlog")), "serve", "--ephemeral", "--port", "0"
+@asynccontextmanager
+async def loaded(*command: str, **settings: str) -> AsyncGenerator[Server]:
+    """Run such a server, and a process that puts load on it."""
+    async with launch(*command, **settings) as process:
+        with ProcessPoolExecutor(1, get_context("spawn")) as loader:
+            yield Server(process, loader)
+
+
+@asynccontextmanager
+async def serve(*command: str, **settings: str) -> AsyncGenerator[Server]:
+    """Run Turnlog so, warmed up by a turn of the demo model."""
+    async with loaded(*command, **settings) as server:
+        # Its answer also means that the model library, which loads for seconds in the background, is there.
+        await asyncio.to_thread(server.post, "/v1/turns", {"content": "Hello!", "stream": False})
+        yield server
+
+
+def turnlog_serve(conninfo: str | None = None) -> tuple[str, ...]:
+    """Return the command of a server as users start it, on a database or on a temporary one of its own."""
+    database = ("--database-url", conninfo) if conninfo else ("--ephemeral",)
+    return str(Path(sys.executable).with_name("turnlog")), "serve", *database, "--port", "0"
+
+
+def model_server() -> tuple[str, ...]:
+    """Return the command of the scripted model server."""
+    return sys.executable, "-m", "benchmarks.model_server"
+
+
+def passthrough_app(model_url: str) -> tuple[str, ...]:
+    """Return the command of the server that hands a model's chunks on and stores nothing."""
+    return sys.executable, "-m", "benchmarks.passthrough_app", model_url
 
 
 def empty_app(conninfo: str) -> tuple[str, ...]:

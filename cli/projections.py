@@ -65,7 +65,7 @@ def status(data_dir: Path | None, database_url: str | None) -> None:
             f"{row.name:<12} {row.version:>7} {build:>5} {position:>12} {row.lag_events:>10} {row.lag_s:>8.1f}s"
             f"  {_state(row)}"
         )
-    if any(row.live and row.live.error for row in found.projections):
+    if any(row.stopped for row in found.projections):
         raise SystemExit(FAILED)
 
 
@@ -144,7 +144,7 @@ def _chosen(names: tuple[str, ...], *, every: bool) -> list[Projection]:
 
 
 def _when(as_of: str) -> int | datetime:
-    if as_of.isdecimal() and as_of.isascii():
+    if as_of.isdecimal() and as_of.isascii() and len(as_of) <= 100:
         return int(as_of)
     try:
         when = datetime.fromisoformat(as_of)
@@ -172,8 +172,7 @@ def _build(data_dir: Path | None, database_url: str | None, workers: int, work: 
 
 
 async def _rebuild(builder: Builder, chosen: list[Projection]) -> None:
-    for switched in await rebuilding.rebuild(builder, chosen):
-        click.echo(_switched(switched))
+    await rebuilding.rebuild(builder, chosen, lambda switched: click.echo(_switched(switched)))
 
 
 async def _roll_back(builder: Builder, chosen: list[Projection]) -> None:
@@ -214,8 +213,8 @@ def _compared(comparison: Comparison) -> str:
 
 
 def _state(row: Status) -> str:
-    if row.live and row.live.error:
-        return f"stopped at {row.live.error_position}: {row.live.error}"
+    if row.stopped:
+        return f"stopped at {row.stopped.error_position}: {row.stopped.error}"
     state = "running" if row.live else "waits for its build"
     if row.rebuild is None:
         return state

@@ -59,7 +59,7 @@ def run_server(settings: "Settings", conninfo: str, listener: socket.socket, ann
     from api.app import create_app
 
     app = create_app(settings, conninfo)
-    server = DrainingServer(configure(app), lambda: app.state.services.turns.drain(settings.shutdown_grace_s), announce)
+    server = DrainingServer(configure(app), lambda: app.state.services.drain(settings.shutdown_grace_s), announce)
     try:
         server.run(sockets=[listener])
     except SystemExit:

@@ -65,6 +65,10 @@ class Channels:
             except StoreUnavailableError as error:
                 _log.warning("a channel lost its connection: %s", error.__cause__)
                 await asyncio.sleep(RECONNECT_INTERVAL_S)
+            except Exception:  # noqa: BLE001 - a logged boundary of the process
+                # Whatever another release may say on a channel, this process goes on listening.
+                _log.exception("a channel connects again")
+                await asyncio.sleep(RECONNECT_INTERVAL_S)
 
     async def _listen(self, connection: AsyncConnection[TupleRow]) -> None:
         topics = {f"{self._database.schema}_{topic}": handler for topic, handler in self._handlers.items()}

@@ -14,6 +14,7 @@ from eventlog.statements import load_statements
 
 LAST_VERSION = 2**31 - 1
 MAX_READ_BYTES = 16 * 1024 * 1024
+FEED_BYTES = 1024 * 1024
 
 _SQL = load_statements("eventlog", "log.sql")
 
@@ -74,17 +75,24 @@ class Log:
         """Return the recorded events of the log after one position and up to another, oldest first."""
         return [audit_record(row) for row in await self._database.fetch(_SQL["read_between"], [after, upto])]
 
-    async def feed(self, wanted: FeedFilter, after: int, upto: int) -> list[dict[str, Any]]:
-        """Return the recorded events that are wanted of the log after one position and up to another, oldest first."""
-        section = {"after": after, "upto": upto}
+    async def feed(self, wanted: FeedFilter, after: int, upto: int) -> tuple[list[dict[str, Any]], int]:
+        """Return the recorded events that are wanted of the log after one position and up to another, oldest first.
+
+        Large ones come few at a time; the second value is the position up to which the log was read.
+        """
+        section = {"after": after, "upto": upto, "bytes": FEED_BYTES}
         rows = await self._database.fetch(_SQL["read_feed"], {**wanted._asdict(), **section})
-        return [audit_record(row) for row in rows]
+        facts = [audit_record(row[:-1]) for row in rows]
+        return facts, facts[-1]["position"] if rows and rows[-1][-1] else upto
 
     async def conversation_feed(
         self, conversation_id: UUID, after_version: int, after: int, limit: int
     ) -> list[dict[str, Any]]:
-        """Return at most `limit` recorded events of a conversation after a version and a position, oldest first."""
-        parameters = [conversation_id, after_version, after, limit]
+        """Return at most `limit` recorded events of a conversation after a version and a position, oldest first.
+
+        Large ones come few at a time, at least one.
+        """
+        parameters = [conversation_id, after_version, after, limit, FEED_BYTES]
         rows = await self._database.fetch(_SQL["read_conversation_feed"], parameters)
         return [audit_record(row) for row in rows]
 
@@ -114,10 +122,6 @@ class Log:
         """Return whether the conversation holds the message: it was added, and not deleted since."""
         rows = await self._database.fetch(_SQL["find_message"], [conversation_id, str(message_id)])
         return bool(rows) and rows[-1][0] == "MessageAdded"
-
-    async def stopped_turns(self, after: int) -> list[UUID]:
-        """Return the turns that were stopped after a position, whoever ran them."""
-        return [UUID(row[0]) for row in await self._database.fetch(_SQL["read_stopped_turns"], [after])]
 
     async def find_idempotent(self, actor: str, key: str) -> IdempotentCommand | None:
         """Return the command in which `actor` used `key`, None if there is none."""

@@ -100,26 +100,40 @@ WHERE position > %s AND position <= %s
 ORDER BY position
 
 -- name: read_feed
--- Recorded events of an owner's conversations in a section of the log, of one conversation, agent or type, or of all.
-SELECT e.position, e.conversation_id, e.version, e.type, e.data::text, e.actor, e.request_id, e.recorded_at, e.digest
-FROM events AS e
-WHERE e.position > %(after)s AND e.position <= %(upto)s
-    AND (%(conversation_id)s::uuid IS NULL OR e.conversation_id = %(conversation_id)s)
-    AND (%(type)s::text IS NULL OR e.type = %(type)s)
-    AND EXISTS (
-        SELECT 1 FROM events AS s
-        WHERE s.conversation_id = e.conversation_id AND s.version = 1 AND s.data ->> 'owner_id' = %(owner_id)s
-            AND (%(agent_id)s::text IS NULL OR s.data ->> 'agent_id' = %(agent_id)s)
-    )
-ORDER BY e.position
+-- Recorded events of an owner's conversations in a section of the log, of one conversation, agent or type, or of all; as
+-- many as stay under so many bytes, at least one, and whether that leaves some out.
+SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at, digest, size < whole
+FROM (
+    SELECT e.*, sum(pg_column_size(e.data)) OVER (ORDER BY e.position) AS size,
+        sum(pg_column_size(e.data)) OVER () AS whole, row_number() OVER (ORDER BY e.position) AS n
+    FROM events AS e
+    WHERE e.position > %(after)s AND e.position <= %(upto)s
+        AND (%(conversation_id)s::uuid IS NULL OR e.conversation_id = %(conversation_id)s)
+        AND (%(type)s::text IS NULL OR e.type = %(type)s)
+        AND EXISTS (
+            SELECT 1 FROM events AS s
+            WHERE s.conversation_id = e.conversation_id AND s.version = 1 AND s.data ->> 'owner_id' = %(owner_id)s
+                AND (%(agent_id)s::text IS NULL OR s.data ->> 'agent_id' = %(agent_id)s)
+        )
+) AS sized
+WHERE size <= %(bytes)s OR n = 1
+ORDER BY position
 
 -- name: read_conversation_feed
--- Recorded events of one conversation after a version and a position, in order.
+-- Recorded events of one conversation after a version and a position, in order: so many, and as many as stay under so many
+-- bytes, at least one.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at, digest
-FROM events
-WHERE conversation_id = %s AND version > %s AND position > %s
+FROM (
+    SELECT *, sum(pg_column_size(data)) OVER (ORDER BY version) AS size, row_number() OVER (ORDER BY version) AS n
+    FROM (
+        SELECT * FROM events
+        WHERE conversation_id = %s AND version > %s AND position > %s
+        ORDER BY version
+        LIMIT %s
+    ) AS next
+) AS sized
+WHERE size <= %s OR n = 1
 ORDER BY version
-LIMIT %s
 
 -- name: read_last
 -- The newest events of the whole log before a position, newest first.
@@ -134,10 +148,6 @@ LIMIT %s
 SELECT type, version FROM events
 WHERE conversation_id = %s AND data ->> 'message_id' = %s AND type IN ('MessageAdded', 'MessageDeleted')
 ORDER BY version
-
--- name: read_stopped_turns
--- The turns that were stopped after a position.
-SELECT data ->> 'turn_id' FROM events WHERE position > %s AND type IN ('TurnCancelled', 'TurnFailed')
 
 -- name: find_idempotent
 -- The first event of the command that used an owner's key.

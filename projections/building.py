@@ -4,7 +4,7 @@ import asyncio
 import gc
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from projections.errors import BuildFailedError, BuildInterruptedError, Projecti
 from projections.loading import Part, Source, end_with_parent, finish, load_part
 from projections.parts import plan_parts
 from projections.projection import Projection
-from projections.refusals import first_line, interrupted, is_exhausted, passes, refused
+from projections.refusals import first_line, interrupted, is_exhausted, passes, refused, told
 
 BATCH_EVENTS = 500
 LEVEL_EVENTS = 500
@@ -165,7 +165,7 @@ class Builder:
         for _ in range(LOCK_ATTEMPTS):
             try:
                 return await work()
-            except errors.LockNotAvailable:
+            except (errors.LockNotAvailable, errors.DeadlockDetected):
                 await asyncio.sleep(LOCK_PAUSE_S)
         raise BuildInterruptedError(f"Somebody holds a lock on what is read of {projection.name}; try again later.")
 
@@ -212,7 +212,7 @@ class Builder:
         """
         try:
             async with self._room:
-                begun = asyncio.wrap_future(self._pool.submit(job))
+                begun = asyncio.wrap_future(self._submit(job))
                 try:
                     await asyncio.wait([begun])
                 finally:
@@ -223,6 +223,14 @@ class Builder:
                     raise error
         except (BrokenProcessPool, psycopg.OperationalError) as error:
             raise BuildInterruptedError(f"The build was interrupted: {first_line(error)}.") from error
+
+    def _submit(self, job: Callable[[], None]) -> Future[None]:
+        """Hand a job on; a worker that starts for it never hears of a Ctrl-C, not even while it is starting."""
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return self._pool.submit(job)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     async def position(self, projection: Projection) -> int:
         """Return up to where a build has read the log."""
@@ -248,7 +256,7 @@ class Builder:
             if is_exhausted(error):
                 raise BuildFailedError(projection.name, first_line(error)) from error
             if len(batch) == 1:
-                raise ProjectionFailedError(projection.name, position + 1, repr(error)) from error
+                raise ProjectionFailedError(projection.name, position + 1, told(error)) from error
             for item in batch:
                 await self._apply(projection, state, item.position - 1, [item])
 
@@ -280,7 +288,9 @@ async def run_all(work: Sequence[Coroutine[None, None, None]]) -> None:
         await asyncio.gather(*tasks)
     finally:
         for task in tasks:
-            task.cancel()
+            # One that is being cancelled waits for its worker; to cancel it once more would end that wait.
+            if not task.cancelling():
+                task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 

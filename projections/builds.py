@@ -77,6 +77,11 @@ async def set_state(connection: Connection, build: Projection | Build, state: st
     await connection.execute(SQL["set_state"], [state, datetime.now(UTC), *identity(build)])
 
 
+async def record_error(connection: Connection, build: Projection, error: str, position: int | None) -> None:
+    """Register what stopped a build, and at which event if an event did."""
+    await connection.execute(SQL["record_error"], [error, position, datetime.now(UTC), *identity(build)])
+
+
 async def drop(connection: Connection, build: Projection | Build, *, with_views: bool = False) -> None:
     """Remove a build: its tables and that it ever was, and the views of its version if nobody reads that any more."""
     for table in build.tables:

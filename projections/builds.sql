@@ -22,7 +22,7 @@ INSERT INTO projections (name, version, build, state, position, updated_at, tabl
 
 -- name: set_state
 -- What a build is from now on.
-UPDATE projections SET state = %s, updated_at = %s WHERE name = %s AND version = %s AND build = %s
+UPDATE projections SET state = %s, error = NULL, error_position = NULL, updated_at = %s WHERE name = %s AND version = %s AND build = %s
 
 -- name: unregister
 -- A build whose tables are gone.

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
@@ -18,16 +17,17 @@ from eventlog.feed import Feed
 from eventlog.mapper import Recorded
 from projections import builds
 from projections.applying import PositionLostError, apply
-from projections.builds import SQL, Connection
+from projections.builds import Connection
 from projections.progress import Progress
 from projections.projection import Projection
+from projections.refusals import told
 
 BATCH_EVENTS = 500
 RETRY_LEAD_S = 0.5
 RETRY_ERROR_S = 1.0
 MAX_RETRY_ERROR_S = 60.0
 
-_TOPIC = "projected"
+_TOPIC = "projected_builds"
 _log = logging.getLogger(__name__)
 
 
@@ -194,11 +194,9 @@ class Engine:
             led.position, led.failures = batch[-1].position, 0
 
     async def _record_error(self, connection: Connection, led: _Led, position: int, error: Exception) -> None:
-        projection = led.projection
         led.fail()
-        _log.error("projection %s stops at position %s: %r", projection.name, position, error)
-        parameters = [_told(error), position, datetime.now(UTC), projection.name, projection.version, projection.build]
-        await connection.execute(SQL["record_error"], parameters)
+        _log.error("projection %s stops at position %s: %s", led.projection.name, position, told(error))
+        await builds.record_error(connection, led.projection, told(error), position)
 
     def _tell(self) -> None:
         positions = {led.projection.name: led.position for led in self._led.values()}
@@ -233,10 +231,3 @@ class Engine:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _told(error: Exception) -> str:
-    """Return an error as operators read it; of PostgreSQL's its message alone, for the rest quotes the statement."""
-    if isinstance(error, psycopg.Error):
-        return f"{type(error).__name__}: {error.diag.message_primary or 'no answer'}"
-    return repr(error)

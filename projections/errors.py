@@ -47,10 +47,11 @@ class NothingToVerifyError(ProjectionError):
 
 
 class ProjectionFailedError(ProjectionError):
-    """The projection cannot take the event at `position`."""
+    """A projection, or several (`names`), cannot take the event at `position`."""
 
     def __init__(self, name: str, position: int, reason: str) -> None:
         super().__init__(name, position, reason)
+        self.names = name.split(", ")
         self.position = position
 
     def __str__(self) -> str:
@@ -59,10 +60,13 @@ class ProjectionFailedError(ProjectionError):
 
 
 class BuildFailedError(ProjectionError):
-    """PostgreSQL refuses something of a build, such as its tables or the space for them."""
+    """PostgreSQL refuses something of a build, or several (`names`), such as its tables or the space for them."""
+
+    position = None
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(name, reason)
+        self.names = name.split(", ")
 
     def __str__(self) -> str:
         name, reason = self.args

@@ -97,7 +97,7 @@ class _Batch:
     """The rows that a batch of events writes and removes."""
 
     def __init__(self, events: Sequence[ConversationEvent]) -> None:
-        self.messages: dict[UUID, MessageRow] = {}
+        self.messages: dict[tuple[UUID, UUID], MessageRow] = {}
         self.started: list[TurnStarted] = []
         self.ended: list[TurnEnded] = []
         self.deltas: list[StreamDelta] = []
@@ -109,11 +109,11 @@ class _Batch:
     def _note(self, event: ConversationEvent) -> None:
         """Take in one more event."""
         if isinstance(event, MessageAdded):
-            self.messages[event.message_id] = message_row(event)
+            self.messages[event.originator_id, event.message_id] = message_row(event)
         elif isinstance(event, StreamDelta):
             self.deltas.append(event)
         elif isinstance(event, TurnStarted):
-            self.messages[event.message_id] = _unsaid(event)
+            self.messages[event.originator_id, event.message_id] = _unsaid(event)
             self.started.append(event)
         elif isinstance(event, TurnEnded):
             self.ended.append(event)
@@ -143,13 +143,13 @@ class _Batch:
     def left(self) -> Rows:
         """Return the rows that are left of whole conversations."""
         ended = {event.turn_id: event for event in self.ended}
-        deleted = {event.message_id for event in self.deleted}
+        deleted = {(event.originator_id, event.message_id) for event in self.deleted}
         gone = {event.originator_id for event in self.deleted_conversations}
         return {
             "history": [
                 row
-                for row in self.messages.values()
-                if row.id not in deleted
+                for key, row in self.messages.items()
+                if key not in deleted
                 and row.conversation_id not in gone
                 and not (row.status == "streaming" and row.turn_id in ended)
             ],

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import signal
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -17,6 +19,8 @@ from projections.rebuild import rebuild
 
 WORKERS = 1
 CLAIM_TIMEOUT_S = 30.0
+RETRY_S = 1.0
+MAX_RETRY_S = 60.0
 
 _spawn = get_context("spawn")
 _log = logging.getLogger(__name__)
@@ -44,35 +48,44 @@ class RebuildJobs:
         for process in self._processes:
             await asyncio.to_thread(process.join)
 
-    async def start(self, names: list[str]) -> None:
-        """Start to rebuild some projections.
+    async def start(self, name: str) -> SpawnProcess:
+        """Start to rebuild a projection.
 
         Raises:
             RebuildRunningError: somebody is at it.
         """
         ours, theirs = _spawn.Pipe(duplex=False)
-        arguments = (self._database.conninfo, self._database.schema, names, theirs)
-        process = _spawn.Process(target=_run, args=arguments, name=f"turnlog rebuild {' '.join(names)}")
+        arguments = (self._database.conninfo, self._database.schema, name, theirs)
+        process = _spawn.Process(target=_run, args=arguments, name=f"turnlog rebuild {name}")
         await asyncio.to_thread(process.start)
         theirs.close()
         self._processes = [each for each in self._processes if each.is_alive()] + [process]
         with ours:
             claimed = await asyncio.to_thread(_claimed, ours)
         if not claimed:
-            raise RebuildRunningError(", ".join(names))
+            raise RebuildRunningError(name)
+        return process
 
     async def _build_first(self) -> None:
-        try:
-            known = await builds.read_builds(self._database)
+        """Build what is read by this release and was never built, until it is; whoever did so may have been killed."""
+        pause_s = RETRY_S
+        while names := await self._unbuilt():
+            for name in names:
+                _log.warning("%s is built for this release", name)
+                with suppress(RebuildRunningError):  # another process is at it
+                    await asyncio.to_thread((await self.start(name)).join)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, MAX_RETRY_S)
+
+    async def _unbuilt(self) -> list[str]:
+        while True:
+            try:
+                known = await builds.read_builds(self._database)
+            except LogError:
+                await asyncio.sleep(RETRY_S)
+                continue
             built = {(build.name, build.version) for build in known if build.state == "live"}
-            names = [each.name for each in PROJECTIONS if (each.name, each.version) not in built]
-            if names:
-                _log.warning("building %s for this release; an older version serves meanwhile", ", ".join(names))
-                await self.start(names)
-        except RebuildRunningError:
-            _log.info("another process builds already")
-        except LogError as error:
-            _log.warning("nothing is built for this release yet: %s", error)
+            return [each.name for each in PROJECTIONS if (each.name, each.version) not in built]
 
 
 def _claimed(told: Connection) -> bool:
@@ -83,22 +96,27 @@ def _claimed(told: Connection) -> bool:
         return False
 
 
-def _run(conninfo: str, schema: str, names: list[str], claimed: Connection) -> None:
+def _run(conninfo: str, schema: str, name: str, claimed: Connection) -> None:
     """The life of a job."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     try:
-        asyncio.run(_rebuild(conninfo, schema, names, claimed))
+        asyncio.run(_rebuild(conninfo, schema, name, claimed))
+    except RebuildRunningError:
+        raise SystemExit(1) from None  # who asked is told
     except (ProjectionError, LogError) as error:
-        _log.error("rebuild of %s: %s", ", ".join(names), error)
+        _log.error("rebuild of %s: %s", name, error)
         raise SystemExit(1) from None
 
 
-async def _rebuild(conninfo: str, schema: str, names: list[str], claimed: Connection) -> None:
-    projections = [named(name) for name in names]
+async def _rebuild(conninfo: str, schema: str, name: str, claimed: Connection) -> None:
+    projection = named(name)
     async with open_builder(conninfo, schema, WORKERS, _ignore) as builder:
-        await builder.claim(projections)
+        await builder.claim([projection])
         claimed.send(True)
-        await rebuild(builder, projections)
+        for switched in await rebuild(builder, [projection]):
+            if switched.compared and switched.compared.differing:
+                _log.warning("%s of %s had rows that were wrong", switched.compared.differing, name)
 
 
 def _ignore(_: Step) -> None:

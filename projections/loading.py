@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from itertools import groupby
 from multiprocessing import parent_process
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from eventlog.mapper import Recorded, Row
 from eventlog.statements import load_statements
 from projections.errors import ProjectionFailedError
 from projections.projection import Projection, Rows
-from projections.refusals import refused
+from projections.refusals import refused, told
 
 CHUNK_EVENTS = 2000
 
@@ -59,8 +59,9 @@ def load_part(source: Source, projections: Sequence[Projection], part: Part) -> 
     with _reading(source) as reading, _writing(source) as writing, refused(_named(projections)), writing.transaction():
         needing = [each for each in projections if source.into or _takes(writing, each, part)]
         if needing:
-            for chunk in _chunks(reading, needing, part, source.target):
-                _write(writing, needing, chunk)
+            with closing(_chunks(reading, needing, part, source.target)) as chunks:
+                for chunk in chunks:
+                    _write(writing, needing, chunk)
 
 
 def finish(source: Source, projection: Projection) -> None:
@@ -191,7 +192,7 @@ def _rows(projection: Projection, chunk: list[Recorded]) -> Rows:
     try:
         return projection.rows([item.event for item in wanted])
     except Exception as error:  # a projection may raise anything
-        raise ProjectionFailedError(projection.name, _culprit(projection, wanted), repr(error)) from error
+        raise ProjectionFailedError(projection.name, _culprit(projection, wanted), told(error)) from error
 
 
 def _culprit(projection: Projection, items: list[Recorded]) -> int:

@@ -19,7 +19,8 @@ from projections.refusals import refused
 
 _SQL = load_statements("projections", "past.sql")
 _UNFINISHED = "_unfinished"
-_NOTE = "Turnlog's read models as they were at position"
+_NOTE = "Turnlog builds its read models here as they were at position"
+_DONE = "Turnlog's read models as they were at position"
 
 
 class Past(NamedTuple):
@@ -56,6 +57,7 @@ async def build_past(builder: Builder, projections: Sequence[Projection], as_of:
             await _fill(builder, projections, unfinished, position)
             rename = sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(unfinished), sql.Identifier(schema))
             await connection.execute(rename)
+        await _comment(connection, schema, f"{_DONE} {position} of the log.")
     finally:
         await _drop_ours(connection, unfinished)
     return Past(schema, position, [table for projection in projections for table in projection.tables])
@@ -92,12 +94,16 @@ async def _drop_ours(connection: Connection, unfinished: str) -> None:
     await connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(unfinished)))
 
 
+async def _comment(connection: Connection, schema: str, text: str) -> None:
+    comment = sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(schema), sql.Literal(text))
+    await connection.execute(comment)
+
+
 async def _fill(builder: Builder, projections: Sequence[Projection], schema: str, position: int) -> None:
     async with await builder.database.connect() as connection:
-        note = sql.Literal(f"{_NOTE} {position} of the log.")
         async with connection.transaction():
             await connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
-            await connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(schema), note))
+            await _comment(connection, schema, f"{_NOTE} {position} of the log.")
         await connection.execute(_SQL["write_to"], [schema])
         for projection in projections:
             for definition in projection.definitions():

@@ -1,6 +1,6 @@
 """Rebuilding projections without downtime, going back to an earlier build, and dropping what is no longer needed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -22,29 +22,43 @@ class Switched(NamedTuple):
     compared: Comparison | None
 
 
-async def rebuild(builder: Builder, projections: Sequence[Projection]) -> list[Switched]:
+Failures = list[ProjectionFailedError | BuildFailedError]
+
+
+def _nothing(_: Switched) -> None:
+    """Tell nobody."""
+
+
+async def rebuild(
+    builder: Builder, projections: Sequence[Projection], on_switched: Callable[[Switched], None] = _nothing
+) -> list[Switched]:
     """Build each projection anew beside what is read, bring it level with that, and let it be read instead.
 
-    What an earlier run has left unfinished is gone on with. A build that cannot be is removed.
+    What an earlier run has left unfinished is gone on with. A build that cannot be is removed; the others go on.
 
     Raises:
         RebuildRunningError: somebody else is at it.
-        ProjectionFailedError: a projection cannot take an event.
-        BuildFailedError: PostgreSQL refuses something.
+        ProjectionFailedError: a projection cannot take an event; the first such error, after all others were built.
+        BuildFailedError: PostgreSQL refuses something; the same.
         BuildInterruptedError: the database or a worker has gone; the next run goes on from here.
     """
     await builder.claim(projections)
-    building: list[Projection] = []
-    try:
-        for projection in projections:
-            build = await _unfinished(builder, projection) or await builder.create(projection, "building")
-            building.append(build)
-        await builder.plan(building, await builds.head(builder.connection))
-        await builder.load(building)
-        return [await _take_over(builder, each) for each in building]
-    except (ProjectionFailedError, BuildFailedError):
-        await _give_up(builder, building)
-        raise
+    failures: Failures = []
+    building = [build for each in projections if (build := await _begun(builder, each, failures))]
+    await builder.plan(building, await builds.head(builder.connection))
+    loaded = await _loaded(builder, building, failures)
+    switched: list[Switched] = []
+    for projection in loaded:
+        try:
+            switched.append(await _take_over(builder, projection))
+        except (ProjectionFailedError, BuildFailedError) as error:
+            failures.append(error)
+            await _give_up(builder, projection, error)
+        else:
+            on_switched(switched[-1])
+    if failures:
+        raise failures[0]
+    return switched
 
 
 async def roll_back(builder: Builder, projections: Sequence[Projection]) -> list[Switched]:
@@ -77,6 +91,30 @@ async def prune(builder: Builder, projections: Sequence[Projection]) -> list[Bui
                         await builds.drop(builder.connection, build, with_views=not build.of(projection))
                 dropped.append(build)
     return dropped
+
+
+async def _begun(builder: Builder, projection: Projection, failures: Failures) -> Projection | None:
+    try:
+        return await _unfinished(builder, projection) or await builder.create(projection, "building")
+    except BuildFailedError as error:
+        failures.append(error)
+        return None
+
+
+async def _loaded(builder: Builder, building: Sequence[Projection], failures: Failures) -> Sequence[Projection]:
+    """Load builds; give up those that cannot be, and return the others."""
+    while building:
+        try:
+            await builder.load(building)
+        except (ProjectionFailedError, BuildFailedError) as error:
+            failures.append(error)
+            for projection in building:
+                if projection.name in error.names:
+                    await _give_up(builder, projection, error)
+            building = [each for each in building if each.name not in error.names]
+        else:
+            break
+    return building
 
 
 async def _unfinished(builder: Builder, projection: Projection) -> Projection | None:
@@ -160,12 +198,16 @@ async def _drop_superseded(builder: Builder, projection: Projection) -> None:
                 await builds.drop(builder.connection, build)
 
 
-async def _give_up(builder: Builder, building: Sequence[Projection]) -> None:
-    """Remove builds that cannot be; a version of which nothing is read yet is left as its installation made it."""
-    for projection in building:
-        with refused(projection.name):
-            async with builder.connection.transaction():
-                live = await builds.find_live(builder.connection, projection)
-                if live is None or live[0].build != projection.build:  # what has been switched to is read now
-                    await builds.drop(builder.connection, projection, with_views=live is None)
-                    await install_one(builder.connection, projection)
+async def _give_up(builder: Builder, projection: Projection, error: ProjectionFailedError | BuildFailedError) -> None:
+    """Remove a build that cannot be; a version of which nothing is read yet is left as its installation made it.
+
+    The error is kept there, as it is of a projection that an event has stopped.
+    """
+    with refused(projection.name):
+        async with builder.connection.transaction():
+            live = await builds.find_live(builder.connection, projection)
+            if live is None or live[0].build != projection.build:  # what has been switched to is read now
+                await builds.drop(builder.connection, projection, with_views=live is None)
+                await install_one(builder.connection, projection)
+            if live is None:
+                await builds.record_error(builder.connection, projection.at(1), str(error), error.position)

@@ -50,3 +50,8 @@ def first_line(error: Exception) -> str:
     """Return what happened as part of a sentence."""
     primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
     return (primary or str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def told(error: Exception) -> str:
+    """Return an error as operators read it; of PostgreSQL's its message alone, for the rest quotes rows."""
+    return f"{type(error).__name__}: {first_line(error)}" if isinstance(error, psycopg.Error) else repr(error)

@@ -39,6 +39,13 @@ class Status(NamedTuple):
     rebuild: RebuildProgress | None
     others: tuple[Build, ...]
 
+    @property
+    def stopped(self) -> Build | None:
+        """The build that an error has stopped: what is read, or what was to be read first; None if none was."""
+        waiting = [each for each in self.others if each.version == self.version]
+        build = self.live or builds.latest(waiting, "building")
+        return build if build and build.error else None
+
 
 class LogStatus(NamedTuple):
     """The log's head and every projection of this release."""

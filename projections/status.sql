@@ -14,5 +14,5 @@ SELECT r.build, r.phase, p.position, r.target,
             AND (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended(%s, 0)
     )
 FROM rebuilds AS r JOIN projections AS p ON (p.name, p.version, p.build) = (r.name, r.version, r.build)
-WHERE r.name = %s AND r.version = %s
+WHERE r.name = %s AND r.version = %s AND p.state = 'building'
 ORDER BY r.build DESC LIMIT 1

@@ -1,17 +1,18 @@
 """Live feeds: what is recorded, as it is recorded, and for one conversation the frames of the turn that runs too."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
 
 from eventlog.broadcast import Broadcast
 from eventlog.conversations import Conversations
-from eventlog.errors import StoreUnavailableError
+from eventlog.errors import LogError, StoreUnavailableError
 from eventlog.feed import Feed
 from eventlog.log import FeedFilter
 from turns.frames import Frame
@@ -20,12 +21,16 @@ from turns.turns import Turns
 
 WINDOW_POSITIONS = 5000
 PAGE_EVENTS = 500
-WAITING_BATCHES = 16
+WAITING_BATCHES = 2
 POLL_INTERVAL_S = 1.0
 RETRY_INTERVAL_S = 0.5
 
+T = TypeVar("T")
 Facts = list[dict[str, Any]]
 """Recorded events as the log's audit functions give them."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class Feeds:
@@ -37,6 +42,8 @@ class Feeds:
         self._feed = feed
         self._broadcast = broadcast
         self._turns = turns
+        self._bells: set[asyncio.Event] = set()
+        self._closed = False
 
     async def facts(self, wanted: FeedFilter, after: int | None) -> AsyncGenerator[Facts]:
         """Yield the recorded events that are wanted after a position (None: from now on), without end."""
@@ -47,28 +54,47 @@ class Feeds:
                 bell.clear()
                 while position < self._feed.head:
                     upto = min(position + WINDOW_POSITIONS, self._feed.head)
-                    if facts := await _patiently(partial(self._log.feed, wanted, position, upto)):
+                    facts, position = await _patiently(partial(self._log.feed, wanted, position, upto))
+                    if facts:
                         yield facts
-                    position = upto
-                await _rung(bell)
+                if await self._closes(bell):
+                    return
 
     async def conversation(self, conversation_id: UUID, after: int | None) -> AsyncGenerator[Facts | list[Frame]]:
         """Yield a conversation's recorded events after a position (None: from now on), and its live frames."""
         merged = _Merged()
         try:
+            # The head comes first: a turn that starts between the two is heard of, and told from the one that runs.
+            joined = self._feed.head
             turn = (await self._conversations.state(conversation_id)).turn
             if turn is not None:
                 merged.add(self._turns.follow(TurnKey(conversation_id, turn.id, turn.started_version - 1)))
-            joined = self._feed.head
-            merged.add(self._conversation_facts(conversation_id, joined if after is None else after))
-            while True:
-                batch = await merged.next()
+            facts = self._conversation_facts(conversation_id, joined if after is None else after)
+            merged.add(facts, to_the_end=True)
+            while (batch := await merged.next()) is not None:
                 for started in _turns_started(batch, joined):
                     if turn is None or started.turn_id != turn.id:
                         merged.add(self._turns.follow(started))
                 yield batch
         finally:
             await merged.close()
+
+    def close(self) -> None:
+        """End every feed: the server is being stopped."""
+        self._closed = True
+        for bell in self._bells:
+            bell.set()
+
+    async def _closes(self, bell: asyncio.Event) -> bool:
+        """Wait until something was heard, or a while, in case it was missed; return whether feeds are to end."""
+        self._bells.add(bell)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_INTERVAL_S):
+                    await bell.wait()
+        finally:
+            self._bells.discard(bell)
+        return self._closed
 
     async def _conversation_facts(self, conversation_id: UUID, after: int) -> AsyncGenerator[Facts]:
         version = 0
@@ -81,7 +107,8 @@ class Feeds:
                 ):
                     version = facts[-1]["version"]
                     yield facts
-                await _rung(bell)
+                if await self._closes(bell):
+                    return
 
 
 class _Merged:
@@ -91,8 +118,9 @@ class _Merged:
         self._batches: asyncio.Queue[Any] = asyncio.Queue(WAITING_BATCHES)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def add(self, source: AsyncGenerator[Any]) -> None:
-        task = asyncio.create_task(self._drain(source))
+    def add(self, source: AsyncGenerator[Any], *, to_the_end: bool = False) -> None:
+        """Take batches of a source too; with `to_the_end` nothing follows when it has ended."""
+        task = asyncio.create_task(self._drain(source, to_the_end=to_the_end))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -105,10 +133,16 @@ class _Merged:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _drain(self, source: AsyncGenerator[Any]) -> None:
-        async with aclosing(source) as batches:
-            async for batch in batches:
-                await self._batches.put(batch)
+    async def _drain(self, source: AsyncGenerator[Any], *, to_the_end: bool) -> None:
+        try:
+            async with aclosing(source) as batches:
+                async for batch in batches:
+                    await self._batches.put(batch)
+        except LogError as error:
+            _log.warning("a feed ends: %s", error)
+            to_the_end = True
+        if to_the_end:
+            await self._batches.put(None)
 
 
 def _turns_started(batch: Facts | list[Frame], after: int) -> list[TurnKey]:
@@ -120,17 +154,10 @@ def _turns_started(batch: Facts | list[Frame], after: int) -> list[TurnKey]:
     ]
 
 
-async def _patiently(read: Callable[[], Awaitable[Facts]]) -> Facts:
+async def _patiently(read: Callable[[], Awaitable[T]]) -> T:
     """Read, and wait for a store that is away: a feed has no end."""
     while True:
         try:
             return await read()
         except StoreUnavailableError:
             await asyncio.sleep(RETRY_INTERVAL_S)
-
-
-async def _rung(bell: asyncio.Event) -> None:
-    """Return when something was heard, or after a while, in case it was missed."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(POLL_INTERVAL_S):
-            await bell.wait()

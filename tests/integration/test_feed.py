@@ -143,6 +143,30 @@ async def test_announcements_that_wait_are_merged_into_the_last(database_url: st
     assert len([payload for payload in heard if payload is not None]) < 10
 
 
+async def test_what_another_release_says_on_a_channel_does_not_end_the_listening(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[str] = []
+
+    def hear(payload: str | None) -> None:
+        if payload == "a riddle":
+            raise ValueError(payload)
+        heard.append(payload or "")
+
+    async with AsyncExitStack() as stack:
+        database = Database(database_url)
+        await database.open()
+        stack.push_async_callback(database.close)
+        ear = Channels(database)
+        ear.on("events", hear)
+        await ear.open()
+        stack.push_async_callback(ear.close)
+        await until(lambda: heard)
+        ear.announce("events", "a riddle")
+        await until(lambda: "connects again" in caplog.text)
+        await until(lambda: ear.announce("events", "clear") or "clear" in heard)
+
+
 async def test_the_tail_in_memory_and_the_table_say_the_same(here: Store, database_url: str) -> None:
     events = one_of_each()
     await here.append(events)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.api.conftest import GivenModel
+from tests.integration.api.conftest import GivenModel, Serve
 from tests.support.api_client import Api
 from tests.support.model_server import Hang, ModelServer, Pause, Script
 from tests.support.resources import check_problem
@@ -132,6 +132,33 @@ def test_who_joins_while_a_turn_runs_gets_its_frames_from_the_first(
             turn_id = api.get(f"/v1/conversations/{id_}")["active_turn_id"]
             api.http.post(f"/v1/conversations/{id_}/turns/{turn_id}/cancel")
             assert "turn.cancelled" in (item["event"] for item in seen)
+
+
+def test_large_events_come_whole_and_in_order(api: Api) -> None:
+    id_ = api.conversation()["id"]
+    for number in range(6):
+        api.message(id_, f"{number}" * 400_000)
+    recorded = api.events(id_)
+    for path, parameters in ((f"/v1/conversations/{id_}/events", {}), ("/v1/events", {"conversation_id": id_})):
+        with feed(api, path, 0, **parameters) as seen:
+            assert facts(seen, 7) == recorded
+
+
+def test_a_feed_that_begins_with_a_server_begins_now(fresh_api: Api, serve: Serve, database_url: str) -> None:
+    fresh_api.conversation()
+    with serve(database_url) as restarted, feed(restarted, "/v1/events") as seen:
+        later = restarted.conversation()["id"]
+        assert facts(seen, 1)[0]["conversation_id"] == later
+
+
+def test_a_server_that_ends_ends_its_feeds(database_url: str, serve: Serve) -> None:
+    with serve(database_url) as api:
+        id_ = api.conversation()["id"]
+        streams = [feed(api, path) for path in ("/v1/events", f"/v1/conversations/{id_}/events")]
+        open_feeds = [stream.__enter__() for stream in streams]
+    assert [list(seen) for seen in open_feeds] == [[], []]
+    for stream in streams:
+        stream.__exit__(None, None, None)
 
 
 def test_a_deleted_conversation_still_has_its_feed(api: Api) -> None:

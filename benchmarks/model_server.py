@@ -1,0 +1,152 @@
+"""A model server as cheap as one can be: OpenAI's streaming protocol, and each chunk carries the time of its sending.
+
+`python -m benchmarks.model_server` serves it and prints its port. The name of a model is the script by which it speaks.
+The processes of one machine share the clock.
+"""
+
+import asyncio
+import re
+from random import Random
+from time import perf_counter
+from typing import NamedTuple, Self, cast
+
+import orjson
+import uvloop
+
+HOST = "127.0.0.1"
+FREELY_AT_ONCE = 8
+
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+
+
+class Script(NamedTuple):
+    """How a model speaks: so many chunks a second, 0 for as many as are taken, from when on, and for how long."""
+
+    rate: float
+    begins_us: int
+    seconds: float
+
+    @property
+    def model(self) -> str:
+        """Return the name of a model that speaks so."""
+        return f"script-{self.rate:g}-{self.begins_us}-{self.seconds:g}"
+
+    @classmethod
+    def of(cls, model: str) -> Self:
+        """Return what a name says."""
+        _, rate, begins_us, seconds = model.split("-")
+        return cls(float(rate), int(begins_us), float(seconds))
+
+
+def now_us() -> int:
+    """Return the time on the clock that all processes share, in microseconds."""
+    return int(perf_counter() * 1_000_000)
+
+
+class _Stamps:
+    """Times of sending, none of them twice, so that each names its chunk."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def next(self) -> int:
+        self._last = max(self._last + 1, now_us())
+        return self._last
+
+
+class _Connection(asyncio.Protocol):
+    """A keep-alive connection: one request, its stream, the next request."""
+
+    def __init__(self, stamps: _Stamps, random: Random) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stamps = stamps
+        self._random = random
+        self._received = b""
+        self._freely = False
+        self._writable = True
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its type
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer:
+            self._timer.cancel()
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        if self._freely:
+            self._speak_freely()
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, found, body = self._received.partition(b"\r\n\r\n")
+        length = _LENGTH.search(head)
+        if found and len(body) >= (int(length[1]) if length else 0):
+            self._received = b""
+            self._answer(orjson.loads(body)["model"])
+
+    def _answer(self, model: str) -> None:
+        script = Script.of(model)
+        fields = b'"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"%b"' % model.encode()
+        self._chunk = (
+            b'data: {%b,"choices":[{"index":0,"delta":{"content":" @%%d@"},"finish_reason":null}]}\n\n' % fields
+        )
+        end = b'data: {%b,"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n' % fields
+        usage = b'"usage":{"prompt_tokens":5,"completion_tokens":9,"total_tokens":14}'
+        self._end = b'%bdata: {%b,"choices":[],%b}\n\ndata: [DONE]\n\n' % (end, fields, usage)
+        self._transport.write(_HEAD)
+        begins = self._loop.time() + (script.begins_us - now_us()) / 1_000_000
+        self._ends = begins + script.seconds
+        self._freely = not script.rate
+        if self._freely:
+            self._timer = self._loop.call_at(begins, self._speak_freely)
+        else:
+            self._interval_s = 1 / script.rate
+            self._due = max(begins, self._loop.time()) + self._random.random() * self._interval_s
+            self._timer = self._loop.call_at(self._due, self._speak)
+
+    def _speak(self) -> None:
+        """Send what is due and come back for the next chunk."""
+        while self._due <= self._loop.time() and self._due < self._ends:
+            self._say()
+            self._due += self._interval_s
+        if self._due >= self._ends:
+            self._finish()
+        else:
+            self._timer = self._loop.call_at(self._due, self._speak)
+
+    def _speak_freely(self) -> None:
+        """Send a few chunks and come back when they are taken."""
+        for _ in range(FREELY_AT_ONCE):
+            self._say()
+        if self._loop.time() >= self._ends:
+            self._freely = False
+            self._finish()
+        elif self._writable:
+            self._timer = self._loop.call_later(0, self._speak_freely)
+
+    def _say(self) -> None:
+        self._write(self._chunk % self._stamps.next())
+
+    def _finish(self) -> None:
+        self._write(self._end)
+        self._transport.write(b"0\r\n\r\n")
+
+    def _write(self, data: bytes) -> None:
+        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+
+async def _serve() -> None:
+    stamps, random = _Stamps(), Random(1)
+    server = await asyncio.get_running_loop().create_server(lambda: _Connection(stamps, random), HOST, 0, backlog=2048)
+    print(f"ready at http://{HOST}:{server.sockets[0].getsockname()[1]}", flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve())

@@ -1,0 +1,82 @@
+"""What a release reads and nobody has built yet is built by its server, again and again until it is there."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from domain.events import ConversationEvent
+from projections import jobs
+from projections.catalog import PROJECTIONS, install
+from tests.support.api_client import Api, eventually
+from tests.support.builders import Story
+from tests.support.serving import ServedApp
+from tests.support.store import opened, rows
+
+OLDER = [projection for projection in PROJECTIONS if projection.name != "usage"]
+
+MEND = """
+UPDATE events SET version = 3, conversation_id = (SELECT conversation_id FROM events WHERE position = 1)
+WHERE position = 3
+"""
+
+
+def upgraded_log(conninfo: str, events: list[ConversationEvent]) -> None:
+    """Record `events` as a release did that knew no usage."""
+    install(conninfo, projections=OLDER)
+
+    async def append() -> None:
+        async with opened(conninfo) as store, store.projecting(*OLDER) as progress:
+            assert await progress.wait(await store.append(events), 20) == []
+
+    asyncio.run(append())
+
+
+def poison() -> list[ConversationEvent]:
+    """Return a turn in a conversation that never started, which the usage cannot take."""
+    return Story().ask()[1:]
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "RETRY_S", 0.05)
+
+
+@pytest.fixture
+def api(database_url: str, request: pytest.FixtureRequest) -> Iterator[Api]:
+    """A server of today's release on a log of the one before."""
+    story = Story()
+    upgraded_log(database_url, [*story.events, *story.say(), *(poison() if request.param else [])])
+    with ServedApp(database_url) as served, httpx.Client(base_url=served.url, timeout=30) as http:
+        yield Api(http)
+
+
+def usage(api: Api) -> dict[str, Any]:
+    return api.get("/v1/projections/usage")
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("api", [False], indirect=True)
+def test_a_new_projection_is_built_when_the_release_starts(api: Api, database_url: str) -> None:
+    eventually(lambda: usage(api)["status"] == "running", 20)
+    assert rows(database_url, "SELECT count(*) FROM usage_conversations") == [(1,)]
+
+
+@pytest.mark.usefixtures("_impatient")
+@pytest.mark.parametrize("api", [True], indirect=True)
+def test_a_first_build_that_fails_says_so_is_tried_again_and_holds_no_read_up(api: Api, database_url: str) -> None:
+    eventually(lambda: usage(api)["status"] == "stopped", 20)
+    assert usage(api)["error"]["position"] == 3
+    assert api.get("/readyz")["projections"]["usage"]["stopped"]
+    assert 'turnlog_projection_stopped{projection="usage"} 1.0' in api.http.get("/metrics").text
+    written = api.http.post("/v1/conversations", json={})
+    assert written.headers["turnlog-behind"] == "usage"
+    position = {"Turnlog-Position": written.headers["turnlog-position"]}
+    assert api.http.get("/v1/conversations", headers=position).status_code == 200
+
+    # As an operator would who knows better: the turn belongs to the conversation that did start.
+    rows(database_url, "ALTER TABLE events DISABLE TRIGGER events_append_only")
+    rows(database_url, MEND)
+    eventually(lambda: usage(api)["status"] == "running", 30)
