@@ -8,7 +8,7 @@ from uuid import UUID
 import orjson
 from fastapi import Depends, Response
 
-from api.incoming import Incoming
+from api.incoming import Incoming, header_number
 from api.problems import Kind, ProblemError, validation_problem
 from api.services import Services
 from domain.errors import (
@@ -120,9 +120,8 @@ async def wait_for_position(request: Incoming, services: Services) -> None:
     wanted = request.header(b"turnlog-position")
     if wanted is None:
         return
-    if not wanted.isdecimal() or len(wanted) > 18:
-        raise validation_problem("The request is not valid.", ("header", "Turnlog-Position"), "must be a position")
-    behind = [name for name in await services.progress.wait(int(wanted), READ_WAIT_S) if name in READ_MODELS]
+    position = header_number("Turnlog-Position", wanted, "a position")
+    behind = [name for name in await services.progress.wait(position, READ_WAIT_S) if name in READ_MODELS]
     if behind:
         headers = {"Turnlog-Behind": ", ".join(behind), "Retry-After": "1"}
         raise ProblemError(_READ_MODEL_BEHIND, f"Position {wanted} is not reached yet.", headers=headers)

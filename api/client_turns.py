@@ -1,7 +1,5 @@
 """Routes of turns whose client runs the model (`"generate": false`) and records its stream."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from decimal import Decimal
 from uuid import UUID
 
@@ -11,8 +9,7 @@ from api.call import Call, CallParam, json_response
 from api.requests import NewDeltas, TurnEnd, TurnFailure, TurnUsage
 from api.resources import PROBLEMS, NextFrame, Turn
 from api.route import JSONRoute
-from api.turns import known_turn
-from domain.errors import TurnNotActiveError
+from api.turns import known_if_not_active, known_turn
 from domain.events import StreamDelta
 from domain.usage import Usage
 from projections.resources import turn_resource
@@ -30,7 +27,7 @@ async def record_deltas(call: CallParam, conversation_id: UUID, turn_id: UUID, b
         assert isinstance(recorded.event, StreamDelta)
         next_seq = recorded.event.first_seq + len(recorded.event.chunks)
         return await call.written(recorded.position, {"next_seq": next_seq})
-    async with _known(call, conversation_id, turn_id):
+    async with known_if_not_active(call, conversation_id, turn_id):
         next_seq, position = await call.services.client_turns.record(
             call.caller, conversation_id, turn_id, body.seq, body.chunks
         )
@@ -42,7 +39,7 @@ async def complete_turn(call: CallParam, conversation_id: UUID, turn_id: UUID, b
     """End a turn: what was recorded is the answer."""
     usage = _usage(body.usage) if body.usage else None
     if not call.repeated:
-        async with _known(call, conversation_id, turn_id):
+        async with known_if_not_active(call, conversation_id, turn_id):
             await call.services.client_turns.complete(call.caller, conversation_id, turn_id, usage, body.finish_reason)
     return await _ended(call, conversation_id, turn_id)
 
@@ -51,19 +48,9 @@ async def complete_turn(call: CallParam, conversation_id: UUID, turn_id: UUID, b
 async def fail_turn(call: CallParam, conversation_id: UUID, turn_id: UUID, body: TurnFailure) -> Response:
     """End a turn whose model broke; what was recorded is kept."""
     if not call.repeated:
-        async with _known(call, conversation_id, turn_id):
+        async with known_if_not_active(call, conversation_id, turn_id):
             await call.services.client_turns.fail(call.caller, conversation_id, turn_id, body.detail)
     return await _ended(call, conversation_id, turn_id)
-
-
-@asynccontextmanager
-async def _known(call: Call, conversation_id: UUID, turn_id: UUID) -> AsyncGenerator[None]:
-    """Tell a turn that never was from one that has ended, or that the server runs."""
-    try:
-        yield
-    except TurnNotActiveError:
-        await known_turn(call, conversation_id, turn_id)
-        raise
 
 
 async def _ended(call: Call, conversation_id: UUID, turn_id: UUID) -> Response:

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 from starlette.types import Receive, Scope
 
-from api.problems import Kind, ProblemError
+from api.problems import Kind, ProblemError, validation_problem
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
+MAX_DIGITS = 18
 
 _WITH_BODY = frozenset({"POST", "PATCH"})
 _PAYLOAD_TOO_LARGE = Kind(413, "PAYLOAD_TOO_LARGE")
@@ -27,6 +28,17 @@ class Incoming(NamedTuple):
         """Return the header of this name, which is in lower case, or None."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
+
+
+def header_number(name: str, value: str, what: str) -> int:
+    """Return the number that a header's value is.
+
+    Raises:
+        ProblemError: it is none; `what` says what it must be.
+    """
+    if not value.isdecimal() or len(value) > MAX_DIGITS:
+        raise validation_problem("The request is not valid.", ("header", name), f"must be {what}")
+    return int(value)
 
 
 async def read_request(scope: Scope, receive: Receive) -> Incoming:

@@ -1,6 +1,6 @@
 """Routes of messages, of the context that a model is sent, and of the recorded events."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
@@ -13,7 +13,7 @@ from api.route import JSONRoute
 from domain.errors import MessageNotFoundError
 from domain.events import MessageAdded
 from eventlog.commands import Said
-from projections.history import MessageRow, message_row
+from projections.history_rows import MessageRow, message_row
 from projections.resources import message_resource, recorded_event_resource
 
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["messages"])
@@ -23,11 +23,15 @@ router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["messages"])
 async def add_message(call: CallParam, conversation_id: UUID, body: NewMessage) -> Response:
     """Record a message; no model is called."""
     if call.repeated:
-        recorded = await call.services.log.versions(conversation_id, [call.repeated.version])
-        return await _added(call, recorded[0].event, recorded[0].position)
+        (recorded,) = await call.services.log.versions(conversation_id, [call.repeated.version])
+        assert isinstance(recorded.event, MessageAdded)
+        return await _added(call, await call.services.images.restored_event(recorded.event), recorded.position)
     said = Said(body.role, blocks(body.content), body.in_reply_to)
     committed = await call.services.commands.add_message(call.caller, conversation_id, said)
-    return await _added(call, committed.events[0], committed.position)
+    event = committed.events[-1]
+    assert isinstance(event, MessageAdded)
+    # What was kept of the client's images need not be read back.
+    return await _added(call, event.model_copy(update={"content": said.content}), committed.position)
 
 
 @router.get("/v1/conversations/{conversation_id}/messages", response_model=Page[Message])
@@ -37,7 +41,11 @@ async def list_messages(call: CallParam, conversation_id: UUID, query: Annotated
     beyond = decode_version(kind, query.cursor)
     await call.readable(conversation_id)
     rows = await call.services.history.page(
-        conversation_id, descending=query.order == "desc", beyond=beyond, limit=query.limit + 1
+        conversation_id,
+        descending=query.order == "desc",
+        superseded=query.include == "superseded",
+        beyond=beyond,
+        limit=query.limit + 1,
     )
 
     def cursor(row: MessageRow) -> str:
@@ -68,7 +76,7 @@ async def get_context(call: CallParam, conversation_id: UUID, query: Annotated[C
     """Read exactly the messages that a model would be sent, in OpenAI's chat form."""
     await call.readable(conversation_id)
     services = call.services
-    budget = query.max_tokens or await services.turns.context_tokens(query.model or services.settings.model)
+    budget = query.max_tokens or await services.contexts.max_tokens(query.model or services.settings.model)
     window = await services.context.window(conversation_id, budget, query.last)
     return json_response(window._asdict())
 
@@ -84,6 +92,5 @@ async def read_log(call: CallParam, conversation_id: UUID, query: Annotated[LogQ
     return json_response(shown)
 
 
-async def _added(call: Call, event: Any, position: int | None) -> Response:
-    assert isinstance(event, MessageAdded)
+async def _added(call: Call, event: MessageAdded, position: int | None) -> Response:
     return await call.written(position, message_resource(message_row(event)), 201)

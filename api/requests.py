@@ -6,11 +6,13 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from domain.content import Content, Role, TextBlock
+from domain.content import Content, ContentBlock, ImageBlock, Role, TextBlock
 from domain.events import EVENT_TYPES
+from domain.tools import MAX_TOOLS, ToolDefinition
 from domain.values import Frozen, Label, Metadata, Text, Title
 
 MAX_FIRST_MESSAGES = 1000
+MAX_TOOL_RESULTS = 1000
 
 
 CONTENT_FORMS = frozenset({"string", "blocks"})
@@ -20,7 +22,15 @@ def _said_as(value: Any) -> str:
     return "string" if isinstance(value, str) else "blocks"
 
 
-Said = Annotated[Annotated[Text, Tag("string")] | Annotated[Content, Tag("blocks")], Discriminator(_said_as)]
+def _sent(block: ContentBlock) -> ContentBlock:
+    if isinstance(block, ImageBlock) and block.sha256 is not None:
+        raise PydanticCustomError("sha256", "`sha256` is not for clients to send: who knows it need not own the image")
+    return block
+
+
+_Blocks = tuple[Annotated[ContentBlock, AfterValidator(_sent)], ...]
+
+Said = Annotated[Annotated[Text, Tag("string")] | Annotated[_Blocks, Tag("blocks")], Discriminator(_said_as)]
 """Content as a client sends it: blocks, or a bare string for one text block."""
 
 
@@ -60,6 +70,13 @@ class NewMessage(Frozen):
     in_reply_to: UUID | None = None
 
 
+def _named_once(tools: tuple[ToolDefinition, ...]) -> tuple[ToolDefinition, ...]:
+    if len({tool.name for tool in tools}) < len(tools):
+        raise ValueError("must have a name each")
+    return tools
+
+
+ModelName = Annotated[Text, Field(min_length=1, max_length=256)]
 Tokens = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
@@ -67,14 +84,38 @@ class NewTurn(Frozen):
     """Body of `POST /v1/conversations/{id}/turns`."""
 
     content: Said
-    model: Annotated[Text, Field(min_length=1, max_length=256)] | None = None
+    model: ModelName | None = None
     stream: bool = False
     generate: bool = True
     metadata: Metadata = Field(default_factory=dict)
     max_context_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
     max_output_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
-    on_busy: Literal["reject", "interrupt"] = "reject"
+    tools: Annotated[tuple[ToolDefinition, ...], Field(max_length=MAX_TOOLS), AfterValidator(_named_once)] = ()
+    replace_from: UUID | None = None
+    on_busy: Literal["reject", "queue", "interrupt"] = "reject"
+
+
+class Regeneration(Frozen):
+    """Body of `POST …/messages/{message_id}/regenerate`."""
+
+    model: ModelName | None = None
+    stream: bool = False
+
+
+class NewToolResult(Frozen):
+    """The result of one call."""
+
+    tool_use_id: Text
+    content: Text
+    is_error: bool = False
+
+
+class NewToolResults(Frozen):
+    """Body of `POST …/tool_results`: the results of all open calls."""
+
+    results: Annotated[tuple[NewToolResult, ...], Field(min_length=1, max_length=MAX_TOOL_RESULTS)]
+    stream: bool = False
 
 
 class TurnUsage(Frozen):
@@ -170,7 +211,7 @@ class ContextQuery(_Query):
     """How much of a conversation a model is to be sent."""
 
     max_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
-    model: Annotated[Text, Field(min_length=1, max_length=256)] | None = None
+    model: ModelName | None = None
     last: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
 

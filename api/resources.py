@@ -79,16 +79,16 @@ class Turn(BaseModel):
     usage: Usage | None
     finish_reason: str | None
     error: TurnError | None
-    started_at: str
+    started_at: str | None = Field(description="Null while it is queued.")
     ended_at: str | None
     time_to_first_token_ms: float | None
     duration_ms: float | None
 
 
 class WholeTurn(BaseModel):
-    """A turn that was not streamed, once it has ended; the answer is null where nothing was said."""
+    """A turn that was not streamed, once it has ended or waits for tool results; null is what was not said."""
 
-    user_message: Message
+    user_message: Message | None
     assistant_message: Message | None
     turn: Turn
 

@@ -7,12 +7,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from api.settings import Settings
+from domain.events import TurnQueued
 from eventlog.broadcast import Broadcast
 from eventlog.channels import Channels
 from eventlog.commands import Commands
 from eventlog.conversations import Conversations
 from eventlog.database import Database
 from eventlog.feed import Feed
+from eventlog.images import Images
 from eventlog.log import Log
 from eventlog.migrations import migrate
 from eventlog.tokens import Tokenizer
@@ -29,6 +31,12 @@ from turns.feeds import Feeds
 from turns.gateway import ModelGateway
 from turns.leases import Leases
 from turns.model_call import ModelTimeouts
+from turns.queue import TurnQueue
+from turns.recovery import Recovery
+from turns.runs import Runs
+from turns.streams import Streams
+from turns.turn_contexts import TurnContexts
+from turns.turn_log import TurnKey, TurnReader
 from turns.turns import Turns
 
 
@@ -41,11 +49,15 @@ class Services:
     log: Log
     feed: Feed
     progress: Progress
+    images: Images
     commands: Commands
     listing: Listing
     history: History
     context: Context
+    reader: TurnReader
+    contexts: TurnContexts
     turns: Turns
+    streams: Streams
     client_turns: ClientTurns
     feeds: Feeds
     rebuilds: RebuildJobs
@@ -86,12 +98,22 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
         stack.push_async_callback(engine.close)
         conversations = Conversations(log, writer)
         stack.push_async_callback(conversations.close)
-        tokenizer = Tokenizer()
-        commands, context = Commands(conversations, tokenizer), Context(database, log)
+        tokenizer, images = Tokenizer(), Images(database)
+        commands, context = Commands(conversations, tokenizer, images), Context(database, log)
         gateway = _gateway(settings)
         stack.push_async_callback(gateway.aclose)
-        leases = Leases(database, lambda conversation_id, turn_id: turns.recover(conversation_id, turn_id))
-        turns = Turns(commands, tokenizer, gateway, context, progress, broadcast, leases, settings.max_context_tokens)
+        leases = Leases(database, lambda conversation_id, turn_id: recovery.recover(conversation_id, turn_id))
+        reader = TurnReader(log, tokenizer, images)
+        contexts = TurnContexts(log, context, progress, gateway, settings.max_context_tokens)
+        runs = Runs(conversations, tokenizer, gateway, contexts, progress, broadcast, reader, leases)
+
+        async def start_queued(key: TurnKey, queued: TurnQueued) -> None:
+            await turns.start_queued(key, queued)
+
+        queue = TurnQueue(log, broadcast, leases, start_queued)
+        recovery = Recovery(conversations, reader, queue)
+        turns = Turns(commands, reader, runs, queue, leases)
+        streams = Streams(runs, queue, reader, broadcast, progress)
         await leases.open()
         stack.push_async_callback(leases.close)
         stack.push_async_callback(turns.drain, 0)
@@ -99,11 +121,24 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
         rebuilds = RebuildJobs(database)
         rebuilds.open()
         stack.push_async_callback(rebuilds.close)
-        client_turns = ClientTurns(conversations, tokenizer, leases)
-        feeds = Feeds(conversations, feed, broadcast, turns)
-        readers = Listing(database), History(database), context
         yield Services(
-            settings, database, log, feed, progress, commands, *readers, turns, client_turns, feeds, rebuilds
+            settings=settings,
+            database=database,
+            log=log,
+            feed=feed,
+            progress=progress,
+            images=images,
+            commands=commands,
+            listing=Listing(database),
+            history=History(database),
+            context=context,
+            reader=reader,
+            contexts=contexts,
+            turns=turns,
+            streams=streams,
+            client_turns=ClientTurns(conversations, tokenizer, reader, leases),
+            feeds=Feeds(conversations, feed, broadcast, streams),
+            rebuilds=rebuilds,
         )
 
 

@@ -1,18 +1,23 @@
-"""Server-sent events: frames as they come, and a comment in every 15 s of silence so that proxies keep the line."""
+"""Server-sent events: frames as they come, and a comment in every 15 s of silence so that proxies keep the line.
+
+They go out in pieces of 64 KiB at most: the server sends the next one only when the connection has taken the last, so
+a reader that stops reading keeps a piece in memory, and not all that it has not read.
+"""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from typing import Any
 
 import orjson
 from fastapi.responses import StreamingResponse
 
 from api.call import Call
-from api.problems import validation_problem
+from api.incoming import header_number
 from projections.resources import recorded_event_resource
 from turns.frames import Frame
 
 HEARTBEAT_S = 15.0
+PIECE_BYTES = 64 * 1024
 
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -44,13 +49,7 @@ def last_event_id(call: Call) -> int | None:
         ProblemError: it is no number.
     """
     given = call.request.header(b"last-event-id")
-    if not given:
-        return None
-    if not given.isdecimal() or not given.isascii() or len(given) > 18:
-        raise validation_problem(
-            "The request is not valid.", ("header", "Last-Event-ID"), "must be an id of the stream"
-        )
-    return int(given)
+    return header_number("Last-Event-ID", given, "an id of the stream") if given else None
 
 
 async def _encoded(batches: AsyncGenerator[list[Any]], encode: Encode) -> AsyncGenerator[bytes]:
@@ -64,13 +63,29 @@ async def _encoded(batches: AsyncGenerator[list[Any]], encode: Encode) -> AsyncG
             batch = following.result()
             if batch is None:
                 return
-            yield b"".join(map(encode, batch))
+            for piece in _pieces(map(encode, batch)):
+                yield piece
             following = asyncio.ensure_future(anext(batches, None))
     finally:
         # A task of its own: whoever cancels this one again would interrupt a query that is being cancelled already.
         ending = asyncio.create_task(_end(following, batches))
         _ending.add(ending)
         ending.add_done_callback(_ending.discard)
+
+
+def _pieces(encoded: Iterable[bytes]) -> Iterator[bytes]:
+    """Join what is small and cut what is large."""
+    waiting: list[bytes] = []
+    size = 0
+    for whole in encoded:
+        for start in range(0, len(whole), PIECE_BYTES):
+            part = whole[start : start + PIECE_BYTES]
+            if size + len(part) > PIECE_BYTES:
+                yield b"".join(waiting)
+                waiting, size = [], 0
+            waiting.append(part)
+            size += len(part)
+    yield b"".join(waiting)
 
 
 async def _end(following: asyncio.Future[Any], batches: AsyncGenerator[list[Any]]) -> None:

@@ -1,5 +1,7 @@
 """Routes of turns."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -8,35 +10,44 @@ from fastapi import APIRouter, Query, Response
 from api.call import Call, CallParam, json_response
 from api.cursors import decode_version, encode_cursor, page
 from api.problems import Kind, ProblemError
-from api.requests import NewConversationTurn, NewTurn, PageQuery, blocks
+from api.requests import NewConversationTurn, NewToolResults, NewTurn, PageQuery, Regeneration, blocks
 from api.resources import PROBLEMS, Page, Turn, WholeTurn
 from api.route import JSONRoute
 from api.sse import event_stream, last_event_id
-from domain.decisions import TurnSettings
+from domain.content import ToolResultBlock
 from domain.errors import TurnNotActiveError, TurnNotFoundError
-from domain.events import TurnStarted
+from domain.events import TurnBegun
+from domain.turn_decisions import TurnSettings
 from eventlog.commands import Said
 from eventlog.errors import StoreUnavailableError
-from projections.history import TurnRow, turn_row
-from projections.resources import turn_resource
+from projections.history_rows import TurnRow, message_row, turn_row
+from projections.resources import message_resource, turn_resource
 from turns.frames import Frame
 from turns.turn_log import TurnKey
 
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["turns"])
 
+_CONVERSATION = "/v1/conversations/{conversation_id}"
 _MODEL_ERROR = Kind(502, "MODEL_ERROR")
-_EVENTS_OF_A_START = 3
+_EVENTS_BEFORE_A_TURN = 4
+"""What may come before a turn in its command: two that close open calls, what is superseded, and what the user said."""
 
 
-@router.post("/v1/conversations/{conversation_id}/turns", status_code=201, response_model=WholeTurn)
+@router.post(f"{_CONVERSATION}/turns", status_code=201, response_model=WholeTurn)
 async def start_turn(call: CallParam, conversation_id: UUID, body: NewTurn) -> Response:
     """Send a message and let the model answer, streamed or whole."""
     if call.repeated:
         return await _answer(call, *await _repeated(call), body)
     said = Said("user", blocks(body.content))
-    settings, interrupt = _settings(call, body), body.on_busy == "interrupt"
-    started = await call.services.turns.start(call.caller, conversation_id, said, settings, interrupt=interrupt)
-    return await _answer(call, started.key, started.committed.position, body)
+    begun = await call.services.turns.start(
+        call.caller,
+        conversation_id,
+        said,
+        _settings(call, body),
+        on_busy=body.on_busy,
+        replace_from=body.replace_from,
+    )
+    return await _answer(call, begun.key, begun.committed.position, body)
 
 
 @router.post("/v1/turns", status_code=201, response_model=WholeTurn)
@@ -45,13 +56,24 @@ async def start_conversation_turn(call: CallParam, body: NewConversationTurn) ->
     if call.repeated:
         return await _answer(call, *await _repeated(call), body)
     said = Said("user", blocks(body.content))
-    started = await call.services.turns.start_with_conversation(
+    begun = await call.services.turns.start_with_conversation(
         call.caller, said, _settings(call, body), agent_id=body.agent_id, title=body.title
     )
-    return await _answer(call, started.key, started.committed.position, body)
+    return await _answer(call, begun.key, begun.committed.position, body)
 
 
-@router.get("/v1/conversations/{conversation_id}/turns", response_model=Page[Turn])
+@router.post(f"{_CONVERSATION}/messages/{{message_id}}/regenerate", status_code=201, response_model=WholeTurn)
+async def regenerate(call: CallParam, conversation_id: UUID, message_id: UUID, body: Regeneration) -> Response:
+    """Answer again: the old answer and all after it are superseded."""
+    if call.repeated:
+        return await _answer(call, *await _repeated(call), body)
+    begun = await call.services.turns.regenerate(
+        call.caller, conversation_id, message_id, body.model, call.services.settings.model
+    )
+    return await _answer(call, begun.key, begun.committed.position, body)
+
+
+@router.get(f"{_CONVERSATION}/turns", response_model=Page[Turn])
 async def list_turns(call: CallParam, conversation_id: UUID, query: Annotated[PageQuery, Query()]) -> Response:
     """List the turns of a conversation, newest first."""
     kind = f"turns.{conversation_id}"
@@ -61,38 +83,57 @@ async def list_turns(call: CallParam, conversation_id: UUID, query: Annotated[Pa
     return json_response(page(rows, query.limit, turn_resource, lambda row: encode_cursor(kind, row.version)))
 
 
-@router.get("/v1/conversations/{conversation_id}/turns/{turn_id}", response_model=Turn)
+@router.get(f"{_CONVERSATION}/turns/{{turn_id}}", response_model=Turn)
 async def get_turn(call: CallParam, conversation_id: UUID, turn_id: UUID) -> Response:
     """Read a turn."""
     return json_response(turn_resource(await known_turn(call, conversation_id, turn_id)))
 
 
-@router.get("/v1/conversations/{conversation_id}/turns/{turn_id}/stream")
+@router.get(f"{_CONVERSATION}/turns/{{turn_id}}/stream")
 async def stream_turn(call: CallParam, conversation_id: UUID, turn_id: UUID) -> Response:
     """Stream a turn from its first frame or after `Last-Event-ID`, at any age and from any process, live to its end."""
     after_seq = last_event_id(call) or 0
     row = await known_turn(call, conversation_id, turn_id)
-    key = TurnKey(conversation_id, turn_id, row.version - 1)
-    return event_stream(call.services.turns.follow(key, after_seq), {})
+    key = TurnKey(conversation_id, turn_id, row.version)
+    return event_stream(call.services.streams.follow(key, after_seq), {})
 
 
-@router.post("/v1/conversations/{conversation_id}/turns/{turn_id}/cancel", response_model=Turn)
+@router.post(f"{_CONVERSATION}/turns/{{turn_id}}/cancel", response_model=Turn)
 async def cancel_turn(call: CallParam, conversation_id: UUID, turn_id: UUID) -> Response:
     """Stop a turn; what was said is kept."""
     if call.repeated:
-        row = await known_turn(call, conversation_id, turn_id)
-        key = TurnKey(conversation_id, turn_id, row.version - 1)
+        key = TurnKey(conversation_id, turn_id, (await known_turn(call, conversation_id, turn_id)).version)
     else:
-        key = await _cancel(call, conversation_id, turn_id)
-    seen, headers = await _to_its_end(call, key)
-    return json_response(seen[-1].data["turn"], headers=headers)
+        async with known_if_not_active(call, conversation_id, turn_id):
+            key = await call.services.turns.cancel(call.caller, conversation_id, turn_id)
+    seen = await _frames(call, key, to_the_end=True)
+    return json_response(seen[-1].data["turn"], headers=await _headers_at_rest(call, key))
 
 
-async def _cancel(call: Call, conversation_id: UUID, turn_id: UUID) -> TurnKey:
+@router.post(f"{_CONVERSATION}/turns/{{turn_id}}/tool_results", response_model=WholeTurn)
+async def give_tool_results(call: CallParam, conversation_id: UUID, turn_id: UUID, body: NewToolResults) -> Response:
+    """Give a turn that waits the results of all its open calls; it goes on, streamed or whole."""
+    if call.repeated:
+        row = await known_turn(call, conversation_id, turn_id)
+        key, position = TurnKey(conversation_id, turn_id, row.version), call.repeated.position + 1
+        replay = await call.services.reader.begin(key)
+        await call.services.reader.read(key, replay, last=call.repeated.version)
+        after_seq = replay.next_seq - 1
+    else:
+        results = Said("tool", tuple(ToolResultBlock(**result.model_dump()) for result in body.results))
+        async with known_if_not_active(call, conversation_id, turn_id):
+            begun, after_seq = await call.services.turns.resume(call.caller, conversation_id, turn_id, results)
+        key, position = begun.key, begun.committed.position
+    return await _running(call, key, position, 200, after_seq if body.stream else None)
+
+
+@asynccontextmanager
+async def known_if_not_active(call: Call, conversation_id: UUID, turn_id: UUID) -> AsyncGenerator[None]:
+    """Tell a turn that never was from one that has ended, or that is not in the state for what is asked."""
     try:
-        return await call.services.turns.cancel(call.caller, conversation_id, turn_id)
+        yield
     except TurnNotActiveError:
-        await known_turn(call, conversation_id, turn_id)  # one that never was is another problem
+        await known_turn(call, conversation_id, turn_id)
         raise
 
 
@@ -117,44 +158,63 @@ def _settings(call: Call, body: NewTurn) -> TurnSettings:
         body.max_output_tokens,
         body.metadata,
         body.generate,
+        body.tools,
     )
 
 
 async def _repeated(call: Call) -> tuple[TurnKey, int]:
-    """Return the turn that a repeated request started, and where: its start is one of the command's first events."""
+    """Return the turn that a repeated request asked for, and where: it is one of the command's first events."""
     assert call.repeated is not None
     id_, first = call.repeated.conversation_id, call.repeated.version
-    for item in await call.services.log.events(id_, first, first + _EVENTS_OF_A_START):
-        if isinstance(item.event, TurnStarted):
-            return TurnKey(id_, item.event.turn_id, item.event.originator_version - 1), item.position
-    raise AssertionError("a command of this route starts a turn")
+    for item in await call.services.log.events(id_, first, first + _EVENTS_BEFORE_A_TURN):
+        if isinstance(item.event, TurnBegun):
+            return TurnKey(id_, item.event.turn_id, item.event.originator_version), item.position
+    raise AssertionError("a command of this route begins a turn")
 
 
-async def _answer(call: Call, key: TurnKey, position: int | None, body: NewTurn) -> Response:
-    if not body.generate:
-        started = await call.services.log.events(key.conversation_id, key.first_version + 1, key.first_version + 1)
-        assert isinstance(started[0].event, TurnStarted)
-        return await call.written(position, turn_resource(turn_row(started[0].event)), 201)
-    if body.stream:
-        return event_stream(call.services.turns.follow(key), await call.write_headers(position))
-    seen, headers = await _to_its_end(call, key)
-    return _whole(seen[0], seen[-1], headers)
+async def _answer(call: Call, key: TurnKey, position: int | None, body: NewTurn | Regeneration) -> Response:
+    if isinstance(body, NewTurn) and not body.generate:
+        (begun,) = await call.services.log.versions(key.conversation_id, [key.first_version])
+        assert isinstance(begun.event, TurnBegun)
+        return await call.written(position, turn_resource(turn_row(begun.event)), 201)
+    return await _running(call, key, position, 201, 0 if body.stream else None)
 
 
-async def _to_its_end(call: Call, key: TurnKey) -> tuple[list[Frame], dict[str, str]]:
-    """Return all frames of a turn, once it has ended, and the headers of a write for its end."""
-    seen = [frame async for batch in call.services.turns.follow(key) for frame in batch]
-    if not seen[-1].terminal:
+async def _running(call: Call, key: TurnKey, position: int | None, status: int, after_seq: int | None) -> Response:
+    """Answer with the frames of a turn after one of them, or with None as a whole once it has ended or waits."""
+    if after_seq is not None:
+        return event_stream(call.services.streams.follow(key, after_seq), await call.write_headers(position))
+    seen = await _frames(call, key)
+    headers = await _headers_at_rest(call, key)
+    turn, message = await _at_rest(call, key, seen[-1])
+    if seen[-1].event == "turn.failed":
+        members: dict[str, Any] = {
+            "conversation_id": key.conversation_id,
+            "turn_id": key.turn_id,
+            "error": turn["error"],
+        }
+        raise ProblemError(_MODEL_ERROR, turn["error"]["detail"], headers=headers, **members)
+    asked = seen[0].data.get("user_message")  # a queued turn may have been cancelled before it was said
+    return json_response({"user_message": asked, "assistant_message": message, "turn": turn}, status, headers)
+
+
+async def _frames(call: Call, key: TurnKey, *, to_the_end: bool = False) -> list[Frame]:
+    """Return all frames of a turn, once it has ended or waits for tool results."""
+    following = call.services.streams.follow(key, to_the_end=to_the_end)
+    seen = [frame async for batch in following for frame in batch]
+    if not seen[-1].terminal and not seen[-1].pauses:
         raise StoreUnavailableError("The store does not answer; the end of the turn is not known.")
-    return seen, await call.write_headers(await call.services.log.turn_end(*key))
+    return seen
 
 
-def _whole(first: Frame, last: Frame, headers: dict[str, str]) -> Response:
-    """Answer with the whole turn, from its first and last frames."""
-    turn: dict[str, Any] = last.data["turn"]
-    if last.event == "turn.failed":
-        detail = turn["error"]["detail"]
-        members = {"conversation_id": turn["conversation_id"], "turn_id": turn["id"], "error": turn["error"]}
-        raise ProblemError(_MODEL_ERROR, detail, headers=headers, **members)
-    user_message, message = first.data["user_message"], last.data["message"]
-    return json_response({"user_message": user_message, "assistant_message": message, "turn": turn}, 201, headers)
+async def _at_rest(call: Call, key: TurnKey, last: Frame) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return a turn and what was said last in it, as of its last frame."""
+    if last.terminal:
+        return last.data["turn"], last.data["message"]
+    replay, _ = await call.services.reader.whole(key)
+    assert replay.frames is not None and replay.answer is not None
+    return turn_resource(replay.frames.row), message_resource(message_row(replay.answer))
+
+
+async def _headers_at_rest(call: Call, key: TurnKey) -> dict[str, str]:
+    return await call.write_headers(await call.services.log.turn_rest(*key))

@@ -1,4 +1,7 @@
-"""A made log: conversations of very different lengths, interleaved in time, the same ones for the same seed."""
+"""A made log: conversations of very different lengths, interleaved in time, the same ones for the same seed.
+
+They are plain chats: nobody calls tools, queues turns or has an answer given again.
+"""
 
 import heapq
 from collections.abc import Iterator
@@ -74,13 +77,13 @@ def _life(random: Random, all_scripts: Scripts, at_us: int) -> Iterator[MadeEven
     """Return the events of one conversation."""
     conversation_id, owner = _new_id(random, at_us), f"owner-{random.randrange(OWNERS)}"
     ids: dict[str, str] = {}
-    version = count(1)
+    version = 0
     for script in _plot(random, all_scripts):
         new = {name: _new_id(random, at_us) for name in ("turn", "question", "answer")}
-        ids = {**new, "owner": owner, "deleted": ids.get("question", "")}
+        ids = {**new, "owner": owner, "deleted": ids.get("question", ""), "asked": str(version + 1)}
         for step in script:
-            at_us += step.after_us
-            yield MadeEvent(at_us, conversation_id, next(version), step.type, step.template % ids, owner)
+            at_us, version = at_us + step.after_us, version + 1
+            yield MadeEvent(at_us, conversation_id, version, step.type, step.template % ids, owner)
         at_us += 1 + int(random.lognormvariate(0, 1) * PAUSE_S * 1_000_000)
 
 

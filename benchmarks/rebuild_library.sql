@@ -1,9 +1,9 @@
 -- name: start_conversation
 -- A conversation as it starts.
 INSERT INTO {listing} (conversation_id, owner_id, agent_id, title, metadata, message_count, created_at, updated_at,
-    active_at, version, deleted)
+    active_at, version, deleted, waiting, queued)
 VALUES (%(conversation_id)s, %(owner_id)s, %(agent_id)s, %(title)s, %(metadata)s, 0, %(at)s, %(at)s, %(at)s, %(version)s,
-    false)
+    false, false, ARRAY[]::uuid[])
 
 -- name: update_conversation
 -- Its title and metadata.

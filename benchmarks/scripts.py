@@ -3,16 +3,18 @@
 A step is JSON with names where ids go, so that a log of a million events costs no million models.
 """
 
+import re
 from random import Random
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from benchmarks.texts import english
-from domain import decisions
+from domain import decisions, turn_decisions
 from domain.content import Role, TextBlock
 from domain.conversation import Conversation, fold
-from domain.decisions import Answer, Draft, Events, Origin, TurnSettings
+from domain.decisions import Draft, Events, MessagePlace, Origin
 from domain.events import ConversationEvent
+from domain.turn_decisions import Answer, TurnIds, TurnSettings
 from domain.usage import Usage
 from eventlog.clock import now
 from eventlog.mapper import new_row
@@ -24,12 +26,15 @@ CHUNKS_OF_A_DELTA = 30
 MODEL = "turnlog/demo"
 ENCODING = "o200k_base"
 
-_NAMES = ("owner", "turn", "question", "answer", "deleted")
+_NAMES = ("owner", "turn", "question", "answer", "deleted", "closing")
 _IDS = {name: UUID(int=number) for number, name in enumerate(_NAMES, start=1)}
 
 
 class Step(NamedTuple):
-    """One event: its type, its JSON as a template for the ids of `_IDS`, and how long after the one before it comes."""
+    """One event: its type, its JSON as a template, and how long after the one before it comes.
+
+    The template takes the ids of `_IDS`, and as `asked` the version of its script's first event, the question.
+    """
 
     type: str
     template: str
@@ -100,30 +105,32 @@ class _Turn(_Rehearsal):
         self._chunks = _chunks(english(random, random.randint(300, 1300)))
         self._streamed = 0
         asked = _draft("question", "user", english(random, random.randint(120, 280)))
-        ids = {"turn_id": _IDS["turn"], "answer_id": _IDS["answer"]}
-        self.play(0, decisions.start_turn(self.state, self.origin(), asked, TurnSettings(MODEL), **ids))
+        ids = TurnIds(_IDS["turn"], _IDS["answer"], _IDS["closing"])
+        self.play(0, turn_decisions.start_turn(self.state, self.origin(), asked, TurnSettings(MODEL), ids))
 
     def completed(self) -> Script:
         self._stream(len(self._chunks))
         text = "".join(self._chunks)
         answer = self._answer(text, _usage(self._random, text), "stop")
-        return self._ended(decisions.complete_turn(self.state, self.origin(), _IDS["turn"], answer))
+        return self._ended(turn_decisions.complete_turn(self.state, self.origin(), _IDS["turn"], answer))
 
     def failed(self) -> Script:
         self._stream(len(self._chunks) // 2)
         why = {"reason": "model_timeout", "detail": "The model did not answer in time."}
-        return self._ended(decisions.fail_turn(self.state, self.origin(), _IDS["turn"], self._answer(), **why))
+        return self._ended(turn_decisions.fail_turn(self.state, self.origin(), _IDS["turn"], self._answer(), **why))
 
     def cancelled(self) -> Script:
         self._stream(len(self._chunks) // 3)
-        return self._ended(decisions.cancel_turn(self.state, self.origin(), _IDS["turn"], self._answer()))
+        return self._ended(
+            turn_decisions.cancel_turn(self.state, self.origin(), _IDS["turn"], self._answer(), _IDS["closing"])
+        )
 
     def _stream(self, count: int) -> None:
         for first in range(0, count, CHUNKS_OF_A_DELTA):
             chunks = tuple(self._chunks[first : min(first + CHUNKS_OF_A_DELTA, count)])
             # The first frame of a turn is its start, so the first chunk is the second.
             place = {"first_seq": first + 2, "block_index": 0, "block_type": "text", "first_delta_index": first}
-            delta = decisions.record_delta(self.state, self.origin(), _IDS["turn"], **place, chunks=chunks)
+            delta = turn_decisions.record_delta(self.state, self.origin(), _IDS["turn"], **place, chunks=chunks)
             self.play(self._random.randint(100_000, 500_000), delta)
         self._streamed = count
 
@@ -149,8 +156,9 @@ def _recorded(random: Random) -> Script:
     """Return a question and its answer, both recorded by the client."""
     told = _Rehearsal()
     question, answer = english(random, random.randint(120, 280)), english(random, random.randint(300, 1300))
-    told.play(0, decisions.add_message(told.state, told.origin(), _draft("question", "user", question)))
-    told.play(500_000, decisions.add_message(told.state, told.origin(), _draft("answer", "assistant", answer)))
+    asked, answered = _draft("question", "user", question), _draft("answer", "assistant", answer)
+    told.play(0, decisions.add_message(told.state, told.origin(), asked, _IDS["closing"]))
+    told.play(500_000, decisions.add_message(told.state, told.origin(), answered, _IDS["closing"]))
     return told.since_start()
 
 
@@ -164,7 +172,7 @@ def _update(random: Random) -> Script:
 def _deletion() -> Script:
     """Return the deletion of an earlier message."""
     told = _Rehearsal(messages=[_draft("deleted", "user", "So?")])
-    told.play(0, decisions.delete_message(told.state, told.origin(), _IDS["deleted"], exists=True))
+    told.play(0, decisions.delete_message(told.state, told.origin(), _IDS["deleted"], MessagePlace(2)))
     return told.steps[2:]
 
 
@@ -191,4 +199,4 @@ def _template(event: ConversationEvent) -> str:
     template = new_row(event).data.decode().replace("%", "%%")
     for name, placeholder in _IDS.items():
         template = template.replace(str(placeholder), f"%({name})s")
-    return template
+    return re.sub(r'"user_message_version":\d+', '"user_message_version":%(asked)s', template)

@@ -13,6 +13,7 @@ from eventlog.commands import Caller, Commands, Said
 from eventlog.conversations import Conversations
 from eventlog.database import Database
 from eventlog.feed import Feed
+from eventlog.images import Images
 from eventlog.log import Log
 from eventlog.migrations import migrate
 from eventlog.tokens import Tokenizer
@@ -38,7 +39,7 @@ class Store(NamedTuple):
     def fresh_commands(self) -> Commands:
         """Return commands that remember no conversation, on the same connections."""
         conversations = Conversations(self.log, self.writer)
-        return Commands(conversations, self.tokenizer)
+        return Commands(conversations, self.tokenizer, Images(self.database))
 
 
 @asynccontextmanager
@@ -66,7 +67,8 @@ async def open_store(conninfo: str, projections: Sequence[Projection] = ()) -> A
         conversations = Conversations(log, writer)
         stack.push_async_callback(conversations.close)
         tokenizer.load()
-        yield Store(database, log, writer, tokenizer, Commands(conversations, tokenizer), progress)
+        commands = Commands(conversations, tokenizer, Images(database))
+        yield Store(database, log, writer, tokenizer, commands, progress)
 
 
 async def start_conversations(store: Store, count: int, messages: Sequence[Said] = ()) -> list[UUID]:

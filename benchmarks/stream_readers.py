@@ -19,10 +19,11 @@ from benchmarks.serving import Server, launch, model_server, serve, turnlog_serv
 from benchmarks.speech import SETTLE_S, Speech, coming_script
 from benchmarks.store import CALLER, open_store, said
 from benchmarks.stream_load import get
-from domain import decisions
+from domain import decisions, turn_decisions
 from domain.content import TextBlock
 from domain.conversation import fold
-from domain.decisions import Answer, Events, TurnSettings
+from domain.decisions import Events
+from domain.turn_decisions import Answer, TurnIds, TurnSettings
 from eventlog.clock import new_id
 from eventlog.statements import load_statements
 
@@ -105,13 +106,12 @@ def _finished_turn(turn_id: UUID) -> Events:
     state = fold(None, events)
     assert state is not None
     draft = decisions.Draft(new_id(), "user", said("user", "Tell me everything.").content, 4, "o200k_base")
-    events += decisions.start_turn(
-        state, origin, draft, TurnSettings("turnlog/demo"), turn_id=turn_id, answer_id=new_id()
-    )
+    ids = TurnIds(turn_id, new_id(), new_id())
+    events += turn_decisions.start_turn(state, origin, draft, TurnSettings("turnlog/demo"), ids)
     state = fold(state, events[1:])
     assert state is not None
     for index in range(0, CHUNKS, CHUNKS_OF_AN_EVENT):
-        events += decisions.record_delta(
+        events += turn_decisions.record_delta(
             state.at_version(events[-1].originator_version),
             origin,
             turn_id,
@@ -122,7 +122,9 @@ def _finished_turn(turn_id: UUID) -> Events:
             chunks=tuple(texts[index : index + CHUNKS_OF_AN_EVENT]),
         )
     answer = Answer((TextBlock(text="".join(texts)),), CHUNKS, "o200k_base", None, "stop", 1.0, 2.0)
-    return events + decisions.complete_turn(state.at_version(events[-1].originator_version), origin, turn_id, answer)
+    return events + turn_decisions.complete_turn(
+        state.at_version(events[-1].originator_version), origin, turn_id, answer
+    )
 
 
 def _delay_ms(server: Server, readers: int) -> Round:

@@ -70,14 +70,14 @@ def show(conversation: UUID, data_dir: Path | None, database_url: str | None, *,
 
 async def _follow(database: Database, position: int, as_json: bool) -> None:
     async with _feed(database) as feed:
-        with feed.subscribed() as growing:
+        with feed.subscribed() as bell:
             while True:
                 records = await Log(database).between(position, position + PAGE)
                 _print(records, as_json)
                 if records:
                     position = records[-1]["position"]
                 else:
-                    await growing.grown(FOLLOW_POLL_S)
+                    await bell.rung(FOLLOW_POLL_S)
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from domain.errors import InvalidContentError
 from domain.images import check_image
-from domain.values import Frozen, JsonObject, Text
+from domain.values import Frozen, JsonObject, Sha256, Text
 
 MAX_TEXT_BYTES = 1024 * 1024
 
@@ -26,7 +26,7 @@ def _is_none(value: object) -> bool:
 
 
 class ImageBlock(Frozen):
-    """A picture: its bytes, or where a model can fetch it."""
+    """A picture: its bytes, the hash of bytes that are kept beside the log, or where a model can fetch it."""
 
     type: Literal["image"] = "image"
     media_type: str | None = Field(
@@ -35,10 +35,13 @@ class ImageBlock(Frozen):
         description="image/png, image/jpeg, image/gif or image/webp; None with `url`.",
     )
     data: str | None = Field(
-        default=None, exclude_if=_is_none, description="The bytes in base64; None with `url`. Client."
+        default=None, exclude_if=_is_none, description="The bytes in base64; None with `sha256` or `url`. Client."
     )
     url: Text | None = Field(
-        default=None, exclude_if=_is_none, description="http(s) address of the picture; None with `data`. Client."
+        default=None, exclude_if=_is_none, description="http(s) address of the picture; None with bytes. Client."
+    )
+    sha256: Sha256 | None = Field(
+        default=None, exclude_if=_is_none, description="The key of the bytes in the table `images`; None else. Server."
     )
 
 
@@ -113,7 +116,7 @@ def _check_block(block: ContentBlock, loc: tuple[str | int, ...]) -> None:
     elif isinstance(block, ToolResultBlock):
         _check_size(block.content, (*loc, "content"))
     elif isinstance(block, ImageBlock):
-        check_image(block.media_type, block.data, block.url, loc)
+        check_image(block.media_type, block.data, block.url, block.sha256, loc)
 
 
 def _check_text(text: str, loc: tuple[str | int, ...]) -> None:
@@ -131,3 +134,8 @@ def _check_size(text: str, loc: tuple[str | int, ...]) -> None:
 def spoken_text(content: Sequence[ContentBlock]) -> str:
     """Return the text blocks of `content`, joined by newlines: what a transcript shows."""
     return "\n".join(block.text for block in content if isinstance(block, TextBlock))
+
+
+def is_blank(text: str) -> bool:
+    """Return whether `text` says nothing: it is empty, or only white space."""
+    return not text or text.isspace()

@@ -1,13 +1,14 @@
 """The state of a conversation that decisions need, and how each event changes it."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
 from pydantic import TypeAdapter
 
+from domain.content import ToolResultBlock
 from domain.events import (
     ConversationDeleted,
     ConversationEvent,
@@ -15,27 +16,47 @@ from domain.events import (
     ConversationUpdated,
     MessageAdded,
     MessageDeleted,
+    MessagesSuperseded,
     StreamDelta,
     TurnCancelled,
     TurnCompleted,
     TurnEnded,
     TurnFailed,
+    TurnQueued,
+    TurnResumed,
     TurnStarted,
+    TurnSuspended,
 )
+from domain.tools import tool_uses
+from domain.usage import Usage
 from domain.values import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
+class QueuedTurn:
+    """A turn that waits for those before it; `version` is that of its TurnQueued."""
+
+    id: UUID
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
 class ActiveTurn:
-    """The turn that locks the conversation."""
+    """The turn that has begun and not ended; it locks the conversation unless it is `waiting` for tool results.
+
+    `first_version` is that of its first event; usage and times are those of what it did until it last waited.
+    """
 
     id: UUID
     user_message_id: UUID
     message_id: UUID
     model: str
-    started_at: datetime
-    started_version: int
+    first_version: int
     generate: bool = True
+    waiting: bool = False
+    usage: Usage | None = None
+    time_to_first_token_ms: float | None = None
+    duration_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +64,7 @@ class Conversation:
     """A conversation as its events have made it; small on purpose, whatever the number of its messages.
 
     `version` counts every event; `visible_version` is that of the last one a reader of the conversation can see,
-    which a chunk of a running stream is not.
+    which a chunk of a running stream is not. `open_calls` are the tool calls that have no result yet.
     """
 
     id: UUID
@@ -59,7 +80,16 @@ class Conversation:
     last_message_at: datetime | None = None
     last_user_message_id: UUID | None = None
     turn: ActiveTurn | None = None
+    queue: tuple[QueuedTurn, ...] = ()
+    open_calls: tuple[str, ...] = ()
     deleted: bool = False
+
+    @property
+    def locked_by(self) -> UUID | None:
+        """The turn that keeps others from starting: the one that runs, else the first that waits for it to end."""
+        if self.turn is not None and not self.turn.waiting:
+            return self.turn.id
+        return self.queue[0].id if self.queue else None
 
     def at_version(self, version: int) -> "Conversation":
         """Return this state as of a later version that only stream deltas separate from it."""
@@ -75,7 +105,7 @@ class Conversation:
 class ConversationSnapshot(ConversationEvent):
     """The state at a version, kept beside the log so that a long conversation loads as fast as a short one."""
 
-    class_version: ClassVar[int] = 2
+    class_version: ClassVar[int] = 3
 
     state: dict[str, Any]
 
@@ -84,6 +114,13 @@ class ConversationSnapshot(ConversationEvent):
         """Until version 2 the server ran every model."""
         if turn := state["state"]["turn"]:
             turn["generate"] = True
+
+    @staticmethod
+    def upcast_v2_v3(state: dict[str, Any]) -> None:
+        """Until version 3 a turn began with its user's message, and there were no tools and no queue."""
+        if turn := state["state"]["turn"]:
+            turn["first_version"] = turn.pop("started_version")
+            del turn["started_at"]
 
     @classmethod
     def take(cls, conversation: Conversation) -> "ConversationSnapshot":
@@ -135,24 +172,62 @@ def _message_added(state: Conversation, event: MessageAdded) -> Conversation:
         message_count=state.message_count + 1,
         last_message_at=event.timestamp,
         last_user_message_id=event.message_id if said_by_user else state.last_user_message_id,
+        open_calls=_open_calls(state, event),
     )
 
 
+def _open_calls(state: Conversation, event: MessageAdded) -> tuple[str, ...]:
+    """Calls are open from the answer that makes them to their results; a system message is outside of all this."""
+    if event.role == "assistant":
+        return (*state.open_calls, *(call.id for call in tool_uses(event.content)))
+    if not state.open_calls or event.role == "system":
+        return state.open_calls
+    answered = {block.tool_use_id for block in event.content if isinstance(block, ToolResultBlock)}
+    return tuple(call for call in state.open_calls if call not in answered)
+
+
 def _message_deleted(state: Conversation, event: MessageDeleted) -> Conversation:
-    return _touched(state, event, message_count=state.message_count - 1)
+    return _touched(state, event, message_count=state.message_count - (not event.superseded))
+
+
+def _messages_superseded(state: Conversation, event: MessagesSuperseded) -> Conversation:
+    return _touched(state, event, message_count=state.message_count - event.count, open_calls=())
+
+
+def _turn_queued(state: Conversation, event: TurnQueued) -> Conversation:
+    queued = (QueuedTurn(event.turn_id, event.originator_version),)
+    return _touched(state, event, queue=queued + state.queue if event.ahead else state.queue + queued)
 
 
 def _turn_started(state: Conversation, event: TurnStarted) -> Conversation:
+    queued = {turn.id: turn.version for turn in state.queue}
     turn = ActiveTurn(
         id=event.turn_id,
         user_message_id=event.user_message_id,
         message_id=event.message_id,
         model=event.model,
-        started_at=event.timestamp,
-        started_version=event.originator_version,
+        first_version=queued.get(event.turn_id, event.originator_version),
         generate=event.generate,
     )
+    left = _without(state.queue, event.turn_id)
+    return _touched(state, event, turn=turn, queue=left, last_user_message_id=event.user_message_id)
+
+
+def _turn_suspended(state: Conversation, event: TurnSuspended) -> Conversation:
+    assert state.turn is not None
+    turn = replace(
+        state.turn,
+        waiting=True,
+        usage=event.usage,
+        time_to_first_token_ms=event.time_to_first_token_ms,
+        duration_ms=event.duration_ms,
+    )
     return _touched(state, event, turn=turn)
+
+
+def _turn_resumed(state: Conversation, event: TurnResumed) -> Conversation:
+    assert state.turn is not None
+    return _touched(state, event, turn=replace(state.turn, waiting=False, message_id=event.message_id))
 
 
 def _stream_delta(state: Conversation, event: StreamDelta) -> Conversation:
@@ -160,7 +235,13 @@ def _stream_delta(state: Conversation, event: StreamDelta) -> Conversation:
 
 
 def _turn_ended(state: Conversation, event: TurnEnded) -> Conversation:
-    return _touched(state, event, turn=None)
+    if state.turn is not None and state.turn.id == event.turn_id:
+        return _touched(state, event, turn=None)
+    return _touched(state, event, queue=_without(state.queue, event.turn_id))
+
+
+def _without(queue: tuple[QueuedTurn, ...], turn_id: UUID) -> tuple[QueuedTurn, ...]:
+    return tuple(turn for turn in queue if turn.id != turn_id)
 
 
 def _touched(state: Conversation, event: ConversationEvent, **changes: Any) -> Conversation:
@@ -178,8 +259,12 @@ _EVOLVE: dict[type[ConversationEvent], Callable[[Any, Any], Conversation]] = {
     ConversationDeleted: _deleted,
     MessageAdded: _message_added,
     MessageDeleted: _message_deleted,
+    MessagesSuperseded: _messages_superseded,
+    TurnQueued: _turn_queued,
     TurnStarted: _turn_started,
     StreamDelta: _stream_delta,
+    TurnSuspended: _turn_suspended,
+    TurnResumed: _turn_resumed,
     TurnCompleted: _turn_ended,
     TurnFailed: _turn_ended,
     TurnCancelled: _turn_ended,

@@ -1,4 +1,7 @@
-"""What may happen to a conversation: from its state and a wish to the events that grant it, or a domain error."""
+"""What may happen to a conversation: from its state and a wish to the events that grant it, or a domain error.
+
+What may happen to its turns is in `turn_decisions`.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,9 +10,7 @@ from uuid import UUID
 
 from domain.content import Content, Role, check_content
 from domain.conversation import Conversation
-from domain.errors import (
-    MessageNotFoundError,
-)
+from domain.errors import MessageNotFoundError
 from domain.events import (
     ConversationDeleted,
     ConversationEvent,
@@ -17,14 +18,10 @@ from domain.events import (
     ConversationUpdated,
     MessageAdded,
     MessageDeleted,
-    StreamDelta,
     TurnCancelled,
-    TurnCompleted,
-    TurnFailed,
-    TurnStarted,
 )
-from domain.guards import check_access, check_active, check_unlocked, check_version
-from domain.usage import Usage
+from domain.guards import check_access, check_idle, check_unlocked, check_version
+from domain.tools import UNANSWERED_ENCODING, UNANSWERED_TOKENS, unanswered
 from domain.values import JsonObject, same_json
 
 Events = list[ConversationEvent]
@@ -47,29 +44,14 @@ class Draft(NamedTuple):
     tokens: int
     encoding: str
     in_reply_to: UUID | None = None
+    turn_id: UUID | None = None
 
 
-class TurnSettings(NamedTuple):
-    """How a turn's model is to be called; None leaves a choice to the model. Without `generate` the client calls it."""
+class MessagePlace(NamedTuple):
+    """Where the log holds a message, and whether it was superseded since."""
 
-    model: str
-    max_context_tokens: int | None = None
-    temperature: float | None = None
-    max_output_tokens: int | None = None
-    metadata: JsonObject = {}
-    generate: bool = True
-
-
-class Answer(NamedTuple):
-    """What a model said in a turn, whole or up to where it stopped; empty content means that it said nothing."""
-
-    content: Content
-    tokens: int
-    encoding: str
-    usage: Usage | None = None
-    finish_reason: str | None = None
-    time_to_first_token_ms: float | None = None
-    duration_ms: float | None = None
+    version: int
+    superseded: bool = False
 
 
 def start_conversation(
@@ -88,7 +70,7 @@ def start_conversation(
         UnsupportedImageError: an image is not what it claims.
     """
     started = ConversationStarted(
-        **_envelope(conversation_id, 1, origin),
+        **envelope(conversation_id, 1, origin),
         owner_id=origin.actor,
         agent_id=agent_id,
         title=title,
@@ -98,7 +80,7 @@ def start_conversation(
     events: Events = [started]
     for index, draft in enumerate(messages):
         check_content(draft.role, draft.content, ("messages", index))
-        events.append(_said(conversation_id, len(events) + 1, origin, draft, last_user))
+        events.append(said(conversation_id, len(events) + 1, origin, draft, last_user))
         last_user = draft.id if draft.role == "user" else last_user
     return events
 
@@ -117,121 +99,86 @@ def update_conversation(
     metadata = changes.get("metadata", state.metadata)
     if title == state.title and same_json(metadata, state.metadata):
         return []
-    return [ConversationUpdated(**_next(state, origin), title=title, metadata=metadata)]
+    return [ConversationUpdated(**next_envelope(state, origin), title=title, metadata=metadata)]
 
 
 def delete_conversation(state: Conversation, origin: Origin, expected_version: int | None = None) -> Events:
-    """Return the end of the conversation; a running turn is cancelled first, for a turn always ends in the log.
+    """Return the end of the conversation; its turns are cancelled first, for a turn always ends in the log.
 
     Raises:
         VersionMismatchError: the conversation is not at `expected_version`.
     """
     check_access(state, origin.actor)
     check_version(state, expected_version)
-    cancelled: Events = [TurnCancelled(**_next(state, origin), turn_id=state.turn.id)] if state.turn else []
-    return [*cancelled, ConversationDeleted(**_next(state, origin, after=len(cancelled)))]
+    open_turns = [*([state.turn.id] if state.turn else []), *(turn.id for turn in state.queue)]
+    cancelled = [
+        TurnCancelled(**next_envelope(state, origin, after), turn_id=turn_id)
+        for after, turn_id in enumerate(open_turns)
+    ]
+    return [*cancelled, ConversationDeleted(**next_envelope(state, origin, len(cancelled)))]
 
 
-def add_message(state: Conversation, origin: Origin, draft: Draft) -> Events:
+def add_message(state: Conversation, origin: Origin, draft: Draft, closing_id: UUID) -> Events:
     """Return a message recorded without a model; an assistant's answers the last user message if it names none.
 
     Raises:
-        ConversationLockedError: a turn is active.
+        ConversationLockedError: a turn is active, and this is no user's message to one that waits for tool results.
         InvalidContentError: the content breaks a rule.
         UnsupportedImageError: an image is not what it claims.
     """
     check_access(state, origin.actor)
-    check_unlocked(state)
+    if draft.role == "user":
+        check_unlocked(state)
+    else:
+        check_idle(state)
     check_content(draft.role, draft.content)
-    return [_said(state.id, state.version + 1, origin, draft, state.last_user_message_id)]
+    closed = close_calls(state, origin, closing_id) if draft.role == "user" else []
+    return [*closed, said(state.id, state.version + 1 + len(closed), origin, draft, state.last_user_message_id)]
 
 
-def delete_message(state: Conversation, origin: Origin, message_id: UUID, *, exists: bool) -> Events:
-    """Return the deletion of a message of which the log says that it `exists`.
+def close_calls(state: Conversation, origin: Origin, closing_id: UUID) -> Events:
+    """Return what comes before a user's next message: an error result for each open call, under the id `closing_id`,
+    and the end of the turn that waited for it. Where no call is open that is nothing.
+    """
+    events: Events = []
+    turn = state.turn if state.turn and state.turn.waiting else None
+    if state.open_calls:
+        closing = Draft(
+            closing_id,
+            "tool",
+            unanswered(state.open_calls),
+            UNANSWERED_TOKENS * len(state.open_calls),
+            UNANSWERED_ENCODING,
+            turn_id=turn.id if turn else None,
+        )
+        events.append(said(state.id, state.version + 1, origin, closing, None))
+    if turn:
+        cancelled = TurnCancelled(
+            **next_envelope(state, origin, len(events)),
+            turn_id=turn.id,
+            time_to_first_token_ms=turn.time_to_first_token_ms,
+            duration_ms=turn.duration_ms,
+        )
+        events.append(cancelled)
+    return events
+
+
+def delete_message(state: Conversation, origin: Origin, message_id: UUID, place: MessagePlace | None) -> Events:
+    """Return the deletion of a message that is at this place in the log; None: it is not there, or no longer.
 
     Raises:
         ConversationLockedError: a turn is active.
-        MessageNotFoundError: there is no such message, or no longer.
+        MessageNotFoundError: there is no such message.
     """
     check_access(state, origin.actor)
-    check_unlocked(state)
-    if not exists:
+    check_idle(state)
+    if place is None:
         raise MessageNotFoundError(message_id)
-    return [MessageDeleted(**_next(state, origin), message_id=message_id)]
+    return [MessageDeleted(**next_envelope(state, origin), message_id=message_id, superseded=place.superseded)]
 
 
-def start_turn(
-    state: Conversation, origin: Origin, draft: Draft, settings: TurnSettings, *, turn_id: UUID, answer_id: UUID
-) -> Events:
-    """Return the user's message and the start of the turn that answers it; from there the conversation is locked.
-
-    Raises:
-        ConversationLockedError: a turn is active.
-        InvalidContentError: the content breaks a rule.
-        UnsupportedImageError: an image is not what it claims.
-    """
-    message = add_message(state, origin, draft)[0].model_copy(update={"turn_id": turn_id})
-    started = TurnStarted(
-        **_next(state, origin, after=1),
-        turn_id=turn_id,
-        user_message_id=draft.id,
-        message_id=answer_id,
-        **settings._asdict(),
-    )
-    return [message, started]
-
-
-def record_delta(state: Conversation, origin: Origin, turn_id: UUID, **chunks: Any) -> Events:
-    """Return chunks that the model of turn `turn_id` streamed; `chunks` are the further fields of `StreamDelta`.
-
-    Raises:
-        TurnNotActiveError: the turn has ended meanwhile.
-    """
-    check_active(state, turn_id)
-    return [StreamDelta(**_next(state, origin), turn_id=turn_id, **chunks)]
-
-
-def complete_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: Answer) -> Events:
-    """Return the whole answer and the end of its turn.
-
-    Raises:
-        TurnNotActiveError: the turn has ended meanwhile.
-    """
-    said = _answered(state, origin, turn_id, answer, "completed")
-    ended = TurnCompleted(
-        **_next(state, origin, after=len(said)),
-        **_timings(turn_id, answer),
-        usage=answer.usage,
-        finish_reason=answer.finish_reason or "stop",
-    )
-    return [*said, ended]
-
-
-def fail_turn(
-    state: Conversation, origin: Origin, turn_id: UUID, answer: Answer, *, reason: str, detail: str
-) -> Events:
-    """Return what was said so far, kept as an interrupted message, and the failure of the turn.
-
-    Raises:
-        TurnNotActiveError: the turn has ended meanwhile.
-    """
-    said = _answered(state, origin, turn_id, answer, "interrupted")
-    envelope = _next(state, origin, after=len(said))
-    return [*said, TurnFailed(**envelope, **_timings(turn_id, answer), reason=reason, detail=detail)]
-
-
-def cancel_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: Answer) -> Events:
-    """Return what was said so far, kept as an interrupted message, and the stop of the turn.
-
-    Raises:
-        TurnNotActiveError: the turn has ended already.
-    """
-    check_access(state, origin.actor)
-    said = _answered(state, origin, turn_id, answer, "interrupted")
-    return [*said, TurnCancelled(**_next(state, origin, after=len(said)), **_timings(turn_id, answer))]
-
-
-def _envelope(conversation_id: UUID, version: int, origin: Origin) -> dict[str, Any]:
+def envelope(conversation_id: UUID, version: int, origin: Origin) -> dict[str, Any]:
+    """Return the fields that every event has, for the event of this version."""
     return {
         "originator_id": conversation_id,
         "originator_version": version,
@@ -241,14 +188,17 @@ def _envelope(conversation_id: UUID, version: int, origin: Origin) -> dict[str, 
     }
 
 
-def _next(state: Conversation, origin: Origin, after: int = 0) -> dict[str, Any]:
-    return _envelope(state.id, state.version + 1 + after, origin)
+def next_envelope(state: Conversation, origin: Origin, after: int = 0) -> dict[str, Any]:
+    """Return the same for the event that follows `state` and so many others."""
+    return envelope(state.id, state.version + 1 + after, origin)
 
 
-def _said(conversation_id: UUID, version: int, origin: Origin, draft: Draft, last_user: UUID | None) -> MessageAdded:
+def said(conversation_id: UUID, version: int, origin: Origin, draft: Draft, last_user: UUID | None) -> MessageAdded:
+    """Return a message as it is said; `last_user` is the one an answer replies to that names none."""
     return MessageAdded(
-        **_envelope(conversation_id, version, origin),
+        **envelope(conversation_id, version, origin),
         message_id=draft.id,
+        turn_id=draft.turn_id,
         role=draft.role,
         author_id=None if draft.role == "assistant" else origin.actor,
         content=draft.content,
@@ -256,32 +206,3 @@ def _said(conversation_id: UUID, version: int, origin: Origin, draft: Draft, las
         tokens=draft.tokens,
         encoding=draft.encoding,
     )
-
-
-def _answered(state: Conversation, origin: Origin, turn_id: UUID, answer: Answer, status: Any) -> Events:
-    turn = check_active(state, turn_id)
-    if not answer.content:
-        return []
-    message = MessageAdded(
-        **_next(state, origin),
-        message_id=turn.message_id,
-        turn_id=turn_id,
-        role="assistant",
-        content=answer.content,
-        in_reply_to=turn.user_message_id,
-        status=status,
-        model=turn.model,
-        tokens=answer.tokens,
-        encoding=answer.encoding,
-        usage=answer.usage,
-        finish_reason=answer.finish_reason,
-    )
-    return [message]
-
-
-def _timings(turn_id: UUID, answer: Answer) -> dict[str, Any]:
-    return {
-        "turn_id": turn_id,
-        "time_to_first_token_ms": answer.time_to_first_token_ms,
-        "duration_ms": answer.duration_ms,
-    }

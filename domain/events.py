@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import Field
 
 from domain.content import Content, Role
+from domain.tools import ToolDefinition
 from domain.usage import Usage
 from domain.values import Frozen, JsonObject, Label, Text, Title
 
@@ -58,6 +59,8 @@ class ConversationDeleted(ConversationEvent):
 class MessageAdded(ConversationEvent):
     """Something was said."""
 
+    class_version: ClassVar[int] = 2
+
     message_id: UUID = Field(description="The message. Server; an assistant's is fixed when its turn starts.")
     turn_id: UUID | None = Field(default=None, description="The turn it belongs to; None outside turns. Server.")
     role: Role = Field(description="Who speaks: system, user, assistant or tool. Client; server for a model's answer.")
@@ -77,17 +80,36 @@ class MessageAdded(ConversationEvent):
         default=None, description="stop, length, tool_use, content_filter; None without. Model."
     )
 
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """Until version 2 every picture's bytes were in the event; there they stay."""
+
 
 class MessageDeleted(ConversationEvent):
     """A message was deleted: it leaves history and context and stays in the log."""
 
-    message_id: UUID = Field(description="The message. Client.")
-
-
-class TurnStarted(ConversationEvent):
-    """A model was asked to answer; from now on the conversation is locked."""
-
     class_version: ClassVar[int] = 2
+
+    message_id: UUID = Field(description="The message. Client.")
+    superseded: bool = Field(
+        default=False, description="Whether it was superseded before, and no longer counted. Server."
+    )
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """Until version 2 nothing was ever superseded."""
+        state["superseded"] = False
+
+
+class MessagesSuperseded(ConversationEvent):
+    """The messages from a place on were replaced: they leave context and history, and stay where they are asked for."""
+
+    from_version: int = Field(ge=2, description="All messages from this version up to this event's. Server.")
+    count: int = Field(ge=0, description="How many they are, without those deleted or superseded before. Server.")
+
+
+class TurnBegun(ConversationEvent):
+    """What both ways in which a turn begins tell; only its two kinds are stored."""
 
     turn_id: UUID = Field(description="The turn. Server.")
     user_message_id: UUID = Field(description="The message to answer. Server.")
@@ -104,11 +126,38 @@ class TurnStarted(ConversationEvent):
     generate: bool = Field(
         default=True, description="False: the client runs the model itself and records its stream. Client."
     )
+    tools: tuple[ToolDefinition, ...] = Field(default=(), description="What the model may call. Client.")
+
+
+class TurnQueued(TurnBegun):
+    """Someone asked while another turn was active; the message is said and the turn starts when those before it end."""
+
+    content: Content = Field(description="The blocks of the message to answer, in order. Client.")
+    tokens: int = Field(ge=0, description="Tokens of the content as `encoding` counts them. Server.")
+    encoding: str = Field(description="The tokenizer behind `tokens`, such as o200k_base. Server.")
+    from_version: int | None = Field(
+        default=None, ge=2, description="The messages from this version on are to be superseded; None: none. Client."
+    )
+    ahead: bool = Field(default=False, description="Whether it goes before all that wait already. Client.")
+
+
+class TurnStarted(TurnBegun):
+    """A model was asked to answer; from now on the conversation is locked."""
+
+    class_version: ClassVar[int] = 3
+
+    user_message_version: int = Field(ge=1, description="Place of the message to answer in the conversation. Server.")
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
         """Until version 2 the server ran every model."""
         state["generate"] = True
+
+    @staticmethod
+    def upcast_v2_v3(state: dict[str, Any]) -> None:
+        """Until version 3 a turn began with its user's message, and no model was given tools."""
+        state["user_message_version"] = state["originator_version"] - 1
+        state["tools"] = ()
 
 
 class StreamDelta(ConversationEvent):
@@ -122,6 +171,29 @@ class StreamDelta(ConversationEvent):
     chunks: tuple[Text, ...] = Field(description="The chunks, exactly as they came. Model.")
 
 
+class TurnSuspended(ConversationEvent):
+    """The model called tools: the turn waits for the client's results, and the conversation is not locked."""
+
+    turn_id: UUID = Field(description="The turn. Server.")
+    message_id: UUID = Field(description="The message that holds the calls. Server.")
+    usage: Usage | None = Field(
+        default=None, description="Tokens and cost of the turn so far; None if unknown. Model, or estimated."
+    )
+    time_to_first_token_ms: float | None = Field(
+        default=None, description="Start of the turn to its first chunk, ms; None if none came yet. Server."
+    )
+    duration_ms: float = Field(description="How long the turn has run so far, ms, without waiting. Server.")
+
+
+class TurnResumed(ConversationEvent):
+    """The client gave the results of all calls: the model goes on, and the conversation is locked again."""
+
+    turn_id: UUID = Field(description="The turn. Server.")
+    user_message_id: UUID = Field(description="The message to answer. Server.")
+    message_id: UUID = Field(description="The id the next answer will have. Server.")
+    model: str = Field(description="The litellm name of the model, as at the turn's start. Server.")
+
+
 class TurnEnded(ConversationEvent):
     """What every end of a turn tells; only its three kinds are stored."""
 
@@ -129,7 +201,9 @@ class TurnEnded(ConversationEvent):
     time_to_first_token_ms: float | None = Field(
         default=None, description="Start to first chunk, ms; None if none came. Server."
     )
-    duration_ms: float | None = Field(default=None, description="Start to end, ms; None if the server died. Server.")
+    duration_ms: float | None = Field(
+        default=None, description="How long it ran, ms, without waiting for tools; None if unknown. Server."
+    )
 
 
 class TurnCompleted(TurnEnded):
@@ -160,8 +234,12 @@ EVENT_TYPES: dict[str, type[ConversationEvent]] = {
         ConversationDeleted,
         MessageAdded,
         MessageDeleted,
+        MessagesSuperseded,
+        TurnQueued,
         TurnStarted,
         StreamDelta,
+        TurnSuspended,
+        TurnResumed,
         TurnCompleted,
         TurnFailed,
         TurnCancelled,

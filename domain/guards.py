@@ -36,17 +36,28 @@ def check_version(state: Conversation, expected: int | None) -> None:
 
 
 def check_unlocked(state: Conversation) -> None:
-    """Refuse while a turn is active.
+    """Refuse while a turn runs, or is about to; one that waits for tool results makes room for what a user says.
 
     Raises:
-        ConversationLockedError: one is.
+        ConversationLockedError: one does.
+    """
+    if (turn_id := state.locked_by) is not None:
+        raise ConversationLockedError(state.id, turn_id)
+
+
+def check_idle(state: Conversation) -> None:
+    """Refuse while a turn runs, waits for tool results, or is about to start.
+
+    Raises:
+        ConversationLockedError: one does.
     """
     if state.turn is not None:
         raise ConversationLockedError(state.id, state.turn.id)
+    check_unlocked(state)
 
 
 def check_active(state: Conversation, turn_id: UUID) -> ActiveTurn:
-    """Return the active turn if it is this one.
+    """Return the active turn if it is this one, whether it runs or waits.
 
     Raises:
         TurnNotActiveError: the turn has ended, or never was.
@@ -54,6 +65,18 @@ def check_active(state: Conversation, turn_id: UUID) -> ActiveTurn:
     if state.turn is None or state.turn.id != turn_id:
         raise TurnNotActiveError(turn_id)
     return state.turn
+
+
+def check_running(state: Conversation, turn_id: UUID) -> ActiveTurn:
+    """Return the active turn if it is this one, and its model is speaking.
+
+    Raises:
+        TurnNotActiveError: the turn has ended, or never was, or waits for tool results.
+    """
+    turn = check_active(state, turn_id)
+    if turn.waiting:
+        raise TurnNotActiveError(turn_id)
+    return turn
 
 
 def check_client_turn(state: Conversation, turn_id: UUID) -> ActiveTurn:

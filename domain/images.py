@@ -1,7 +1,7 @@
 """Pictures are believed by their bytes, not by their label."""
 
 import binascii
-from base64 import b64decode
+from base64 import b64decode, b64encode
 
 from domain.errors import InvalidContentError, UnsupportedImageError
 
@@ -25,23 +25,29 @@ def sniff_media_type(data: bytes) -> str | None:
     return None
 
 
-def check_image(media_type: str | None, data: str | None, url: str | None, loc: tuple[str | int, ...]) -> None:
-    """Hold an image block against its rules: either `url`, or `media_type` and base64 `data` that agree.
+def check_image(
+    media_type: str | None, data: str | None, url: str | None, sha256: str | None, loc: tuple[str | int, ...]
+) -> bytes | None:
+    """Hold an image block against its rules and return the bytes that it brings, None where they are elsewhere.
+
+    It holds either `url`, or `media_type` and base64 `data` that agree, or `media_type` and the `sha256` of kept bytes.
 
     Raises:
-        InvalidContentError: the block is incomplete, says both, or its address is not http(s).
+        InvalidContentError: the block is incomplete, says more than one, or its address is not http(s).
         UnsupportedImageError: the bytes are no picture of that type.
     """
-    if url is not None and data is None and media_type is None:
-        _check_url(url, loc)
-        return
-    if url is not None or data is None or media_type is None:
-        raise InvalidContentError("an image holds either `url`, or `media_type` and `data`", loc)
-    if media_type not in MEDIA_TYPES:
-        raise UnsupportedImageError(f"{media_type[:64]!r} is not one of {', '.join(MEDIA_TYPES)}.")
-    found = sniff_media_type(_decode(data))
-    if found != media_type:
-        raise UnsupportedImageError(f"The bytes are {found or 'no known picture'}, not {media_type}.")
+    match media_type, data, url, sha256:
+        case None, None, str(), None:
+            _check_url(url, loc)
+            return None
+        case str(), None, None, str():
+            _check_media_type(media_type)
+            return None
+        case str(), str(), None, None:
+            _check_media_type(media_type)
+            return _picture(media_type, data)
+        case _:
+            raise InvalidContentError("an image holds either `url`, or `media_type` and `data`", loc)
 
 
 def _check_url(url: str, loc: tuple[str | int, ...]) -> None:
@@ -49,8 +55,28 @@ def _check_url(url: str, loc: tuple[str | int, ...]) -> None:
         raise InvalidContentError("must be an http(s) address of at most 8192 characters", (*loc, "url"))
 
 
+def _check_media_type(media_type: str) -> None:
+    if media_type not in MEDIA_TYPES:
+        raise UnsupportedImageError(f"{media_type[:64]!r} is not one of {', '.join(MEDIA_TYPES)}.")
+
+
+def _picture(media_type: str, data: str) -> bytes:
+    decoded = _decode(data)
+    found = sniff_media_type(decoded)
+    if found != media_type:
+        raise UnsupportedImageError(f"The bytes are {found or 'no known picture'}, not {media_type}.")
+    return decoded
+
+
 def _decode(data: str) -> bytes:
+    """Return the bytes of base64 that they give again when they are encoded, as only the bytes are kept.
+
+    What base64 can say otherwise: https://www.rfc-editor.org/rfc/rfc4648#section-3.5.
+    """
     try:
-        return b64decode(data, validate=True)
+        decoded = b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
         raise UnsupportedImageError("The image's data is not base64.") from error
+    if b64encode(decoded[-(len(decoded) % 3 or 3) :]).decode() != data[-4:]:
+        raise UnsupportedImageError("The image's data is not the base64 of its bytes.")
+    return decoded

@@ -1,4 +1,4 @@
-"""What one model call used."""
+"""What one model call, or several, used."""
 
 from decimal import Decimal
 
@@ -8,7 +8,7 @@ from domain.values import Frozen
 
 
 class Usage(Frozen):
-    """Tokens and cost of one model call, in OpenTelemetry GenAI terms."""
+    """Tokens and cost of a model call, or of all calls of a turn, in OpenTelemetry GenAI terms."""
 
     input_tokens: int = Field(ge=0, description="Tokens sent to the model. Model, or estimated.")
     output_tokens: int = Field(ge=0, description="Tokens the model produced, reasoning included. Model, or estimated.")
@@ -22,3 +22,17 @@ class Usage(Frozen):
     estimated: bool = Field(
         default=False, description="True where the server counted because the provider sent no usage."
     )
+
+    def plus(self, other: "Usage | None") -> "Usage":
+        """Return both together; a cost that is not known of one is not known of both."""
+        if other is None:
+            return self
+        costs = (self.cost_usd, other.cost_usd)
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cached_input_tokens=self.cached_input_tokens + other.cached_input_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            cost_usd=None if None in costs else sum(filter(None, costs), Decimal()),
+            estimated=self.estimated or other.estimated,
+        )

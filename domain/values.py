@@ -1,4 +1,4 @@
-"""The small value types that events and requests share: text without NUL, JSON objects, agent labels."""
+"""The small value types that events and requests share: text without NUL, JSON objects, hashes, agent labels."""
 
 import json
 import math
@@ -35,6 +35,7 @@ def checked_text(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(checked_text)]
 Title = Annotated[Text, StringConstraints(max_length=MAX_TITLE_CHARACTERS)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")]
 
 

@@ -59,7 +59,7 @@ class Broadcast:
                 del self._listeners[conversation_id]
 
     async def _run(self) -> None:
-        with self._feed.subscribed() as log:
+        with self._feed.subscribed() as bell:
             while True:
                 if not self._listeners:
                     self._came.clear()
@@ -71,7 +71,7 @@ class Broadcast:
                     await asyncio.sleep(RETRY_INTERVAL_S)
                 else:
                     if not handed_on:
-                        await log.grown(POLL_INTERVAL_S)
+                        await bell.rung(POLL_INTERVAL_S)
 
     async def _hand_on(self) -> bool:
         batch = await self._feed.read(self._position, BATCH_EVENTS)

@@ -8,13 +8,23 @@ from uuid import UUID
 from pydantic_core import to_json
 
 from domain import decisions
-from domain.content import Content, ContentBlock, ContextBlock, ReasoningBlock, Role, TextBlock, ToolResultBlock
+from domain.content import (
+    BLOCKS_OF_ROLE,
+    Content,
+    ContentBlock,
+    ContextBlock,
+    ReasoningBlock,
+    Role,
+    TextBlock,
+    ToolResultBlock,
+)
 from domain.conversation import Conversation
 from domain.decisions import Draft, Events, Origin
 from domain.errors import MessageNotFoundError
 from domain.values import JsonObject
 from eventlog.clock import new_id, now
 from eventlog.conversations import Committed, Conversations
+from eventlog.images import Images
 from eventlog.tokens import Tokenizer
 from eventlog.writer import Idempotency
 
@@ -47,9 +57,10 @@ class Commands:
     Each raises the domain's errors, IdempotencyKeyTakenError and StoreUnavailableError.
     """
 
-    def __init__(self, conversations: Conversations, tokenizer: Tokenizer) -> None:
+    def __init__(self, conversations: Conversations, tokenizer: Tokenizer, images: Images) -> None:
         self.conversations = conversations
         self._tokenizer = tokenizer
+        self._images = images
 
     async def start(
         self,
@@ -61,7 +72,7 @@ class Commands:
         messages: Sequence[Said] = (),
     ) -> Committed:
         """Start a conversation, with its first messages if any."""
-        drafts = [await self.draft(message) for message in messages]
+        drafts = [await self.draft(message, ("messages", index)) for index, message in enumerate(messages)]
         events = decisions.start_conversation(
             new_id(), caller.origin(), agent_id=agent_id, title=title, metadata=metadata, messages=drafts
         )
@@ -90,7 +101,7 @@ class Commands:
         draft = await self.draft(said)
 
         def decide(state: Conversation) -> Events:
-            return decisions.add_message(state, caller.origin(), draft)
+            return decisions.add_message(state, caller.origin(), draft, new_id())
 
         async def decide_reply(state: Conversation) -> Events:
             if not await self.conversations.log.find_message(conversation_id, draft.in_reply_to or draft.id):
@@ -104,15 +115,21 @@ class Commands:
         """Delete a message."""
 
         async def decide(state: Conversation) -> Events:
-            exists = await self.conversations.log.find_message(conversation_id, message_id)
-            return decisions.delete_message(state, caller.origin(), message_id, exists=exists)
+            place = await self.conversations.log.find_message(conversation_id, message_id)
+            return decisions.delete_message(state, caller.origin(), message_id, place)
 
         return await self.conversations.execute(conversation_id, decide, caller.idempotency)
 
-    async def draft(self, said: Said) -> Draft:
-        """Return the message with an id of its own and its tokens counted."""
-        count = await count_tokens(self._tokenizer, said.content)
-        return Draft(new_id(), said.role, said.content, count, self._tokenizer.name, said.in_reply_to)
+    async def draft(self, said: Said, message: tuple[str | int, ...] = ()) -> Draft:
+        """Return the message with an id of its own, its images kept and its tokens counted.
+
+        `message` is where the message is in the request's body.
+        """
+        content = said.content
+        if "image" in BLOCKS_OF_ROLE[said.role]:
+            content = await self._images.keep(content, message)
+        count = await count_tokens(self._tokenizer, content)
+        return Draft(new_id(), said.role, content, count, self._tokenizer.name, said.in_reply_to)
 
 
 async def count_tokens(tokenizer: Tokenizer, content: Sequence[ContentBlock]) -> int:

@@ -5,7 +5,8 @@ LogError
 ├── VersionTakenError            another writer recorded this version of the conversation first
 ├── IdempotencyKeyTakenError     another command recorded this owner's key first
 ├── UnstorableEventError         PostgreSQL cannot hold a value of the event
-└── UnknownEventError            a stored type or shape that this release does not know
+├── UnknownEventError            a stored type or shape that this release does not know
+└── MissingImageError            an event refers to an image that is not in the store
 """
 
 
@@ -31,3 +32,7 @@ class UnstorableEventError(LogError):
 
 class UnknownEventError(LogError):
     """A stored type, or a shape of it, that this release does not know: it is older than the log."""
+
+
+class MissingImageError(LogError):
+    """An event refers to an image that is not in the store: somebody has removed it."""

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 
+from eventlog.bell import Bell
 from eventlog.channels import Channels
 from eventlog.errors import StoreUnavailableError
 from eventlog.log import Log
@@ -13,26 +14,6 @@ from eventlog.mapper import Recorded
 TAIL_EVENTS = 1024
 
 _TOPIC = "events"
-
-
-class Subscription:
-    """One reader's bell: rings when the log has grown."""
-
-    def __init__(self) -> None:
-        self._bell = asyncio.Event()
-
-    def ring(self) -> None:
-        """Wake the reader, or let its next wait return at once."""
-        self._bell.set()
-
-    async def grown(self, timeout_s: float) -> None:
-        """Return when the log has grown since this was last asked, or after a while in any case."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._bell.wait()
-        except TimeoutError:
-            return
-        self._bell.clear()
 
 
 class Feed:
@@ -46,19 +27,19 @@ class Feed:
         self._log = log
         self._channels = channels
         self._tail: OrderedDict[int, Recorded] = OrderedDict()
-        self._subscriptions: set[Subscription] = set()
+        self._bells: set[Bell] = set()
         self._poll: asyncio.Task[None] | None = None
         channels.on(_TOPIC, self._heard)
 
     @contextmanager
-    def subscribed(self) -> Generator[Subscription]:
+    def subscribed(self) -> Generator[Bell]:
         """Lend a bell that rings each time the log grows."""
-        subscription = Subscription()
-        self._subscriptions.add(subscription)
+        bell = Bell()
+        self._bells.add(bell)
         try:
-            yield subscription
+            yield bell
         finally:
-            self._subscriptions.discard(subscription)
+            self._bells.discard(bell)
 
     def committed(self, head: int, recorded: Sequence[Recorded]) -> None:
         """Take what this process's writer has just committed."""
@@ -106,5 +87,5 @@ class Feed:
     def _advance(self, head: int) -> None:
         if head > self.head:
             self.head = head
-            for subscription in self._subscriptions:
-                subscription.ring()
+            for bell in self._bells:
+                bell.ring()

@@ -7,6 +7,9 @@ from uuid import UUID
 from pydantic_core import from_json
 
 from domain.conversation import Conversation, ConversationSnapshot, fold
+from domain.decisions import MessagePlace
+from domain.events import TurnStarted
+from domain.turn_decisions import Superseded
 from eventlog.database import Database
 from eventlog.errors import UnknownEventError
 from eventlog.mapper import Recorded, Row, new_snapshot, rebuild
@@ -96,14 +99,19 @@ class Log:
         rows = await self._database.fetch(_SQL["read_conversation_feed"], parameters)
         return [audit_record(row) for row in rows]
 
-    async def last(self, limit: int, upto: int | None = None) -> list[dict[str, Any]]:
-        """Return the newest `limit` recorded events of the log up to a position, oldest first."""
-        rows = await self._database.fetch(_SQL["read_last"], [await self.head() if upto is None else upto, limit])
+    async def last(self, limit: int) -> list[dict[str, Any]]:
+        """Return the newest `limit` recorded events of the log, oldest first."""
+        rows = await self._database.fetch(_SQL["read_last"], [await self.head(), limit])
         return [audit_record(row) for row in reversed(rows)]
 
     async def turn_end(self, conversation_id: UUID, turn_id: UUID, first_version: int) -> int | None:
         """Return the position of a turn's end, None while it runs; looked for from `first_version` on."""
         row = await self._database.fetch_one(_SQL["read_turn_end"], [conversation_id, first_version, str(turn_id)])
+        return row[0] if row else None
+
+    async def turn_rest(self, conversation_id: UUID, turn_id: UUID, first_version: int) -> int | None:
+        """Return the position of a turn's end, or of where it last began to wait for tool results; None before."""
+        row = await self._database.fetch_one(_SQL["read_turn_rest"], [conversation_id, first_version, str(turn_id)])
         return row[0] if row else None
 
     async def state(self, conversation_id: UUID, known: Conversation | None = None) -> Conversation | None:
@@ -118,10 +126,23 @@ class Log:
         state = fold(state, (recorded.event for recorded in events))
         return state.at_version(max(state.version, last[0])) if state else None
 
-    async def find_message(self, conversation_id: UUID, message_id: UUID) -> bool:
-        """Return whether the conversation holds the message: it was added, and not deleted since."""
-        rows = await self._database.fetch(_SQL["find_message"], [conversation_id, str(message_id)])
-        return bool(rows) and rows[-1][0] == "MessageAdded"
+    async def find_message(self, conversation_id: UUID, message_id: UUID) -> MessagePlace | None:
+        """Return where the conversation holds the message, None if it was never added or has been deleted."""
+        row = await self._database.fetch_one(_SQL["find_message"], [conversation_id, str(message_id)])
+        return MessagePlace(*row) if row else None
+
+    async def find_start(
+        self, conversation_id: UUID, user_message_id: UUID, after_version: int, before_version: int
+    ) -> TurnStarted | None:
+        """Return the start of the last turn, between two versions, that answered a message; None if none did."""
+        found = await self._recorded("find_start", conversation_id, after_version, before_version, str(user_message_id))
+        event = found[0].event if found else None
+        return event if isinstance(event, TurnStarted) else None
+
+    async def superseded(self, conversation_id: UUID, from_version: int) -> Superseded:
+        """Return the messages from a version on, without those that count no longer, as they are to be superseded."""
+        row = await self._database.fetch_one(_SQL["count_messages"], [conversation_id, from_version])
+        return Superseded(from_version, row[0] if row else 0)
 
     async def find_idempotent(self, actor: str, key: str) -> IdempotentCommand | None:
         """Return the command in which `actor` used `key`, None if there is none."""

@@ -65,6 +65,13 @@ WHERE conversation_id = %s AND version >= %s AND data ->> 'turn_id' = %s
     AND type IN ('TurnCompleted', 'TurnFailed', 'TurnCancelled')
 ORDER BY version LIMIT 1
 
+-- name: read_turn_rest
+-- The position of the newest event after which a turn's model was silent, looked for from a version on.
+SELECT position FROM events
+WHERE conversation_id = %s AND version >= %s AND data ->> 'turn_id' = %s
+    AND type IN ('TurnSuspended', 'TurnCompleted', 'TurnFailed', 'TurnCancelled')
+ORDER BY version DESC LIMIT 1
+
 -- name: read_after
 -- The next events of the log after a position, in order: at least one, then as many as stay under so many bytes.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
@@ -144,10 +151,41 @@ ORDER BY position DESC
 LIMIT %s
 
 -- name: find_message
--- Where a message of a conversation was added and, if it was, deleted.
-SELECT type, version FROM events
-WHERE conversation_id = %s AND data ->> 'message_id' = %s AND type IN ('MessageAdded', 'MessageDeleted')
-ORDER BY version
+-- Where a message of a conversation was added, unless it was deleted since, and whether it was superseded since.
+SELECT m.version, EXISTS (
+    SELECT 1 FROM events AS s
+    WHERE s.conversation_id = m.conversation_id AND s.type = 'MessagesSuperseded' AND s.version > m.version
+        AND (s.data ->> 'from_version')::integer <= m.version
+)
+FROM events AS m
+WHERE m.conversation_id = %s AND m.data ->> 'message_id' = %s AND m.type = 'MessageAdded'
+    AND NOT EXISTS (
+        SELECT 1 FROM events AS d
+        WHERE d.conversation_id = m.conversation_id AND d.data ->> 'message_id' = m.data ->> 'message_id'
+            AND d.type = 'MessageDeleted'
+    )
+
+-- name: find_start
+-- The start of the last turn of a conversation, between two versions, that answered a message.
+SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
+FROM events
+WHERE conversation_id = %s AND version > %s AND version < %s AND type = 'TurnStarted' AND data ->> 'user_message_id' = %s
+ORDER BY version DESC LIMIT 1
+
+-- name: count_messages
+-- How many messages of a conversation there are from a version on, without those deleted or superseded since.
+SELECT count(*) FROM events AS m
+WHERE m.conversation_id = %s AND m.version >= %s AND m.type = 'MessageAdded'
+    AND NOT EXISTS (
+        SELECT 1 FROM events AS s
+        WHERE s.conversation_id = m.conversation_id AND s.type = 'MessagesSuperseded' AND s.version > m.version
+            AND (s.data ->> 'from_version')::integer <= m.version
+    )
+    AND NOT EXISTS (
+        SELECT 1 FROM events AS d
+        WHERE d.conversation_id = m.conversation_id AND d.data ->> 'message_id' = m.data ->> 'message_id'
+            AND d.type = 'MessageDeleted'
+    )
 
 -- name: find_idempotent
 -- The first event of the command that used an owner's key.

@@ -193,10 +193,10 @@ class LogSubscription(ListenNotifySubscription[LogRecorder]):
         return asyncio.create_task(self._ring(feed))
 
     async def _ring(self, feed: Feed) -> None:
-        with feed.subscribed() as log:
+        with feed.subscribed() as bell:
             while True:
                 self._has_been_notified.set()
-                await log.grown(1.0)
+                await bell.rung(1.0)
 
     async def _cancel(self) -> None:
         self._following.cancel()

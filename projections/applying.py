@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from domain.events import ConversationEvent
 from eventlog.mapper import Recorded
 from projections.builds import SQL, Connection
 from projections.projection import Change, Projection
@@ -24,7 +23,7 @@ async def apply(
     Raises:
         PositionLostError: one of them is at another position or in another state; nothing was changed.
     """
-    changes = [projection.changes(wanted(projection, batch)) for projection in projections]
+    changes = [projection.changes(projection.wanted(item.event for item in batch)) for projection in projections]
     names = [projection.name for projection in projections]
     versions = [projection.version for projection in projections]
     builds = [projection.build for projection in projections]
@@ -38,11 +37,6 @@ async def apply(
         if connection.closed or await _where(connection, projections) == {(state, before)}:
             raise
         raise PositionLostError(", ".join(map(str, projections))) from error
-
-
-def wanted(projection: Projection, batch: Sequence[Recorded]) -> list[ConversationEvent]:
-    """Return the events of a batch that a projection uses."""
-    return [item.event for item in batch if type(item.event) in projection.types]
 
 
 async def _where(connection: Connection, projections: Sequence[Projection]) -> set[tuple[str, int]]:

@@ -1,9 +1,11 @@
 """Builds: the tables of a version of a projection, made, switched and dropped; a registry row tells what each is."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, LiteralString, NamedTuple, cast
 
+import psycopg
 from psycopg import AsyncConnection, errors, sql
 from psycopg.rows import TupleRow
 
@@ -170,6 +172,12 @@ async def _define_view(connection: Connection, view: str, source: str, columns: 
 def identity(build: Projection | Build) -> list[Any]:
     """Return name, version and build, as statements take them."""
     return [build.name, build.version, build.build]
+
+
+async def unlock(connection: Connection) -> None:
+    """Give up the connection's locks now; PostgreSQL would do so a moment after it was closed."""
+    with suppress(psycopg.Error):  # one that is broken has lost them
+        await connection.execute(SQL["unlock"])
 
 
 def rebuild_lock(schema: str, name: str) -> str:

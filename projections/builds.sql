@@ -86,6 +86,10 @@ UPDATE projections SET error = %s, error_position = %s, updated_at = %s WHERE na
 -- Whether this connection holds a lock from now on, until it closes.
 SELECT pg_try_advisory_lock(hashtextextended(%s, 0))
 
+-- name: unlock
+-- This connection gives up all locks that it holds until it closes.
+SELECT pg_advisory_unlock_all()
+
 -- name: read_head
 -- The position of the log's last event.
 SELECT position FROM head WHERE only_row

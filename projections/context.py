@@ -6,15 +6,19 @@ from uuid import UUID
 
 from psycopg.rows import TupleRow
 
-from domain.events import ConversationDeleted, ConversationEvent, MessageAdded, MessageDeleted
+from domain.events import ConversationDeleted, ConversationEvent, MessageAdded, MessageDeleted, MessagesSuperseded
 from eventlog.database import Database
+from eventlog.images import Images
 from eventlog.log import LAST_VERSION, Log
-from projections.model_messages import model_message
+from projections.model_messages import model_messages
 from projections.projection import Change, Projection, Rows
 
 
 class ContextWindow(NamedTuple):
-    """What a model is sent, in OpenAI's chat form; `tokens` in all, and how many earlier messages were `dropped`."""
+    """What a model is sent, in OpenAI's chat form.
+
+    `tokens`, and how many earlier messages were `dropped`, count messages as recorded, of which `messages` merges some.
+    """
 
     messages: list[dict[str, Any]]
     tokens: int
@@ -27,36 +31,55 @@ class ContextProjection(Projection):
     name = "context"
     version = 1
     tables = ("context",)
-    types = frozenset({MessageAdded, MessageDeleted, ConversationDeleted})
+    types = frozenset({MessageAdded, MessageDeleted, MessagesSuperseded, ConversationDeleted})
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
-        """Add what was said, then remove what was deleted."""
+        """Add what was said, then remove what was deleted or superseded, which shrinks the totals after it."""
         said: list[dict[str, Any]] = []
-        deleted: list[Change] = []
+        removed: list[Change] = []
         gone: list[dict[str, Any]] = []
         for event in events:
             if isinstance(event, MessageAdded):
                 said.append(_said(event))
             elif isinstance(event, MessageDeleted):
-                deleted.append(Change(self.sql.writing("delete_message"), [event.originator_id, event.message_id]))
+                removed.append(Change(self.sql.writing("delete_message"), [event.originator_id, event.message_id]))
+            elif isinstance(event, MessagesSuperseded):
+                removed.append(self.sql.change("delete_superseded", [_superseded(event)]))
             elif isinstance(event, ConversationDeleted):
                 gone.append({"conversation_id": event.originator_id})
         added = [self.sql.change("insert_messages", said)] if said else []
-        return [*added, *deleted, *([self.sql.change("delete_conversations", gone)] if gone else [])]
+        return [*added, *removed, *([self.sql.change("delete_conversations", gone)] if gone else [])]
 
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:
         """Return the messages that are left, each with the totals before it."""
         deleted = {event.message_id for event in events if isinstance(event, MessageDeleted)}
         gone = {event.originator_id for event in events if isinstance(event, ConversationDeleted)}
-        totals: dict[UUID, tuple[int, int]] = {}
-        rows: list[tuple[Any, ...]] = []
+        spoken: dict[UUID, list[_Row]] = {}
         for event in events:
-            if isinstance(event, MessageAdded) and event.message_id not in deleted and event.originator_id not in gone:
-                tokens, messages = totals.get(event.originator_id, (0, 0))
-                rows.append((*_said(event).values(), tokens, messages))
-                if event.role != "system":
-                    totals[event.originator_id] = (tokens + event.tokens, messages + 1)
-        return {"context": rows}
+            before = spoken.setdefault(event.originator_id, [])
+            if isinstance(event, MessagesSuperseded):
+                spoken[event.originator_id] = [row for row in before if row.version < event.from_version]
+            elif isinstance(event, MessageAdded) and event.message_id not in deleted:
+                tokens, messages = before[-1].totals_after() if before else (0, 0)
+                before.append(_Row(**_said(event), tokens_before=tokens, messages_before=messages))
+        return {"context": [row for id_, rows in spoken.items() if id_ not in gone for row in rows]}
+
+
+class _Row(NamedTuple):
+    """A message in the index, with the totals of those before it; system messages are outside the totals."""
+
+    conversation_id: UUID
+    version: int
+    message_id: UUID
+    role: str
+    tokens: int
+    tokens_before: int
+    messages_before: int
+
+    def totals_after(self) -> tuple[int, int]:
+        """Return the tokens and messages up to this one, which is included."""
+        counted = self.role != "system"
+        return self.tokens_before + counted * self.tokens, self.messages_before + counted
 
 
 _SQL = ContextProjection().sql
@@ -68,12 +91,13 @@ class Context:
     def __init__(self, database: Database, log: Log) -> None:
         self._database = database
         self._log = log
+        self._images = Images(database)
 
     async def window(self, conversation_id: UUID, max_tokens: int, last: int | None = None) -> ContextWindow:
         """Return the newest messages that fit into `max_tokens`, at most `last` of them, with all system messages.
 
         The window begins with a user message. It holds the newest one and all after it even where they do not fit:
-        a model that is asked nothing cannot answer.
+        a model that is asked nothing cannot answer. A result whose call is before the window is not sent.
         """
         totals = await self._read("read_totals", conversation_id)
         if not totals:
@@ -85,9 +109,10 @@ class Context:
         rows = await self._read("read_from", conversation_id, start)
         chosen = [*system, *rows]
         recorded = await self._log.versions(conversation_id, [version for version, _ in chosen])
-        messages = [item.event for item in recorded if isinstance(item.event, MessageAdded)]
+        said = [item.event for item in recorded if isinstance(item.event, MessageAdded)]
+        messages = await self._images.restored_events(said)
         return ContextWindow(
-            [sent for message in messages for sent in model_message(message)],
+            model_messages(messages),
             sum(tokens for _, tokens in chosen),
             all_messages - len(rows),
         )
@@ -108,3 +133,8 @@ class Context:
 def _said(event: MessageAdded) -> dict[str, Any]:
     place = {"conversation_id": event.originator_id, "version": event.originator_version}
     return {**place, "message_id": event.message_id, "role": event.role, "tokens": event.tokens}
+
+
+def _superseded(event: MessagesSuperseded) -> dict[str, Any]:
+    places = {"from_version": event.from_version, "before_version": event.originator_version}
+    return {"conversation_id": event.originator_id, **places}

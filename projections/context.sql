@@ -54,6 +54,21 @@ UPDATE {context} AS c
 SET tokens_before = c.tokens_before - gone.counted * gone.tokens, messages_before = c.messages_before - gone.counted
 FROM gone WHERE c.conversation_id = gone.conversation_id AND c.version > gone.version
 
+-- name: delete_superseded
+-- The messages between two places, the first of them included, leave, and the totals after them shrink.
+WITH gone AS (
+    DELETE FROM {context} AS c
+    USING json_to_recordset(%s::json) AS s(conversation_id uuid, from_version integer, before_version integer)
+    WHERE c.conversation_id = s.conversation_id AND c.version >= s.from_version AND c.version < s.before_version
+    RETURNING c.conversation_id, s.before_version, (c.role <> 'system')::integer AS counted, c.tokens
+), left_over AS (
+    SELECT conversation_id, before_version, sum(counted) AS messages, sum(counted * tokens) AS tokens
+    FROM gone GROUP BY conversation_id, before_version
+)
+UPDATE {context} AS c
+SET tokens_before = c.tokens_before - left_over.tokens, messages_before = c.messages_before - left_over.messages
+FROM left_over WHERE c.conversation_id = left_over.conversation_id AND c.version >= left_over.before_version
+
 -- name: delete_conversations
 -- Deleted conversations have no context.
 DELETE FROM {context} AS c

@@ -103,7 +103,7 @@ class Engine:
                 self._lose_lead()
 
     async def _lead(self, connection: Connection) -> None:
-        with self._feed.subscribed() as log:
+        with self._feed.subscribed() as bell:
             while True:
                 if monotonic() >= self._take_lead_at:
                     await self._take_lead(connection)
@@ -114,7 +114,7 @@ class Engine:
                     self._lose_lead()
                     continue
                 if not advanced:
-                    await log.grown(RETRY_LEAD_S)
+                    await bell.rung(RETRY_LEAD_S)
 
     async def _take_lead(self, connection: Connection) -> None:
         for projection in self._projections:

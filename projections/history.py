@@ -1,85 +1,58 @@
 """The message history: every message of a conversation, one being streamed with its text so far, and the turns."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
+from psycopg.rows import TupleRow
+
 from domain.events import (
+    EVENT_TYPES,
     ConversationDeleted,
     ConversationEvent,
+    ConversationStarted,
+    ConversationUpdated,
     MessageAdded,
     MessageDeleted,
+    MessagesSuperseded,
     StreamDelta,
+    TurnBegun,
     TurnCancelled,
     TurnCompleted,
     TurnEnded,
     TurnFailed,
+    TurnQueued,
+    TurnResumed,
     TurnStarted,
+    TurnSuspended,
 )
 from eventlog.database import Database
+from eventlog.images import Images
+from projections.history_rows import MessageRow, TurnRow, message_row, turn_change, turn_row, unsaid_row
 from projections.projection import Change, Projection, Rows, json_text, json_value
 
 _LAST_VERSION = 2**31 - 1
-
-
-class MessageRow(NamedTuple):
-    """A message as the history holds it; `content` and `usage` are JSON text."""
-
-    conversation_id: UUID
-    id: UUID
-    version: int
-    turn_id: UUID | None
-    role: str
-    author_id: str | None
-    content: str
-    in_reply_to: UUID | None
-    status: str
-    model: str | None
-    tokens: int
-    usage: str | None
-    finish_reason: str | None
-    created_at: datetime
-
-
-class TurnRow(NamedTuple):
-    """A turn as the history holds it; `usage` is JSON text, `version` that of its start."""
-
-    conversation_id: UUID
-    id: UUID
-    version: int
-    user_message_id: UUID
-    message_id: UUID
-    status: str
-    model: str
-    usage: str | None
-    finish_reason: str | None
-    error_code: str | None
-    error_detail: str | None
-    started_at: datetime
-    ended_at: datetime | None
-    time_to_first_token_ms: float | None
-    duration_ms: float | None
+_UNCHANGED = dict.fromkeys(
+    (
+        "message_id",
+        "usage",
+        "finish_reason",
+        "error_code",
+        "error_detail",
+        "ended_at",
+        "time_to_first_token_ms",
+        "duration_ms",
+    )
+)
 
 
 class HistoryProjection(Projection):
     """Builds the history from messages, turns and their deltas."""
 
     name = "history"
-    version = 1
+    version = 2
     tables = ("history", "turns", "stream_text")
-    types = frozenset(
-        {
-            MessageAdded,
-            MessageDeleted,
-            TurnStarted,
-            StreamDelta,
-            TurnCompleted,
-            TurnFailed,
-            TurnCancelled,
-            ConversationDeleted,
-        }
-    )
+    types = frozenset(EVENT_TYPES.values()) - {ConversationStarted, ConversationUpdated}
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
         """Write what is new, then end what ended, then remove what was deleted: in a log nothing comes back."""
@@ -98,43 +71,72 @@ class _Batch:
 
     def __init__(self, events: Sequence[ConversationEvent]) -> None:
         self.messages: dict[tuple[UUID, UUID], MessageRow] = {}
-        self.started: list[TurnStarted] = []
-        self.ended: list[TurnEnded] = []
-        self.deltas: list[StreamDelta] = []
+        self.begun: dict[tuple[UUID, UUID], TurnRow] = {}
+        self.changed: dict[tuple[UUID, UUID], dict[str, Any]] = {}
+        self.said: dict[tuple[UUID, UUID], list[StreamDelta]] = {}
+        self.silenced: set[tuple[UUID, UUID]] = set()
+        self.ended: set[tuple[UUID, UUID]] = set()
         self.deleted: list[MessageDeleted] = []
+        self.superseded: dict[UUID, list[MessagesSuperseded]] = {}
         self.deleted_conversations: list[ConversationDeleted] = []
         for event in events:
-            self._note(event)
+            _NOTE[type(event)](self, event)
 
-    def _note(self, event: ConversationEvent) -> None:
-        """Take in one more event."""
-        if isinstance(event, MessageAdded):
-            self.messages[event.originator_id, event.message_id] = message_row(event)
-        elif isinstance(event, StreamDelta):
-            self.deltas.append(event)
-        elif isinstance(event, TurnStarted):
-            self.messages[event.originator_id, event.message_id] = _unsaid(event)
-            self.started.append(event)
-        elif isinstance(event, TurnEnded):
-            self.ended.append(event)
-        elif isinstance(event, MessageDeleted):
-            self.deleted.append(event)
-        elif isinstance(event, ConversationDeleted):
-            self.deleted_conversations.append(event)
+    def note_message(self, event: MessageAdded) -> None:
+        self.messages[event.originator_id, event.message_id] = message_row(event)
+
+    def note_deleted(self, event: MessageDeleted) -> None:
+        self.deleted.append(event)
+
+    def note_superseded(self, event: MessagesSuperseded) -> None:
+        self.superseded.setdefault(event.originator_id, []).append(event)
+
+    def note_deleted_conversation(self, event: ConversationDeleted) -> None:
+        self.deleted_conversations.append(event)
+
+    def note_delta(self, event: StreamDelta) -> None:
+        self.said.setdefault((event.originator_id, event.turn_id), []).append(event)
+
+    def note_queued(self, event: TurnBegun) -> None:
+        key = event.originator_id, event.turn_id
+        self.begun[key] = turn_row(event, self.begun.get(key))
+
+    def note_started(self, event: TurnStarted) -> None:
+        self.note_queued(event)
+        self.messages[event.originator_id, event.message_id] = unsaid_row(event)
+
+    def note_resumed(self, event: TurnResumed) -> None:
+        self._note_change(event)
+        self.messages[event.originator_id, event.message_id] = unsaid_row(event)
+
+    def note_suspended(self, event: TurnSuspended | TurnEnded) -> None:
+        key = self._note_change(event)
+        self.silenced.add(key)
+        self.said.pop(key, None)
+
+    def note_ended(self, event: TurnEnded) -> None:
+        self.note_suspended(event)
+        self.ended.add((event.originator_id, event.turn_id))
+
+    def _note_change(self, event: TurnResumed | TurnSuspended | TurnEnded) -> tuple[UUID, UUID]:
+        key = event.originator_id, event.turn_id
+        self.changed[key] = {**self.changed.get(key, {}), **turn_change(event)}
+        return key
 
     def statements(self) -> dict[str, Sequence[Mapping[str, Any]]]:
         """Return the rows of each statement, in an order of statements that is right for any batch."""
-        ended = [{"conversation_id": event.originator_id, "turn_id": event.turn_id} for event in self.ended]
-        gone = {event.turn_id for event in self.ended}
         deleted = [{"conversation_id": event.originator_id, "message_id": event.message_id} for event in self.deleted]
         conversations = [{"conversation_id": event.originator_id} for event in self.deleted_conversations]
         return {
-            "upsert_messages": [_with_json(row, "content", "usage") for row in self.messages.values()],
-            "insert_turns": [_with_json(turn_row(event), "usage") for event in self.started],
-            "end_turns": [{**ids, **_end(event)} for ids, event in zip(ended, self.ended, strict=True)],
-            "insert_stream_text": [_said_so_far(event) for event in self.deltas if event.turn_id not in gone],
-            "delete_unsaid": ended,
-            "delete_stream_text": ended,
+            "upsert_messages": [_with_json(row._asdict(), "content", "usage") for row in self.messages.values()],
+            "begin_turns": [row._asdict() for row in self.begun.values()],
+            "change_turns": [
+                _with_json({**_UNCHANGED, **_turn(key), **change}, "usage") for key, change in self.changed.items()
+            ],
+            "delete_stream_text": [_turn(key) for key in self.silenced],
+            "insert_stream_text": [_said_so_far(event) for events in self.said.values() for event in events],
+            "delete_unsaid": [_turn(key) for key in self.ended],
+            "supersede_messages": [_superseded(event) for events in self.superseded.values() for event in events],
             "delete_messages": deleted,
             "delete_conversation_messages": conversations,
             "delete_conversation_turns": conversations,
@@ -142,22 +144,45 @@ class _Batch:
 
     def left(self) -> Rows:
         """Return the rows that are left of whole conversations."""
-        ended = {event.turn_id: event for event in self.ended}
         deleted = {(event.originator_id, event.message_id) for event in self.deleted}
         gone = {event.originator_id for event in self.deleted_conversations}
+        turns = [
+            row._replace(**self.changed.get(key, {}))
+            for key, row in self.begun.items()
+            if row.conversation_id not in gone
+        ]
         return {
             "history": [
-                row
+                self._as_superseded(row)
                 for key, row in self.messages.items()
                 if key not in deleted
                 and row.conversation_id not in gone
-                and not (row.status == "streaming" and row.turn_id in ended)
+                and not (row.status == "streaming" and (row.conversation_id, row.turn_id) in self.ended)
             ],
-            "turns": [
-                turn_row(event, ended.get(event.turn_id)) for event in self.started if event.originator_id not in gone
-            ],
-            "stream_text": [tuple(_said_so_far(event).values()) for event in self.deltas if event.turn_id not in ended],
+            "turns": [tuple(row) for row in turns],
+            "stream_text": [tuple(_said_so_far(event).values()) for events in self.said.values() for event in events],
         }
+
+    def _as_superseded(self, row: MessageRow) -> MessageRow:
+        events = self.superseded.get(row.conversation_id, ())
+        replaced = any(event.from_version <= row.version < event.originator_version for event in events)
+        return row._replace(status="superseded") if replaced else row
+
+
+_NOTE: dict[type[ConversationEvent], Callable[[_Batch, Any], None]] = {
+    MessageAdded: _Batch.note_message,
+    MessageDeleted: _Batch.note_deleted,
+    MessagesSuperseded: _Batch.note_superseded,
+    ConversationDeleted: _Batch.note_deleted_conversation,
+    StreamDelta: _Batch.note_delta,
+    TurnQueued: _Batch.note_queued,
+    TurnStarted: _Batch.note_started,
+    TurnResumed: _Batch.note_resumed,
+    TurnSuspended: _Batch.note_suspended,
+    TurnCompleted: _Batch.note_ended,
+    TurnFailed: _Batch.note_ended,
+    TurnCancelled: _Batch.note_ended,
+}
 
 
 class History:
@@ -165,20 +190,21 @@ class History:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._images = Images(database)
 
     async def message(self, conversation_id: UUID, message_id: UUID) -> MessageRow | None:
         """Return a message, None if the conversation holds none of this id."""
         row = await self._database.fetch_one(_SQL.reading("read_message"), [conversation_id, message_id])
-        return await self._with_text_so_far(MessageRow(*row)) if row else None
+        return (await self._shown([row]))[0] if row else None
 
     async def page(
-        self, conversation_id: UUID, *, descending: bool, beyond: int | None, limit: int
+        self, conversation_id: UUID, *, descending: bool, superseded: bool, beyond: int | None, limit: int
     ) -> list[MessageRow]:
-        """Return at most `limit` messages beyond a version, oldest or newest first."""
+        """Return at most `limit` messages beyond a version, oldest or newest first, `superseded` ones too or not."""
         name = "read_descending" if descending else "read_ascending"
         start = beyond if beyond is not None else (_LAST_VERSION if descending else 0)
-        rows = await self._database.fetch(_SQL.reading(name), [conversation_id, start, limit])
-        return [await self._with_text_so_far(MessageRow(*row)) for row in rows]
+        rows = await self._database.fetch(_SQL.reading(name), [conversation_id, start, superseded, limit])
+        return await self._shown(rows)
 
     async def turn(self, conversation_id: UUID, turn_id: UUID) -> TurnRow | None:
         """Return a turn, None if the conversation had none of this id."""
@@ -191,6 +217,15 @@ class History:
         rows = await self._database.fetch(_SQL.reading("read_turns"), [conversation_id, start, limit])
         return [TurnRow(*row) for row in rows]
 
+    async def _shown(self, rows: Sequence[TupleRow]) -> list[MessageRow]:
+        """Return messages as clients see them: with the bytes of images, and with the text so far."""
+        messages = [await self._with_text_so_far(MessageRow(*row)) for row in rows]
+        contents = await self._images.restored_texts([message.content for message in messages])
+        return [
+            message if message.content is content else message._replace(content=content)
+            for message, content in zip(messages, contents, strict=True)
+        ]
+
     async def _with_text_so_far(self, row: MessageRow) -> MessageRow:
         if row.status != "streaming":
             return row
@@ -202,74 +237,13 @@ class History:
         return row._replace(content=json_text([{"type": type_, "text": text} for type_, text in blocks]))
 
 
-def message_row(event: MessageAdded) -> MessageRow:
-    """Return the row of a message as it was said."""
-    return MessageRow(
-        event.originator_id,
-        event.message_id,
-        event.originator_version,
-        event.turn_id,
-        event.role,
-        event.author_id,
-        json_text(event.content),
-        event.in_reply_to,
-        event.status,
-        event.model,
-        event.tokens,
-        json_text(event.usage) if event.usage else None,
-        event.finish_reason,
-        event.timestamp,
-    )
+def _turn(key: tuple[UUID, UUID]) -> dict[str, Any]:
+    return {"conversation_id": key[0], "turn_id": key[1]}
 
 
-def turn_row(started: TurnStarted, ended: TurnEnded | None = None) -> TurnRow:
-    """Return the row of a turn that runs, or that ended."""
-    row = TurnRow(
-        started.originator_id,
-        started.turn_id,
-        started.originator_version,
-        started.user_message_id,
-        started.message_id,
-        "running",
-        started.model,
-        None,
-        None,
-        None,
-        None,
-        started.timestamp,
-        None,
-        None,
-        None,
-    )
-    if ended is None:
-        return row
-    usage = ended.usage if isinstance(ended, TurnCompleted) else None
-    return row._replace(**{**_end(ended), "usage": json_text(usage) if usage else None})
-
-
-def _unsaid(event: TurnStarted) -> MessageRow:
-    identity = (event.originator_id, event.message_id, event.originator_version, event.turn_id)
-    said = ("assistant", None, "[]", event.user_message_id, "streaming")
-    return MessageRow(*identity, *said, event.model, 0, None, None, event.timestamp)
-
-
-def _end(event: TurnEnded) -> dict[str, Any]:
-    end: dict[str, Any] = {
-        "status": "cancelled",
-        "usage": None,
-        "finish_reason": None,
-        "error_code": None,
-        "error_detail": None,
-        "ended_at": event.timestamp,
-        "time_to_first_token_ms": event.time_to_first_token_ms,
-        "duration_ms": event.duration_ms,
-    }
-    if isinstance(event, TurnCompleted):
-        usage = json_value(json_text(event.usage)) if event.usage else None
-        return {**end, "status": "completed", "usage": usage, "finish_reason": event.finish_reason}
-    if isinstance(event, TurnFailed):
-        return {**end, "status": "failed", "error_code": event.reason, "error_detail": event.detail}
-    return end
+def _superseded(event: MessagesSuperseded) -> dict[str, Any]:
+    places = {"from_version": event.from_version, "before_version": event.originator_version}
+    return {"conversation_id": event.originator_id, **places}
 
 
 def _said_so_far(event: StreamDelta) -> dict[str, Any]:
@@ -277,7 +251,6 @@ def _said_so_far(event: StreamDelta) -> dict[str, Any]:
     return {**place, "block_type": event.block_type, "text": "".join(event.chunks)}
 
 
-def _with_json(row: MessageRow | TurnRow, *columns: str) -> dict[str, Any]:
+def _with_json(row: dict[str, Any], *columns: str) -> dict[str, Any]:
     """Return a row whose JSON texts are JSON values, as statements take it."""
-    values = row._asdict()
-    return {**values, **{column: json_value(values[column]) for column in columns}}
+    return {**row, **{column: json_value(row[column]) for column in columns}}

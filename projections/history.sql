@@ -26,7 +26,7 @@ ALTER TABLE {history} ADD PRIMARY KEY (conversation_id, message_id)
 CREATE INDEX ON {history} (conversation_id, version)
 
 -- name: create_turns
--- One row per turn, keyed by its id; fed by the start and the end of turns.
+-- One row per turn, keyed by its id; fed by what happens to turns.
 CREATE TABLE {turns} (
     conversation_id uuid NOT NULL,
     turn_id uuid NOT NULL,
@@ -39,7 +39,7 @@ CREATE TABLE {turns} (
     finish_reason text,
     error_code text,
     error_detail text,
-    started_at timestamptz NOT NULL,
+    started_at timestamptz,
     ended_at timestamptz,
     time_to_first_token_ms double precision,
     duration_ms double precision
@@ -50,11 +50,11 @@ CREATE TABLE {turns} (
 ALTER TABLE {turns} ADD PRIMARY KEY (conversation_id, turn_id)
 
 -- name: index_turns_order
--- The turns of a conversation in the order in which they started.
+-- The turns of a conversation in the order in which they were asked for.
 CREATE INDEX ON {turns} (conversation_id, version)
 
 -- name: create_stream_text
--- One row per delta of a running turn, keyed by its first frame; gone when the turn ends.
+-- One row per delta of a running turn, keyed by its first frame; gone when the turn ends or waits for tool results.
 CREATE TABLE {stream_text} (
     turn_id uuid NOT NULL,
     first_seq integer NOT NULL,
@@ -87,33 +87,34 @@ ON CONFLICT (conversation_id, message_id) DO UPDATE SET
     finish_reason = EXCLUDED.finish_reason,
     created_at = EXCLUDED.created_at
 
--- name: insert_turns
--- Turns as they start.
-INSERT INTO {turns} (conversation_id, turn_id, version, user_message_id, message_id, status, model, usage,
-    finish_reason, error_code, error_detail, started_at, ended_at, time_to_first_token_ms, duration_ms)
-SELECT t.conversation_id, t.id, t.version, t.user_message_id, t.message_id, t.status, t.model, t.usage,
-    t.finish_reason, t.error_code, t.error_detail, t.started_at, t.ended_at, t.time_to_first_token_ms, t.duration_ms
+-- name: begin_turns
+-- Turns as they start or are queued, and queued ones as they start.
+INSERT INTO {turns} (conversation_id, turn_id, version, user_message_id, message_id, status, model, started_at)
+SELECT t.conversation_id, t.id, t.version, t.user_message_id, t.message_id, t.status, t.model, t.started_at
 FROM json_to_recordset(%s::json)
     AS t(conversation_id uuid, id uuid, version integer, user_message_id uuid, message_id uuid, status text, model text,
-        usage jsonb, finish_reason text, error_code text, error_detail text, started_at timestamptz,
-        ended_at timestamptz, time_to_first_token_ms double precision, duration_ms double precision)
+        started_at timestamptz)
+ON CONFLICT (conversation_id, turn_id) DO UPDATE SET
+    status = EXCLUDED.status,
+    started_at = EXCLUDED.started_at
 
--- name: end_turns
--- Turns as they end.
+-- name: change_turns
+-- Turns as they wait for tool results, go on, and end; NULL leaves a column as it is.
 UPDATE {turns} AS t SET
-    status = e.status,
-    usage = e.usage,
-    finish_reason = e.finish_reason,
-    error_code = e.error_code,
-    error_detail = e.error_detail,
-    ended_at = e.ended_at,
-    time_to_first_token_ms = e.time_to_first_token_ms,
-    duration_ms = e.duration_ms
+    status = c.status,
+    message_id = coalesce(c.message_id, t.message_id),
+    usage = coalesce(c.usage, t.usage),
+    finish_reason = coalesce(c.finish_reason, t.finish_reason),
+    error_code = coalesce(c.error_code, t.error_code),
+    error_detail = coalesce(c.error_detail, t.error_detail),
+    ended_at = coalesce(c.ended_at, t.ended_at),
+    time_to_first_token_ms = coalesce(c.time_to_first_token_ms, t.time_to_first_token_ms),
+    duration_ms = coalesce(c.duration_ms, t.duration_ms)
 FROM json_to_recordset(%s::json)
-    AS e(conversation_id uuid, turn_id uuid, status text, usage jsonb, finish_reason text, error_code text,
-        error_detail text, ended_at timestamptz, time_to_first_token_ms double precision,
+    AS c(conversation_id uuid, turn_id uuid, status text, message_id uuid, usage jsonb, finish_reason text,
+        error_code text, error_detail text, ended_at timestamptz, time_to_first_token_ms double precision,
         duration_ms double precision)
-WHERE t.conversation_id = e.conversation_id AND t.turn_id = e.turn_id
+WHERE t.conversation_id = c.conversation_id AND t.turn_id = c.turn_id
 
 -- name: insert_stream_text
 -- What running turns have said so far.
@@ -122,7 +123,7 @@ SELECT * FROM json_to_recordset(%s::json)
     AS s(turn_id uuid, first_seq integer, block_index integer, block_type text, text text)
 
 -- name: delete_stream_text
--- What ended turns said while they ran: the whole message has it now.
+-- What turns said while they ran: the whole message has it now.
 DELETE FROM {stream_text} AS s
 USING json_to_recordset(%s::json) AS e(turn_id uuid)
 WHERE s.turn_id = e.turn_id
@@ -132,6 +133,12 @@ WHERE s.turn_id = e.turn_id
 DELETE FROM {history} AS h
 USING json_to_recordset(%s::json) AS e(conversation_id uuid, turn_id uuid)
 WHERE h.conversation_id = e.conversation_id AND h.turn_id = e.turn_id AND h.status = 'streaming'
+
+-- name: supersede_messages
+-- The messages between two places, the first of them included, were replaced.
+UPDATE {history} AS h SET status = 'superseded'
+FROM json_to_recordset(%s::json) AS s(conversation_id uuid, from_version integer, before_version integer)
+WHERE h.conversation_id = s.conversation_id AND h.version >= s.from_version AND h.version < s.before_version
 
 -- name: delete_messages
 -- Deleted messages.
@@ -158,16 +165,18 @@ SELECT conversation_id, message_id, version, turn_id, role, author_id, content::
 FROM {history} WHERE conversation_id = %s AND message_id = %s
 
 -- name: read_ascending
--- A page of messages after a version, oldest first.
+-- A page of messages after a version, oldest first, superseded ones too or not.
 SELECT conversation_id, message_id, version, turn_id, role, author_id, content::text, in_reply_to, status, model,
     tokens, usage::text, finish_reason, created_at
-FROM {history} WHERE conversation_id = %s AND version > %s ORDER BY version LIMIT %s
+FROM {history} WHERE conversation_id = %s AND version > %s AND (%s OR status <> 'superseded')
+ORDER BY version LIMIT %s
 
 -- name: read_descending
--- A page of messages before a version, newest first.
+-- A page of messages before a version, newest first, superseded ones too or not.
 SELECT conversation_id, message_id, version, turn_id, role, author_id, content::text, in_reply_to, status, model,
     tokens, usage::text, finish_reason, created_at
-FROM {history} WHERE conversation_id = %s AND version < %s ORDER BY version DESC LIMIT %s
+FROM {history} WHERE conversation_id = %s AND version < %s AND (%s OR status <> 'superseded')
+ORDER BY version DESC LIMIT %s
 
 -- name: read_stream_text
 -- What a running turn has said so far, block by block.

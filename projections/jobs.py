@@ -14,8 +14,8 @@ from projections import builds
 from projections.building import Step, open_builder
 from projections.catalog import PROJECTIONS, named
 from projections.errors import ProjectionError, RebuildRunningError
-from projections.loading import end_with_parent
 from projections.rebuild import rebuild
+from projections.workers import end_with_parent
 
 WORKERS = 1
 CLAIM_TIMEOUT_S = 30.0

@@ -1,7 +1,7 @@
 """The listing: an owner's conversations, most recently active first."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -16,9 +16,14 @@ from domain.events import (
     ConversationUpdated,
     MessageAdded,
     MessageDeleted,
+    MessagesSuperseded,
     StreamDelta,
+    TurnBegun,
     TurnEnded,
+    TurnQueued,
+    TurnResumed,
     TurnStarted,
+    TurnSuspended,
 )
 from domain.values import JsonObject
 from eventlog.database import Database
@@ -28,7 +33,11 @@ _FIRST_PLACE = (datetime(9999, 1, 1, tzinfo=UTC), UUID(int=2**128 - 1))
 
 
 class ConversationRow(NamedTuple):
-    """A conversation as the listing holds it; `metadata` is JSON text."""
+    """A conversation as the listing holds it; `metadata` is JSON text.
+
+    `waiting` says of the active turn that it waits for tool results, `queued` which turns wait for it to end, the next
+    one first; both are None where an older version of the listing is read.
+    """
 
     id: UUID
     owner_id: str
@@ -43,6 +52,8 @@ class ConversationRow(NamedTuple):
     active_at: datetime
     version: int
     deleted: bool
+    waiting: bool | None
+    queued: list[UUID] | None
 
 
 class ListingFilter(NamedTuple):
@@ -65,9 +76,8 @@ class _Happened:
     described: bool = False
     title: str | None = None
     metadata: JsonObject | None = None
-    turned: bool = False
-    active_turn_id: UUID | None = None
     deleted: bool = False
+    turns: "_Turns | None" = None
 
     def note(self, event: ConversationEvent) -> None:
         """Take in one more event of this conversation."""
@@ -77,22 +87,57 @@ class _Happened:
             self.added += 1
             self.last_message_at = event.timestamp
         elif isinstance(event, MessageDeleted):
-            self.added -= 1
+            self.added -= not event.superseded
+        elif isinstance(event, MessagesSuperseded):
+            self.added -= event.count
         elif isinstance(event, ConversationUpdated):
             self.described, self.title, self.metadata = True, event.title, event.metadata
-        elif isinstance(event, TurnStarted):
-            self.turned, self.active_turn_id = True, event.turn_id
-        elif isinstance(event, TurnEnded):
-            self.turned, self.active_turn_id = True, None
         elif isinstance(event, ConversationDeleted):
             self.deleted = True
+        elif isinstance(event, TurnBegun | TurnSuspended | TurnResumed | TurnEnded):
+            self.turns = self.turns or _Turns(self.conversation_id)
+            self.turns.note(event)
+
+
+@dataclass
+class _Turns:
+    """What happened to the turns of one conversation in a batch; `over` have left the queue, by starting or ending."""
+
+    conversation_id: UUID
+    started: bool = False
+    active_turn_id: UUID | None = None
+    waiting: bool | None = None
+    ahead: list[UUID] = field(default_factory=list[UUID])
+    queued: list[UUID] = field(default_factory=list[UUID])
+    over: list[UUID] = field(default_factory=list[UUID])
+    ended: list[UUID] = field(default_factory=list[UUID])
+
+    def note(self, event: TurnBegun | TurnSuspended | TurnResumed | TurnEnded) -> None:
+        """Take in one more event."""
+        if isinstance(event, TurnStarted):
+            self.started, self.active_turn_id, self.waiting = True, event.turn_id, False
+            self.over.append(event.turn_id)
+        elif isinstance(event, TurnQueued):
+            self.ahead[:0] = [event.turn_id] if event.ahead else []
+            self.queued += [] if event.ahead else [event.turn_id]
+        elif isinstance(event, TurnEnded):
+            self.over.append(event.turn_id)
+            self.ended.append(event.turn_id)
+            if self.active_turn_id == event.turn_id:
+                self.active_turn_id, self.waiting = None, False
+        else:
+            self.waiting = isinstance(event, TurnSuspended)
+
+    def left_in_queue(self) -> list[UUID]:
+        """Return what waits if nothing waited before."""
+        return [turn_id for turn_id in [*self.ahead, *self.queued] if turn_id not in self.over]
 
 
 class ListingProjection(Projection):
     """Builds the listing from every event but deltas."""
 
     name = "listing"
-    version = 1
+    version = 2
     tables = ("listing",)
     types = frozenset(EVENT_TYPES.values()) - {StreamDelta}
 
@@ -105,11 +150,13 @@ class ListingProjection(Projection):
                 started.append(_started(event))
             else:
                 happened.setdefault(event.originator_id, _Happened(event.originator_id)).note(event)
-        inserts = [self.sql.change("insert_started", started)] if started else []
-        updates = (
-            [self.sql.change("update_changed", [_changed(each) for each in happened.values()])] if happened else []
-        )
-        return [*inserts, *updates]
+        turns = [vars(each.turns) for each in happened.values() if each.turns]
+        statements = {
+            "insert_started": started,
+            "update_changed": [_changed(each) for each in happened.values()],
+            "update_turns": turns,
+        }
+        return [self.sql.change(name, rows) for name, rows in statements.items() if rows]
 
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:
         """Return a row for each conversation, with all that happened to it."""
@@ -173,11 +220,14 @@ def _started(event: ConversationStarted) -> dict[str, Any]:
 
 
 def _changed(happened: _Happened) -> dict[str, Any]:
-    return {**vars(happened), "metadata": _fragment(happened.metadata)}
+    changed = {**vars(happened), "metadata": _fragment(happened.metadata)}
+    del changed["turns"]
+    return changed
 
 
 def _row(event: ConversationStarted, happened: _Happened) -> ConversationRow:
     described = happened if happened.described else event
+    turns = happened.turns or _Turns(event.originator_id)
     return ConversationRow(
         event.originator_id,
         event.owner_id,
@@ -185,13 +235,15 @@ def _row(event: ConversationStarted, happened: _Happened) -> ConversationRow:
         described.title,
         json_text(described.metadata),
         happened.added,
-        happened.active_turn_id,
+        turns.active_turn_id,
         event.timestamp,
         happened.updated_at or event.timestamp,
         happened.last_message_at,
         happened.last_message_at or event.timestamp,
         happened.version,
         happened.deleted,
+        bool(turns.waiting),
+        turns.left_in_queue(),
     )
 
 

@@ -13,7 +13,9 @@ CREATE TABLE {listing} (
     last_message_at timestamptz,
     active_at timestamptz NOT NULL,
     version integer NOT NULL,
-    deleted boolean NOT NULL
+    deleted boolean NOT NULL,
+    waiting boolean NOT NULL,
+    queued uuid[] NOT NULL
 )
 
 -- name: index_listing_key
@@ -27,8 +29,9 @@ CREATE INDEX ON {listing} (owner_id, active_at DESC, conversation_id DESC) WHERE
 -- name: insert_started
 -- Conversations as they start.
 INSERT INTO {listing} (conversation_id, owner_id, agent_id, title, metadata, message_count, active_turn_id,
-    created_at, updated_at, last_message_at, active_at, version, deleted)
-SELECT s.conversation_id, s.owner_id, s.agent_id, s.title, s.metadata, 0, NULL, s.at, s.at, NULL, s.at, 1, false
+    created_at, updated_at, last_message_at, active_at, version, deleted, waiting, queued)
+SELECT s.conversation_id, s.owner_id, s.agent_id, s.title, s.metadata, 0, NULL, s.at, s.at, NULL, s.at, 1, false,
+    false, ARRAY[]::uuid[]
 FROM json_to_recordset(%s::json)
     AS s(conversation_id uuid, owner_id text, agent_id text, title text, metadata jsonb, at timestamptz)
 
@@ -42,23 +45,43 @@ UPDATE {listing} AS l SET
     active_at = coalesce(c.last_message_at, l.active_at),
     title = CASE WHEN c.described THEN c.title ELSE l.title END,
     metadata = CASE WHEN c.described THEN c.metadata ELSE l.metadata END,
-    active_turn_id = CASE WHEN c.turned THEN c.active_turn_id ELSE l.active_turn_id END,
     deleted = c.deleted
 FROM json_to_recordset(%s::json)
     AS c(conversation_id uuid, version integer, updated_at timestamptz, added integer, last_message_at timestamptz,
-        described boolean, title text, metadata jsonb, turned boolean, active_turn_id uuid, deleted boolean)
+        described boolean, title text, metadata jsonb, deleted boolean)
+WHERE l.conversation_id = c.conversation_id
+
+-- name: update_turns
+-- What happened to the turns of conversations in a batch, one row each: which is active, and which wait for it to end.
+UPDATE {listing} AS l SET
+    active_turn_id = CASE
+        WHEN c.started THEN c.active_turn_id
+        WHEN l.active_turn_id <> ALL(c.ended) THEN l.active_turn_id
+    END,
+    waiting = CASE
+        WHEN c.started THEN c.waiting
+        WHEN l.active_turn_id <> ALL(c.ended) THEN coalesce(c.waiting, l.waiting)
+        ELSE false
+    END,
+    queued = ARRAY(
+        SELECT q.turn_id FROM unnest(c.ahead || l.queued || c.queued) WITH ORDINALITY AS q(turn_id, n)
+        WHERE q.turn_id <> ALL(c.over) ORDER BY q.n
+    )
+FROM json_to_recordset(%s::json)
+    AS c(conversation_id uuid, started boolean, active_turn_id uuid, waiting boolean, ahead uuid[], queued uuid[],
+        over uuid[], ended uuid[])
 WHERE l.conversation_id = c.conversation_id
 
 -- name: read_conversation
 -- One conversation, deleted or not.
 SELECT conversation_id, owner_id, agent_id, title, metadata::text, message_count, active_turn_id, created_at,
-    updated_at, last_message_at, active_at, version, deleted
+    updated_at, last_message_at, active_at, version, deleted, waiting, queued
 FROM {listing} WHERE conversation_id = %s
 
 -- name: read_page
 -- An owner's conversations before a place in the order, most recently active first, filtered.
 SELECT conversation_id, owner_id, agent_id, title, metadata::text, message_count, active_turn_id, created_at,
-    updated_at, last_message_at, active_at, version, deleted
+    updated_at, last_message_at, active_at, version, deleted, waiting, queued
 FROM {listing}
 WHERE owner_id = %(owner_id)s AND NOT deleted
     AND (active_at, conversation_id) < (%(active_at)s, %(conversation_id)s)

@@ -1,11 +1,8 @@
 """Loading parts of a build: whole conversations read from the log, their rows written with COPY; run by workers."""
 
-import os
-import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from itertools import groupby
-from multiprocessing import parent_process
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -13,7 +10,15 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from domain.events import EVENT_TYPES, ConversationEvent, StreamDelta, TurnEnded, TurnStarted
+from domain.events import (
+    EVENT_TYPES,
+    ConversationEvent,
+    StreamDelta,
+    TurnEnded,
+    TurnResumed,
+    TurnStarted,
+    TurnSuspended,
+)
 from eventlog.errors import UnknownEventError
 from eventlog.mapper import Recorded, Row
 from eventlog.statements import load_statements
@@ -24,6 +29,8 @@ from projections.refusals import refused, told
 CHUNK_EVENTS = 2000
 
 _SQL = load_statements("projections", "loading.sql")
+_TELL_STREAMS = (TurnStarted, TurnSuspended, TurnResumed, TurnEnded)
+"""What says whether a turn's chunks are those of the answer that is being given."""
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -81,18 +88,6 @@ def finish(source: Source, projection: Projection) -> None:
             connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(projection.table(table))))
 
 
-def end_with_parent() -> None:
-    """Let this worker end when the process that started it does, however that ends."""
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_after, args=[parent.join], daemon=True).start()
-
-
-def _end_after(wait: Callable[[], object]) -> None:
-    wait()
-    os._exit(1)
-
-
 def _reading(source: Source) -> AbstractContextManager[Connection]:
     return _connected(source, source.schema)
 
@@ -140,7 +135,7 @@ def _chunks(
     types = set[type[ConversationEvent]]().union(*(projection.types for projection in projections))
     streams = StreamDelta in types
     if streams:  # which of them count is told by the turns
-        types |= {type_ for type_ in EVENT_TYPES.values() if issubclass(type_, TurnStarted | TurnEnded)}
+        types |= {type_ for type_ in EVENT_TYPES.values() if issubclass(type_, _TELL_STREAMS)}
     # Left out by name: a type that this release does not know has to come through, to be refused.
     left_out = sorted(name for name, type_ in EVENT_TYPES.items() if type_ is StreamDelta or type_ not in types)
     chunk: list[Recorded] = []
@@ -168,11 +163,11 @@ def _with_running_turn(
     connection: Connection, projections: Sequence[Projection], conversation: list[Recorded], target: int
 ) -> list[Recorded]:
     """Add what the turn that runs at `target`, if one does, has said so far."""
-    running: Recorded | None = None
+    running, turn_id = None, None
     for item in conversation:
-        if isinstance(item.event, TurnStarted):
-            running = item
-        elif isinstance(item.event, TurnEnded):
+        if isinstance(item.event, TurnStarted | TurnResumed):
+            running, turn_id = item, item.event.turn_id
+        elif isinstance(item.event, TurnSuspended | TurnEnded) and item.event.turn_id == turn_id:
             running = None
     if running is None:
         return conversation
@@ -188,25 +183,28 @@ def _write(connection: Connection, projections: Sequence[Projection], chunk: lis
 
 
 def _rows(projection: Projection, chunk: list[Recorded]) -> Rows:
-    wanted = [item for item in chunk if type(item.event) in projection.types]
     try:
-        return projection.rows([item.event for item in wanted])
+        return _computed(projection, chunk)
     except Exception as error:  # a projection may raise anything
-        raise ProjectionFailedError(projection.name, _culprit(projection, wanted), told(error)) from error
+        raise ProjectionFailedError(projection.name, _culprit(projection, chunk), told(error)) from error
 
 
-def _culprit(projection: Projection, items: list[Recorded]) -> int:
+def _computed(projection: Projection, chunk: list[Recorded]) -> Rows:
+    return projection.rows(projection.wanted(item.event for item in chunk))
+
+
+def _culprit(projection: Projection, chunk: list[Recorded]) -> int:
     """Return the position of an event that the projection raises at, and not before: it is looked for by halves."""
-    taken, refused_at = 0, len(items)
+    taken, refused_at = 0, len(chunk)
     while refused_at - taken > 1:
         upto = (taken + refused_at) // 2
         try:
-            projection.rows([each.event for each in items[:upto]])
+            _computed(projection, chunk[:upto])
         except Exception:  # noqa: BLE001 - it is what is looked for
             refused_at = upto
         else:
             taken = upto
-    return items[refused_at - 1].position
+    return chunk[refused_at - 1].position
 
 
 def _copy(connection: Connection, table: str, rows: list[tuple[Any, ...]]) -> None:

@@ -1,41 +1,99 @@
-"""Messages as models take them: OpenAI's chat form, which litellm translates for every other provider."""
+"""Messages as models take them: OpenAI's chat form, which litellm translates for every other provider.
 
-from typing import Any
+Histories are free, providers are not: what is said here is valid for OpenAI and, translated, for Anthropic, whatever
+was recorded. System messages come first; then user and assistant speak in turn, a user first; every tool call is
+answered right behind the message that makes it; and no text is empty.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
-from domain.content import (
-    ContentBlock,
-    ContextBlock,
-    ImageBlock,
-    TextBlock,
-    ToolResultBlock,
-    ToolUseBlock,
-    spoken_text,
-)
+from domain.content import ContentBlock, ContextBlock, ImageBlock, Role, TextBlock, is_blank, spoken_text
 from domain.events import MessageAdded
+from projections.tool_exchanges import NO_CONTENT, Exchange, exchanges
+
+Spoken = str | list[dict[str, Any]]
 
 
-def model_message(message: MessageAdded) -> list[dict[str, Any]]:
-    """Return what a model is sent for a message: one chat message, or one for each tool result it holds."""
-    if message.role == "tool":
-        return [_tool_result(block) for block in message.content if isinstance(block, ToolResultBlock)]
-    if message.role == "assistant":
-        return [_assistant(message)]
-    return [{"role": message.role, "content": _content(message.content)}]
+class _Speech(NamedTuple):
+    role: Role
+    content: Spoken
+    calls: Sequence[Exchange] = ()
 
 
-def _assistant(message: MessageAdded) -> dict[str, Any]:
-    calls = [_tool_call(block) for block in message.content if isinstance(block, ToolUseBlock)]
-    text = spoken_text(message.content)
-    sent: dict[str, Any] = {"role": "assistant", "content": text or None if calls else text}
-    return {**sent, "tool_calls": calls} if calls else sent
+def model_messages(said: Sequence[MessageAdded]) -> list[dict[str, Any]]:
+    """Return what a model is sent for the messages of a window, oldest first.
+
+    Neighbours of one role become one message, an answer without words or calls is left out, and a call without a
+    result gets one that says so. Where no user begins, a placeholder does.
+    """
+    talk: list[dict[str, Any]] = []
+    for role, run in groupby(_speeches(said), attrgetter("role")):
+        talk.extend(_SAID_BY[role](run))
+    if talk and talk[0]["role"] != "user":
+        talk.insert(0, {"role": "user", "content": NO_CONTENT})
+    system = [_content(message.content) for message in said if message.role == "system"]
+    return [*({"role": "system", "content": content} for content in system if content), *talk]
 
 
-def _content(content: tuple[ContentBlock, ...]) -> str | list[dict[str, Any]]:
-    if len(content) == 1 and isinstance(content[0], TextBlock):
-        return content[0].text
-    return [_part(block) for block in content]
+def _speeches(said: Sequence[MessageAdded]) -> Iterator[_Speech]:
+    """Yield what users said and all that an assistant did say; a user's silence is a turn of the talk too."""
+    calls = exchanges(said)
+    for message in said:
+        if message.role == "user":
+            yield _Speech("user", _content(message.content))
+        elif message.role == "assistant":
+            text, made = spoken_text(message.content), calls.get(message.message_id, ())
+            if made or not is_blank(text):
+                yield _Speech("assistant", "" if is_blank(text) else text, made)
+
+
+def _user(run: Iterable[_Speech]) -> Iterator[dict[str, Any]]:
+    yield {"role": "user", "content": _joined([speech.content for speech in run]) or NO_CONTENT}
+
+
+def _assistant(run: Iterable[_Speech]) -> Iterator[dict[str, Any]]:
+    """Yield one message for each that makes calls, its results behind it, and one for what is said after the last."""
+    said: list[Spoken] = []
+    for speech in run:
+        said.append(speech.content)
+        if speech.calls:
+            calls = [exchange.call() for exchange in speech.calls]
+            yield {"role": "assistant", "content": _joined(said) or None, "tool_calls": calls}
+            yield from (exchange.answer() for exchange in speech.calls)
+            said = []
+    if said:
+        yield {"role": "assistant", "content": _joined(said)}
+
+
+_SAID_BY = {"user": _user, "assistant": _assistant}
+
+
+def _joined(contents: list[Spoken]) -> Spoken:
+    if len(contents) == 1:
+        return contents[0]
+    texts = [content for content in contents if isinstance(content, str)]
+    if len(texts) == len(contents):
+        return "\n\n".join(text for text in texts if text)
+    return [part for content in contents for part in _parts(content)]
+
+
+def _parts(content: Spoken) -> list[dict[str, Any]]:
+    if isinstance(content, str):
+        return [_text(content)] if content else []
+    return content
+
+
+def _content(content: Sequence[ContentBlock]) -> Spoken:
+    """Return a single text as it is, anything else as parts, without the blank ones; empty where nothing is left."""
+    blocks = [block for block in content if not (isinstance(block, TextBlock) and is_blank(block.text))]
+    if len(blocks) == 1 and isinstance(blocks[0], TextBlock):
+        return blocks[0].text
+    return [_part(block) for block in blocks]
 
 
 def _part(block: ContentBlock) -> dict[str, Any]:
@@ -43,15 +101,10 @@ def _part(block: ContentBlock) -> dict[str, Any]:
         url = block.url or f"data:{block.media_type};base64,{block.data}"
         return {"type": "image_url", "image_url": {"url": url}}
     if isinstance(block, ContextBlock):
-        return {"type": "text", "text": f"<context>{to_json(block.data).decode()}</context>"}
+        return _text(f"<context>{to_json(block.data).decode()}</context>")
     assert isinstance(block, TextBlock)
-    return {"type": "text", "text": block.text}
+    return _text(block.text)
 
 
-def _tool_call(block: ToolUseBlock) -> dict[str, Any]:
-    arguments = to_json(block.input).decode()
-    return {"id": block.id, "type": "function", "function": {"name": block.name, "arguments": arguments}}
-
-
-def _tool_result(block: ToolResultBlock) -> dict[str, Any]:
-    return {"role": "tool", "tool_call_id": block.tool_use_id, "content": block.content}
+def _text(words: str) -> dict[str, Any]:
+    return {"type": "text", "text": words}

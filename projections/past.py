@@ -9,13 +9,14 @@ from psycopg import sql
 
 from eventlog.statements import load_statements
 from projections import builds
-from projections.building import Builder, Step, run_all
+from projections.building import Builder, Step
 from projections.builds import Connection
 from projections.errors import NothingRecordedError, RebuildRunningError, SchemaExistsError
 from projections.loading import Part, Source, finish, load_part
 from projections.parts import plan_parts
 from projections.projection import Projection
 from projections.refusals import refused
+from projections.workers import run_all
 
 _SQL = load_statements("projections", "past.sql")
 _UNFINISHED = "_unfinished"
@@ -112,7 +113,7 @@ async def _fill(builder: Builder, projections: Sequence[Projection], schema: str
         parts = await plan_parts(builder.connection, position)
         left = list(parts)
         await run_all([_load(builder, source, projections, part, left, len(parts)) for part in parts])
-        await run_all([builder.work(partial(finish, source, projection)) for projection in projections])
+        await run_all([builder.workers.run(partial(finish, source, projection)) for projection in projections])
         for projection in projections:
             await builds.show(connection, projection)
 
@@ -120,6 +121,6 @@ async def _fill(builder: Builder, projections: Sequence[Projection], schema: str
 async def _load(
     builder: Builder, source: Source, projections: Sequence[Projection], part: Part, left: list[Part], parts: int
 ) -> None:
-    await builder.work(partial(load_part, source, projections, part))
+    await builder.workers.run(partial(load_part, source, projections, part))
     left.remove(part)
     builder.report(Step("all", "loading", source.target * (parts - len(left)) // parts, source.target))

@@ -1,7 +1,7 @@
 """What a projection is: a name, a version, tables in an SQL file, and how events change them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -51,6 +51,10 @@ class Projection(ABC):
 
         They come by table; a row has its table's columns in the order of their definition.
         """
+
+    def wanted(self, events: Iterable[ConversationEvent]) -> list[ConversationEvent]:
+        """Return those of some events that `changes` and `rows` take."""
+        return [event for event in events if type(event) in self.types]
 
     def at(self, build: int) -> "Projection":
         """Return this projection on the tables of another build."""

@@ -10,8 +10,10 @@ from projections.builds import SQL, Build, Connection
 from projections.catalog import install_one
 from projections.comparing import Comparison
 from projections.errors import BuildFailedError, NothingKeptError, ProjectionFailedError
+from projections.following import follow, follow_until_level, position_of
 from projections.projection import Projection
 from projections.refusals import refused
+from projections.standstill import patiently, standstill
 
 
 class Switched(NamedTuple):
@@ -142,18 +144,18 @@ async def compare(builder: Builder, projection: Projection, state: str) -> Compa
 
     That is where nothing of its version is read yet, or where what is read has stopped before what is in the build.
     """
-    return await builder.patiently(projection, partial(_compare, builder, projection, state))
+    return await patiently(projection, partial(_compare, builder, projection, state))
 
 
 async def _compare(builder: Builder, projection: Projection, state: str) -> Comparison | None:
-    await builder.follow_until_level(projection, state, partial(_position_of_live, projection))
+    await follow_until_level(builder, projection, state, partial(_position_of_live, projection))
     begun: comparing.Comparing | None = None
     async with await builder.database.connect() as connection, connection.transaction():
-        async with builder.standstill(projection) as (_, live):
+        async with standstill(builder.database, projection) as (_, live):
             ours = next((each for each in live if each.of(projection)), None)
             if ours:
-                await builder.follow(projection, state, ours.position)
-            if ours and await builder.position(projection) == ours.position:
+                await follow(builder, projection, state, ours.position)
+            if ours and await position_of(builder, projection) == ours.position:
                 begun = await comparing.begin(connection, ours, projection)
         return await begun.result() if begun else None
 
@@ -164,17 +166,17 @@ async def _position_of_live(projection: Projection, connection: Connection) -> i
 
 
 async def _switch(builder: Builder, projection: Projection, state: str) -> Switched:
-    switched = await builder.patiently(projection, partial(_try_to_switch, builder, projection, state))
+    switched = await patiently(projection, partial(_try_to_switch, builder, projection, state))
     await _drop_superseded(builder, projection)
     return switched
 
 
 async def _try_to_switch(builder: Builder, projection: Projection, state: str) -> Switched:
-    await builder.follow_until_level(projection, state, builds.head)
-    async with builder.standstill(projection) as (holder, live):
+    await follow_until_level(builder, projection, state, builds.head)
+    async with standstill(builder.database, projection) as (holder, live):
         # What is read never goes back; where nothing is, the newest event is to be in it.
         upto = max((build.position for build in live), default=await builds.head(holder))
-        await builder.follow(projection, state, upto)
+        await follow(builder, projection, state, upto)
         instead_of = next((each for each in live if each.of(projection)), None)
         if instead_of:
             await builds.set_state(holder, instead_of, "kept")

@@ -2,11 +2,12 @@
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import orjson
 
 from domain.conversation import Conversation
-from projections.history import MessageRow, TurnRow
+from projections.history_rows import MessageRow, TurnRow
 from projections.listing import ConversationRow
 from projections.projection import json_text
 
@@ -18,18 +19,21 @@ def rfc3339(at: datetime | None) -> str | None:
 
 def conversation_resource(row: ConversationRow) -> dict[str, Any]:
     """Return a conversation of the listing."""
-    return _conversation(row, orjson.Fragment(row.metadata), row.version, row.active_turn_id)
+    active = row.active_turn_id or next(iter(row.queued or ()), None)
+    return _conversation(row, orjson.Fragment(row.metadata), row.version, active, waiting=bool(row.waiting))
 
 
 def state_resource(state: Conversation) -> dict[str, Any]:
     """Return a conversation as a command left it: the same as the listing will show."""
-    metadata = orjson.Fragment(json_text(state.metadata))
-    return _conversation(state, metadata, state.visible_version, state.turn.id if state.turn else None)
+    metadata, turn = orjson.Fragment(json_text(state.metadata)), state.turn
+    active = turn.id if turn else state.locked_by
+    return _conversation(state, metadata, state.visible_version, active, waiting=turn is not None and turn.waiting)
 
 
 def _conversation(
-    source: ConversationRow | Conversation, metadata: Any, version: int, active_turn_id: Any
+    source: ConversationRow | Conversation, metadata: Any, version: int, active_turn_id: UUID | None, *, waiting: bool
 ) -> dict[str, Any]:
+    busy = "requires_action" if waiting else "running"
     return {
         "id": source.id,
         "object": "conversation",
@@ -38,7 +42,7 @@ def _conversation(
         "title": source.title,
         "metadata": metadata,
         "message_count": source.message_count,
-        "status": "running" if active_turn_id else "idle",
+        "status": busy if active_turn_id else "idle",
         "active_turn_id": active_turn_id,
         "forked_from": None,
         "created_at": rfc3339(source.created_at),

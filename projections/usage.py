@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, date
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple
+from uuid import UUID
 
 from domain.events import (
     ConversationEvent,
@@ -13,6 +14,7 @@ from domain.events import (
     TurnEnded,
     TurnFailed,
     TurnStarted,
+    TurnSuspended,
 )
 from eventlog.database import Database
 from projections.projection import Change, Projection, Rows
@@ -27,8 +29,8 @@ _UNKNOWN = dict.fromkeys([*_USED, "time_to_first_token_ms", "duration_ms"])
 class UsageSum(NamedTuple):
     """What the turns of one `key` used: of a day (`2026-03-01`), model, owner, or agent (None: those without one).
 
-    Turns that still run count in `turns` alone. A sum is of what is known, and None where nothing is: failed and
-    cancelled turns have no tokens, models without a price no cost.
+    Turns that still run count in `turns` alone. A sum is of what is known, and None where nothing is: turns that failed
+    or were cancelled have only the tokens used until they last waited for tool results, models without a price no cost.
     """
 
     key: str | None
@@ -56,7 +58,7 @@ class UsageProjection(Projection):
     name = "usage"
     version = 1
     tables = ("usage", "usage_conversations")
-    types = frozenset({ConversationStarted, TurnStarted, *_STATUS})
+    types = frozenset({ConversationStarted, TurnStarted, TurnSuspended, *_STATUS})
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
         """Note whose the conversations are that start, then add turns that start, then end those that ended."""
@@ -65,7 +67,7 @@ class UsageProjection(Projection):
                 _conversation(event) for event in events if isinstance(event, ConversationStarted)
             ],
             "insert_turns": [_started(event) for event in events if isinstance(event, TurnStarted)],
-            "end_turns": [_ended(event) for event in events if isinstance(event, TurnEnded)],
+            "change_turns": [{**_UNKNOWN, **change} for change in _changes(events).values()],
         }
         return [self.sql.change(name, rows) for name, rows in statements.items() if rows]
 
@@ -74,10 +76,10 @@ class UsageProjection(Projection):
         conversations = {
             event.originator_id: _conversation(event) for event in events if isinstance(event, ConversationStarted)
         }
-        ended = {event.turn_id: _ended(event) for event in events if isinstance(event, TurnEnded)}
+        changes = _changes(events)
         running = {"status": "running", **_UNKNOWN}
         turns = [
-            {**conversations[event.originator_id], **_started(event), **ended.get(event.turn_id, running)}
+            {**conversations[event.originator_id], **_started(event), **running, **changes.get(event.turn_id, {})}
             for event in events
             if isinstance(event, TurnStarted)
         ]
@@ -111,9 +113,19 @@ def _started(event: TurnStarted) -> dict[str, Any]:
     return {"conversation_id": event.originator_id, "turn_id": event.turn_id, "day": day, "model": event.model}
 
 
-def _ended(event: TurnEnded) -> dict[str, Any]:
-    ids = {"conversation_id": event.originator_id, "turn_id": event.turn_id, "status": _STATUS[type(event)]}
+def _changes(events: Sequence[ConversationEvent]) -> dict[UUID, dict[str, Any]]:
+    """Return for each turn that was suspended or ended what is known then; what was known before stays."""
+    changes: dict[UUID, dict[str, Any]] = {}
+    for event in events:
+        if isinstance(event, TurnSuspended | TurnEnded):
+            ids = {"conversation_id": event.originator_id, "turn_id": event.turn_id}
+            changes[event.turn_id] = {**changes.get(event.turn_id, ids), **_used(event)}
+    return changes
+
+
+def _used(event: TurnSuspended | TurnEnded) -> dict[str, Any]:
+    status = "running" if isinstance(event, TurnSuspended) else _STATUS[type(event)]
     times = {"time_to_first_token_ms": event.time_to_first_token_ms, "duration_ms": event.duration_ms}
-    usage = event.usage if isinstance(event, TurnCompleted) else None
+    usage = event.usage if isinstance(event, TurnSuspended | TurnCompleted) else None
     used = usage.model_dump(mode="json", include=set(_USED)) if usage else {}
-    return {**ids, **_UNKNOWN, **used, **times}
+    return {"status": status, **{column: value for column, value in {**used, **times}.items() if value is not None}}

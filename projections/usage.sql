@@ -49,22 +49,22 @@ SELECT t.conversation_id, c.owner_id, c.agent_id, t.turn_id, t.day, t.model, 'ru
 FROM json_to_recordset(%s::json) AS t(conversation_id uuid, turn_id uuid, day date, model text)
 LEFT JOIN {usage_conversations} AS c ON c.conversation_id = t.conversation_id
 
--- name: end_turns
--- Turns as they end.
+-- name: change_turns
+-- Turns as they wait for tool results and end; NULL leaves a column as it is.
 UPDATE {usage} AS u SET
-    status = e.status,
-    input_tokens = e.input_tokens,
-    output_tokens = e.output_tokens,
-    cached_input_tokens = e.cached_input_tokens,
-    reasoning_tokens = e.reasoning_tokens,
-    cost_usd = e.cost_usd,
-    time_to_first_token_ms = e.time_to_first_token_ms,
-    duration_ms = e.duration_ms
+    status = c.status,
+    input_tokens = coalesce(c.input_tokens, u.input_tokens),
+    output_tokens = coalesce(c.output_tokens, u.output_tokens),
+    cached_input_tokens = coalesce(c.cached_input_tokens, u.cached_input_tokens),
+    reasoning_tokens = coalesce(c.reasoning_tokens, u.reasoning_tokens),
+    cost_usd = coalesce(c.cost_usd, u.cost_usd),
+    time_to_first_token_ms = coalesce(c.time_to_first_token_ms, u.time_to_first_token_ms),
+    duration_ms = coalesce(c.duration_ms, u.duration_ms)
 FROM json_to_recordset(%s::json)
-    AS e(conversation_id uuid, turn_id uuid, status text, input_tokens bigint, output_tokens bigint,
+    AS c(conversation_id uuid, turn_id uuid, status text, input_tokens bigint, output_tokens bigint,
         cached_input_tokens bigint, reasoning_tokens bigint, cost_usd numeric,
         time_to_first_token_ms double precision, duration_ms double precision)
-WHERE u.conversation_id = e.conversation_id AND u.turn_id = e.turn_id
+WHERE u.conversation_id = c.conversation_id AND u.turn_id = c.turn_id
 
 -- name: read_sums
 -- What the turns of some days and owners used, by day, model, agent or owner; what is not known is left out of a sum.

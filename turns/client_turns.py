@@ -5,17 +5,18 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from domain import decisions
+from domain import turn_decisions
 from domain.conversation import Conversation
-from domain.decisions import Answer, Events, Origin
+from domain.decisions import Events, Origin
 from domain.errors import DeltaOutOfOrderError
 from domain.guards import check_access, check_client_turn
+from domain.turn_decisions import Answer
 from domain.usage import Usage
 from eventlog.commands import Caller, count_tokens
 from eventlog.conversations import Committed, Conversations, Decision
 from eventlog.tokens import Tokenizer
 from turns.leases import Leases
-from turns.turn_log import TurnReplay
+from turns.turn_log import TurnKey, TurnReader, TurnReplay
 
 KNOWN_TURNS = 1000
 
@@ -26,8 +27,9 @@ class ClientTurns:
     Every method raises the conversation's errors, and TurnNotActiveError where the turn has ended or runs in a server.
     """
 
-    def __init__(self, conversations: Conversations, tokenizer: Tokenizer, leases: Leases) -> None:
+    def __init__(self, conversations: Conversations, tokenizer: Tokenizer, reader: TurnReader, leases: Leases) -> None:
         self._conversations = conversations
+        self._reader = reader
         self._tokenizer = tokenizer
         self._leases = leases
         self._replays: OrderedDict[UUID, TurnReplay] = OrderedDict()
@@ -55,7 +57,7 @@ class ClientTurns:
             if not new:
                 return []
             first = {"first_seq": replay.next_seq, "block_index": 0, "first_delta_index": replay.next_seq - 2}
-            return decisions.record_delta(state, caller.origin(), turn_id, **first, block_type="text", chunks=new)
+            return turn_decisions.record_delta(state, caller.origin(), turn_id, **first, block_type="text", chunks=new)
 
         committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
         await self._leases.lend(conversation_id, turn_id)
@@ -70,7 +72,7 @@ class ClientTurns:
             origin = caller.origin()
             answer = await self._answer(state, origin, turn_id)
             whole = answer._replace(usage=usage, finish_reason=finish_reason)
-            return decisions.complete_turn(state, origin, turn_id, whole)
+            return turn_decisions.complete_turn(state, origin, turn_id, whole)
 
         return await self._end(caller, conversation_id, turn_id, decide)
 
@@ -80,7 +82,7 @@ class ClientTurns:
         async def decide(state: Conversation) -> Events:
             origin = caller.origin()
             answer = await self._answer(state, origin, turn_id)
-            return decisions.fail_turn(state, origin, turn_id, answer, reason="model_error", detail=detail)
+            return turn_decisions.fail_turn(state, origin, turn_id, answer, reason="model_error", detail=detail)
 
         return await self._end(caller, conversation_id, turn_id, decide)
 
@@ -94,23 +96,26 @@ class ClientTurns:
         check_access(state, origin.actor)
         replay = await self._replayed(state, turn_id)
         content = replay.content()
+        started_at = replay.started.timestamp if replay.started else None
         return Answer(
             content,
             await count_tokens(self._tokenizer, content),
             self._tokenizer.name,
-            time_to_first_token_ms=_ms_between(replay.started_at, replay.first_chunk_at),
-            duration_ms=_ms_between(replay.started_at, origin.at),
+            time_to_first_token_ms=_ms_between(started_at, replay.first_chunk_at),
+            duration_ms=_ms_between(started_at, origin.at),
         )
 
     async def _replayed(self, state: Conversation, turn_id: UUID) -> TurnReplay:
         """Return the turn as far as the log has it at this state."""
         turn = check_client_turn(state, turn_id)
-        replay = self._replays.setdefault(turn_id, TurnReplay(turn_id, turn.started_version - 1))
+        key = TurnKey(state.id, turn_id, turn.first_version)
+        replay = self._replays.get(turn_id) or await self._reader.begin(key)
+        self._replays[turn_id] = replay
         self._replays.move_to_end(turn_id)
         if len(self._replays) > KNOWN_TURNS:
             self._replays.popitem(last=False)
         if replay.next_version <= state.version:
-            replay.take(await self._conversations.log.events(state.id, replay.next_version, state.version))
+            await self._reader.read(key, replay, last=state.version)
         return replay
 
 

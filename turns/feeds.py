@@ -3,21 +3,22 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
 
+from eventlog.bell import Bell
 from eventlog.broadcast import Broadcast
 from eventlog.conversations import Conversations
 from eventlog.errors import LogError, StoreUnavailableError
 from eventlog.feed import Feed
 from eventlog.log import FeedFilter
 from turns.frames import Frame
+from turns.streams import Streams
 from turns.turn_log import TurnKey
-from turns.turns import Turns
 
 WINDOW_POSITIONS = 5000
 PAGE_EVENTS = 500
@@ -36,22 +37,21 @@ _log = logging.getLogger(__name__)
 class Feeds:
     """The feeds of this process. A reader holds a position and a few batches, however slowly it reads."""
 
-    def __init__(self, conversations: Conversations, feed: Feed, broadcast: Broadcast, turns: Turns) -> None:
+    def __init__(self, conversations: Conversations, feed: Feed, broadcast: Broadcast, streams: Streams) -> None:
         self._conversations = conversations
         self._log = conversations.log
         self._feed = feed
         self._broadcast = broadcast
-        self._turns = turns
-        self._bells: set[asyncio.Event] = set()
+        self._streams = streams
+        self._bells: set[Bell] = set()
         self._closed = False
 
     async def facts(self, wanted: FeedFilter, after: int | None) -> AsyncGenerator[Facts]:
         """Yield the recorded events that are wanted after a position (None: from now on), without end."""
         position = self._feed.head if after is None else after
-        bell = asyncio.Event()
-        with self._broadcast.heard(wanted.conversation_id, lambda _: bell.set()):
+        bell = Bell()
+        with self._broadcast.heard(wanted.conversation_id, lambda _: bell.ring()):
             while True:
-                bell.clear()
                 while position < self._feed.head:
                     upto = min(position + WINDOW_POSITIONS, self._feed.head)
                     facts, position = await _patiently(partial(self._log.feed, wanted, position, upto))
@@ -68,13 +68,13 @@ class Feeds:
             joined = self._feed.head
             turn = (await self._conversations.state(conversation_id)).turn
             if turn is not None:
-                merged.add(self._turns.follow(TurnKey(conversation_id, turn.id, turn.started_version - 1)))
+                merged.add(self._streams.follow(TurnKey(conversation_id, turn.id, turn.first_version), to_the_end=True))
             facts = self._conversation_facts(conversation_id, joined if after is None else after)
             merged.add(facts, to_the_end=True)
             while (batch := await merged.next()) is not None:
                 for started in _turns_started(batch, joined):
                     if turn is None or started.turn_id != turn.id:
-                        merged.add(self._turns.follow(started))
+                        merged.add(self._streams.follow(started, to_the_end=True))
                 yield batch
         finally:
             await merged.close()
@@ -83,25 +83,22 @@ class Feeds:
         """End every feed: the server is being stopped."""
         self._closed = True
         for bell in self._bells:
-            bell.set()
+            bell.ring()
 
-    async def _closes(self, bell: asyncio.Event) -> bool:
+    async def _closes(self, bell: Bell) -> bool:
         """Wait until something was heard, or a while, in case it was missed; return whether feeds are to end."""
         self._bells.add(bell)
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(POLL_INTERVAL_S):
-                    await bell.wait()
+            await bell.rung(POLL_INTERVAL_S)
         finally:
             self._bells.discard(bell)
         return self._closed
 
     async def _conversation_facts(self, conversation_id: UUID, after: int) -> AsyncGenerator[Facts]:
         version = 0
-        bell = asyncio.Event()
-        with self._broadcast.heard(conversation_id, lambda _: bell.set()):
+        bell = Bell()
+        with self._broadcast.heard(conversation_id, lambda _: bell.ring()):
             while True:
-                bell.clear()
                 while facts := await _patiently(
                     partial(self._log.conversation_feed, conversation_id, version, after, PAGE_EVENTS)
                 ):
@@ -148,7 +145,7 @@ class _Merged:
 def _turns_started(batch: Facts | list[Frame], after: int) -> list[TurnKey]:
     """Return the turns whose start is among these facts, if they were recorded after a position."""
     return [
-        TurnKey(fact["conversation_id"], UUID(orjson.loads(fact["data"])["turn_id"]), fact["version"] - 1)
+        TurnKey(fact["conversation_id"], UUID(orjson.loads(fact["data"])["turn_id"]), fact["version"])
         for fact in batch
         if isinstance(fact, dict) and fact["type"] == "TurnStarted" and fact["position"] > after
     ]

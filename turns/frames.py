@@ -7,8 +7,20 @@ from typing import Any, NamedTuple
 import orjson
 
 from domain.content import Content, ReasoningBlock, TextBlock
-from domain.events import MessageAdded, StreamDelta, StreamedBlock, TurnCancelled, TurnCompleted, TurnEnded, TurnStarted
-from projections.history import message_row, turn_row
+from domain.events import (
+    MessageAdded,
+    StreamDelta,
+    StreamedBlock,
+    TurnBegun,
+    TurnCancelled,
+    TurnCompleted,
+    TurnEnded,
+    TurnResumed,
+    TurnStarted,
+    TurnSuspended,
+)
+from domain.tools import tool_uses
+from projections.history_rows import message_row, turn_change, turn_row
 from projections.resources import message_resource, turn_resource
 
 TERMINAL_EVENTS = frozenset({"turn.completed", "turn.failed", "turn.cancelled"})
@@ -27,6 +39,11 @@ class Frame:
         """Whether the turn has ended with this frame."""
         return self.event in TERMINAL_EVENTS
 
+    @property
+    def pauses(self) -> bool:
+        """Whether the turn waits for tool results after this frame; it goes on with the next."""
+        return self.event == "turn.requires_action"
+
     @cached_property
     def encoded(self) -> bytes:
         """The frame as it goes over the wire, made once for all its readers."""
@@ -44,12 +61,12 @@ class Chunk(NamedTuple):
 
 
 class TurnFrames:
-    """Folds what happens in one turn into its frames; keeps the whole answer on the way."""
+    """Folds what happens in one turn into its frames; keeps what the model says on the way."""
 
-    def __init__(self, user_message: MessageAdded, started: TurnStarted) -> None:
-        self._started = started
-        self._user_message = user_message
+    def __init__(self, begun: TurnBegun) -> None:
+        self.row = turn_row(begun)
         self._seq = 0
+        self._blocks_before = 0
         self._blocks: list[tuple[StreamedBlock, list[str]]] = []
         self._open = False
 
@@ -58,11 +75,11 @@ class TurnFrames:
         """The number of the frame that comes next."""
         return self._seq + 1
 
-    def start(self) -> Frame:
-        """Return the first frame."""
-        user_message = message_resource(message_row(self._user_message))
-        message_id, model = self._started.message_id, self._started.model
-        return self._frame("turn.started", user_message=user_message, message_id=message_id, model=model)
+    def start(self, started: TurnStarted, user_message: MessageAdded) -> Frame:
+        """Return the first frame of a turn that runs."""
+        self.row = turn_row(started, self.row)
+        message = message_resource(message_row(user_message))
+        return self._frame("turn.started", user_message=message, message_id=started.message_id, model=started.model)
 
     def chunk(self, block_type: StreamedBlock, text: str) -> tuple[Chunk, list[Frame]]:
         """Return the place of a chunk and its frames: its own, after the end of another block if it begins one."""
@@ -71,8 +88,8 @@ class TurnFrames:
             frames = self._close()
             self._blocks.append((block_type, []))
             self._open = True
-        index = len(self._blocks) - 1
-        texts = self._blocks[index][1]
+        index = self._index()
+        texts = self._blocks[-1][1]
         chunk = Chunk(self._seq + 1, index, block_type, len(texts), text)
         texts.append(text)
         frame = self._frame("delta", block_index=index, delta_index=chunk.delta_index, block_type=block_type, text=text)
@@ -82,9 +99,26 @@ class TurnFrames:
         """Return the frames of recorded chunks."""
         return [frame for text in event.chunks for frame in self.chunk(event.block_type, text)[1]]
 
+    def suspend(self, suspended: TurnSuspended, message: MessageAdded) -> list[Frame]:
+        """Return the model's calls and that the turn waits for their results; what is said next is another message."""
+        frames = self._close()
+        calls = [call.model_dump(mode="json") for call in tool_uses(message.content)]
+        for call in calls:
+            frames.append(self._frame("tool_use", block_index=self._blocks_before + len(self._blocks), tool_use=call))
+            self._blocks_before += 1
+        self._blocks_before += len(self._blocks)
+        self._blocks = []
+        self.row = self.row._replace(**turn_change(suspended))
+        return [*frames, self._frame("turn.requires_action", tool_uses=calls)]
+
+    def resume(self, resumed: TurnResumed) -> None:
+        """Take in that the turn goes on, which shows in no frame of its own."""
+        self.row = self.row._replace(**turn_change(resumed))
+
     def end(self, ended: TurnEnded, message: MessageAdded | None) -> list[Frame]:
-        """Return the last frames; `message` is what was said, None if nothing was."""
-        turn = turn_resource(turn_row(self._started, ended))
+        """Return the last frames; `message` is what was said last, None if nothing was."""
+        self.row = self.row._replace(**turn_change(ended))
+        turn = turn_resource(self.row)
         said = message_resource(message_row(message)) if message else None
         if isinstance(ended, TurnCompleted):
             return [*self._close(), self._frame("turn.completed", turn=turn, message=said)]
@@ -92,19 +126,23 @@ class TurnFrames:
         return [*self._close(), self._frame(name, turn=turn, message=said, error=turn["error"])]
 
     def content(self) -> Content:
-        """Return what was said so far."""
+        """Return what was said so far, since tool results if there were any."""
         return tuple(_block(block_type, texts) for block_type, texts in self._blocks)
+
+    def _index(self) -> int:
+        """Return which block of the turn is the newest one, from 0."""
+        return self._blocks_before + len(self._blocks) - 1
 
     def _close(self) -> list[Frame]:
         if not self._open:
             return []
         self._open = False
         block = _block(*self._blocks[-1]).model_dump(mode="json")
-        return [self._frame("block.done", block_index=len(self._blocks) - 1, block=block)]
+        return [self._frame("block.done", block_index=self._index(), block=block)]
 
     def _frame(self, event: str, **data: Any) -> Frame:
         self._seq += 1
-        identity = {"conversation_id": self._started.originator_id, "turn_id": self._started.turn_id}
+        identity = {"conversation_id": self.row.conversation_id, "turn_id": self.row.id}
         return Frame(self._seq, event, {**identity, "seq": self._seq, **data})
 
 

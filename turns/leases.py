@@ -63,7 +63,29 @@ class Leases:
         """
         async with self._database.connection() as connection:
             await connection.execute(_SQL["take"], [turn_id, conversation_id, self._holder, LEASE_S])
+        self._given_up.discard(turn_id)
         self._held.add(turn_id)
+
+    async def take_over(self, turn_id: UUID) -> bool:
+        """Hold a lease that has expired; return whether it was still there to be taken.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        if await self._database.fetch_one(_SQL["take_over"], [self._holder, LEASE_S, turn_id]) is None:
+            return False
+        self._held.add(turn_id)
+        return True
+
+    async def release(self, turn_id: UUID) -> None:
+        """Let another process take a lease over at once.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        self._held.discard(turn_id)
+        async with self._database.connection() as connection:
+            await connection.execute(_SQL["release"], [turn_id, self._holder])
 
     async def lend(self, conversation_id: UUID, turn_id: UUID) -> None:
         """Let a turn whose client runs the model go on for another minute.
@@ -71,6 +93,7 @@ class Leases:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
+        self._held.discard(turn_id)
         async with self._database.connection() as connection:
             await connection.execute(_SQL["lend"], [turn_id, conversation_id, self._holder, CLIENT_LEASE_S])
 

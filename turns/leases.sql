@@ -1,7 +1,18 @@
 -- name: take
--- A process is about to run a turn.
+-- A process is about to run a turn, perhaps one that another ran until it waited for tool results.
 INSERT INTO leases (turn_id, conversation_id, holder, expires_at)
 VALUES (%s, %s, %s, now() + make_interval(secs => %s))
+ON CONFLICT ON CONSTRAINT leases_pkey DO UPDATE SET holder = EXCLUDED.holder, expires_at = EXCLUDED.expires_at
+
+-- name: take_over
+-- A process takes over a turn whose process is gone; of several that try, one does.
+UPDATE leases SET holder = %s, expires_at = now() + make_interval(secs => %s)
+WHERE turn_id = %s AND expires_at < now()
+RETURNING turn_id
+
+-- name: release
+-- A process leaves a turn to others.
+UPDATE leases SET expires_at = now() - interval '1 second' WHERE turn_id = %s AND holder = %s
 
 -- name: lend
 -- Nobody has to run this turn as long as its client is heard of.

@@ -5,17 +5,10 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field
 
+from domain.tools import ToolDefinition
 from domain.usage import Usage
 
 FinishReason = Literal["stop", "length", "tool_use", "content_filter"]
-
-
-class ToolDefinition(BaseModel, frozen=True):
-    """A tool the model may call."""
-
-    name: str = Field(description="The tool's name, as the model will call it. Client.")
-    description: str = Field(default="", description="What the tool does, for the model. Client.")
-    input_schema: dict[str, Any] = Field(description="JSON schema of the tool's input. Client.")
 
 
 class ModelRequest(BaseModel, frozen=True):
@@ -27,7 +20,7 @@ class ModelRequest(BaseModel, frozen=True):
     max_output_tokens: int | None = Field(
         default=None, description="Limit of the answer; None leaves it to the provider."
     )
-    tools: list[ToolDefinition] = Field(default=[], description="Tools the model may call.")
+    tools: tuple[ToolDefinition, ...] = Field(default=(), description="Tools the model may call.")
 
 
 class ModelChunk(NamedTuple):

@@ -4,9 +4,10 @@ from typing import Any, Final
 
 from pydantic import SecretStr
 
+from domain.tools import ToolDefinition
 from turns import demo
 from turns.litellm_types import LiteLLM
-from turns.model_call import ModelRequest, ToolDefinition
+from turns.model_call import ModelRequest
 from turns.model_errors import ModelError
 
 _NO_KEY: Final = "none"

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from turns.litellm_types import LiteLLMStream
 from turns.model_call import FinishReason, ModelChunk, ModelTimeouts
 from turns.model_errors import ModelError, model_error_from
-from turns.provider_streams import provider_stream
+from turns.provider_streams import MAX_ANSWER_SIZE, answer_too_large, provider_stream, text_or_none
 from turns.tool_fragments import ToolFragments
 
 _T = TypeVar("_T")
@@ -69,6 +69,8 @@ class Clock:
         try:
             async with limit:
                 return await waiting
+        except ModelError:
+            raise
         except Exception as error:  # noqa: BLE001  whatever litellm raises is translated here
             # No cause is kept: it carries the provider's words, and with them prompts and keys, into every log.
             raise (self._error() if limit.expired() else model_error_from(error)) from None
@@ -96,13 +98,14 @@ class Answer:
         self._source = provider_stream(stream)
         self._clock = clock
         self._texts: list[str] = []
+        self._size = 0
         self.tools = ToolFragments()
 
     async def read(self) -> list[ModelChunk] | None:
         """The next chunks, an empty list for a piece of a tool call, None once the provider has finished.
 
         Raises:
-            ModelError: the provider failed, broke off, was too slow, or ended without saying that it had finished.
+            ModelError: the provider failed, broke off, was too slow, said too much, or ended without a finish.
         """
         try:
             while (delta := await self._clock.limit(self._next_delta())) is not None:
@@ -139,10 +142,16 @@ class Answer:
         if delta is None:
             return None
         pieces = _pieces(delta)
+        self._count([*(piece.text for piece in pieces), *_tool_texts(delta)])
         of_tool = self.tools.add(delta.tool_calls)
         self._texts += [piece.text for piece in pieces]
         self._clock.heard(token=of_tool or bool(pieces), finish=self._source.finish_reason is not None)
         return _Delta(pieces, of_tool)
+
+    def _count(self, texts: list[str]) -> None:
+        self._size += sum(map(len, texts))
+        if self._size > MAX_ANSWER_SIZE:
+            raise answer_too_large()
 
     def _require_finish(self) -> None:
         if self._source.finish_reason is None:
@@ -152,7 +161,22 @@ class Answer:
 
 
 def _pieces(delta: Any) -> list[ModelChunk]:
-    """The texts of a delta; some servers call reasoning `reasoning`, most call it `reasoning_content`."""
+    """The texts of a delta; some servers call reasoning `reasoning`, most call it `reasoning_content`.
+
+    Raises:
+        TypeError: the text is none.
+    """
     reasoning = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
     pieces = [ModelChunk("reasoning", reasoning)] if isinstance(reasoning, str) and reasoning else []
-    return [*pieces, ModelChunk("text", delta.content)] if isinstance(delta.content, str) and delta.content else pieces
+    text = text_or_none(delta.content)
+    return [*pieces, ModelChunk("text", text)] if text else pieces
+
+
+def _tool_texts(delta: Any) -> list[str]:
+    """The texts in the pieces of tool calls of a delta.
+
+    Raises:
+        TypeError: one of them is none.
+    """
+    values = [(piece.id, piece.function.name, piece.function.arguments) for piece in delta.tool_calls or ()]
+    return [text for texts in values for value in texts if (text := text_or_none(value))]

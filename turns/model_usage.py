@@ -8,6 +8,9 @@ from domain.usage import Usage
 from eventlog.tokens import Tokenizer
 from turns.model_call import ModelRequest
 
+MAX_COUNT = 2**31
+"""From here on a count is a provider's mistake; clients that count themselves are refused it too."""
+
 _FIELDS = {
     "input_tokens": ("prompt_tokens",),
     "output_tokens": ("completion_tokens",),
@@ -36,7 +39,7 @@ def estimated_usage(tokenizer: Tokenizer, request: ModelRequest, answer: str) ->
 
 def _count(usage: object, path: tuple[str, ...]) -> int:
     value = _at(usage, path)
-    return value if isinstance(value, int) and value > 0 else 0
+    return value if isinstance(value, int) and 0 < value < MAX_COUNT else 0
 
 
 def _at(thing: object, path: tuple[str, ...]) -> object:

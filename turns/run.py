@@ -5,13 +5,18 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
-from domain import decisions
+from pydantic import ValidationError
+
+from domain import turn_decisions
+from domain.content import Content, ToolUseBlock
 from domain.conversation import Conversation
-from domain.decisions import Answer, Events, Origin
+from domain.decisions import Events, Origin
 from domain.errors import DomainError
-from domain.events import MessageAdded, TurnEnded, TurnStarted
+from domain.events import MessageAdded, TurnEnded, TurnSuspended
+from domain.turn_decisions import Answer
+from eventlog.clock import new_id
 from eventlog.commands import count_tokens
 from eventlog.conversations import Committed, Conversations
 from eventlog.errors import IdempotencyKeyTakenError, LogError, StoreUnavailableError
@@ -19,12 +24,12 @@ from eventlog.tokens import Tokenizer
 from eventlog.writer import Idempotency
 from projections.progress import Progress
 from turns.deltas import DeltaBuffer
-from turns.frames import TurnFrames
+from turns.frames import Frame, TurnFrames
 from turns.gateway import ModelGateway
-from turns.model_call import ModelChunk, ModelEnd, ModelRequest
+from turns.model_call import ModelChunk, ModelEnd, ModelRequest, ToolCall
 from turns.model_errors import ModelError
 from turns.stream import SHOWN_WAIT_S, TurnStream
-from turns.turn_log import TurnKey, TurnRecorder, replay_turn
+from turns.turn_log import TurnKey, TurnReader, TurnRecorder
 
 Prepare = Callable[[], Awaitable[ModelRequest]]
 _log = logging.getLogger(__name__)
@@ -39,33 +44,51 @@ class Stop(NamedTuple):
     idempotency: Idempotency | None = None
 
 
+class Begun(NamedTuple):
+    """How a turn stands as a model is asked: its frames and those shown so far, the version of the event that asks, and
+    on whose behalf. `last_answer` is what the model said before it was given tool results.
+    """
+
+    frames: TurnFrames
+    shown: list[Frame]
+    version: int
+    origin: Origin
+    last_answer: MessageAdded | None = None
+
+
 class TurnRun:
-    """A turn while it runs in this process; `stream` has its frames, and ends when the log has the turn's end."""
+    """A turn while its model speaks to this process, to its end or to its next tool calls.
+
+    `stream` has its frames, from the first of the turn, and ends when the log says that the turn ended or waits.
+    """
 
     def __init__(
         self,
         conversations: Conversations,
         tokenizer: Tokenizer,
-        user_message: MessageAdded,
-        started: TurnStarted,
-        origin: Origin,
         progress: Progress,
+        reader: TurnReader,
+        key: TurnKey,
+        begun: "Begun",
     ) -> None:
-        self.key = TurnKey(started.originator_id, started.turn_id, user_message.originator_version)
+        self.key = key
+        self.origin = begun.origin
         self.stream = TurnStream()
-        self._log = conversations.log
+        self.suspended = False
         self._tokenizer = tokenizer
         self._progress = progress
-        self._frames = TurnFrames(user_message, started)
-        self._recorder = TurnRecorder(conversations, self.key, origin)
+        self._reader = reader
+        self._frames = begun.frames
+        self._recorder = TurnRecorder(conversations, key, begun.version, begun.origin)
         self._deltas = DeltaBuffer(self._recorder.deltas)
-        self.origin = origin
         self._began = perf_counter()
         self._first_chunk_ms: float | None = None
+        self._calls: Content = ()
+        self._last_answer = begun.last_answer
         self._stop: Stop | None = None
         self._asking: asyncio.Task[ModelEnd] | None = None
         self._task: asyncio.Task[None] | None = None
-        self.stream.publish([self._frames.start()])
+        self.stream.publish(begun.shown)
 
     def begin(self, gateway: ModelGateway, prepare: Prepare) -> asyncio.Task[None]:
         """Let the turn run in a task of its own, which outlives whoever asked for it."""
@@ -76,10 +99,15 @@ class TurnRun:
 
     async def stop(self, stop: Stop) -> None:
         """Make the turn end and wait until it has; the first reason given is the one recorded."""
-        assert self._asking is not None and self._task is not None
+        assert self._asking is not None
         if self._stop is None:
             self._stop = stop
             self._asking.cancel()
+        await self.ended()
+
+    async def ended(self) -> None:
+        """Wait until the turn has ended, or waits for tool results."""
+        assert self._task is not None
         await asyncio.wait([self._task])
 
     async def _run(self, asking: asyncio.Task[ModelEnd]) -> None:
@@ -99,6 +127,7 @@ class TurnRun:
         async with aclosing(gateway.stream(request)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, ModelEnd):
+                    self._calls = tuple(map(_tool_use, piece.tool_calls))
                     return piece
                 self._take(piece)
         raise ModelError("model_error", "The model's stream ended without a finish.")
@@ -118,11 +147,11 @@ class TurnRun:
 
         def decide(state: Conversation, origin: Origin) -> Events:
             if stop is None:
-                return decisions.complete_turn(state, origin, turn_id, answer)
+                return turn_decisions.complete_turn(state, origin, turn_id, answer)
             by = stop.origin._replace(at=origin.at)
             if stop.reason is None:
-                return decisions.cancel_turn(state, by, turn_id, answer)
-            return decisions.fail_turn(state, by, turn_id, answer, reason=stop.reason, detail=stop.detail)
+                return turn_decisions.cancel_turn(state, by, turn_id, answer, new_id())
+            return turn_decisions.fail_turn(state, by, turn_id, answer, reason=stop.reason, detail=stop.detail)
 
         try:
             return await self._recorder.end(last, decide, stop.idempotency if stop else None)
@@ -142,7 +171,7 @@ class TurnRun:
         return Stop(self.origin, "model_error", "The turn could not be run.")
 
     async def _answer(self, end: ModelEnd | None) -> Answer:
-        content = self._frames.content()
+        content = (*self._frames.content(), *(self._calls if end else ()))
         return Answer(
             content,
             await count_tokens(self._tokenizer, content),
@@ -155,10 +184,16 @@ class TurnRun:
 
     async def _publish_end(self, committed: Committed) -> None:
         await self._progress.wait(committed.position or 0, SHOWN_WAIT_S)
-        message = next((event for event in committed.events if isinstance(event, MessageAdded)), None)
+        said = [event for event in committed.events if isinstance(event, MessageAdded)]
+        message = said[0] if said else self._last_answer
         ended = committed.events[-1]
-        assert isinstance(ended, TurnEnded)
-        self.stream.publish(self._frames.end(ended, message))
+        if isinstance(ended, TurnSuspended):
+            assert message is not None
+            self.suspended = True
+            self.stream.publish(self._frames.suspend(ended, message), waits=True)
+        else:
+            assert isinstance(ended, TurnEnded)
+            self.stream.publish(self._frames.end(ended, message))
 
     async def _publish_recorded_end(self) -> None:
         """Show readers the end that another process recorded; chunks it did not know are no part of the turn.
@@ -166,7 +201,7 @@ class TurnRun:
         Raises:
             StoreUnavailableError: nobody has recorded an end yet.
         """
-        replay, frames = await replay_turn(self._log, self.key)
+        replay, frames = await self._reader.whole(self.key)
         if not replay.ended:
             raise StoreUnavailableError("The end of the turn could not be recorded.")
         await self._progress.wait(replay.position, SHOWN_WAIT_S)
@@ -174,6 +209,28 @@ class TurnRun:
 
     def _elapsed_ms(self) -> float:
         return round((perf_counter() - self._began) * 1000, 3)
+
+
+def _tool_use(call: ToolCall) -> ToolUseBlock:
+    """Return a call as it is recorded.
+
+    Raises:
+        ModelError: its input cannot be.
+    """
+    try:
+        return ToolUseBlock(id=storable_text(call.id), name=storable_text(call.name), input=_storable(call.input))
+    except ValidationError:
+        raise ModelError("model_error", "The model sent a tool call that cannot be recorded.") from None
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable_text(value)
+    if isinstance(value, list):
+        return [_storable(item) for item in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        return {storable_text(key): _storable(item) for key, item in cast("dict[str, Any]", value).items()}
+    return value
 
 
 def storable_text(text: str) -> str:

@@ -16,12 +16,14 @@ class TurnStream:
 
     def __init__(self) -> None:
         self._frames: list[Frame] = []
+        self._waits = False
         self._ended = False
         self._grown: Future[None] | None = None
 
-    def publish(self, frames: Iterable[Frame]) -> None:
-        """Add frames and wake the readers."""
+    def publish(self, frames: Iterable[Frame], *, waits: bool = False) -> None:
+        """Add frames and wake the readers; after them the turn `waits` for tool results, or goes on."""
         self._frames.extend(frames)
+        self._waits = waits
         self._wake()
 
     def continued_by(self, frames: Sequence[Frame]) -> Sequence[Frame]:
@@ -29,6 +31,10 @@ class TurnStream:
         shown = len(self._frames)
         same = all(ours.encoded == theirs.encoded for ours, theirs in zip(self._frames, frames, strict=False))
         return frames[shown:] if same else []
+
+    def rests_at(self, frame: Frame) -> bool:
+        """Return whether the turn waits for tool results after this frame: it is the last there is, for now."""
+        return self._waits and self._frames[-1] is frame
 
     def end(self) -> None:
         """Say that no frame follows."""

@@ -1,15 +1,15 @@
 """A turn as this process finds it in the log: one reading for everybody here who follows it, live to its end."""
 
 import asyncio
-from uuid import UUID
 
+from eventlog.bell import Bell
 from eventlog.broadcast import Broadcast
 from eventlog.errors import StoreUnavailableError
-from eventlog.log import Log
 from eventlog.mapper import Recorded
 from projections.progress import Progress
+from turns.frames import Frame
 from turns.stream import SHOWN_WAIT_S, TurnStream
-from turns.turn_log import TurnKey, TurnReplay
+from turns.turn_log import TurnKey, TurnReader, TurnReplay
 
 FIRST_PAGE_EVENTS = 100
 PAGE_EVENTS = 1000
@@ -22,16 +22,15 @@ class TurnTail:
     Recorded events are read from the table in pages, then heard from the broadcast, and joined by their versions.
     """
 
-    def __init__(self, log: Log, broadcast: Broadcast, progress: Progress, key: TurnKey) -> None:
+    def __init__(self, reader: TurnReader, broadcast: Broadcast, progress: Progress, key: TurnKey) -> None:
         self.stream = TurnStream()
         self.readers = 0
-        self._log = log
+        self._reader = reader
         self._broadcast = broadcast
         self._progress = progress
-        self._conversation_id: UUID = key.conversation_id
-        self._replay = TurnReplay(key.turn_id, key.first_version)
+        self._key = key
         self._heard: list[Recorded] = []
-        self._bell = asyncio.Event()
+        self._bell = Bell()
         self._task = asyncio.create_task(self._run(), name=f"tail {key.turn_id}")
 
     def close(self) -> None:
@@ -40,49 +39,54 @@ class TurnTail:
 
     async def _run(self) -> None:
         try:
-            with self._broadcast.heard(self._conversation_id, self._hear):
-                while not self._replay.ended:
-                    await self._read()
-                    await self._listen()
+            with self._broadcast.heard(self._key.conversation_id, self._hear):
+                replay = await self._begin()
+                while not replay.ended:
+                    await self._read(replay)
+                    await self._listen(replay)
         finally:
             self.stream.end()
 
-    async def _read(self) -> None:
-        """Take what the table has."""
-        size = FIRST_PAGE_EVENTS
-        while not self._replay.ended:
+    async def _begin(self) -> TurnReplay:
+        while True:
             try:
-                page = await self._log.events(self._conversation_id, self._replay.next_version, limit=size)
+                return await self._reader.begin(self._key)
+            except StoreUnavailableError:
+                await asyncio.sleep(POLL_INTERVAL_S)
+
+    async def _read(self, replay: TurnReplay) -> None:
+        """Take what the table has."""
+        size, more = FIRST_PAGE_EVENTS, True
+        while more and not replay.ended:
+            try:
+                frames, more = await self._reader.read(self._key, replay, limit=size)
             except StoreUnavailableError:
                 await asyncio.sleep(POLL_INTERVAL_S)
                 continue
-            await self._take(page)
-            if len(page) < size:
-                return
+            await self._show(replay, frames)
             size = PAGE_EVENTS
 
-    async def _listen(self) -> None:
+    async def _listen(self, replay: TurnReplay) -> None:
         """Take what is heard, until something was missed or nothing came for a while."""
-        while not self._replay.ended:
-            try:
-                async with asyncio.timeout(POLL_INTERVAL_S):
-                    await self._bell.wait()
-            except TimeoutError:
+        while not replay.ended:
+            if not await self._bell.rung(POLL_INTERVAL_S):
                 return
-            self._bell.clear()
             heard, self._heard = self._heard, []
-            new = [item for item in heard if item.event.originator_version >= self._replay.next_version]
-            if new and new[0].event.originator_version > self._replay.next_version:
+            new = [item for item in heard if item.event.originator_version >= replay.next_version]
+            if new and new[0].event.originator_version > replay.next_version:
                 return
-            await self._take(new)
+            try:
+                frames = await self._reader.take(self._key, replay, new)
+            except StoreUnavailableError:
+                return
+            await self._show(replay, frames)
 
-    async def _take(self, events: list[Recorded]) -> None:
-        frames = self._replay.take(events)
-        if self._replay.ended:
+    async def _show(self, replay: TurnReplay, frames: list[Frame]) -> None:
+        if any(frame.terminal or frame.pauses for frame in frames):
             # Who hears of the end can read it.
-            await self._progress.wait(self._replay.position, SHOWN_WAIT_S)
-        self.stream.publish(frames)
+            await self._progress.wait(replay.position, SHOWN_WAIT_S)
+        self.stream.publish(frames, waits=replay.waits)
 
     def _hear(self, item: Recorded) -> None:
         self._heard.append(item)
-        self._bell.set()
+        self._bell.ring()

@@ -24,7 +24,8 @@ class _Fragment(Protocol):
 @dataclass(slots=True)
 class _Call:
     id: str
-    name: str
+    given_id: str | None
+    name: str = ""
     arguments: list[str] = field(default_factory=list[str])
 
 
@@ -62,12 +63,17 @@ class ToolFragments:
     def _call_of(self, fragment: _Fragment) -> _Call:
         """The call a fragment belongs to. Some servers give parallel calls one index, so a new id is a new call."""
         call = self._at.get(fragment.index)
-        if call is None or (fragment.id and fragment.id != call.id):
-            call = _Call(fragment.id or f"call_{uuid4().hex}", "")
+        if call is None or (fragment.id and fragment.id != call.given_id):
+            call = _Call(self._new_id(fragment.id), fragment.id)
             self._at[fragment.index] = call
             self._calls.append(call)
         call.name = call.name or fragment.function.name or ""
         return call
+
+    def _new_id(self, given: str | None) -> str:
+        """Return the given id if it is the only one of its kind here: results could not be told apart."""
+        known = {call.id for call in self._calls}
+        return given if given and given not in known else f"call_{uuid4().hex}"
 
 
 def _input(call: _Call) -> dict[str, Any] | None:

@@ -8,15 +8,28 @@ from time import monotonic
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
-from domain import decisions
+from domain import turn_decisions
+from domain.content import Content
 from domain.conversation import Conversation
 from domain.decisions import Events, Origin
-from domain.events import MessageAdded, StreamDelta, TurnEnded, TurnStarted
+from domain.events import (
+    MessageAdded,
+    StreamDelta,
+    TurnBegun,
+    TurnEnded,
+    TurnResumed,
+    TurnStarted,
+    TurnSuspended,
+)
+from domain.turn_decisions import Answer
 from eventlog.clock import now
+from eventlog.commands import count_tokens
 from eventlog.conversations import Committed, Conversations
 from eventlog.errors import StoreUnavailableError
-from eventlog.log import Log
+from eventlog.images import Images
+from eventlog.log import LAST_VERSION, Log
 from eventlog.mapper import Recorded
+from eventlog.tokens import Tokenizer
 from eventlog.writer import Idempotency
 from turns.frames import Frame, TurnFrames
 
@@ -31,7 +44,7 @@ class _DecideKnowing(Protocol):
 
 
 class TurnKey(NamedTuple):
-    """Which turn: its conversation, its id, and the version of the user's message, where its events begin."""
+    """Which turn: its conversation, its id, and the version of its first event or of its start."""
 
     conversation_id: UUID
     turn_id: UUID
@@ -39,63 +52,133 @@ class TurnKey(NamedTuple):
 
 
 class TurnReplay:
-    """Folds the recorded events of one conversation, in order, into the frames of one turn."""
+    """Folds the recorded events of one conversation, in order, into the frames of one turn.
 
-    def __init__(self, turn_id: UUID, first_version: int) -> None:
+    `waits` says that the turn waits for tool results; `answer` is the message in which its model spoke last.
+    """
+
+    def __init__(self, key: TurnKey, user_message: MessageAdded | None = None) -> None:
+        """A turn that does not begin with its user's message needs it given."""
+        self.started: TurnStarted | None = None
         self.ended: TurnEnded | None = None
-        self.next_version = first_version
+        self.waits = False
+        self.frames: TurnFrames | None = None
+        self.next_version = key.first_version
         self.position = 0
-        self.started_at: datetime | None = None
         self.first_chunk_at: datetime | None = None
-        self._turn_id = turn_id
-        self._said: dict[str, MessageAdded] = {}
-        self._frames: TurnFrames | None = None
+        self._turn_id = key.turn_id
+        self._user_message = user_message
+        self.answer: MessageAdded | None = None
 
     def take(self, recorded: list[Recorded]) -> list[Frame]:
         """Return the frames that these further events add; events of other matters add none."""
         self.position = recorded[-1].position if recorded else self.position
         return [frame for item in recorded for frame in self._take(item.event)]
 
+    @property
+    def next_seq(self) -> int:
+        """The number of the frame that comes next."""
+        return self.frames.next_seq if self.frames else 1
+
+    def content(self) -> Content:
+        """Return what was said so far, since tool results if there were any."""
+        return self.frames.content() if self.frames else ()
+
     def _take(self, event: Any) -> list[Frame]:
         self.next_version = event.originator_version + 1
         if getattr(event, "turn_id", None) != self._turn_id:
             return []
         if isinstance(event, MessageAdded):
-            self._said[event.role] = event
+            self._note_message(event)
             return []
-        if isinstance(event, TurnStarted):
-            self._frames = TurnFrames(self._said["user"], event)
-            self.started_at = event.timestamp
-            return [self._frames.start()]
-        assert self._frames is not None
+        if isinstance(event, TurnBegun):
+            return self._begin(event)
+        assert self.frames is not None
         if isinstance(event, StreamDelta):
             self.first_chunk_at = self.first_chunk_at or event.timestamp
-            return self._frames.delta(event)
+            return self.frames.delta(event)
+        if isinstance(event, TurnSuspended):
+            assert self.answer is not None
+            self.waits = True
+            return self.frames.suspend(event, self.answer)
+        self.waits = False
+        if isinstance(event, TurnResumed):
+            self.frames.resume(event)
+            return []
         self.ended = event
-        return self._frames.end(event, self._said.get("assistant"))
+        return self.frames.end(event, self.answer)
 
-    @property
-    def next_seq(self) -> int:
-        """The number of the frame that comes next."""
-        return self._frames.next_seq if self._frames else 1
+    def _begin(self, event: TurnBegun) -> list[Frame]:
+        self.frames = self.frames or TurnFrames(event)
+        if not isinstance(event, TurnStarted):
+            return []
+        assert self._user_message is not None
+        self.started = event
+        return [self.frames.start(event, self._user_message)]
 
-    def content(self) -> Any:
-        """Return what was said so far, as blocks."""
-        return self._frames.content() if self._frames else ()
+    def _note_message(self, event: MessageAdded) -> None:
+        if event.role == "user":
+            self._user_message = event
+        elif event.role == "assistant":
+            self.answer = event
 
 
-async def replay_turn(log: Log, key: TurnKey) -> tuple[TurnReplay, list[Frame]]:
-    """Return a turn as far as the log has it, and its frames."""
-    replay = TurnReplay(key.turn_id, key.first_version)
-    return replay, replay.take(await log.events(key.conversation_id, replay.next_version))
+class TurnReader:
+    """Reads turns back from the log. Every method may raise StoreUnavailableError."""
+
+    def __init__(self, log: Log, tokenizer: Tokenizer, images: Images) -> None:
+        self._log = log
+        self._tokenizer = tokenizer
+        self._images = images
+
+    async def begin(self, key: TurnKey, user_message: MessageAdded | None = None) -> TurnReplay:
+        """Return the replay of a turn, before its first event; the message it answers is read if it is not given."""
+        if user_message is not None:
+            return TurnReplay(key, await self._images.restored_event(user_message))
+        first = await self._log.versions(key.conversation_id, [key.first_version])
+        if not first or not isinstance(first[0].event, TurnStarted):
+            return TurnReplay(key)
+        said = await self._log.versions(key.conversation_id, [first[0].event.user_message_version])
+        assert isinstance(said[0].event, MessageAdded)
+        return await self.begin(key, said[0].event)
+
+    async def take(self, key: TurnKey, replay: TurnReplay, events: list[Recorded]) -> list[Frame]:
+        """Return the frames that these further events add, with the images of what the user said."""
+        return replay.take([await self._restored(key, item) for item in events])
+
+    async def read(
+        self, key: TurnKey, replay: TurnReplay, *, last: int = LAST_VERSION, limit: int = LAST_VERSION
+    ) -> tuple[list[Frame], bool]:
+        """Return the frames of at most `limit` further events up to version `last`, and whether there were so many."""
+        events = await self._log.events(key.conversation_id, replay.next_version, last, limit)
+        return await self.take(key, replay, events), len(events) == limit
+
+    async def whole(self, key: TurnKey) -> tuple[TurnReplay, list[Frame]]:
+        """Return a turn as far as the log has it, and its frames."""
+        replay = await self.begin(key)
+        frames, _ = await self.read(key, replay)
+        return replay, frames
+
+    async def _restored(self, key: TurnKey, item: Recorded) -> Recorded:
+        event = item.event
+        if isinstance(event, MessageAdded) and event.role == "user" and event.turn_id == key.turn_id:
+            return item._replace(event=await self._images.restored_event(event))
+        return item
+
+    async def said_so_far(self, key: TurnKey) -> Answer:
+        """Return what the log has of the answer that a turn's model is giving."""
+        replay, _ = await self.whole(key)
+        content = replay.content()
+        return Answer(content, await count_tokens(self._tokenizer, content), self._tokenizer.name)
 
 
 class TurnRecorder:
-    """Records the events of one running turn, on behalf of who asked for it."""
+    """Records the events of one running turn, on behalf of who asked for it; `first_version` is where to look again."""
 
-    def __init__(self, conversations: Conversations, key: TurnKey, origin: Origin) -> None:
+    def __init__(self, conversations: Conversations, key: TurnKey, first_version: int, origin: Origin) -> None:
         self._conversations = conversations
         self._key = key
+        self._first_version = first_version
         self._origin = origin
 
     async def deltas(self, deltas: list[dict[str, Any]]) -> None:
@@ -130,7 +213,7 @@ class TurnRecorder:
         events: Events = []
         for fields in deltas:
             at = state.at_version(state.version + len(events))
-            events += decisions.record_delta(at, self._now(), self._key.turn_id, **fields)
+            events += turn_decisions.record_delta(at, self._now(), self._key.turn_id, **fields)
         return events
 
     def _now(self) -> Origin:
@@ -153,7 +236,7 @@ class TurnRecorder:
 
     async def _recorded_seqs(self, known: frozenset[int]) -> frozenset[int]:
         try:
-            events = await self._conversations.log.events(self._key.conversation_id, self._key.first_version)
+            events = await self._conversations.log.events(self._key.conversation_id, self._first_version)
         except StoreUnavailableError:
             return known
         deltas = [item.event for item in events if isinstance(item.event, StreamDelta)]

@@ -1,313 +1,279 @@
-"""Turns: starting them, following them, stopping them, and ending them when the server goes."""
+"""Turns: what clients may ask of them, each method one command that is recorded before its model is asked."""
 
-import asyncio
 import logging
-from collections.abc import AsyncGenerator, Generator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from typing import NamedTuple
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Literal, NamedTuple, TypeGuard
 from uuid import UUID
 
-from domain import decisions
+from domain import decisions, turn_decisions
 from domain.conversation import Conversation, fold
-from domain.decisions import Answer, Draft, Events, Origin, TurnSettings
-from domain.errors import ConversationLockedError, ConversationNotFoundError, TurnNotActiveError
-from domain.events import ConversationDeleted, ConversationEvent, MessageAdded, TurnCancelled, TurnFailed, TurnStarted
-from eventlog.broadcast import Broadcast
-from eventlog.clock import new_id, now
-from eventlog.commands import Caller, Commands, Said, count_tokens
+from domain.decisions import Events
+from domain.errors import ConversationNotFoundError, DomainError, MessageNotFoundError, TurnNotActiveError
+from domain.events import ConversationEvent, MessageAdded, TurnQueued, TurnStarted
+from domain.guards import check_access
+from domain.turn_decisions import Superseded, TurnIds, TurnSettings
+from eventlog.clock import new_id
+from eventlog.commands import Caller, Commands, Said
 from eventlog.conversations import Committed
-from eventlog.errors import StoreUnavailableError
-from eventlog.tokens import Tokenizer
-from projections.context import Context
-from projections.progress import Progress
-from turns.frames import Frame
-from turns.gateway import ModelGateway
+from eventlog.errors import IdempotencyKeyTakenError, StoreUnavailableError
+from eventlog.mapper import Recorded
+from turns.answers import Answers
 from turns.leases import Leases
-from turns.model_call import ModelRequest
-from turns.model_errors import ModelError
-from turns.run import Stop, TurnRun
-from turns.stream import TurnStream
-from turns.tail import TurnTail
-from turns.turn_log import TurnKey, replay_turn
+from turns.queue import TurnQueue
+from turns.run import Begun, Stop
+from turns.runs import Runs
+from turns.turn_log import TurnKey, TurnReader
 
-CONTEXT_WAIT_S = 5.0
-DEFAULT_CONTEXT_TOKENS = 32_000
-INTERRUPT_ATTEMPTS = 10
-
-SERVER_GONE = "The server that ran this turn is gone."
-CLIENT_LOST = "Nothing was heard of the client that runs the model for 60 s."
+OnBusy = Literal["reject", "queue", "interrupt"]
 
 _log = logging.getLogger(__name__)
 
 
-class StartedTurn(NamedTuple):
-    """A turn that was just recorded, and what recorded it."""
+class BegunTurn(NamedTuple):
+    """A turn that was just recorded, as started or as queued, and what recorded it."""
 
     key: TurnKey
     committed: Committed
 
 
 class Turns:
-    """The turns of this process; turns of other processes can be followed and cancelled as well."""
+    """The commands of turns. Each raises the domain's errors, and StoreUnavailableError, also while the server ends."""
 
-    def __init__(
-        self,
-        commands: Commands,
-        tokenizer: Tokenizer,
-        gateway: ModelGateway,
-        context: Context,
-        progress: Progress,
-        broadcast: Broadcast,
-        leases: Leases,
-        max_context_tokens: int | None = None,
-    ) -> None:
+    def __init__(self, commands: Commands, reader: TurnReader, runs: Runs, queue: TurnQueue, leases: Leases) -> None:
         self._commands = commands
         self._conversations = commands.conversations
-        self._tokenizer = tokenizer
-        self._gateway = gateway
-        self._context = context
-        self._progress = progress
-        self._broadcast = broadcast
-        self._max_context_tokens = max_context_tokens
+        self._log = commands.conversations.log
+        self._reader = reader
+        self._runs = runs
+        self._queue = queue
         self._leases = leases
-        self._running: dict[UUID, TurnRun] = {}
-        self._tails: dict[UUID, TurnTail] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._stopping: set[asyncio.Task[None]] = set()
+        self._answers = Answers(self._log)
         self._draining = False
 
     async def start(
-        self, caller: Caller, conversation_id: UUID, said: Said, settings: TurnSettings, *, interrupt: bool = False
-    ) -> StartedTurn:
-        """Record the user's message and let the model answer it; `interrupt` stops the turn that is active, if one is.
+        self,
+        caller: Caller,
+        conversation_id: UUID,
+        said: Said,
+        settings: TurnSettings,
+        *,
+        on_busy: OnBusy = "reject",
+        replace_from: UUID | None = None,
+    ) -> BegunTurn:
+        """Record the user's message and let the model answer it.
+
+        While another turn is active it is refused, or queued; to interrupt is to go ahead of the queue and to cancel
+        the active turn. With `replace_from` the message takes the place of that one and of all after it.
 
         Raises:
             ConversationLockedError: another turn is active.
-            DomainError: the conversation or the content does not allow it.
-            StoreUnavailableError: the log does not answer, or this server is being stopped.
+            MessageNotFoundError: there is no message to replace.
         """
         self._check_open()
-        draft = await self._commands.draft(said)
-        for _ in range(INTERRUPT_ATTEMPTS if interrupt else 0):
-            try:
-                return await self._start(caller, conversation_id, draft, settings)
-            except ConversationLockedError as error:
-                with suppress(TurnNotActiveError):  # it has ended meanwhile
-                    await self.cancel(caller._replace(idempotency=None), conversation_id, error.active_turn_id)
-        return await self._start(caller, conversation_id, draft, settings)
+        draft, ids = await self._commands.draft(said), TurnIds(new_id(), new_id(), new_id())
 
-    async def _start(self, caller: Caller, conversation_id: UUID, draft: Draft, settings: TurnSettings) -> StartedTurn:
-        turn_id, answer_id = new_id(), new_id()
-
-        def decide(state: Conversation) -> Events:
+        async def decide(state: Conversation) -> Events:
             origin = caller.origin()
-            return decisions.start_turn(state, origin, draft, settings, turn_id=turn_id, answer_id=answer_id)
+            check_access(state, caller.actor)
+            from_version = await self._place(conversation_id, replace_from) if replace_from else None
+            if state.locked_by is not None and on_busy != "reject":
+                ahead = on_busy == "interrupt"
+                return turn_decisions.queue_turn(
+                    state, origin, draft, settings, ids, from_version=from_version, ahead=ahead
+                )
+            superseded = await self._superseded(conversation_id, from_version)
+            return turn_decisions.start_turn(state, origin, draft, settings, ids, superseded)
 
-        async with self._leased(conversation_id, turn_id, settings):
+        async with self._leased(conversation_id, ids.turn):
             committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
-        return self._begin(caller, committed)
+            begun = await self._begin(caller, committed)
+        if on_busy == "interrupt" and isinstance(committed.events[-1], TurnQueued):
+            await self._interrupt(caller, committed.state)
+        return begun
 
     async def start_with_conversation(
         self, caller: Caller, said: Said, settings: TurnSettings, *, agent_id: str | None, title: str | None
-    ) -> StartedTurn:
-        """The same, in a conversation that starts with it.
-
-        Raises:
-            DomainError: the content does not allow it.
-            StoreUnavailableError: the log does not answer, or this server is being stopped.
-        """
+    ) -> BegunTurn:
+        """The same, in a conversation that starts with it."""
         self._check_open()
-        draft, turn_id = await self._commands.draft(said), new_id()
+        draft, ids = await self._commands.draft(said), TurnIds(new_id(), new_id(), new_id())
         origin = caller.origin()
         begun = decisions.start_conversation(new_id(), origin, agent_id=agent_id, title=title)
         state = fold(None, begun)
         assert state is not None
-        turn = decisions.start_turn(state, origin, draft, settings, turn_id=turn_id, answer_id=new_id())
-        async with self._leased(state.id, turn_id, settings):
+        turn = turn_decisions.start_turn(state, origin, draft, settings, ids)
+        async with self._leased(state.id, ids.turn):
             committed = await self._conversations.start([*begun, *turn], caller.idempotency)
-        return self._begin(caller, committed)
+            return await self._begin(caller, committed)
+
+    async def regenerate(
+        self, caller: Caller, conversation_id: UUID, message_id: UUID, model: str | None, default_model: str
+    ) -> BegunTurn:
+        """Let a model answer a question once more; the old answer and all after it are superseded.
+
+        `message_id` is the answer, or the question itself. What is not said is as it was when it was answered before.
+
+        Raises:
+            ConversationLockedError: another turn is active.
+            MessageNotFoundError: there is no such message, or it was superseded.
+            InvalidContentError: it is neither a user's message nor the answer to one.
+        """
+        self._check_open()
+        ids = TurnIds(new_id(), new_id(), new_id())
+
+        async def decide(state: Conversation) -> Events:
+            check_access(state, caller.actor)
+            answered = await self._answers.of(conversation_id, message_id)
+            settings = answered.settings(model, default_model)
+            superseded = await self._log.superseded(conversation_id, answered.from_version)
+            return turn_decisions.answer_again(state, caller.origin(), answered.question, settings, ids, superseded)
+
+        async with self._leased(conversation_id, ids.turn):
+            committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
+            return await self._begin(caller, committed)
+
+    async def resume(
+        self, caller: Caller, conversation_id: UUID, turn_id: UUID, results: Said
+    ) -> tuple[BegunTurn, int]:
+        """Give a turn that waits for tool results these, and let its model go on; returns also its last frame's `seq`.
+
+        Raises:
+            TurnNotActiveError: it does not wait for any.
+            InvalidContentError: they are not those of the open calls, one each.
+        """
+        self._check_open()
+        draft, answer_id = await self._commands.draft(results), new_id()
+        before = (await self._conversations.state(conversation_id)).turn
+        if before is not None and before.waiting:
+            await self._runs.left(turn_id)  # where it ran until now, it is about to give its lease up
+
+        def decide(state: Conversation) -> Events:
+            return turn_decisions.resume_turn(state, caller.origin(), turn_id, draft, answer_id)
+
+        async with self._leased(conversation_id, turn_id):
+            committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
+            turn, resumed = committed.state.turn, committed.events[-1]
+            assert turn is not None
+            key = TurnKey(conversation_id, turn_id, turn.first_version)
+            replay, shown = await self._reader.whole(key)
+            assert replay.frames is not None and replay.started is not None
+            begun = Begun(replay.frames, shown, resumed.originator_version, caller.origin(), replay.answer)
+            self._runs.begin(key, replay.started, begun, committed.position or 0)
+        return BegunTurn(key, committed), len(shown)
 
     async def cancel(self, caller: Caller, conversation_id: UUID, turn_id: UUID) -> TurnKey:
-        """Stop a turn, wherever it runs; what was said is kept.
+        """Stop a turn, wherever it runs or waits; what was said is kept.
 
         Raises:
             TurnNotActiveError: it has ended already, or never was.
-            DomainError: the conversation does not allow it.
-            StoreUnavailableError: the log does not answer.
         """
         state = await self._conversations.state(conversation_id)
         if state.owner_id != caller.actor:
             raise ConversationNotFoundError(conversation_id)
-        turn = state.turn
-        if turn is None or turn.id != turn_id:
-            raise TurnNotActiveError(turn_id)
-        key = TurnKey(conversation_id, turn_id, turn.started_version - 1)
-        run = self._running.get(turn_id)
+        key = _open_turn(state, turn_id)
+        run = self._runs.get(turn_id)
         if run is not None:
             await run.stop(Stop(caller.origin(), idempotency=caller.idempotency))
-            return key
+            if not run.suspended:
+                return key
 
         async def decide(state: Conversation) -> Events:
-            return decisions.cancel_turn(state, caller.origin(), turn_id, await self._said_so_far(key))
+            said = await self._reader.said_so_far(key)
+            return turn_decisions.cancel_turn(state, caller.origin(), turn_id, said, new_id())
 
         await self._conversations.execute(conversation_id, decide, caller.idempotency)
         return key
 
-    async def follow(self, key: TurnKey, after_seq: int = 0) -> AsyncGenerator[list[Frame]]:
-        """Yield the frames of a turn after `after_seq`, until its last: live from here, else from the log.
+    async def start_queued(self, key: TurnKey, queued: TurnQueued) -> None:
+        """Start a turn whose turn it is; its lease is held.
 
-        A store that is away is waited for: a stream ends with its turn and not before.
+        Raises:
+            ConversationLockedError: others come before it.
+            TurnNotActiveError: it was cancelled, or another process has started it.
         """
-        run = self._running.get(key.turn_id)
-        if run is not None:
-            async for frames in _wanted(run.stream, after_seq):
-                yield frames
-                after_seq = frames[-1].seq
-                if frames[-1].terminal:
-                    return
-        # What ran here may be left open, by a store that stays away; whoever ends it then does so in the log.
-        with self._tailed(key) as stream:
-            async for frames in _wanted(stream, after_seq):
-                yield frames
+        caller = Caller(queued.actor, queued.request_id)
+
+        async def decide(state: Conversation) -> Events:
+            superseded = await self._superseded(key.conversation_id, queued.from_version)
+            return turn_decisions.start_queued_turn(state, caller.origin(), queued, new_id(), superseded)
+
+        committed = await self._conversations.execute(key.conversation_id, decide)
+        await self._begin(caller, committed)
 
     async def drain(self, timeout_s: float) -> None:
         """Take no new turns; let the running ones finish for so long, then end them in the log as interrupted."""
         self._draining = True
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout_s)
-        stop = "interrupted", "The server was stopped."
-        runs = [run.stop(Stop(run.origin, *stop)) for run in self._running.values()]
-        await asyncio.gather(*runs)
+        await self._queue.close()
+        await self._runs.drain(timeout_s)
 
-    async def recover(self, conversation_id: UUID, turn_id: UUID) -> None:
-        """End a turn whose process is gone, if it has not ended; what it recorded is kept as an interrupted message.
+    async def _begin(self, caller: Caller, committed: Committed) -> BegunTurn:
+        """Let a turn run that was recorded as started, and one wait that was recorded as queued."""
+        event = committed.events[-1]
+        assert isinstance(event, TurnQueued | TurnStarted)
+        key = TurnKey(event.originator_id, event.turn_id, event.originator_version)
+        if isinstance(event, TurnQueued):
+            self._queue.add(key)
+        elif not event.generate:
+            await self._leases.lend(key.conversation_id, key.turn_id)
+        else:
+            question = next((said for said in committed.events if _is_question(said, event)), None)
+            replay = await self._reader.begin(key, question)
+            shown = replay.take([Recorded(committed.position or 0, event)])
+            assert replay.frames is not None
+            begun = Begun(replay.frames, shown, event.originator_version, caller.origin())
+            self._runs.begin(key, event, begun, committed.position or 0)
+        return BegunTurn(key, committed)
 
-        Raises:
-            DomainError: the turn cannot be ended.
-            StoreUnavailableError: the log does not answer.
-        """
-        try:
-            state = await self._conversations.state(conversation_id)
-        except ConversationNotFoundError:
-            return  # its start was never recorded
-        if state.turn is None or state.turn.id != turn_id:
+    async def _interrupt(self, caller: Caller, state: Conversation) -> None:
+        """Cancel the turn that the newest one waits for."""
+        if state.turn is None or state.turn.waiting:
             return
-        key = TurnKey(conversation_id, turn_id, state.turn.started_version - 1)
-        origin = Origin(state.owner_id, now())
-
-        reason = ("interrupted", SERVER_GONE) if state.turn.generate else ("client_lost", CLIENT_LOST)
-
-        async def decide(newest: Conversation) -> Events:
-            answer = await self._said_so_far(key)
-            return decisions.fail_turn(newest, origin, turn_id, answer, reason=reason[0], detail=reason[1])
-
         try:
-            await self._conversations.execute(conversation_id, decide)
-        except TurnNotActiveError:
-            return  # another process was faster
-        _log.warning("turn %s was ended: %s", turn_id, reason[1])
+            await self.cancel(caller._replace(idempotency=None), state.id, state.turn.id)
+        except (TurnNotActiveError, StoreUnavailableError) as error:
+            _log.info("turn %s is not interrupted: %s", state.turn.id, error)  # what was queued starts when it ends
+
+    async def _superseded(self, conversation_id: UUID, from_version: int | None) -> Superseded | None:
+        return None if from_version is None else await self._log.superseded(conversation_id, from_version)
+
+    async def _place(self, conversation_id: UUID, message_id: UUID) -> int:
+        place = await self._log.find_message(conversation_id, message_id)
+        if place is None or place.superseded:
+            raise MessageNotFoundError(message_id)
+        return place.version
 
     @asynccontextmanager
-    async def _leased(self, conversation_id: UUID, turn_id: UUID, settings: TurnSettings) -> AsyncGenerator[None]:
-        """Hold a lease while the start of a turn is recorded, and from then on if it was and runs here."""
-        if not settings.generate:
-            await self._leases.lend(conversation_id, turn_id)
-            yield
-            return
+    async def _leased(self, conversation_id: UUID, turn_id: UUID) -> AsyncGenerator[None]:
+        """Hold a lease from before a turn is recorded, so that there is no moment in which nobody answers for it."""
         await self._leases.take(conversation_id, turn_id)
         try:
             yield
-        except (StoreUnavailableError, asyncio.CancelledError):
-            self._leases.abandon(turn_id)  # it may have been recorded all the same
-            raise
-        except BaseException:
+        except (DomainError, IdempotencyKeyTakenError):
             self._leases.give_up(turn_id)
             raise
-
-    async def _said_so_far(self, key: TurnKey) -> Answer:
-        replay, _ = await replay_turn(self._conversations.log, key)
-        content = replay.content()
-        return Answer(content, await count_tokens(self._tokenizer, content), self._tokenizer.name)
+        except BaseException:
+            self._leases.abandon(turn_id)  # it may have been recorded all the same
+            raise
 
     def _check_open(self) -> None:
         if self._draining:
             raise StoreUnavailableError("The server is being stopped.")
 
-    def _begin(self, caller: Caller, committed: Committed) -> StartedTurn:
-        message, started = committed.events[-2:]
-        assert isinstance(message, MessageAdded) and isinstance(started, TurnStarted)
-        if not started.generate:
-            key = TurnKey(started.originator_id, started.turn_id, message.originator_version)
-            return StartedTurn(key, committed)
-        origin = caller.origin()
-        run = TurnRun(self._conversations, self._tokenizer, message, started, origin, self._progress)
-        self._running[started.turn_id] = run
-        watching = ExitStack()
-        heard = self._broadcast.heard(started.originator_id, lambda item: self._stop_if_ended(run, item.event))
-        watching.enter_context(heard)
-        task = run.begin(self._gateway, lambda: self._prepare(started, committed.position or 0))
-        self._tasks.add(task)
-        task.add_done_callback(lambda _: watching.close())
-        task.add_done_callback(lambda done: self._finished(done, started.turn_id))
-        return StartedTurn(run.key, committed)
 
-    def _finished(self, task: asyncio.Task[None], turn_id: UUID) -> None:
-        self._tasks.discard(task)
-        self._running.pop(turn_id, None)
-        if task.cancelled():
-            self._leases.abandon(turn_id)
-        elif error := task.exception():
-            self._leases.abandon(turn_id)
-            _log.error("turn %s was left open", turn_id, exc_info=error)
-        else:
-            self._leases.give_up(turn_id)
+def _open_turn(state: Conversation, turn_id: UUID) -> TurnKey:
+    """Return a turn that has not ended.
 
-    def _stop_if_ended(self, run: TurnRun, event: ConversationEvent) -> None:
-        """Stop a turn that the log says is over: cancelled or ended elsewhere, or deleted with its conversation."""
-        over = isinstance(event, TurnCancelled | TurnFailed) and event.turn_id == run.key.turn_id
-        if over or isinstance(event, ConversationDeleted):
-            task = asyncio.create_task(run.stop(Stop(run.origin, "interrupted")))
-            self._stopping.add(task)
-            task.add_done_callback(self._stopping.discard)
-
-    async def _prepare(self, started: TurnStarted, position: int) -> ModelRequest:
-        first = started.originator_version
-        if await self._conversations.log.turn_end(started.originator_id, started.turn_id, first):
-            raise asyncio.CancelledError  # it was ended elsewhere before this process began to listen for that
-        if "context" in await self._progress.wait(position, CONTEXT_WAIT_S):
-            raise ModelError("model_unavailable", "The context of the conversation is not up to date.")
-        budget = started.max_context_tokens or await self.context_tokens(started.model)
-        window = await self._context.window(started.originator_id, budget)
-        return ModelRequest(
-            model=started.model,
-            messages=window.messages,
-            temperature=started.temperature,
-            max_output_tokens=started.max_output_tokens,
-        )
-
-    async def context_tokens(self, model: str) -> int:
-        """Return how many tokens a model is sent at most where the client does not say."""
-        known = self._max_context_tokens or await self._gateway.context_window(model)
-        return known or DEFAULT_CONTEXT_TOKENS
-
-    @contextmanager
-    def _tailed(self, key: TurnKey) -> Generator[TurnStream]:
-        """Lend the frames of a turn that does not run here; its readers share them."""
-        tail = self._tails.get(key.turn_id)
-        if tail is None:
-            tail = self._tails[key.turn_id] = TurnTail(self._conversations.log, self._broadcast, self._progress, key)
-        tail.readers += 1
-        try:
-            yield tail.stream
-        finally:
-            tail.readers -= 1
-            if not tail.readers:
-                del self._tails[key.turn_id]
-                tail.close()
+    Raises:
+        TurnNotActiveError: it has, or never was.
+    """
+    open_turns = {turn.id: turn.version for turn in state.queue}
+    if state.turn is not None:
+        open_turns[state.turn.id] = state.turn.first_version
+    if turn_id not in open_turns:
+        raise TurnNotActiveError(turn_id)
+    return TurnKey(state.id, turn_id, open_turns[turn_id])
 
 
-async def _wanted(stream: TurnStream, after_seq: int) -> AsyncGenerator[list[Frame]]:
-    """Yield what a reader of a stream has not seen, and the last frame in any case."""
-    async for frames in stream.follow(after_seq):
-        if wanted := [frame for frame in frames if frame.seq > after_seq or frame.terminal]:
-            yield wanted
+def _is_question(event: ConversationEvent, started: TurnStarted) -> TypeGuard[MessageAdded]:
+    return isinstance(event, MessageAdded) and event.message_id == started.user_message_id

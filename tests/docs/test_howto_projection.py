@@ -57,7 +57,7 @@ def run(script: Path, conninfo: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-async def test_the_listing_goes_from_version_1_to_2_as_the_page_says(database_url: str, tmp_path: Path) -> None:
+async def test_the_listing_goes_from_version_2_to_3_as_the_page_says(database_url: str, tmp_path: Path) -> None:
     await asyncio.to_thread(install, database_url)
     story, silent = Story(title="Talk"), Story(title="Silence")
     async with opened(database_url) as store, store.projecting(*PROJECTIONS) as progress:
@@ -67,4 +67,4 @@ async def test_the_listing_goes_from_version_1_to_2_as_the_page_says(database_ur
     listing = "SELECT title, last_role FROM listing ORDER BY title"
     assert rows(database_url, listing) == [("Silence", None), ("Talk", "assistant")]
     builds = "SELECT version, state FROM projections WHERE name = 'listing' ORDER BY version"
-    assert rows(database_url, builds) == [(1, "live"), (2, "live")]
+    assert rows(database_url, builds) == [(2, "live"), (3, "live")]

@@ -1,11 +1,11 @@
 """A server as a process: starting, ending, many workers, and a PostgreSQL that comes and goes under load."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -14,6 +14,7 @@ import pytest
 from eventlog.embedded import EmbeddedPostgres
 from tests.support.model_server import Hang, ModelServer, Script
 from tests.support.server_process import ServerProcess
+from tests.support.waiting import eventually
 
 PATIENCE_S = 30
 
@@ -168,15 +169,15 @@ def test_what_was_answered_201_survives_a_postgresql_that_stops_and_starts_under
 
             with ThreadPoolExecutor(4) as threads:
                 talks = [threads.submit(talk, id_) for id_ in conversation_ids]
-                _until(lambda: all(said_in(server.url, id_) for id_ in conversation_ids))
+                eventually(lambda: all(said_in(server.url, id_) for id_ in conversation_ids))
                 database.stop()
                 stopped = True
-                _until(lambda: _readiness(server.url) == 503)
+                eventually(lambda: _readiness(server.url) == 503)
                 database.start()
                 stopped = False
-                _until(lambda: _readiness(server.url) == 200)
+                eventually(lambda: _readiness(server.url) == 200)
                 before = [len(said_in(server.url, id_)) for id_ in conversation_ids]
-                _until(
+                eventually(
                     lambda: all(len(said_in(server.url, i)) > n for i, n in zip(conversation_ids, before, strict=True))
                 )
                 done.set()
@@ -201,14 +202,14 @@ def test_a_turn_whose_server_was_killed_is_ended_by_the_next_one_and_keeps_what_
             seen = frames(answer.iter_lines())
             conversation_id = next(seen)["conversation_id"]
             assert [next(seen)["text"] for _ in range(2)] == ["said ", "so far"]
-            _until(lambda: "so far" in str(_recorded(server.url, conversation_id)))
+            eventually(lambda: "so far" in str(_recorded(server.url, conversation_id)))
             server.process.kill()
             server.process.wait()
     killed_at = monotonic()
     model_server.script("scripted", Script(["again"]))
     with ServerProcess("--data-dir", tmp_path / "data", settings=settings) as server:
         path = f"{server.url}/v1/conversations/{conversation_id}"
-        _until(lambda: httpx.get(path).json()["status"] == "idle")
+        eventually(lambda: httpx.get(path).json()["status"] == "idle")
         assert monotonic() - killed_at < 15
         (turn,) = httpx.get(f"{path}/turns").json()["data"]
         assert (turn["status"], turn["error"]["code"]) == ("failed", "interrupted")
@@ -224,10 +225,3 @@ def _readiness(url: str) -> int:
 
 def _recorded(url: str, conversation_id: str) -> list[Any]:
     return httpx.get(f"{url}/v1/conversations/{conversation_id}/log").json()["data"]
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = monotonic() + PATIENCE_S
-    while not condition():
-        assert monotonic() < deadline, "the condition was not met in time"
-        sleep(0.05)

@@ -1,25 +1,21 @@
 """Streams outlive refreshes, other processes, and the death of their server: real processes, one scripted model."""
 
-import json
 import os
 import signal
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic, sleep
-from typing import Any
+from time import monotonic
 
 import httpx
 import pytest
 
 from tests.support.model_server import Hang, ModelServer, Pause, Script, Step
 from tests.support.server_process import ServerProcess
+from tests.support.turn_streams import PATIENCE_S, read, streamed, turn_url
+from tests.support.waiting import eventually
 
-PATIENCE_S = 30
 CHUNKS = [f"chunk {number} " for number in range(40)]
-
-Frame = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -31,41 +27,6 @@ def model_server() -> Iterator[ModelServer]:
 @pytest.fixture
 def settings(model_server: ModelServer) -> dict[str, str]:
     return {"TURNLOG_MODEL": "scripted", "TURNLOG_MODEL_API_BASE": model_server.url}
-
-
-@contextmanager
-def streamed(method: str, url: str, body: Any = None, last_event_id: int | None = None) -> Generator[Iterator[Frame]]:
-    """Open a stream on a connection of its own, as any worker may take it, and give its frames."""
-    headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
-    with httpx.stream(method, url, json=body, headers=headers, timeout=PATIENCE_S) as answer:
-        assert answer.status_code == 200
-        yield frames(answer.iter_lines())
-
-
-def frames(lines: Iterator[str]) -> Iterator[Frame]:
-    frame: Frame = {}
-    for line in lines:
-        name, _, value = line.partition(": ")
-        if name in {"id", "event"}:
-            frame[name] = value
-        elif name == "data":
-            yield {**frame, **json.loads(value)}
-
-
-def turn_url(url: str, frame: Frame) -> str:
-    return f"{url}/v1/conversations/{frame['conversation_id']}/turns/{frame['turn_id']}"
-
-
-def read(url: str, last_event_id: int | None = None) -> list[Frame]:
-    with streamed("GET", f"{url}/stream", last_event_id=last_event_id) as seen:
-        return list(seen)
-
-
-def until(condition: Callable[[], Any]) -> None:
-    deadline = monotonic() + PATIENCE_S
-    while not condition():
-        assert monotonic() < deadline, "the condition was not met in time"
-        sleep(0.01)
 
 
 def test_a_refresh_on_any_worker_two_tabs_and_a_look_back_show_the_same_frames(
@@ -105,7 +66,7 @@ def test_a_cancel_through_another_process_stops_the_model_within_200_ms(
                 first = next(seen)
                 assert [next(seen)["text"] for _ in range(2)] == ["one ", "two "]
                 turn = turn_url(other.url, first)
-                until(lambda turn=turn: "two" in httpx.get(f"{turn.rsplit('/', 2)[0]}/log").text)
+                eventually(lambda turn=turn: "two" in httpx.get(f"{turn.rsplit('/', 2)[0]}/log").text)
                 began = monotonic()
                 cancelled = httpx.post(f"{turn}/cancel", timeout=PATIENCE_S)
                 rest = list(seen)
@@ -113,7 +74,7 @@ def test_a_cancel_through_another_process_stops_the_model_within_200_ms(
             assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
             assert [frame["event"] for frame in rest] == ["block.done", "turn.cancelled"]
             assert rest[-1]["message"]["content"][0]["text"] == "one two "
-            until(lambda: model_server.requests[-1].gave_up)
+            eventually(lambda: model_server.requests[-1].gave_up)
         assert min(took) < 0.2, took
 
 
@@ -132,7 +93,7 @@ def test_a_turn_on_a_killed_server_ends_for_readers_elsewhere_and_the_chat_goes_
             with ThreadPoolExecutor(2) as threads:
                 readers = [threads.submit(read, turn, number) for number in (0, 10_000)]
                 assert [next(seen)["text"] for _ in range(2)] == ["said ", "so far"]
-                until(lambda: "so far" in httpx.get(f"{turn.rsplit('/', 2)[0]}/log").text)
+                eventually(lambda: "so far" in httpx.get(f"{turn.rsplit('/', 2)[0]}/log").text)
                 one.process.kill()
                 began = monotonic()
                 whole, late = (reader.result() for reader in readers)
@@ -156,7 +117,7 @@ def test_a_paused_server_writes_nothing_more_into_a_turn_that_was_ended_without_
         with streamed("POST", f"{one.url}/v1/turns", {"content": "Hi", "stream": True}) as seen:
             first = next(seen)
             conversation = turn_url(other.url, first).rsplit("/", 2)[0]
-            until(lambda: "before" in httpx.get(f"{conversation}/log").text)
+            eventually(lambda: "before" in httpx.get(f"{conversation}/log").text)
             os.kill(one.process.pid, signal.SIGSTOP)
             try:
                 ended = read(turn_url(other.url, first))[-1]
@@ -167,7 +128,7 @@ def test_a_paused_server_writes_nothing_more_into_a_turn_that_was_ended_without_
         assert (ended["event"], ended["error"]["code"]) == ("turn.failed", "interrupted")
         assert (last["event"], last["message"]) == ("turn.failed", ended["message"])
         assert httpx.get(f"{conversation}/log", params={"limit": 100}).json()["data"] == recorded
-        until(lambda: model_server.requests[-1].gave_up)
+        eventually(lambda: model_server.requests[-1].gave_up)
 
 
 def test_an_interrupting_turn_stops_the_one_that_runs_elsewhere_and_keeps_its_text(
@@ -179,10 +140,50 @@ def test_an_interrupting_turn_stops_the_one_that_runs_elsewhere_and_keeps_its_te
         with streamed("POST", f"{one.url}/v1/turns", {"content": "Hi", "stream": True}) as seen:
             first = next(seen)
             path = turn_url(other.url, first).rsplit("/", 1)[0]
-            until(lambda: "first" in httpx.get(f"{path.removesuffix('/turns')}/log").text)
+            eventually(lambda: "first" in httpx.get(f"{path.removesuffix('/turns')}/log").text)
             body = {"content": "No, wait", "on_busy": "interrupt"}
             answer = httpx.post(path, json=body, timeout=PATIENCE_S)
             *_, last = seen
         assert answer.status_code == 201
         assert answer.json()["assistant_message"]["content"][0]["text"] == "second"
         assert (last["event"], last["message"]["content"][0]["text"]) == ("turn.cancelled", "first ")
+
+
+def test_queued_turns_of_a_killed_server_run_elsewhere_in_their_order(
+    tmp_path: Path, model_server: ModelServer, settings: dict[str, str]
+) -> None:
+    model_server.script("scripted", Script(["yes"]))
+    data = ("--data-dir", tmp_path / "data")
+
+    def ask(server: ServerProcess, turns: str, content: str) -> httpx.Response:
+        body = {"content": content, "on_busy": "queue"}
+        return httpx.post(f"{server.url}{turns}", json=body, timeout=PATIENCE_S)
+
+    def statuses(server: ServerProcess, turns: str) -> list[str]:
+        return [turn["status"] for turn in httpx.get(f"{server.url}{turns}").json()["data"]][::-1]
+
+    with ThreadPoolExecutor(4) as threads, ServerProcess(*data, settings=settings) as other:
+        warm = httpx.post(f"{other.url}/v1/turns", json={"content": "Hi"}, timeout=PATIENCE_S).json()["turn"]
+        httpx.delete(f"{other.url}/v1/conversations/{warm['conversation_id']}")
+        model_server.script("scripted", Script(["held", Hang()]), Script(["yes"]))
+        with ServerProcess(*data, settings=settings) as one:
+            held = threads.submit(httpx.post, f"{one.url}/v1/turns", json={"content": "Hi"}, timeout=PATIENCE_S)
+            eventually(lambda: httpx.get(f"{one.url}/v1/conversations").json()["data"])
+            (conversation,) = httpx.get(f"{one.url}/v1/conversations").json()["data"]
+            turns = f"/v1/conversations/{conversation['id']}/turns"
+            eventually(lambda: "held" in httpx.get(f"{one.url}/v1/conversations/{conversation['id']}/log").text)
+            asked = [threads.submit(ask, one, turns, "A")]
+            eventually(lambda: statuses(other, turns) == ["running", "queued"])
+            asked.append(threads.submit(ask, other, turns, "B"))
+            eventually(lambda: statuses(other, turns) == ["running", "queued", "queued"])
+            asked.append(threads.submit(ask, one, turns, "C"))
+            eventually(lambda: statuses(other, turns) == ["running", "queued", "queued", "queued"])
+            one.process.kill()
+            began = monotonic()
+            assert asked[1].result().json()["turn"]["status"] == "completed"
+            eventually(lambda: statuses(other, turns) == ["failed", "completed", "completed", "completed"])
+            assert monotonic() - began < 15
+        assert isinstance(held.exception(), httpx.TransportError)
+        said = httpx.get(f"{other.url}/v1/conversations/{conversation['id']}/messages").json()["data"]
+        questions = [message["content"][0]["text"] for message in said if message["role"] == "user"]
+        assert questions == ["Hi", "A", "B", "C"]

@@ -7,6 +7,7 @@ change a shape, raise the event's `class_version`, write its `upcast_vX_vY`, and
 
 import json
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from domain.content import (
 )
 from domain.conversation import Conversation, ConversationSnapshot
 from domain.events import EVENT_TYPES, ConversationEvent
-from tests.support.builders import Story, one_of_each
+from tests.support.builders import Story, one_of_each, usage
 from tests.support.store import MAPPER
 
 FOLDER = Path(__file__).parent
@@ -63,6 +64,7 @@ def examples() -> list[ConversationEvent]:
     blocks = (
         TextBlock(text="Grüße\n"),
         ImageBlock(media_type="image/gif", data="R0lGODlh"),
+        ImageBlock(media_type="image/gif", sha256=sha256(b"GIF89a").hexdigest()),
         ImageBlock(url="https://example.org/cat.png"),
         ContextBlock(data={"page": 3, "large": 2**70, "nested": [{"a": None}]}),
         ReasoningBlock(text="Hm"),
@@ -71,7 +73,11 @@ def examples() -> list[ConversationEvent]:
     )
     (said,) = story.say()
     story.ask()
-    return [*events, said.model_copy(update={"content": blocks}), ConversationSnapshot.take(story.state)]
+    runs = ConversationSnapshot.take(story.state)
+    story.queue()
+    story.call_tools("add", usage=usage(), time_to_first_token_ms=12.5)
+    waits = ConversationSnapshot.take(story.state)
+    return [*events, said.model_copy(update={"content": blocks}), runs, waits]
 
 
 def record(cls: type[ConversationEvent], events: Sequence[ConversationEvent], folder: Path = FOLDER) -> Path | None:

@@ -1,16 +1,16 @@
 """The golden files as conversations: for each version, one in which every type is stored as it was then."""
 
-import json
-import re
-from collections.abc import Sequence
+from collections import Counter
 from copy import deepcopy
 from typing import Any, NamedTuple
-from uuid import UUID
 
-from domain.events import EVENT_TYPES, ConversationEvent, MessageAdded, MessageDeleted, TurnStarted
+from pydantic_core import from_json
+
+from domain.events import EVENT_TYPES, ConversationEvent
 from eventlog.mapper import rebuild
 from tests.golden.record import golden_file, read
-from tests.support.builders import some_id
+from tests.support.builders import one_of_each
+from tests.support.store import MAPPER
 
 
 class Stored(NamedTuple):
@@ -21,50 +21,42 @@ class Stored(NamedTuple):
     event: ConversationEvent
 
 
-_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
 VERSIONS = range(1, max(cls.class_version for cls in EVENT_TYPES.values()) + 1)
+
+TIES = (
+    *("timestamp", "turn_id", "message_id", "user_message_id", "in_reply_to", "role", "status"),
+    *("from_version", "count", "ahead", "superseded", "user_message_version", "first_seq"),
+)
+"""The fields that make a conversation of events: each golden file has ids, places and times of its own."""
 
 
 def conversation(version: int) -> list[Stored]:
     """Return a conversation in one version of every type; a type that has it not yet is there in its latest.
 
-    Its events are the examples in the order of their times, of which the types' names break ties the right way.
+    What happens in it is what happens in today's builders; how each event is stored is an example of that version, or
+    of the latest where it could not have happened then.
     """
-    states = [
-        (name, state)
-        for name, cls in sorted(EVENT_TYPES.items())
-        for state in read(golden_file(name, min(version, cls.class_version)))["stored"]
-    ]
-    ordered = sorted(states, key=lambda item: item[1]["timestamp"])
-    told = json.dumps(ordered)
-    for one, other in _same_ids(_rebuilt(ordered)).items():
-        told = told.replace(str(one), str(other))
-    for id_ in set(_ID.findall(told)):
-        told = told.replace(id_, str(some_id()))  # another version tells of the same, in a conversation of its own
-    coherent: list[tuple[str, dict[str, Any]]] = [(name, state) for name, state in json.loads(told)]
-    return [Stored(*item, event) for item, event in zip(coherent, _rebuilt(coherent), strict=True)]
+    seen: Counter[tuple[str, str | None]] = Counter()
+    told: list[Stored] = []
+    for event in one_of_each():
+        seen[event.TOPIC, getattr(event, "role", None)] += 1
+        as_then = _stored(event, version, seen)
+        told.append(as_then if _tied(as_then.event) == _tied(event) else _stored(event, event.class_version, seen))
+    return told
 
 
-def _rebuilt(states: Sequence[tuple[str, dict[str, Any]]]) -> list[ConversationEvent]:
-    id_ = some_id()
-    return [rebuild(name, id_, number, deepcopy(state)) for number, (name, state) in enumerate(states, start=1)]
+def _stored(event: ConversationEvent, version: int, seen: Counter[tuple[str, str | None]]) -> Stored:
+    """Return the next example of a type in a version, of the same role where there is one, in the place of an event."""
+    now: dict[str, Any] = from_json(MAPPER.to_stored_event(event).state)  # pyright: ignore
+    stored: list[dict[str, Any]] = read(golden_file(event.TOPIC, min(version, event.class_version)))["stored"]
+    role: str | None = now.get("role")
+    alike = [state for state in stored if state.get("role") == role] or stored
+    example = alike[-(seen[event.TOPIC, role] % len(alike))]
+    state = {**example, **{field: now[field] for field in TIES if field in example}}
+    return Stored(
+        event.TOPIC, state, rebuild(event.TOPIC, event.originator_id, event.originator_version, deepcopy(state))
+    )
 
 
-def _same_ids(events: Sequence[ConversationEvent]) -> dict[UUID, UUID]:
-    """Return which ids mean the same turn or message: each file was recorded with ids of its own."""
-    same: dict[UUID, UUID] = {}
-    said: list[MessageAdded] = []
-    answers = {event.turn_id: event for event in events if isinstance(event, MessageAdded) and event.in_reply_to}
-    for event in events:
-        if isinstance(event, MessageAdded):
-            said.append(event)
-        elif isinstance(event, MessageDeleted):
-            same[event.message_id] = said[-1].message_id
-        elif isinstance(event, TurnStarted):
-            same[event.user_message_id] = said[-1].message_id
-            same[event.message_id] = answers[said[-1].turn_id].message_id
-        turn_id = said[-1].turn_id if said else None
-        if turn_id:
-            same[getattr(event, "turn_id", turn_id)] = turn_id
-    return same
+def _tied(event: ConversationEvent) -> dict[str, Any]:
+    return {field: getattr(event, field, None) for field in TIES}

@@ -10,18 +10,29 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.rows import TupleRow
 
-from domain.content import Role
+from domain.content import Content, Role, TextBlock, ToolResultBlock, ToolUseBlock
 from domain.events import ConversationEvent
 from eventlog.database import Database, Statement
 from eventlog.log import Log
 from projections.catalog import PROJECTIONS, install
 from projections.context import Context, ContextWindow
+from projections.model_messages import model_messages
+from projections.tool_exchanges import NO_CONTENT
 from tests.support.builders import Story
-from tests.support.naive_views import naive_window
+from tests.support.naive_views.context import naive_window
+from tests.support.openai_rules import check_openai
 from tests.support.store import Store, opened, rows
 
 BUDGET = 1000
-ROLES: list[Role] = ["user", "user", "assistant", "assistant", "system"]
+TEXT = TextBlock(text="x")
+CALL = ToolUseBlock(id="a", name="search", input={})
+CONTENTS: list[tuple[Role, Content]] = [
+    ("user", (TEXT,)),
+    ("assistant", (TEXT,)),
+    ("assistant", (CALL, CALL)),
+    ("tool", (ToolResultBlock(tool_use_id="a", content="1"),)),
+    ("system", (TEXT,)),
+]
 
 
 @pytest.fixture
@@ -95,21 +106,21 @@ async def test_system_messages_are_always_sent_and_paid_for_first(prepared_url: 
     for number in range(3):
         story.say(f"q{number}", tokens=10)
     found = await window(prepared_url, story, 30)
-    assert (words(found), found.tokens, found.dropped) == (["Be brief", "q1", "q2"], 30, 1)
+    assert (words(found), found.tokens, found.dropped) == (["Be brief", "q1\n\nq2"], 30, 1)
 
 
 async def test_system_messages_larger_than_the_budget_leave_room_for_the_last_question(prepared_url: str) -> None:
     story = talk(2)
     story.say("Be brief", "system", tokens=500)
     found = await window(prepared_url, story, 100)
-    assert (words(found), found.dropped) == (["q2", "a2", "Be brief"], 2)
+    assert (words(found), found.dropped) == (["Be brief", "q2", "a2"], 2)
 
 
 async def test_a_conversation_without_a_question_is_sent_from_where_it_fits(prepared_url: str) -> None:
     story = Story()
     for number in range(3):
         story.say(f"a{number}", "assistant", tokens=10)
-    assert words(await window(prepared_url, story, 20)) == ["a1", "a2"]
+    assert words(await window(prepared_url, story, 20)) == [NO_CONTENT, "a1\n\na2"]
 
 
 async def test_an_empty_conversation_has_an_empty_window(prepared_url: str) -> None:
@@ -132,9 +143,31 @@ async def test_a_deleted_system_message_moves_nothing_but_itself(prepared_url: s
         story.say(f"q{number}", tokens=10)
     story.unsay(story.messages()[0].message_id)
     found = await window(prepared_url, story, 20)
-    assert (words(found), found.tokens, found.dropped) == (["q2", "q3"], 20, 2)
+    assert (words(found), found.tokens, found.dropped) == (["q2\n\nq3"], 20, 2)
     before = "SELECT tokens_before, messages_before FROM context ORDER BY version"
     assert rows(prepared_url, before) == [(0, 0), (10, 1), (20, 2), (30, 3)]
+
+
+@pytest.mark.parametrize(("last", "expected"), [(5, ["q1", None, "1", "q2"]), (3, ["q2"]), (1, ["q2"])])
+async def test_a_window_holds_a_call_with_its_result_or_neither(
+    prepared_url: str, last: int, expected: list[str | None]
+) -> None:
+    story = Story()
+    story.say("q1")
+    story.say("", "assistant", content=(CALL,))
+    story.say("q2")
+    story.say("", "tool", content=(ToolResultBlock(tool_use_id="a", content="1"),))
+    assert words(await window(prepared_url, story, BUDGET, last)) == expected
+
+
+async def test_a_call_whose_question_was_deleted_leaves_the_window_with_its_result(prepared_url: str) -> None:
+    story = Story()
+    story.say("q1")
+    story.say("", "assistant", content=(CALL,))
+    story.say("", "tool", content=(ToolResultBlock(tool_use_id="a", content="1"),))
+    story.say("q2")
+    story.unsay(story.messages()[0].message_id)
+    assert words(await window(prepared_url, story, BUDGET)) == ["q2"]
 
 
 async def test_a_deleted_conversation_has_an_empty_window(prepared_url: str) -> None:
@@ -154,8 +187,8 @@ async def test_another_conversation_is_none_of_its_business(prepared_url: str) -
 def conversations(draw: st.DrawFn) -> Story:
     story = Story()
     for _ in range(draw(st.integers(0, 14))):
-        role = draw(st.sampled_from(ROLES))
-        story.say("x", role, tokens=draw(st.integers(0, 9)))
+        role, content = draw(st.sampled_from(CONTENTS))
+        story.say("x", role, content=content, tokens=draw(st.integers(0, 9)))
         if draw(st.integers(0, 5)) == 0:
             there = {event.message_id for event in story.messages()} - _unsaid(story.events)
             story.unsay(draw(st.sampled_from(sorted(there))))
@@ -183,7 +216,9 @@ async def test_any_window_of_any_conversation_is_the_one_a_naive_search_finds(pr
                 for last in (None, 1 + number % 5):
                     found = await context.window(story.id, max_tokens, last)
                     expected = naive_window(story.events, max_tokens, last)
-                    assert (len(found.messages), *found[1:]) == (len(expected.versions), *expected[1:])
+                    chosen = [said for said in story.messages() if said.originator_version in expected.versions]
+                    assert found == (model_messages(chosen), *expected[1:])
+                    check_openai(found.messages)
 
 
 class WatchedDatabase(Database):

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from psycopg.rows import TupleRow
 
-from domain import decisions
+from domain import decisions, turn_decisions
 from domain.content import TextBlock
 from domain.conversation import Conversation, fold
 from domain.decisions import Events
@@ -20,6 +20,7 @@ from domain.errors import (
     VersionMismatchError,
     WriteConflictError,
 )
+from domain.turn_decisions import TurnIds, TurnSettings
 from eventlog import conversations as conversations_module
 from eventlog.commands import Said
 from eventlog.conversations import SNAPSHOT_INTERVAL, Committed, Conversations
@@ -54,8 +55,8 @@ async def ask(store: Store, conversation_id: UUID) -> UUID:
     turn_id = some_id()
 
     def decide(state: Conversation) -> Events:
-        settings = decisions.TurnSettings(MODEL)
-        return decisions.start_turn(state, origin(), draft(), settings, turn_id=turn_id, answer_id=some_id())
+        ids = TurnIds(turn_id, some_id(), some_id())
+        return turn_decisions.start_turn(state, origin(), draft(), TurnSettings(MODEL), ids)
 
     await store.conversations.execute(conversation_id, decide)
     return turn_id
@@ -63,7 +64,7 @@ async def ask(store: Store, conversation_id: UUID) -> UUID:
 
 async def finish(store: Store, conversation_id: UUID, turn_id: UUID) -> Committed:
     return await store.conversations.execute(
-        conversation_id, lambda state: decisions.complete_turn(state, origin(), turn_id, answer())
+        conversation_id, lambda state: turn_decisions.complete_turn(state, origin(), turn_id, answer())
     )
 
 
@@ -198,7 +199,7 @@ async def test_a_caller_who_loses_every_time_is_told_of_the_conflict(
     conversation_id = await started(here)
     losing = Conversations(here.log, Losing(here.database))
     with pytest.raises(WriteConflictError):
-        await losing.execute(conversation_id, lambda state: decisions.add_message(state, origin(), draft()))
+        await losing.execute(conversation_id, lambda state: decisions.add_message(state, origin(), draft(), some_id()))
 
 
 class Forgetful(GroupCommitWriter):
@@ -219,7 +220,7 @@ async def test_a_commit_whose_answer_was_lost_is_found_by_the_next_command(here:
     forgetful = Conversations(here.log, writer)
 
     def decide(state: Conversation) -> Events:
-        return decisions.add_message(state, origin(), draft())
+        return decisions.add_message(state, origin(), draft(), some_id())
 
     for expected in (1, 2):
         with pytest.raises(StoreUnavailableError):
@@ -280,7 +281,7 @@ async def test_a_conversation_of_two_thousand_events_loads_as_fast_as_a_short_on
         for _ in range(40):
             now = fold(state, events)
             assert now is not None
-            events += decisions.add_message(now, origin(), draft())
+            events += decisions.add_message(now, origin(), draft(), some_id())
         return events
 
     latest = await here.conversations.execute(conversation_id, say_forty)

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from eventlog.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 # Starts the server, says so, and stops it when its input is closed.
@@ -81,14 +82,7 @@ def kill_postmaster(data_dir: Path) -> None:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             return
-        wait_until_gone(Path(f"/proc/{pid}/cwd"))
-
-
-def wait_until_gone(path: Path) -> None:
-    deadline = monotonic() + 15
-    while path.exists():
-        assert monotonic() < deadline, f"{path} is still there"
-        sleep(0.02)
+        eventually(lambda: not Path(f"/proc/{pid}/cwd").exists())
 
 
 def test_what_was_committed_is_there_after_a_restart_and_durability_is_on(data_dir: Path) -> None:
@@ -223,8 +217,8 @@ def test_an_ephemeral_one_leaves_nothing_behind_when_its_user_is_killed() -> Non
     pid = postmaster_pid(directory)
     holder.kill()
     holder.communicate()
-    wait_until_gone(directory)
-    wait_until_gone(Path(f"/proc/{pid}/cwd"))
+    eventually(lambda: not directory.exists())
+    eventually(lambda: not Path(f"/proc/{pid}/cwd").exists())
 
 
 def test_a_set_up_that_was_interrupted_is_made_anew(data_dir: Path) -> None:

@@ -1,7 +1,7 @@
 """The engine: each event is applied once by one leader, whatever breaks, and one broken projection stops alone."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import psycopg
 import pytest
@@ -11,7 +11,9 @@ from projections import engine
 from projections.progress import Progress
 from projections.projection import Change, Projection, Rows
 from tests.support.builders import Story
-from tests.support.store import PATIENCE_S, Store, opened, rows, until, value
+from tests.support.store import PATIENCE_S, Store, rows, until, value
+
+pytestmark = pytest.mark.usefixtures("impatient_engines")
 
 POISON = "poison"
 BREAKS: dict[str, Callable[[], Change]] = {
@@ -67,26 +69,6 @@ def install(conninfo: str, *projections: Projection) -> None:
                 connection.execute(definition)
             register = "INSERT INTO projections (name, version, position, updated_at) VALUES (%s, 1, 0, now())"
             connection.execute(register, [projection.name])
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "RETRY_LEAD_S", 0.05)
-    monkeypatch.setattr(engine, "RETRY_ERROR_S", 0.02)
-    monkeypatch.setattr(engine, "MAX_RETRY_ERROR_S", 0.1)
-
-
-@pytest.fixture
-async def here(database_url: str) -> AsyncIterator[Store]:
-    async with opened(database_url) as store:
-        yield store
-
-
-@pytest.fixture
-async def there(database_url: str) -> AsyncIterator[Store]:
-    """What another process has of the same log."""
-    async with opened(database_url) as store:
-        yield store
 
 
 async def write(store: Store, *titles: str) -> int:

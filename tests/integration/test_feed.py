@@ -1,7 +1,6 @@
 """The feed: every event once, in order, whoever wrote it and whether or not it was announced."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -24,28 +23,16 @@ def _no_polling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channels, "POLL_INTERVAL_S", NEVER_S)
 
 
-@pytest.fixture
-async def here(database_url: str) -> AsyncIterator[Store]:
-    async with opened(database_url) as store:
-        yield store
-
-
-@pytest.fixture
-async def there(database_url: str) -> AsyncIterator[Store]:
-    async with opened(database_url) as store:
-        yield store
-
-
 async def follow(feed: Feed, upto: int, limit: int = 100) -> list[int]:
     """Return the positions that a reader from the beginning of the log sees until one of them is `upto`."""
     seen: list[int] = []
     async with asyncio.timeout(PATIENCE_S):
-        with feed.subscribed() as subscription:
+        with feed.subscribed() as bell:
             while not seen or seen[-1] < upto:
                 batch = await feed.read(seen[-1] if seen else 0, limit)
                 seen += [item.position for item in batch]
                 if not batch:
-                    await subscription.grown(NEVER_S)
+                    await bell.rung(NEVER_S)
     return seen
 
 

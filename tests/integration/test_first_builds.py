@@ -10,10 +10,11 @@ import pytest
 from domain.events import ConversationEvent
 from projections import jobs
 from projections.catalog import PROJECTIONS, install
-from tests.support.api_client import Api, eventually
+from tests.support.api_client import Api
 from tests.support.builders import Story
 from tests.support.serving import ServedApp
 from tests.support.store import opened, rows
+from tests.support.waiting import eventually
 
 OLDER = [projection for projection in PROJECTIONS if projection.name != "usage"]
 

@@ -6,20 +6,25 @@ from uuid import UUID
 
 import pytest
 
-from domain import decisions
+from domain import turn_decisions
 from domain.conversation import Conversation
-from domain.decisions import Events, TurnSettings
+from domain.decisions import Events
 from domain.errors import ConversationNotFoundError
+from domain.turn_decisions import TurnIds, TurnSettings
 from eventlog.broadcast import Broadcast
 from eventlog.commands import Caller
 from eventlog.errors import StoreUnavailableError
+from eventlog.images import Images
 from eventlog.log import Log
 from eventlog.mapper import Recorded
 from projections.progress import Progress
 from tests.support.builders import MODEL, answer, draft, origin, some_id
 from tests.support.store import ALICE, Store, WordTokenizer, opened
+from turns.queue import TurnQueue
 from turns.run import Stop
-from turns.turn_log import TurnKey
+from turns.runs import Runs
+from turns.streams import Streams
+from turns.turn_log import TurnKey, TurnReader
 from turns.turns import Turns
 
 
@@ -30,12 +35,33 @@ async def here(database_url: str) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-async def turns(here: Store) -> AsyncIterator[Turns]:
-    unused = cast(Any, None)
+def reader(here: Store) -> TurnReader:
+    return TurnReader(here.log, WordTokenizer(), Images(here.database))
+
+
+@pytest.fixture
+async def broadcast(here: Store) -> AsyncIterator[Broadcast]:
     broadcast = Broadcast(here.feed)
     await broadcast.open()
-    yield Turns(here.commands, WordTokenizer(), unused, unused, Progress([]), broadcast, unused)
+    yield broadcast
     await broadcast.close()
+
+
+@pytest.fixture
+def runs(here: Store, reader: TurnReader, broadcast: Broadcast) -> Runs:
+    unused = cast(Any, None)
+    return Runs(here.conversations, WordTokenizer(), unused, unused, Progress([]), broadcast, reader, unused)
+
+
+@pytest.fixture
+def queue(here: Store, broadcast: Broadcast) -> TurnQueue:
+    unused = cast(Any, None)
+    return TurnQueue(here.log, broadcast, unused, unused)
+
+
+@pytest.fixture
+def streams(runs: Runs, queue: TurnQueue, reader: TurnReader, broadcast: Broadcast) -> Streams:
+    return Streams(runs, queue, reader, broadcast, Progress([]))
 
 
 @pytest.fixture
@@ -44,38 +70,42 @@ async def key(here: Store) -> TurnKey:
     id_, turn_id = (await here.commands.start(ALICE)).state.id, some_id()
 
     def decide(state: Conversation) -> Events:
-        return decisions.start_turn(state, origin(), draft(), TurnSettings(MODEL), turn_id=turn_id, answer_id=some_id())
+        ids = TurnIds(turn_id, some_id(), some_id())
+        return turn_decisions.start_turn(state, origin(), draft(), TurnSettings(MODEL), ids)
 
     await here.conversations.execute(id_, decide)
-    return TurnKey(id_, turn_id, 2)
+    return TurnKey(id_, turn_id, 3)
 
 
 async def test_a_reader_stays_while_the_store_is_away(
-    here: Store, turns: Turns, key: TurnKey, monkeypatch: pytest.MonkeyPatch
+    here: Store, streams: Streams, key: TurnKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, away = Log.events, [True, False]
 
-    async def events(self: Log, conversation_id: UUID, first: int = 1, **limits: int) -> list[Recorded]:
+    async def events(self: Log, conversation_id: UUID, *places: int) -> list[Recorded]:
         if away and away.pop(0):
             raise StoreUnavailableError("The store does not answer.")
-        return await read(self, conversation_id, first, **limits)
+        return await read(self, conversation_id, *places)
 
     monkeypatch.setattr(Log, "events", events)
     seen: list[str] = []
-    async for frames in turns.follow(key):
+    async for frames in streams.follow(key):
         seen += [frame.event for frame in frames]
         if seen == ["turn.started"]:
             await here.conversations.execute(
-                key.conversation_id, lambda state: decisions.complete_turn(state, origin(), key.turn_id, answer())
+                key.conversation_id, lambda state: turn_decisions.complete_turn(state, origin(), key.turn_id, answer())
             )
     assert (seen, away) == (["turn.started", "turn.completed"], [])
 
 
-async def test_a_turn_of_another_owner_is_not_stopped(turns: Turns, key: TurnKey) -> None:
+async def test_a_turn_of_another_owner_is_not_stopped(
+    here: Store, runs: Runs, queue: TurnQueue, reader: TurnReader, key: TurnKey
+) -> None:
     class NeverStopped:
         async def stop(self, stop: Stop) -> None:
             raise AssertionError("another owner stopped it")
 
-    turns._running[key.turn_id] = cast(Any, NeverStopped())
+    turns = Turns(here.commands, reader, runs, queue, cast(Any, None))
+    runs._running[key.turn_id] = cast(Any, NeverStopped())
     with pytest.raises(ConversationNotFoundError):
         await turns.cancel(Caller("mallory"), key.conversation_id, key.turn_id)

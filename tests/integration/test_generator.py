@@ -69,7 +69,7 @@ def test_made_rows_hold_what_the_mapper_would_have_written(made_log: str) -> Non
 
 def test_the_mix_is_that_of_streamed_conversations(made_log: str) -> None:
     types = Counter(event.type for event in islice(made_events(1), EVENTS))
-    assert set(types) == set(EVENT_TYPES)
+    assert set(types) == set(EVENT_TYPES) - {"MessagesSuperseded", "TurnQueued", "TurnSuspended", "TurnResumed"}
     assert 0.55 < types["StreamDelta"] / EVENTS < 0.65
 
 

@@ -4,18 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from time import monotonic, sleep
-from typing import Any
 
 import pytest
 
 from benchmarks.generator import make_log
 from projections.catalog import PROJECTIONS, install
-from tests.support.rebuilding import left, run_turnlog, url
-from tests.support.store import PATIENCE_S, rows, value
+from tests.support.rebuilding import WORKERS, held_parts, left, run_turnlog, url
+from tests.support.store import rows, value
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 EVENTS = 20_000
@@ -34,7 +32,8 @@ class Rebuild:
     """`turnlog projections rebuild --all --workers 2` as a process."""
 
     def __init__(self, conninfo: str) -> None:
-        command = ["projections", "rebuild", "--all", "--workers", "2", "--database-url", url(conninfo)]
+        self.conninfo = conninfo
+        command = ["projections", "rebuild", "--all", "--workers", str(WORKERS), "--database-url", url(conninfo)]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.small_parts", *command],
             cwd=ROOT,
@@ -48,25 +47,29 @@ class Rebuild:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return [pid for pid in map(int, children) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
+    def workers_at(self, parts: int) -> list[int]:
+        """Return the process ids of those that load, once at most `parts` parts are left."""
+        eventually(lambda: is_planned(self.conninfo) and parts_left(self.conninfo) <= parts and self.workers())
+        workers = self.workers()
+        assert 1 <= len(workers) <= WORKERS
+        return workers
+
     def end(self) -> tuple[int, str]:
         output, _ = self.process.communicate(timeout=60)
         return self.process.returncode, output
 
 
-def wait_for(condition: Callable[[], Any]) -> None:
-    deadline = monotonic() + PATIENCE_S
-    while not condition():
-        assert monotonic() < deadline, "the condition was not met in time"
-        sleep(0.002)
+def wait_for_end_of(workers: list[int]) -> None:
+    eventually(lambda: not any(map(is_alive, workers)))
 
 
 def is_alive(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
         return False
     # A killed process that nobody has asked for yet is no longer alive.
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return stat.rsplit(")", 1)[1].split()[0] != "Z"
 
 
 def parts_left(conninfo: str) -> int:
@@ -79,39 +82,42 @@ def is_planned(conninfo: str) -> bool:
     return value(conninfo, "SELECT count(*) FROM rebuilds") == len(PROJECTIONS)
 
 
+def interrupted(conninfo: str) -> int:
+    """Return how many builds are known to be interrupted: PostgreSQL hears of a death after a moment."""
+    _, status, _ = run_turnlog(conninfo, "status")
+    return status.count("running, build 2 was interrupted while loading")
+
+
 def test_a_rebuild_that_is_killed_again_and_again_ends_with_what_the_log_says(made_log: str) -> None:
     random = Random(5)
     most = PARTS + 1
     for _ in range(2):
-        killed = Rebuild(made_log)
         wanted = random.randrange(most * 2 // 3, most)
-        wait_for(lambda wanted=wanted: is_planned(made_log) and parts_left(made_log) <= wanted)
-        workers = killed.workers()
-        assert 1 <= len(workers) <= 2
-        killed.process.kill()
-        killed.end()
-        wait_for(lambda workers=workers: not any(map(is_alive, workers)))
-        assert 0 < parts_left(made_log) <= wanted
+        with held_parts(made_log, wanted * 2 // 3):
+            killed = Rebuild(made_log)
+            workers = killed.workers_at(wanted)
+            killed.process.kill()
+            killed.end()
+            wait_for_end_of(workers)
+            assert 0 < parts_left(made_log) <= wanted
+            eventually(lambda: interrupted(made_log) == len(PROJECTIONS))
         most = parts_left(made_log)
-        _, status, _ = run_turnlog(made_log, "status")
-        assert status.count("running, build 2 was interrupted while loading") == len(PROJECTIONS)
-        assert left(made_log, "listing").builds == [("listing", 1, 1, "live"), ("listing", 1, 2, "building")]
+        assert left(made_log, "listing").states == [(1, "live"), (2, "building")]
 
-    robbed = Rebuild(made_log)
-    wait_for(lambda: parts_left(made_log) < most)
-    os.kill(robbed.workers()[0], signal.SIGKILL)
-    code, output = robbed.end()
+    with held_parts(made_log, most * 2 // 3):
+        robbed = Rebuild(made_log)
+        os.kill(robbed.workers_at(most - 1)[0], signal.SIGKILL)
+        code, output = robbed.end()
     assert code == 1
     assert output.splitlines()[-1].startswith("Error: The build was interrupted: "), output
-    most = parts_left(made_log)
 
     last = Rebuild(made_log)
-    wait_for(lambda: parts_left(made_log) == 0 or last.process.poll() is not None)
+    eventually(lambda: parts_left(made_log) == 0 or last.process.poll() is not None)
     code, output = last.end()
     assert code == 0, output
     for projection in PROJECTIONS:
         found = left(made_log, projection.name)
-        assert ([build[2:] for build in found.builds], found.plans) == ([(1, "kept"), (2, "live")], 0)
+        assert (found.states, found.plans) == ([(1, "kept"), (2, "live")], 0)
     counted = "SELECT count(*), sum(version) FROM listing"
     expected = (
         "SELECT count(*), sum(last) FROM ("
@@ -123,11 +129,14 @@ def test_a_rebuild_that_is_killed_again_and_again_ends_with_what_the_log_says(ma
 
 
 def test_a_coordinator_that_is_asked_to_end_leaves_no_worker(made_log: str) -> None:
+    most = PARTS
     for number in (signal.SIGTERM, signal.SIGINT):
-        ended = Rebuild(made_log)
-        wait_for(lambda: is_planned(made_log) and parts_left(made_log) < PARTS)
-        workers = ended.workers()
-        ended.process.send_signal(number)
+        with held_parts(made_log, most // 2):
+            ended = Rebuild(made_log)
+            workers = ended.workers_at(most - 1)
+            ended.process.send_signal(number)
         assert ended.end()[0] != 0
-        wait_for(lambda workers=workers: not any(map(is_alive, workers)))
-    assert left(made_log, "listing").builds[-1] == ("listing", 1, 2, "building")
+        wait_for_end_of(workers)
+        most = parts_left(made_log)
+        assert most > 0
+    assert left(made_log, "listing").states[-1] == (2, "building")

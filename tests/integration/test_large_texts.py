@@ -9,6 +9,7 @@ import pytest
 
 from domain.content import Content, ContextBlock, TextBlock
 from eventlog.commands import LARGE_CONTENT_CHARS, Commands, Said, count_tokens
+from eventlog.images import Images
 from eventlog.tokens import Tokenizer
 from tests.support.store import PATIENCE_S
 
@@ -35,7 +36,8 @@ class HeldTokenizer(Tokenizer):
 
 
 async def drafted(tokenizer: Tokenizer, content: Content) -> int:
-    return (await Commands(cast(Any, None), tokenizer).draft(Said("user", content))).tokens
+    nowhere = cast(Any, None)
+    return (await Commands(nowhere, tokenizer, Images(nowhere)).draft(Said("user", content))).tokens
 
 
 @pytest.mark.parametrize("content", LARGE, ids=["one text", "many texts", "a context"])

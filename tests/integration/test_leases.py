@@ -8,12 +8,10 @@ from uuid import UUID
 import pytest
 
 from domain.content import TextBlock
-from domain.decisions import TurnSettings
-from eventlog.broadcast import Broadcast
+from domain.turn_decisions import TurnSettings
 from eventlog.commands import Said
-from projections.progress import Progress
 from tests.support.builders import MODEL, some_id
-from tests.support.store import ALICE, Store, WordTokenizer, blocked_backend, blocked_head, opened, rows, until
+from tests.support.store import ALICE, Store, blocked_backend, blocked_head, opened, rows, until
 from turns import leases as leases_module
 from turns.leases import Leases
 from turns.turns import Turns
@@ -33,7 +31,7 @@ async def nothing(conversation_id: UUID, turn_id: UUID) -> None:
 
 async def test_a_turn_whose_start_is_cut_off_keeps_its_lease(here: Store, database_url: str) -> None:
     leases, unused = Leases(here.database, nothing), cast(Any, None)
-    turns = Turns(here.commands, WordTokenizer(), unused, unused, Progress([]), Broadcast(here.feed), leases)
+    turns = Turns(here.commands, unused, unused, unused, leases)
     id_ = (await here.commands.start(ALICE)).state.id
     with blocked_head(database_url):
         asking = asyncio.create_task(turns.start(ALICE, id_, HELLO, TurnSettings(MODEL)))

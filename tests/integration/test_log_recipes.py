@@ -3,7 +3,9 @@
 import os
 import re
 import subprocess
+from base64 import b64encode
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID, uuid4
@@ -12,13 +14,15 @@ import psycopg
 import pytest
 from eventsourcing.utils import Environment
 
-from domain import decisions
-from domain.content import TextBlock
-from domain.decisions import Answer, Draft, Origin, TurnSettings
+from domain import decisions, turn_decisions
+from domain.content import ImageBlock, TextBlock
+from domain.decisions import Draft, Origin
+from domain.turn_decisions import Answer, TurnIds, TurnSettings
 from domain.usage import Usage
 from eventlog.application import ConversationApplication
 from eventlog.cluster import _programs
-from projections.catalog import install, named
+from eventlog.commands import Caller, Said
+from projections.catalog import PROJECTIONS, install, named
 from tests.support.store import PATIENCE_S, opened
 
 TEXT = (Path(__file__).parents[2] / "docs" / "reading-the-log.md").read_text()
@@ -68,19 +72,19 @@ def record(application: ConversationApplication) -> UUID:
     nothing = Answer((), 0, "o200k_base")
     application.start(decisions.start_conversation(conversation_id, ORIGIN, title="Recipes"))
     turn_id = start_turn(application, conversation_id)
-    application.execute(conversation_id, lambda state: decisions.complete_turn(state, ORIGIN, turn_id, answer))
+    application.execute(conversation_id, lambda state: turn_decisions.complete_turn(state, ORIGIN, turn_id, answer))
     broken_id = start_turn(application, conversation_id)
     failure = {"reason": "model_timeout", "detail": "The provider did not answer in time."}
     application.execute(
-        conversation_id, lambda state: decisions.fail_turn(state, ORIGIN, broken_id, nothing, **failure)
+        conversation_id, lambda state: turn_decisions.fail_turn(state, ORIGIN, broken_id, nothing, **failure)
     )
     return conversation_id
 
 
 def start_turn(application: ConversationApplication, conversation_id: UUID) -> UUID:
     turn_id, draft = uuid4(), Draft(uuid4(), "user", (TextBlock(text="Hi!"),), 2, "o200k_base")
-    ids, settings = {"turn_id": turn_id, "answer_id": uuid4()}, TurnSettings("gpt-4o")
-    application.execute(conversation_id, lambda state: decisions.start_turn(state, ORIGIN, draft, settings, **ids))
+    ids, settings = TurnIds(turn_id, uuid4(), uuid4()), TurnSettings("gpt-4o")
+    application.execute(conversation_id, lambda state: turn_decisions.start_turn(state, ORIGIN, draft, settings, ids))
     return turn_id
 
 
@@ -138,6 +142,19 @@ def test_a_changed_event_no_longer_matches_its_digest(log: RecordedLog) -> None:
     assert log.rows("Check the digests") == [["1", str(log.conversation_id), "1"]]
 
 
+async def test_the_images_of_a_conversation_are_there_and_what_they_say(log: RecordedLog) -> None:
+    image = ImageBlock(media_type="image/gif", data=b64encode(b"GIF89a").decode())
+    async with opened(log.database_url, listening=False) as store:
+        started = await store.commands.start(Caller("local"), messages=[Said("user", (TextBlock(text="Look:"), image))])
+    log.conversation_id = started.state.id
+    assert log.rows("The images of a conversation") == [["2", "image/gif", "6", sha256(b"GIF89a").hexdigest()]]
+    assert [log.rows("Check the images", index) for index in range(2)] == [[], []]
+    log.tamper("UPDATE images SET data = 'GIF87a'")
+    assert log.rows("Check the images", 0) == [[sha256(b"GIF89a").hexdigest()]]
+    log.tamper("DELETE FROM images")
+    assert log.rows("Check the images", 1) == [["10", sha256(b"GIF89a").hexdigest()]]
+
+
 def test_a_removed_event_leaves_a_gap(log: RecordedLog) -> None:
     heading = "Check that nothing is missing"
     assert [log.rows("Check that nothing is missing", index) for index in range(2)] == [[], []]
@@ -148,5 +165,6 @@ def test_a_removed_event_leaves_a_gap(log: RecordedLog) -> None:
 
 def test_read_models_and_sizes(log: RecordedLog) -> None:
     models = log.rows("How far the read models are")
-    assert [row[:4] for row in models] == [[name, "1", "0", "8"] for name in ("context", "history", "listing", "usage")]
-    assert {"events", "head", "listing_v1_1"} <= {row[0] for row in log.rows("How large it is")}
+    versions = {projection.name: str(projection.version) for projection in PROJECTIONS}
+    assert [row[:4] for row in models] == [[name, versions[name], "0", "8"] for name in sorted(versions)]
+    assert {"events", "head", "listing_v2_1"} <= {row[0] for row in log.rows("How large it is")}

@@ -14,14 +14,14 @@ from projections.projection import Projection
 from projections.rebuild import prune, rebuild, roll_back
 from projections.status import read_status
 from tests.support.builders import Story
-from tests.support.projections import FirstTitles, ListingRenamed, ListingV2
+from tests.support.projections import FirstTitles, ListingRenamed, ListingV3
 from tests.support.rebuilding import caught_up, in_threads, left, opened_builder, prepared_url
 from tests.support.store import PATIENCE_S, Store, opened, rows, until, value
 
 __all__ = ["in_threads", "prepared_url"]
 pytestmark = pytest.mark.usefixtures("in_threads")
 
-OLD, NEW = ListingProjection(), ListingV2()
+OLD, NEW = ListingProjection(), ListingV3()
 
 
 @pytest.fixture(autouse=True)
@@ -66,8 +66,8 @@ async def store(upgraded_url: str) -> AsyncIterator[Store]:
 def titles(conninfo: str, view: str) -> list[object]:
     statements = {
         "listing": "SELECT title, message_count, last_role FROM listing ORDER BY created_at, conversation_id",
-        "listing_v2": "SELECT title, message_count, last_role FROM listing_v2 ORDER BY created_at, conversation_id",
-        "listing_v1": "SELECT title, message_count FROM listing_v1 ORDER BY created_at, conversation_id",
+        "listing_v3": "SELECT title, message_count, last_role FROM listing_v3 ORDER BY created_at, conversation_id",
+        "listing_v2": "SELECT title, message_count FROM listing_v2 ORDER BY created_at, conversation_id",
     }
     return rows(conninfo, statements[view])  # pyright: ignore[reportArgumentType]
 
@@ -75,8 +75,8 @@ def titles(conninfo: str, view: str) -> list[object]:
 async def test_until_it_is_built_readers_of_the_new_version_see_what_the_old_one_has(
     store: Store, upgraded_url: str, story: Story
 ) -> None:
-    assert left(upgraded_url, "listing").builds == [("listing", 1, 1, "live"), ("listing", 2, 1, "building")]
-    assert titles(upgraded_url, "listing_v2") == [("told before", 2, None)]
+    assert left(upgraded_url, "listing").builds == [("listing", 2, 1, "live"), ("listing", 3, 1, "building")]
+    assert titles(upgraded_url, "listing_v3") == [("told before", 2, None)]
     columns = "SELECT attname::text FROM pg_attribute WHERE attrelid = 'listing'::regclass"
     assert ("last_role",) not in rows(upgraded_url, columns)
     async with store.projecting(OLD) as old, store.projecting(NEW) as new:
@@ -86,7 +86,7 @@ async def test_until_it_is_built_readers_of_the_new_version_see_what_the_old_one
         assert await new.wait(position, 2.0) == ["listing"]
         assert monotonic() - began < 0.5, "waited for what cannot come"
         assert await old.wait(position, PATIENCE_S) == []
-    assert titles(upgraded_url, "listing_v2") == [("told before", 3, None)]
+    assert titles(upgraded_url, "listing_v3") == [("told before", 3, None)]
     status = (await read_status(store.database, [NEW])).projections[0]
     assert (status.live, status.lag_events) == (None, len(story.events))
 
@@ -97,8 +97,8 @@ async def test_a_rebuild_makes_the_new_version_live_beside_the_old(
     async with store.projecting(OLD) as old, store.projecting(NEW) as new:
         async with opened_builder(upgraded_url) as builder:
             (switched,) = await rebuild(builder, [NEW])
-        assert (switched.projection.version, switched.projection.build, switched.instead_of) == (2, 1, None)
-        for view in ("listing", "listing_v2"):
+        assert (switched.projection.version, switched.projection.build, switched.instead_of) == (3, 1, None)
+        for view in ("listing", "listing_v3"):
             assert titles(upgraded_url, view) == [("told before", 2, "assistant")]
         await until(lambda: not new.stopped)
         other = Story(title="told since")
@@ -107,12 +107,12 @@ async def test_a_rebuild_makes_the_new_version_live_beside_the_old(
         for progress in (old, new):
             assert await progress.wait(position, PATIENCE_S) == []
     now = [("told before", 3, "user"), ("told since", 1, "system")]
-    assert titles(upgraded_url, "listing") == titles(upgraded_url, "listing_v2") == now
-    assert titles(upgraded_url, "listing_v1") == [row[:2] for row in now]
+    assert titles(upgraded_url, "listing") == titles(upgraded_url, "listing_v3") == now
+    assert titles(upgraded_url, "listing_v2") == [row[:2] for row in now]
     row = await Listing(store.database).get(story.id)  # of the old release
     assert row is not None
     assert row.message_count == 3
-    assert left(upgraded_url, "listing").builds == [("listing", 1, 1, "live"), ("listing", 2, 1, "live")]
+    assert left(upgraded_url, "listing").builds == [("listing", 2, 1, "live"), ("listing", 3, 1, "live")]
 
 
 async def test_what_the_old_release_rebuilds_later_leaves_the_bare_name_to_the_new(
@@ -123,7 +123,7 @@ async def test_what_the_old_release_rebuilds_later_leaves_the_bare_name_to_the_n
         for work in (rebuild, roll_back):
             await work(builder, [OLD])
             assert titles(upgraded_url, "listing") == [("told before", 2, "assistant")]
-            assert titles(upgraded_url, "listing_v1") == [("told before", 2)]
+            assert titles(upgraded_url, "listing_v2") == [("told before", 2)]
 
 
 async def test_the_old_release_may_rebuild_while_the_new_version_is_not_built_yet(
@@ -132,8 +132,8 @@ async def test_the_old_release_may_rebuild_while_the_new_version_is_not_built_ye
     async with opened_builder(upgraded_url) as builder:
         await rebuild(builder, [OLD])
         await prune(builder, [OLD])
-    assert left(upgraded_url, "listing").builds == [("listing", 1, 2, "live"), ("listing", 2, 1, "building")]
-    assert titles(upgraded_url, "listing_v2") == [("told before", 2, None)]
+    assert left(upgraded_url, "listing").builds == [("listing", 2, 2, "live"), ("listing", 3, 1, "building")]
+    assert titles(upgraded_url, "listing_v3") == [("told before", 2, None)]
 
 
 async def test_pruning_by_the_new_release_drops_the_old_version_whose_engine_only_stops(
@@ -144,12 +144,12 @@ async def test_pruning_by_the_new_release_drops_the_old_version_whose_engine_onl
         async with opened_builder(upgraded_url) as builder:
             await rebuild(builder, [NEW])
             await until(lambda: not new.stopped)
-            assert [build.version for build in await prune(builder, [NEW])] == [1]
+            assert [build.version for build in await prune(builder, [NEW])] == [2]
         position = await store.append(story.say())
         assert await new.wait(position, PATIENCE_S) == []
         assert await old.wait(position, PATIENCE_S) == ["listing"]
-    assert left(upgraded_url, "listing").tables == ["listing_v2_1"]
-    assert rows(upgraded_url, "SELECT to_regclass('listing_v1')") == [(None,)]
+    assert left(upgraded_url, "listing").tables == ["listing_v3_1"]
+    assert rows(upgraded_url, "SELECT to_regclass('listing_v2')") == [(None,)]
     assert rows(upgraded_url, "SELECT * FROM mine") == [("told before", 3)]
 
 
@@ -161,12 +161,12 @@ async def test_a_new_version_that_cannot_be_built_leaves_all_as_its_installation
 
     before = left(upgraded_url, "listing")
     with monkeypatch.context() as patched:
-        patched.setattr(ListingV2, "rows", fails)
+        patched.setattr(ListingV3, "rows", fails)
         async with opened_builder(upgraded_url) as builder:
             with pytest.raises(ProjectionFailedError, match="position 1: ValueError"):
                 await rebuild(builder, [NEW])
     assert left(upgraded_url, "listing") == before
-    assert titles(upgraded_url, "listing_v2") == [("told before", 2, None)]
+    assert titles(upgraded_url, "listing_v3") == [("told before", 2, None)]
     async with opened_builder(upgraded_url) as builder:
         await rebuild(builder, [NEW])
     assert titles(upgraded_url, "listing") == [("told before", 2, "assistant")]
@@ -178,7 +178,7 @@ async def test_a_view_of_others_that_hinders_the_switch_is_named_and_nothing_is_
     async with opened_builder(upgraded_url) as builder:
         with pytest.raises(ViewInUseError, match="listing"):
             await rebuild(builder, [ListingRenamed()])
-        assert titles(upgraded_url, "listing_v1") == [("told before", 2)]
+        assert titles(upgraded_url, "listing_v2") == [("told before", 2)]
         rows(upgraded_url, "DROP VIEW mine")
         await rebuild(builder, [ListingRenamed()])
     assert value(upgraded_url, "SELECT owner_name FROM listing") == "alice"

@@ -1,7 +1,6 @@
 """The read model of the past: what it was at a position or a time, in a schema of its own, and nothing else touched."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
 
@@ -18,7 +17,7 @@ from projections.loading import Source
 from projections.parts import plan_parts
 from projections.past import build_past
 from tests.support.builders import Story, one_of_each
-from tests.support.naive_views import histories
+from tests.support.histories import histories
 from tests.support.projections import POISON, Titles, TitlesThatCannotLoad
 from tests.support.rebuilding import (
     check_read_models,
@@ -28,19 +27,14 @@ from tests.support.rebuilding import (
     opened_builder,
     prepared_url,
     run_turnlog,
+    store,
 )
 from tests.support.store import Store, opened, rows, until, value
 
-__all__ = ["in_threads", "prepared_url"]
+__all__ = ["in_threads", "prepared_url", "store"]
 pytestmark = pytest.mark.usefixtures("in_threads")
 
 SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'public')"
-
-
-@pytest.fixture
-async def store(prepared_url: str) -> AsyncIterator[Store]:
-    async with opened(prepared_url, listening=False) as store:
-        yield store
 
 
 def schemas(conninfo: str) -> set[str]:
@@ -151,7 +145,7 @@ async def test_a_build_that_was_killed_half_way_is_in_nobodys_way(
 
     async def fill_half(builder: Builder, *arguments: object) -> None:
         with monkeypatch.context() as patched:
-            patched.setattr(builder, "work", partial(_until_finish, builder.work))
+            patched.setattr(builder.workers, "run", partial(_until_finish, builder.workers.run))
             await past._fill(builder, *arguments)  # pyright: ignore[reportArgumentType]
 
     async def _until_finish(work: object, job: partial[None]) -> None:

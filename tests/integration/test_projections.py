@@ -21,7 +21,9 @@ from projections.projection import Change
 from projections.status import read_status
 from projections.transaction import run_together
 from tests.support.builders import Story, one_of_each
-from tests.support.naive_views import NAIVE, Row, histories, in_order
+from tests.support.histories import histories
+from tests.support.naive_views.catalog import NAIVE
+from tests.support.naive_views.rows import Row, in_order
 from tests.support.store import opened
 
 MOVE = Change(b"SELECT 1", [])
@@ -61,10 +63,7 @@ async def apply(conninfo: str, batches: list[list[ConversationEvent]]) -> None:
                 name = sql.Identifier(projection.table(table))
                 await connection.execute(sql.SQL("TRUNCATE {}").format(name))
         for batch in batches:
-            changes = [
-                projection.changes([event for event in batch if type(event) in projection.types])
-                for projection in PROJECTIONS
-            ]
+            changes = [projection.changes(projection.wanted(batch)) for projection in PROJECTIONS]
             await run_together(connection, changes, MOVE, 1)
 
 
@@ -95,7 +94,7 @@ async def test_a_turn_that_ends_while_its_answer_is_read_shows_the_whole_answer(
     database = EndsAfterTheFirstRead(prepared_url)
     await database.open()
     try:
-        *_, said = await History(database).page(story.id, descending=False, beyond=None, limit=10)
+        *_, said = await History(database).page(story.id, descending=False, superseded=False, beyond=None, limit=10)
     finally:
         await database.close()
     assert (said.status, from_json(said.content)) == ("completed", [{"type": "text", "text": "Because!"}])
@@ -162,7 +161,7 @@ async def test_pages_of_messages_and_turns_go_both_ways_without_a_gap(prepared_u
         for descending in (False, True):
             seen: list[int] = []
             while page := await history.page(
-                story.id, descending=descending, beyond=seen[-1] if seen else None, limit=3
+                story.id, descending=descending, superseded=False, beyond=seen[-1] if seen else None, limit=3
             ):
                 seen += [row.version for row in page]
             assert seen == (said[::-1] if descending else said)

@@ -1,14 +1,13 @@
 """Rebuilding: whatever the log holds and wherever an earlier run ended, what is read then is what the log says."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from domain.events import ConversationEvent, StreamDelta
-from projections import building as building_module
+from projections import following, standstill
 from projections.catalog import PROJECTIONS
 from projections.errors import (
     BuildFailedError,
@@ -20,7 +19,7 @@ from projections.loading import Part
 from projections.projection import Projection
 from projections.rebuild import rebuild
 from tests.support.builders import Story, one_of_each
-from tests.support.naive_views import histories
+from tests.support.histories import histories
 from tests.support.projections import (
     POISON,
     Titles,
@@ -40,18 +39,13 @@ from tests.support.rebuilding import (
     opened_builder,
     prepared_url,
     run_turnlog,
+    store,
     stories,
 )
 from tests.support.store import Store, opened, rows, until, value
 
-__all__ = ["in_threads", "loaded", "prepared_url"]
+__all__ = ["in_threads", "loaded", "prepared_url", "store"]
 pytestmark = pytest.mark.usefixtures("in_threads")
-
-
-@pytest.fixture
-async def store(prepared_url: str) -> AsyncIterator[Store]:
-    async with opened(prepared_url, listening=False) as store:
-        yield store
 
 
 @settings(
@@ -65,7 +59,7 @@ def test_any_history_is_rebuilt_wherever_it_is_cut(
     prepared_url: str, monkeypatch: pytest.MonkeyPatch, events: list[ConversationEvent], cut: int, most: int
 ) -> None:
     """Loaded up to the cut, in parts, and then followed, in batches of `most`."""
-    monkeypatch.setattr(building_module, "BATCH_EVENTS", most)
+    monkeypatch.setattr(following, "BATCH_EVENTS", most)
     before = _all_events.setdefault(prepared_url, [])
     cut %= len(events) + 1
 
@@ -117,7 +111,7 @@ async def test_who_comes_second_to_rebuild_a_projection_is_refused(store: Store,
         await first.claim(PROJECTIONS[:1])
         with pytest.raises(RebuildRunningError):
             await rebuild(second, PROJECTIONS)
-        assert left(prepared_url, "listing").builds == [("listing", 1, 1, "live")]
+        assert left(prepared_url, "listing").states == [(1, "live")]
         told = await asyncio.to_thread(run_turnlog, prepared_url, "rebuild", "listing")
         assert told == (1, "", "Error: A rebuild or verification of listing is running already.")
     async with opened_builder(prepared_url) as builder:
@@ -155,7 +149,7 @@ async def test_what_cannot_be_built_leaves_nothing_behind_and_what_is_read_alone
     if broken is TitlesThatCannotBeStored:  # whose rows were loaded together with the listing's
         assert listing == before[0]
     else:
-        assert [build[2:] for build in listing.builds] == [(1, "kept"), (2, "live")]
+        assert listing.states == [(1, "kept"), (2, "live")]
     assert value(prepared_url, "SELECT count(*) FROM titles") == 4
 
     async with opened_builder(prepared_url) as builder:
@@ -169,7 +163,7 @@ async def test_a_switch_waits_for_who_reads_and_lets_others_read_meanwhile(
 ) -> None:
     await store.append(stories(2))
     pauses: list[float] = []
-    monkeypatch.setattr(building_module, "LOCK_PAUSE_S", 0.01)
+    monkeypatch.setattr(standstill, "LOCK_PAUSE_S", 0.01)
     with locked(prepared_url, "SELECT * FROM listing") as reader:
         async with opened_builder(prepared_url) as builder:
             rebuilt = asyncio.create_task(rebuild(builder, PROJECTIONS))
@@ -183,15 +177,15 @@ async def test_a_switch_waits_for_who_reads_and_lets_others_read_meanwhile(
             assert not rebuilt.done()
             reader.rollback()
             await rebuilt
-    assert left(prepared_url, "listing").builds[-1] == ("listing", 1, 2, "live")
+    assert left(prepared_url, "listing").states[-1] == (2, "live")
 
 
 async def test_a_switch_that_waits_too_long_keeps_the_build_for_the_next_run(
     store: Store, prepared_url: str, monkeypatch: pytest.MonkeyPatch, loaded: list[tuple[list[str], Part]]
 ) -> None:
     await store.append(stories(2))
-    monkeypatch.setattr(building_module, "LOCK_PAUSE_S", 0.01)
-    monkeypatch.setattr(building_module, "LOCK_ATTEMPTS", 2)
+    monkeypatch.setattr(standstill, "LOCK_PAUSE_S", 0.01)
+    monkeypatch.setattr(standstill, "LOCK_ATTEMPTS", 2)
     with locked(prepared_url, "SELECT * FROM listing"):
         async with opened_builder(prepared_url) as builder:
             with pytest.raises(BuildInterruptedError, match="holds a lock"):
@@ -200,4 +194,4 @@ async def test_a_switch_that_waits_too_long_keeps_the_build_for_the_next_run(
     async with opened_builder(prepared_url) as builder:
         await rebuild(builder, PROJECTIONS[:1])
     assert len(loaded) == parts
-    assert left(prepared_url, "listing").builds[-1] == ("listing", 1, 2, "live")
+    assert left(prepared_url, "listing").states[-1] == (2, "live")

@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 from base64 import b64encode
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,18 +27,13 @@ from tests.support.rebuilding import (
     locked,
     opened_builder,
     prepared_url,
+    store,
 )
 from tests.support.store import PATIENCE_S, Store, blocked_backend, opened, rows, value
 
-__all__ = ["in_threads", "prepared_url"]
+__all__ = ["in_threads", "prepared_url", "store"]
 
 LARGEST_FILE_BYTES = 17 * 2**20  # a segment of the write-ahead log has 16 MiB
-
-
-@pytest.fixture
-async def store(prepared_url: str) -> AsyncIterator[Store]:
-    async with opened(prepared_url, listening=False) as store:
-        yield store
 
 
 @pytest.fixture

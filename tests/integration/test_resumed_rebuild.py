@@ -1,6 +1,6 @@
 """A rebuild that was killed between any two of its steps: the next run does what is left, and no more."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
@@ -8,6 +8,7 @@ from projections import building as building_module
 from projections.building import Builder
 from projections.builds import SQL, head, identity
 from projections.catalog import PROJECTIONS
+from projections.following import follow
 from projections.loading import Part, finish
 from projections.projection import Projection
 from projections.rebuild import rebuild
@@ -20,18 +21,13 @@ from tests.support.rebuilding import (
     loaded,
     opened_builder,
     prepared_url,
+    store,
     stories,
 )
-from tests.support.store import Store, opened
+from tests.support.store import Store
 
-__all__ = ["in_threads", "loaded", "prepared_url"]
+__all__ = ["in_threads", "loaded", "prepared_url", "store"]
 pytestmark = pytest.mark.usefixtures("in_threads")
-
-
-@pytest.fixture
-async def store(prepared_url: str) -> AsyncIterator[Store]:
-    async with opened(prepared_url, listening=False) as store:
-        yield store
 
 
 Moment = Callable[[Builder, list[Projection]], Awaitable[object]]
@@ -94,7 +90,7 @@ async def _after_loading(builder: Builder, projections: Sequence[Projection]) ->
 async def _after_following_and_switching_one(builder: Builder, projections: Sequence[Projection]) -> None:
     await _after_loading(builder, projections)
     for each in projections:
-        await builder.follow(each, "building", await head(builder.connection))
+        await follow(builder, each, "building", await head(builder.connection))
     await rebuild(builder, PROJECTIONS[:1])
 
 

@@ -20,8 +20,9 @@ async def test_a_snapshot_of_a_later_shape_says_which_it_is(store: Store, monkey
     def upcast(state: dict[str, Any]) -> None:
         state["state"]["owner_id"] = state["state"].pop("owner")
 
-    monkeypatch.setattr(ConversationSnapshot, "class_version", 2)
-    monkeypatch.setattr(ConversationSnapshot, "upcast_v1_v2", staticmethod(upcast), raising=False)
+    today = ConversationSnapshot.class_version
+    monkeypatch.setattr(ConversationSnapshot, "class_version", today + 1)
+    monkeypatch.setattr(ConversationSnapshot, f"upcast_v{today}_v{today + 1}", staticmethod(upcast), raising=False)
     story = Story()
     await store.append(story.events)
     await store.log.write_snapshot(story.state)

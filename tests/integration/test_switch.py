@@ -30,8 +30,6 @@ from tests.support.store import PATIENCE_S, Store, opened, rows, until, value
 __all__ = ["in_threads", "prepared_url"]
 pytestmark = pytest.mark.usefixtures("in_threads")
 
-NAMES = [projection.name for projection in PROJECTIONS]
-
 
 @pytest.fixture
 async def here(prepared_url: str) -> AsyncIterator[Store]:
@@ -75,7 +73,9 @@ class Life:
             row = await Listing(self._store.database).get(self.story.id)
             assert row is not None
             assert row.message_count == self.written - 1
-            page = await History(self._store.database).page(self.story.id, descending=True, beyond=None, limit=1)
+            page = await History(self._store.database).page(
+                self.story.id, descending=True, superseded=False, beyond=None, limit=1
+            )
             assert page[0].version == self.written
 
     async def _append(self, events: list[ConversationEvent] | tuple[ConversationEvent, ...]) -> None:
@@ -125,7 +125,7 @@ async def test_switches_in_a_row_keep_every_write_readable_and_no_read_goes_back
                 await until(lambda before=before: all(map(wrote, lives, before)))
     await caught_up(here)
     check_read_models(prepared_url, [event for life in lives for event in life.story.events])
-    assert [build[2:] for build in left(prepared_url, "listing").builds] == [(3, "kept"), (4, "live")]
+    assert left(prepared_url, "listing").states == [(3, "kept"), (4, "live")]
 
 
 async def test_the_engine_goes_on_with_the_new_build_at_once(
@@ -140,7 +140,7 @@ async def test_the_engine_goes_on_with_the_new_build_at_once(
         await _rebuild(prepared_url)
         await _prune(prepared_url)  # also the build that the engine knows
         await reached(progress, await here.append(story.say()))
-    assert left(prepared_url, "listing").builds == [("listing", 1, 3, "live")]
+    assert left(prepared_url, "listing").states == [(3, "live")]
     check_read_models(prepared_url, story.events)
 
 
@@ -190,7 +190,7 @@ async def test_what_was_read_before_the_last_rebuild_is_kept_and_no_more(here: S
     await _rebuild(prepared_url)
     await _roll_back(prepared_url)
     await _rebuild(prepared_url)  # the second build was never better than the first
-    assert [build[2:] for build in left(prepared_url, "context").builds] == [(1, "kept"), (3, "live")]
+    assert left(prepared_url, "context").states == [(1, "kept"), (3, "live")]
 
 
 async def test_without_a_kept_build_there_is_no_way_back(here: Store, prepared_url: str) -> None:
@@ -199,7 +199,7 @@ async def test_without_a_kept_build_there_is_no_way_back(here: Store, prepared_u
         await rebuild(builder, PROJECTIONS[:1])
         with pytest.raises(NothingKeptError):
             await roll_back(builder, PROJECTIONS)
-    assert left(prepared_url, "listing").builds[-1] == ("listing", 1, 2, "live")
+    assert left(prepared_url, "listing").states[-1] == (2, "live")
     told = await asyncio.to_thread(run_turnlog, prepared_url, "rebuild", "history", "--rollback")
     assert told == (1, "", "Error: There is no earlier build of history to go back to.")
 
@@ -216,10 +216,10 @@ async def test_pruning_drops_all_that_is_not_read_and_leaves_views_of_others_alo
             await builder.plan([await builder.create(each, state) for each in PROJECTIONS], 1)
     told = await asyncio.to_thread(run_turnlog, prepared_url, "rebuild", "--all", "--prune")
     assert (told[0], told[1].count("was dropped"), told[2]) == (0, 3 * len(PROJECTIONS), "")
-    for name in NAMES:
-        found = left(prepared_url, name)
-        assert (found.builds, found.plans) == ([(name, 1, 2, "live")], 0)
-    assert left(prepared_url, "listing").tables == ["listing_v1_2"]
+    for each in PROJECTIONS:
+        found = left(prepared_url, each.name)
+        assert (found.builds, found.plans) == ([(each.name, each.version, 2, "live")], 0)
+    assert left(prepared_url, "listing").tables == ["listing_v2_2"]
     await here.append(story.say())
     await caught_up(here)
     assert value(prepared_url, "SELECT message_count FROM mine") == 1
@@ -230,7 +230,7 @@ async def test_a_build_that_a_view_of_others_reads_is_not_dropped_and_told_in_on
 ) -> None:
     await here.append(Story().events)
     await caught_up(here)
-    rows(prepared_url, "CREATE VIEW mine AS SELECT title FROM listing_v1_1")
+    rows(prepared_url, "CREATE VIEW mine AS SELECT title FROM listing_v2_1")
     await _rebuild(prepared_url)
     code, out, err = await asyncio.to_thread(run_turnlog, prepared_url, "rebuild", "listing", "--prune")
     assert (code, out) == (1, "")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from projections import building, parts
+from projections import following, parts, standstill
 from projections.catalog import PROJECTIONS
 from projections.errors import RebuildRunningError
 from projections.verify import verify
@@ -53,15 +53,15 @@ async def test_read_models_that_are_what_the_log_says_are_all_the_same(store: St
     assert out.count("all the same") == len(PROJECTIONS)
     assert "history at position 24: 21 rows, all the same.\n" in out
     assert rows(prepared_url, IN_ORDER) == before
-    assert left(prepared_url, "history").tables == ["history_v1_1"]
+    assert left(prepared_url, "history").tables == ["history_v2_1"]
 
 
 CORRUPTIONS = {
-    "different": "UPDATE listing_v1_1 SET title = 'forged' WHERE conversation_id = {}",
-    "missing": "DELETE FROM listing_v1_1 WHERE conversation_id = {}",
+    "different": "UPDATE listing_v2_1 SET title = 'forged' WHERE conversation_id = {}",
+    "missing": "DELETE FROM listing_v2_1 WHERE conversation_id = {}",
     "unexpected": (
-        "INSERT INTO listing_v1_1 SELECT (jsonb_populate_record(l,"
-        " jsonb_build_object('conversation_id', {}))).* FROM listing_v1_1 AS l LIMIT 1"
+        "INSERT INTO listing_v2_1 SELECT (jsonb_populate_record(l,"
+        " jsonb_build_object('conversation_id', {}))).* FROM listing_v2_1 AS l LIMIT 1"
     ),
 }
 
@@ -85,7 +85,7 @@ async def test_a_row_that_is_not_what_the_log_says_is_named_by_its_key(
 
 async def test_many_differences_are_counted_and_the_first_are_named(store: Store, prepared_url: str) -> None:
     await told(store, 25)
-    rows(prepared_url, "UPDATE listing_v1_1 SET version = 0")
+    rows(prepared_url, "UPDATE listing_v2_1 SET version = 0")
     code, out, _ = await verified(prepared_url, "listing")
     assert (code, out.count("  different  listing")) == (3, 20)
     assert out.endswith("  and 5 more\n")
@@ -94,7 +94,7 @@ async def test_many_differences_are_counted_and_the_first_are_named(store: Store
 async def test_verifying_finds_nothing_wrong_while_events_are_written(
     store: Store, prepared_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(building, "LEVEL_EVENTS", 100)
+    monkeypatch.setattr(following, "LEVEL_EVENTS", 100)
     monkeypatch.setattr(parts, "PART_EVENTS", 100)
     await told(store)
     ended, written = False, 0
@@ -150,19 +150,19 @@ async def test_what_a_killed_verification_left_is_gone_after_the_next(store: Sto
     assert (code, out.count("all the same")) == (0, len(PROJECTIONS))
     for projection in PROJECTIONS:
         found = left(prepared_url, projection.name)
-        assert (found.builds, found.plans) == ([(projection.name, 1, 1, "live")], 0)
+        assert (found.builds, found.plans) == ([(projection.name, projection.version, 1, "live")], 0)
 
 
 async def test_a_table_that_somebody_changed_cannot_be_compared_which_is_told_in_one_line(
     store: Store, prepared_url: str
 ) -> None:
     await told(store)
-    rows(prepared_url, "ALTER TABLE listing_v1_1 ADD COLUMN note text")
+    rows(prepared_url, "ALTER TABLE listing_v2_1 ADD COLUMN note text")
     code, out, err = await verified(prepared_url, "listing")
     assert (code, out) == (1, "")
     assert err.startswith("Error: PostgreSQL refuses")
     assert "\n" not in err
-    assert left(prepared_url, "listing").builds == [("listing", 1, 1, "live")]
+    assert left(prepared_url, "listing").states == [(1, "live")]
 
 
 async def test_nothing_is_verified_while_somebody_else_builds(store: Store, prepared_url: str) -> None:
@@ -171,14 +171,14 @@ async def test_nothing_is_verified_while_somebody_else_builds(store: Store, prep
         await first.claim(PROJECTIONS)
         with pytest.raises(RebuildRunningError):
             await verify(second, PROJECTIONS[1:2])
-    assert left(prepared_url, "history").builds == [("history", 1, 1, "live")]
+    assert left(prepared_url, "history").builds == [("history", 2, 1, "live")]
 
 
 async def test_verifying_waits_for_who_holds_a_lock_on_what_is_read(
     store: Store, prepared_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await told(store)
-    monkeypatch.setattr(building, "LOCK_PAUSE_S", 0.01)
+    monkeypatch.setattr(standstill, "LOCK_PAUSE_S", 0.01)
     with locked(prepared_url, "SELECT 1 FROM projections FOR UPDATE") as holder:
         async with opened_builder(prepared_url) as builder:
             found = asyncio.create_task(verify(builder, PROJECTIONS[:1]))

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from queue import Queue
 from threading import Thread
-from time import monotonic, sleep
 
 import pytest
+
+from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,10 +61,7 @@ def _supervised(kind: str) -> Iterator[Supervised]:
 
 
 def wait_until_gone(pid: int) -> None:
-    deadline = monotonic() + 10
-    while Path(f"/proc/{pid}/cwd").exists():
-        assert monotonic() < deadline
-        sleep(0.02)
+    eventually(lambda: not Path(f"/proc/{pid}/cwd").exists())
 
 
 def test_asked_to_end_it_ends_its_workers(orderly: Supervised) -> None:

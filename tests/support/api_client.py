@@ -1,14 +1,11 @@
-"""A client of the HTTP API for tests: the requests they make all the time, turns as frames, and waiting."""
+"""A client of the HTTP API for tests: the requests they make all the time, and turns as frames."""
 
 import json
-import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import httpx
-
-T = TypeVar("T")
 
 TERMINAL = {"turn.completed", "turn.failed", "turn.cancelled"}
 
@@ -100,12 +97,3 @@ def frames_of(response: httpx.Response) -> Iterator[Frame]:
         assert list(fields) == ["id", "event", "data"]
         assert next(lines) == ""
         yield Frame(fields["id"], fields["event"], json.loads(fields["data"]))
-
-
-def eventually(condition: Callable[[], T], timeout_s: float = 10) -> T:
-    """Return the first true value of a condition that is asked again and again."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.01)
-    return value

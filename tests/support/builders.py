@@ -4,11 +4,22 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from domain import decisions
-from domain.content import Content, Role, TextBlock
+from domain import decisions, turn_decisions
+from domain.content import Content, Role, TextBlock, ToolResultBlock, ToolUseBlock
 from domain.conversation import Conversation, fold
-from domain.decisions import Answer, Draft, Events, Origin, TurnSettings
-from domain.events import ConversationEvent, MessageAdded, StreamDelta, StreamedBlock, TurnStarted
+from domain.decisions import Draft, Events, MessagePlace, Origin
+from domain.events import (
+    ConversationEvent,
+    MessageAdded,
+    MessageDeleted,
+    MessagesSuperseded,
+    StreamDelta,
+    StreamedBlock,
+    TurnQueued,
+    TurnStarted,
+)
+from domain.tools import ToolDefinition
+from domain.turn_decisions import Answer, Question, Superseded, TurnIds, TurnSettings
 from domain.usage import Usage
 from eventlog.clock import new_id
 
@@ -34,6 +45,13 @@ def draft(words: str = "Hello", role: Role = "user", **changes: Any) -> Draft:
 
 def answer(words: str = "Hi there", **changes: Any) -> Answer:
     return Answer(text(words) if words else (), len(words.split()), ENCODING)._replace(**changes)
+
+
+TOOL = ToolDefinition(name="add", description="Adds.", input_schema={"type": "object"})
+
+
+def turn_ids() -> TurnIds:
+    return TurnIds(some_id(), some_id(), some_id())
 
 
 def usage(**changes: Any) -> Usage:
@@ -70,18 +88,64 @@ class Story:
         return Origin(self._owner, self._now, "req-1")
 
     def say(self, words: str = "Hello", role: Role = "user", **changes: Any) -> Events:
-        return self._keep(decisions.add_message(self.state, self.origin(), draft(words, role, **changes)))
+        return self._keep(decisions.add_message(self.state, self.origin(), draft(words, role, **changes), some_id()))
 
     def rename(self, **changes: Any) -> Events:
         return self._keep(decisions.update_conversation(self.state, self.origin(), changes))
 
-    def ask(self, words: str = "Why?", **settings: Any) -> Events:
+    def ask(self, words: str = "Why?", *, replacing: int | None = None, **settings: Any) -> Events:
+        """Start a turn; `replacing` is the version from which on messages are superseded."""
         self._frames = 1
         chosen = TurnSettings(MODEL, **settings)
-        asked = decisions.start_turn(
-            self.state, self.origin(), draft(words), chosen, turn_id=some_id(), answer_id=some_id()
+        superseded = None if replacing is None else self.superseded(replacing)
+        return self._keep(
+            turn_decisions.start_turn(self.state, self.origin(), draft(words), chosen, turn_ids(), superseded)
         )
-        return self._keep(asked)
+
+    def ask_again(self, question: MessageAdded, **settings: Any) -> Events:
+        """Start a turn that answers a question once more."""
+        self._frames = 1
+        version = question.originator_version
+        again = turn_decisions.answer_again(
+            self.state,
+            self.origin(),
+            Question(question.message_id, version),
+            TurnSettings(MODEL, **settings),
+            turn_ids(),
+            self.superseded(version + 1),
+        )
+        return self._keep(again)
+
+    def queue(
+        self, words: str = "And then?", *, ahead: bool = False, replacing: int | None = None, **settings: Any
+    ) -> Events:
+        """Let a turn wait for those before it; from the version `replacing` on messages are superseded as it starts."""
+        chosen = TurnSettings(MODEL, **settings)
+        queued = turn_decisions.queue_turn(
+            self.state, self.origin(), draft(words), chosen, turn_ids(), from_version=replacing, ahead=ahead
+        )
+        return self._keep(queued)
+
+    def start_next(self) -> Events:
+        """Start the first turn of the queue."""
+        self._frames = 1
+        queued = self.events[self.state.queue[0].version - 1]
+        assert isinstance(queued, TurnQueued)
+        superseded = None if queued.from_version is None else self.superseded(queued.from_version)
+        return self._keep(turn_decisions.start_queued_turn(self.state, self.origin(), queued, some_id(), superseded))
+
+    def superseded(self, from_version: int) -> Superseded:
+        """Return the messages from a version on that still count, as the log does."""
+        gone = {event.message_id for event in self.events if isinstance(event, MessageDeleted)}
+        cuts = [event for event in self.events if isinstance(event, MessagesSuperseded)]
+        left = [
+            said
+            for said in self.messages()
+            if said.originator_version >= from_version
+            and said.message_id not in gone
+            and not any(cut.from_version <= said.originator_version < cut.originator_version for cut in cuts)
+        ]
+        return Superseded(from_version, len(left))
 
     def stream(self, *chunks: str, block_index: int = 0, block_type: StreamedBlock = "text") -> Events:
         fields = {
@@ -92,25 +156,48 @@ class Story:
             "chunks": chunks,
         }
         self._frames += len(chunks)
-        return self._keep(decisions.record_delta(self.state, self.origin(), self.turn_id, **fields))
+        return self._keep(turn_decisions.record_delta(self.state, self.origin(), self.turn_id, **fields))
 
     def complete(self, words: str = "Because.", **changes: Any) -> Events:
         said = answer(words, **changes)
-        return self._keep(decisions.complete_turn(self.state, self.origin(), self.turn_id, said))
+        return self._keep(turn_decisions.complete_turn(self.state, self.origin(), self.turn_id, said))
+
+    def call_tools(self, *names: str, words: str = "", **changes: Any) -> Events:
+        """End what the model says with a call of each tool, whose id is the tool's name and its place."""
+        calls = tuple(
+            ToolUseBlock(id=f"call_{name}_{index}", name=name, input={"n": index}) for index, name in enumerate(names)
+        )
+        said = answer(words, finish_reason="tool_use", **{"duration_ms": 40.0, **changes})
+        said = said._replace(content=(*said.content, *calls))
+        events = turn_decisions.complete_turn(self.state, self.origin(), self.turn_id, said)
+        self._frames += len(names) + 1
+        return self._keep(events)
+
+    def give_results(self, words: str = "42") -> Events:
+        """Answer all open calls."""
+        results = tuple(ToolResultBlock(tool_use_id=call, content=words) for call in self.state.open_calls)
+        said = draft(role="tool", content=results, tokens=len(results))
+        return self._keep(turn_decisions.resume_turn(self.state, self.origin(), self.turn_id, said, some_id()))
 
     def fail(
         self, words: str = "", reason: str = "model_error", detail: str = "The model broke.", **changes: Any
     ) -> Events:
         said = answer(words, **changes)
         return self._keep(
-            decisions.fail_turn(self.state, self.origin(), self.turn_id, said, reason=reason, detail=detail)
+            turn_decisions.fail_turn(self.state, self.origin(), self.turn_id, said, reason=reason, detail=detail)
         )
 
     def cancel(self, words: str = "", **changes: Any) -> Events:
-        return self._keep(decisions.cancel_turn(self.state, self.origin(), self.turn_id, answer(words, **changes)))
+        return self._keep(
+            turn_decisions.cancel_turn(self.state, self.origin(), self.turn_id, answer(words, **changes), some_id())
+        )
 
-    def unsay(self, message_id: UUID) -> Events:
-        return self._keep(decisions.delete_message(self.state, self.origin(), message_id, exists=True))
+    def cancel_queued(self, turn_id: UUID) -> Events:
+        return self._keep(turn_decisions.cancel_turn(self.state, self.origin(), turn_id, answer(""), some_id()))
+
+    def unsay(self, message_id: UUID, *, superseded: bool = False) -> Events:
+        place = MessagePlace(2, superseded)
+        return self._keep(decisions.delete_message(self.state, self.origin(), message_id, place))
 
     def delete(self) -> Events:
         return self._keep(decisions.delete_conversation(self.state, self.origin()))
@@ -143,6 +230,19 @@ def one_of_each() -> list[ConversationEvent]:
     story.fail("Hm", time_to_first_token_ms=12.5, duration_ms=30000.0)
     story.ask(generate=False)
     story.cancel("Well", time_to_first_token_ms=12.5, duration_ms=80.25)
+    story.ask(tools=(TOOL,))
+    story.call_tools("add", "find", words="Let me see.", usage=used, time_to_first_token_ms=12.5)
+    story.give_results()
+    story.complete("Found.", usage=usage(), finish_reason="stop", duration_ms=80.25)
+    question = next(said for said in reversed(story.messages()) if said.role == "user")
+    story.ask_again(question)
+    story.queue("Next", replacing=question.originator_version)
+    story.queue("Now", ahead=True, max_context_tokens=4000, temperature=0.5, max_output_tokens=100, tools=(TOOL,))
+    story.cancel("Well")
+    story.cancel_queued(story.state.queue[0].id)
+    story.start_next()
+    story.complete("At last")
+    story.unsay(question.message_id, superseded=True)
     story.delete()
     return story.events
 

@@ -16,13 +16,17 @@ A model answers its scripts in turn and goes on with the last one; a model witho
     Script(["a", Hang()])   Script(["a", BreakOff()])           # goes silent; closes the socket
     Script(["a"], finish_reason=None)                           # ends without a finish
     Script(["a", Raw("{not json")])                             # any line of data
+    Script([Wire(b""), Hang()])                                 # any bytes of the body; none at all: only the headers
     Refusal(429, "rate_limit_exceeded", headers={"Retry-After": "1"})   # any HTTP error; some are named below
 
-The status line goes out with the first chunk, as a real server's does: `Script([Hang()])` hangs before it.
+The status line goes out with the first step that sends anything, as a real server's does: `Script([Hang()])` hangs
+before it. `BreakOff(reset=True)` resets the connection where a closed one would be an ordinary end.
 """
 
 import asyncio
 import json
+import socket
+import struct
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -54,6 +58,12 @@ class Raw(NamedTuple):
     data: str
 
 
+class Wire(NamedTuple):
+    """Bytes of the body as they stand, in as few pieces as the network makes of them."""
+
+    data: bytes
+
+
 class Pause(NamedTuple):
     """Silence for a while."""
 
@@ -65,10 +75,12 @@ class Hang(NamedTuple):
 
 
 class BreakOff(NamedTuple):
-    """The socket is closed at once, in the middle of the answer."""
+    """The socket is closed at once, in the middle of the answer, or its connection reset."""
+
+    reset: bool = False
 
 
-Step = str | Reasoning | ToolFragment | Raw | Pause | Hang | BreakOff
+Step = str | Reasoning | ToolFragment | Raw | Wire | Pause | Hang | BreakOff
 
 
 def usage(input_tokens: int, output_tokens: int, *, cached: int = 0, reasoning: int = 0) -> dict[str, Any]:
@@ -267,11 +279,16 @@ class _Stream:
                 await self._choice({"tool_calls": [_tool_delta(step)]})
             case Raw():
                 await self._data(step.data)
+            case Wire():
+                await self._wire(step.data)
             case Pause():
                 await asyncio.sleep(step.seconds)
             case Hang():
                 await asyncio.Event().wait()
             case BreakOff():
+                if step.reset:
+                    connection: socket.socket = self._writer.get_extra_info("socket")
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self._writer.transport.abort()
                 raise _BrokenOffError
 
@@ -284,11 +301,14 @@ class _Stream:
         await self._data(json.dumps(chunk | fields))
 
     async def _data(self, data: str) -> None:
+        await self._wire(f"data: {data}\n\n".encode())
+
+    async def _wire(self, data: bytes) -> None:
         if not self._begun:
             self._writer.write(_head(200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"}))
             self._begun = True
-        line = f"data: {data}\n\n".encode()
-        self._writer.write(b"%x\r\n%b\r\n" % (len(line), line))
+        if data:  # an empty piece would end the answer
+            self._writer.write(b"%x\r\n%b\r\n" % (len(data), data))
         await self._writer.drain()
 
 

@@ -81,10 +81,10 @@ class FirstTitles(Titles):
     tables = ("first_titles",)
 
 
-class ListingV2(ListingProjection):
+class ListingV3(ListingProjection):
     """What a later release might make of the listing: it also tells who spoke last."""
 
-    version = 2
+    version = 3
 
     def definitions(self) -> list[bytes]:
         return [*super().definitions(), b"ALTER TABLE %s ADD COLUMN last_role text" % self._table]
@@ -110,7 +110,7 @@ class ListingV2(ListingProjection):
 class ListingRenamed(ListingProjection):
     """Another later release might call a column otherwise."""
 
-    version = 2
+    version = 3
 
     def definitions(self) -> list[bytes]:
         return [each.replace(b"owner_id", b"owner_name") for each in super().definitions()]

@@ -1,6 +1,6 @@
 """Building read models in a test: small parts, so that any log has several, and threads that load them at once."""
 
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
@@ -15,17 +15,29 @@ from psycopg.rows import dict_row
 
 from cli.main import turnlog
 from domain.events import ConversationEvent
-from projections import building, parts
+from projections import building, following, parts, workers
 from projections.building import Builder, Step, open_builder
 from projections.catalog import PROJECTIONS, install
 from projections.loading import Part, Source
 from projections.projection import Projection
 from tests.support.builders import Story
-from tests.support.naive_views import NAIVE, Row, in_order
+from tests.support.naive_views.catalog import NAIVE
+from tests.support.naive_views.rows import Row, in_order
 from tests.support.projections import Titles
-from tests.support.store import PATIENCE_S, Store, rows
+from tests.support.store import PATIENCE_S, Store, opened, rows
 
 WORKERS = 2
+HOLD = """
+CREATE OR REPLACE FUNCTION hold_last_parts() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF (SELECT count(*) FROM rebuild_parts WHERE name = OLD.name) <= TG_ARGV[0]::integer THEN
+        PERFORM pg_advisory_xact_lock_shared(1);
+    END IF;
+    RETURN OLD;
+END $$;
+CREATE OR REPLACE TRIGGER hold BEFORE DELETE ON rebuild_parts FOR EACH ROW EXECUTE FUNCTION hold_last_parts({parts});
+SELECT pg_advisory_lock(1)
+"""
 
 
 @pytest.fixture
@@ -36,15 +48,22 @@ def prepared_url(database_url: str) -> str:
 
 
 @pytest.fixture
+async def store(prepared_url: str) -> AsyncIterator[Store]:
+    """The log of a process that hears nothing of the others: what it projects is what a test lets it project."""
+    async with opened(prepared_url, listening=False) as store:
+        yield store
+
+
+@pytest.fixture
 def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let threads load, which start in no time, and do so in parts of a few events."""
 
-    def threads(workers: int, *_: Any) -> Executor:
-        return ThreadPoolExecutor(workers)
+    def threads(number: int, *_: Any) -> Executor:
+        return ThreadPoolExecutor(number)
 
-    monkeypatch.setattr(building, "ProcessPoolExecutor", threads)
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", threads)
     monkeypatch.setattr(parts, "PART_EVENTS", 5)
-    monkeypatch.setattr(building, "LEVEL_EVENTS", 0)
+    monkeypatch.setattr(following, "LEVEL_EVENTS", 0)
 
 
 @pytest.fixture
@@ -114,6 +133,11 @@ class Left(NamedTuple):
     tables: list[str]
     plans: int
 
+    @property
+    def states(self) -> list[tuple[int, str]]:
+        """Build and state of each, for a projection of which there is one version."""
+        return [build[2:] for build in self.builds]
+
 
 def left(conninfo: str, name: str) -> Left:
     """Return what there is of a projection whose tables begin with its name."""
@@ -155,3 +179,14 @@ def locked(conninfo: str, statement: str) -> Generator[psycopg.Connection[Any]]:
     with psycopg.connect(conninfo, options="-c search_path=turnlog") as connection:
         connection.execute(sql.SQL(statement))  # pyright: ignore[reportArgumentType]
         yield connection
+
+
+@contextmanager
+def held_parts(conninfo: str, parts: int) -> Generator[None]:
+    """Let workers load only up to the last `parts` parts for the block, however quick they are.
+
+    One worker each may be a part ahead: more than `parts - WORKERS` are left.
+    """
+    with psycopg.connect(conninfo, autocommit=True, options="-c search_path=turnlog") as connection:
+        connection.execute(sql.SQL(HOLD).format(parts=sql.Literal(parts)))
+        yield

@@ -69,7 +69,7 @@ def check_conversation(resource: dict[str, Any]) -> None:
     assert resource.keys() == CONVERSATION_KEYS
     assert resource["object"] == "conversation"
     assert resource["owner_id"] == "local"
-    assert resource["status"] == ("running" if resource["active_turn_id"] else "idle")
+    assert resource["status"] in ({"running", "requires_action"} if resource["active_turn_id"] else {"idle"})
     _check_forms(resource, ids={"id"}, nullable_ids={"active_turn_id", "forked_from"})
     _check_times(resource, {"created_at", "updated_at"}, nullable={"last_message_at"})
 
@@ -78,7 +78,7 @@ def check_message(resource: dict[str, Any]) -> None:
     """Hold a message against its shape."""
     assert resource.keys() == MESSAGE_KEYS
     assert resource["object"] == "message"
-    assert resource["status"] in {"completed", "streaming", "interrupted"}
+    assert resource["status"] in {"completed", "streaming", "interrupted", "superseded"}
     _check_forms(resource, ids={"id", "conversation_id"}, nullable_ids={"turn_id", "in_reply_to"})
     _check_times(resource, {"created_at"})
     assert resource["usage"] is None or resource["usage"].keys() == USAGE_KEYS
@@ -89,10 +89,11 @@ def check_turn(resource: dict[str, Any]) -> None:
     assert resource.keys() == TURN_KEYS
     assert resource["object"] == "turn"
     _check_forms(resource, ids={"id", "conversation_id", "user_message_id", "message_id"})
-    _check_times(resource, {"started_at"}, nullable={"ended_at"})
+    _check_times(resource, set(), nullable={"started_at", "ended_at"})
+    assert resource["started_at"] is not None or resource["status"] in {"queued", "cancelled"}
     assert resource["usage"] is None or resource["usage"].keys() == USAGE_KEYS
     assert resource["error"] is None or resource["error"].keys() == {"code", "detail"}
-    assert (resource["ended_at"] is None) == (resource["status"] == "running")
+    assert (resource["ended_at"] is None) == (resource["status"] in {"queued", "running", "requires_action"})
 
 
 def check_event(resource: dict[str, Any]) -> None:

@@ -57,6 +57,11 @@ class ServerProcess:
         """Ask the server to end, as a service manager does."""
         self.process.send_signal(signal.SIGTERM)
 
+    def resident_bytes(self) -> int:
+        """Return how much memory the process holds now; that of its workers and of PostgreSQL does not count."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
     def wait(self) -> int:
         """Return the exit code once the server has ended."""
         code = self.process.wait(ENDS_WITHIN_S)

@@ -15,6 +15,7 @@ from eventlog.commands import Caller, Commands
 from eventlog.conversations import Conversations
 from eventlog.database import Database
 from eventlog.feed import Feed
+from eventlog.images import Images
 from eventlog.log import Log
 from eventlog.mapper import ConversationMapper, JSONBytesTranscoder, new_row
 from eventlog.tokens import Tokenizer
@@ -85,7 +86,8 @@ async def opened(conninfo: str, schema: str = "turnlog", *, listening: bool = Tr
         stack.push_async_callback(writer.close)
         conversations = Conversations(log, writer)
         stack.push_async_callback(conversations.close)
-        yield Store(database, log, feed, writer, conversations, Commands(conversations, WordTokenizer()))
+        commands = Commands(conversations, WordTokenizer(), Images(database))
+        yield Store(database, log, feed, writer, conversations, commands)
 
 
 async def until(condition: Callable[[], Any]) -> None:

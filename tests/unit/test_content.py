@@ -1,6 +1,6 @@
 """What a message may be made of, and pictures that are believed by their bytes."""
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -21,7 +21,7 @@ from domain.content import (
     spoken_text,
 )
 from domain.errors import InvalidContentError, UnsupportedImageError
-from domain.images import MAX_URL_CHARACTERS, sniff_media_type
+from domain.images import MAX_URL_CHARACTERS, check_image, sniff_media_type
 
 PICTURES = {
     "image/png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
@@ -112,13 +112,46 @@ def test_a_media_type_outside_the_four_is_refused_in_a_short_sentence(media_type
     assert len(str(refusal.value)) < 300
 
 
-@pytest.mark.parametrize("data", ["not base64!", "AAA", "QUJD\nREVG", "ä"])
+@pytest.mark.parametrize("data", ["not base64!", "AAA", "QUJD\nREVG", "ä", "QUI=QUJD"])
 def test_data_that_is_not_base64_is_refused(data: str) -> None:
     with pytest.raises(UnsupportedImageError):
         check_content("user", [ImageBlock(media_type="image/png", data=data)])
 
 
+@pytest.mark.parametrize(("ending", "other"), [(b"12", "J="), (b"1", "R==")])
+def test_data_whose_bytes_would_not_give_it_again_is_refused(ending: bytes, other: str) -> None:
+    data = b64encode(PICTURES["image/gif"].ljust(12) + ending).decode()
+    check_content("user", [ImageBlock(media_type="image/gif", data=data)])
+    changed = data[: -len(other)] + other
+    assert b64decode(changed) == b64decode(data)
+    with pytest.raises(UnsupportedImageError):
+        check_content("user", [ImageBlock(media_type="image/gif", data=changed)])
+
+
+def test_an_image_gives_its_bytes_where_it_has_them() -> None:
+    assert check_image("image/png", PNG, None, None, ()) == PICTURES["image/png"]
+    assert check_image("image/png", None, None, HASH, ()) is None
+    assert check_image(None, None, "https://example.org/a.png", None, ()) is None
+
+
+@pytest.mark.parametrize("media_type", PICTURES)
+def test_a_kept_picture_is_known_by_its_hash(media_type: str) -> None:
+    check_content("user", [ImageBlock(media_type=media_type, sha256=HASH)])
+
+
+def test_a_kept_picture_is_of_the_four_types_too() -> None:
+    with pytest.raises(UnsupportedImageError):
+        check_content("user", [ImageBlock(media_type="image/svg+xml", sha256=HASH)])
+
+
+@pytest.mark.parametrize("hash_", ["", "0" * 63, "0" * 65, "A" * 64, "g" * 64, f"{'0' * 64}\n"])
+def test_a_hash_is_64_hexadecimal_digits(hash_: str) -> None:
+    with pytest.raises(ValidationError):
+        ImageBlock(media_type="image/png", sha256=hash_)
+
+
 PNG = b64encode(PICTURES["image/png"]).decode()
+HASH = "0123456789abcdef" * 4
 
 
 @pytest.mark.parametrize(
@@ -129,12 +162,16 @@ PNG = b64encode(PICTURES["image/png"]).decode()
         ImageBlock(data=PNG),
         ImageBlock(media_type="image/png", data=PNG, url="https://example.org/a.png"),
         ImageBlock(media_type="image/png", url="https://example.org/a.png"),
+        ImageBlock(sha256=HASH),
+        ImageBlock(sha256=HASH, media_type="image/png", data=PNG),
+        ImageBlock(sha256=HASH, url="https://example.org/a.png"),
+        ImageBlock(sha256=HASH, media_type="image/png", url="https://example.org/a.png"),
         ImageBlock(url="ftp://example.org/a.png"),
         ImageBlock(url="javascript:alert(1)"),
         ImageBlock(url="https://" + "a" * MAX_URL_CHARACTERS),
     ],
 )
-def test_an_image_is_either_whole_data_or_a_web_address(block: ImageBlock) -> None:
+def test_an_image_is_either_whole_data_or_kept_or_a_web_address(block: ImageBlock) -> None:
     with pytest.raises(InvalidContentError):
         check_content("user", [block])
 

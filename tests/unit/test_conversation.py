@@ -48,7 +48,7 @@ def test_a_turn_is_active_from_its_start_to_its_end() -> None:
     story.ask()
     turn = story.state.turn
     assert turn is not None
-    assert (turn.started_version, turn.started_at, turn.model) == (3, story.state.updated_at, "turnlog/demo")
+    assert (turn.first_version, turn.waiting, turn.model) == (3, False, "turnlog/demo")
     story.complete()
     assert story.state.turn is None
 

@@ -30,6 +30,7 @@ from domain.errors import (
 from eventlog.errors import (
     IdempotencyKeyTakenError,
     LogError,
+    MissingImageError,
     StoreUnavailableError,
     UnknownEventError,
     UnstorableEventError,
@@ -57,9 +58,14 @@ CODES: list[tuple[DomainError | LogError | ProjectionError, int, str]] = [
     (RebuildRunningError("listing"), 409, "WRITE_CONFLICT"),
 ]
 
-NEVER_MET: set[type[Exception]] = {VersionTakenError, IdempotencyKeyTakenError, UnknownEventError}
-"""A lost race is decided again, a key recorded meanwhile is answered from the log, and an event of a newer release is
-the operator's fault and nothing a client could act on."""
+NEVER_MET: set[type[Exception]] = {
+    VersionTakenError,
+    IdempotencyKeyTakenError,
+    UnknownEventError,
+    MissingImageError,
+}
+"""A lost race is decided again, a key recorded meanwhile is answered from the log, and an event of a newer release or
+an image that was removed is the operator's fault and nothing a client could act on."""
 
 MET_BY_OPERATORS: set[type[Exception]] = {UnknownProjectionError, RebuildRunningError}
 """What else goes wrong while something is built, goes wrong in a process of its own."""

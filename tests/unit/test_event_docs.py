@@ -15,8 +15,10 @@ from pydantic.fields import FieldInfo
 
 from domain import content
 from domain.events import ENVELOPE_FIELDS, EVENT_TYPES, MessageAdded, TurnFailed
+from domain.tools import ToolDefinition
 from domain.usage import Usage
 from turns.model_errors import MODEL_ERROR_CODES
+from turns.recovery import CLIENT_LOST, SERVER_GONE
 
 TEXT = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
 BLOCKS = get_args(get_args(content.ContentBlock)[0])
@@ -32,7 +34,10 @@ TYPES: dict[Any, str] = {
     tuple: "array",
     Usage: "usage",
 }
-MODELS: dict[str, type[BaseModel]] = {**EVENT_TYPES, **{model.__name__: model for model in (*BLOCKS, Usage)}}
+MODELS: dict[str, type[BaseModel]] = {
+    **EVENT_TYPES,
+    **{model.__name__: model for model in (*BLOCKS, ToolDefinition, Usage)},
+}
 
 
 class Section:
@@ -92,7 +97,7 @@ def test_the_blocks_of_each_role_are_told() -> None:
 def test_the_reasons_of_a_failure_are_told() -> None:
     told = re.search(rf"`reason` of `{TurnFailed.__name__}` is (.*?)\.\n", TEXT, re.DOTALL)
     assert told
-    assert set(re.findall(r"`(\w+)`", told[1])) == {"interrupted", *MODEL_ERROR_CODES}
+    assert set(re.findall(r"`(\w+)`", told[1])) == {SERVER_GONE[0], CLIENT_LOST[0], *MODEL_ERROR_CODES}
 
 
 def test_the_example_is_a_message() -> None:

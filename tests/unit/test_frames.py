@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.content import Content, ReasoningBlock, TextBlock
-from domain.decisions import Origin, complete_turn, record_delta
+from domain.decisions import Origin
 from domain.events import ConversationEvent, MessageAdded, StreamDelta, StreamedBlock, TurnCompleted, TurnEnded
+from domain.turn_decisions import complete_turn, record_delta
 from eventlog.mapper import ConversationMapper, JSONBytesTranscoder, Recorded
 from tests.support.builders import BEGINNING, OWNER, Story, answer, turn_of, usage
 from turns.frames import Chunk, Frame, TurnFrames
-from turns.turn_log import TurnReplay
+from turns.turn_log import TurnKey, TurnReplay
 
 Said = list[tuple[StreamedBlock, str]]
 
@@ -23,14 +24,25 @@ def asked() -> Story:
     return story
 
 
-def frames_of(story: Story) -> TurnFrames:
+def begun(story: Story) -> tuple[TurnFrames, Frame]:
+    """Return the frames of the only turn of a story, and the first of them."""
     question, started, _ = turn_of(story.events)
-    return TurnFrames(question, started)
+    frames = TurnFrames(started)
+    return frames, frames.start(started, question)
 
 
-def live(frames: TurnFrames, chunks: Said) -> tuple[list[Chunk], list[Frame]]:
-    """Return the chunks with their places, and all frames up to the last of them."""
-    sent, placed = [frames.start()], list[Chunk]()
+def live(story: Story, chunks: Said) -> tuple[TurnFrames, list[Chunk], list[Frame]]:
+    """Return the frames of the only turn of a story as its model speaks, the chunks with their places, and all frames
+    up to the last of them.
+    """
+    frames, first = begun(story)
+    placed, sent = spoken(frames, chunks)
+    return frames, placed, [first, *sent]
+
+
+def spoken(frames: TurnFrames, chunks: Said) -> tuple[list[Chunk], list[Frame]]:
+    """Return the chunks with their places, and their frames."""
+    sent, placed = list[Frame](), list[Chunk]()
     for block_type, words in chunks:
         chunk, further = frames.chunk(block_type, words)
         placed.append(chunk)
@@ -80,7 +92,7 @@ def names(frames: list[Frame]) -> list[str]:
 
 def test_a_turn_begins_with_the_question_the_answers_id_and_the_model() -> None:
     story = asked()
-    frame = frames_of(story).start()
+    _, frame = begun(story)
     data = orjson.loads(orjson.dumps(frame.data))
     question, started, _ = turn_of(story.events)
     assert (frame.seq, frame.event, frame.terminal) == (1, "turn.started", False)
@@ -90,15 +102,14 @@ def test_a_turn_begins_with_the_question_the_answers_id_and_the_model() -> None:
 
 
 def test_each_chunk_is_one_delta_at_its_place_in_its_block() -> None:
-    _, frames = live(frames_of(asked()), [("text", "Be"), ("text", "cause")])
+    _, _, frames = live(asked(), [("text", "Be"), ("text", "cause")])
     places = [(f.data["block_index"], f.data["delta_index"], f.data["text"]) for f in frames[1:]]
     assert places == [(0, 0, "Be"), (0, 1, "cause")]
 
 
 def test_a_block_is_done_when_another_begins_and_when_the_turn_ends() -> None:
     story = asked()
-    frames = frames_of(story)
-    _, sent = live(frames, [("reasoning", "Hm"), ("text", "Yes"), ("text", "!")])
+    frames, _, sent = live(story, [("reasoning", "Hm"), ("text", "Yes"), ("text", "!")])
     sent += frames.end(*ending(recorded(story, [], frames.content())))
     assert names(sent) == ["turn.started", "delta", "block.done", "delta", "delta", "block.done", "turn.completed"]
     done = [frame.data["block"] for frame in sent if frame.event == "block.done"]
@@ -107,16 +118,14 @@ def test_a_block_is_done_when_another_begins_and_when_the_turn_ends() -> None:
 
 
 def test_a_block_type_that_comes_back_is_a_block_of_its_own() -> None:
-    frames = frames_of(asked())
-    placed, _ = live(frames, [("text", "a"), ("reasoning", "b"), ("text", "c")])
+    frames, placed, _ = live(asked(), [("text", "a"), ("reasoning", "b"), ("text", "c")])
     assert [(chunk.block_index, chunk.delta_index) for chunk in placed] == [(0, 0), (1, 0), (2, 0)]
     assert frames.content() == (TextBlock(text="a"), ReasoningBlock(text="b"), TextBlock(text="c"))
 
 
 def test_a_turn_without_a_word_ends_without_a_block() -> None:
     story = asked()
-    frames = frames_of(story)
-    _, sent = live(frames, [])
+    frames, _, sent = live(story, [])
     sent += frames.end(*ending(recorded(story, [], ())))
     assert names(sent) == ["turn.started", "turn.completed"]
     assert sent[-1].data["message"] is None
@@ -125,8 +134,7 @@ def test_a_turn_without_a_word_ends_without_a_block() -> None:
 
 def test_a_failed_turn_ends_with_what_was_said_and_why_it_broke() -> None:
     story = asked()
-    frames = frames_of(story)
-    live(frames, [("text", "Be")])
+    frames, _, _ = live(story, [("text", "Be")])
     said, failed = story.fail("Be", reason="model_timeout", detail="Too slow.")
     assert isinstance(said, MessageAdded) and isinstance(failed, TurnEnded)
     done, last = frames.end(failed, said)
@@ -138,7 +146,7 @@ def test_a_failed_turn_ends_with_what_was_said_and_why_it_broke() -> None:
 
 def test_a_cancelled_turn_ends_without_an_error() -> None:
     story = asked()
-    frames = frames_of(story)
+    frames, _ = begun(story)
     (cancelled,) = story.cancel()
     assert isinstance(cancelled, TurnEnded)
     (last,) = frames.end(cancelled, None)
@@ -146,7 +154,7 @@ def test_a_cancelled_turn_ends_without_an_error() -> None:
 
 
 def test_a_frame_is_one_line_of_json_on_the_wire_whatever_its_text() -> None:
-    _, (_, frame) = live(frames_of(asked()), [("text", "line\none\r\ntwo\u2028three")])
+    _, _, (_, frame) = live(asked(), [("text", "line\none\r\ntwo\u2028three")])
     lines = frame.encoded.decode().split("\n")
     assert lines[:2] == ["id: 2", "event: delta"]
     assert lines[2].startswith("data: {") and lines[3:] == ["", ""]
@@ -161,12 +169,11 @@ def test_a_frame_is_one_line_of_json_on_the_wire_whatever_its_text() -> None:
 def test_a_turn_replays_as_it_was_live_however_its_chunks_were_recorded(chunks: Said, data: st.DataObject) -> None:
     chunks = [(block_type, words.replace("\0", " ")) for block_type, words in chunks]
     story = asked()
-    frames = frames_of(story)
-    placed, sent = live(frames, chunks)
+    frames, placed, sent = live(story, chunks)
     events = recorded(story, _split(placed, data), frames.content())
     sent += frames.end(*ending(events))
 
-    replay = TurnReplay(story.turn_id, 1)
+    replay = TurnReplay(TurnKey(story.id, story.turn_id, 1))
     replayed = replay.take([Recorded(position, event) for position, event in enumerate(events, 1)])
 
     assert wire(replayed) == wire(sent)

@@ -1,49 +1,79 @@
-"""What a model is sent for each kind of message, in OpenAI's chat form."""
+"""What a model is sent: OpenAI's chat form of each kind of message, and valid whatever was recorded."""
 
 import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
 
 from domain.content import (
-    Content,
     ContextBlock,
     ImageBlock,
     ReasoningBlock,
-    Role,
     TextBlock,
     ToolResultBlock,
     ToolUseBlock,
 )
 from domain.events import MessageAdded
-from projections.model_messages import model_message
-from tests.support.builders import BEGINNING, some_id
+from domain.tools import UNANSWERED
+from projections.model_messages import model_messages
+from projections.tool_exchanges import NO_CONTENT
+from tests.support.free_histories import free_histories, message
+from tests.support.openai_rules import check_openai
 
 CALL = ToolUseBlock(id="call_1", name="search", input={"q": "Grüße", "n": 2**70})
+BLANK = TextBlock(text=" \n")
 
 
-def message(role: Role, *content: object) -> MessageAdded:
-    blocks: Content = content  # pyright: ignore[reportAssignmentType]
-    return MessageAdded(
-        originator_id=some_id(),
-        originator_version=2,
-        timestamp=BEGINNING,
-        actor="alice",
-        message_id=some_id(),
-        role=role,
-        content=blocks,
-        tokens=1,
-        encoding="words",
+def user(words: str) -> MessageAdded:
+    return message("user", TextBlock(text=words))
+
+
+def assistant(words: str) -> MessageAdded:
+    return message("assistant", TextBlock(text=words))
+
+
+def calls(*ids: str) -> MessageAdded:
+    return message("assistant", *(ToolUseBlock(id=call_id, name="search", input={}) for call_id in ids))
+
+
+def results(*answers: tuple[str, str]) -> MessageAdded:
+    return message("tool", *(ToolResultBlock(tool_use_id=call_id, content=text) for call_id, text in answers))
+
+
+def only(said: MessageAdded) -> Any:
+    """Return the content of the one message that is sent for what a user said."""
+    (sent,) = model_messages([said])
+    return sent["content"]
+
+
+def told(*said: MessageAdded) -> list[str]:
+    """Return what is sent in short: a letter for the role and the words; calls with their ids."""
+    return [_short(sent) for sent in model_messages(said)]
+
+
+def _short(sent: dict[str, Any]) -> str:
+    made = [call["id"] for call in sent.get("tool_calls", ())]
+    words = [sent["content"]] if sent["content"] is not None else []
+    return " ".join(
+        [sent["role"][0], *words, *made, *([f"= {sent['tool_call_id']}"] if sent["role"] == "tool" else [])]
     )
 
 
 def test_a_single_text_is_sent_as_a_plain_string() -> None:
-    assert model_message(message("user", TextBlock(text="Hello"))) == [{"role": "user", "content": "Hello"}]
-    assert model_message(message("system", TextBlock(text="Be brief"))) == [{"role": "system", "content": "Be brief"}]
+    system = message("system", TextBlock(text="Be brief"))
+    assert model_messages([system, user("Hello"), assistant("Hi"), user(" Why? ")]) == [
+        {"role": "system", "content": "Be brief"},
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "Hi"},
+        {"role": "user", "content": " Why? "},
+    ]
 
 
 def test_a_picture_is_sent_as_its_address_or_as_a_data_url() -> None:
     picture = ImageBlock(media_type="image/png", data="QUJD")
     linked = ImageBlock(url="https://example.org/cat.png")
-    (sent,) = model_message(message("user", TextBlock(text="What?"), picture, linked))
-    assert sent["content"] == [
+    assert only(message("user", TextBlock(text="What?"), picture, linked)) == [
         {"type": "text", "text": "What?"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}},
         {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}},
@@ -51,35 +81,156 @@ def test_a_picture_is_sent_as_its_address_or_as_a_data_url() -> None:
 
 
 def test_context_is_sent_as_json_between_tags() -> None:
-    (sent,) = model_message(message("user", ContextBlock(data={"page": 3, "title": "Ü"})))
-    assert sent["content"] == [{"type": "text", "text": '<context>{"page":3,"title":"Ü"}</context>'}]
+    said = message("user", ContextBlock(data={"page": 3, "title": "Ü"}))
+    assert only(said) == [{"type": "text", "text": '<context>{"page":3,"title":"Ü"}</context>'}]
 
 
 def test_an_answer_is_sent_as_its_words_without_its_reasoning() -> None:
     said = message("assistant", ReasoningBlock(text="Hm"), TextBlock(text="One"), TextBlock(text="Two"))
-    assert model_message(said) == [{"role": "assistant", "content": "One\nTwo"}]
+    assert told(user("q"), said) == ["u q", "a One\nTwo"]
 
 
-def test_an_answer_that_was_only_thought_is_sent_as_an_empty_one() -> None:
-    assert model_message(message("assistant", ReasoningBlock(text="Hm"))) == [{"role": "assistant", "content": ""}]
+@pytest.mark.parametrize("silence", [(), (ReasoningBlock(text="Hm"),), (BLANK,)])
+def test_an_answer_that_says_nothing_is_left_out(silence: tuple[Any, ...]) -> None:
+    assert told(user("q1"), message("assistant", *silence), user("q2")) == ["u q1\n\nq2"]
 
 
 def test_a_tool_call_is_sent_with_its_input_as_json() -> None:
-    (sent,) = model_message(message("assistant", TextBlock(text="Let me see"), CALL))
+    _, sent, _ = model_messages([user("q"), message("assistant", TextBlock(text="Let me see"), CALL)])
     assert sent["content"] == "Let me see"
     (call,) = sent["tool_calls"]
     assert (call["id"], call["type"], call["function"]["name"]) == ("call_1", "function", "search")
     assert json.loads(call["function"]["arguments"]) == CALL.input
 
 
-def test_a_tool_call_without_words_has_no_content() -> None:
-    (sent,) = model_message(message("assistant", CALL))
-    assert sent["content"] is None
+@pytest.mark.parametrize("blocks", [(CALL,), (BLANK, CALL), (ReasoningBlock(text="Hm"), CALL)])
+def test_a_tool_call_without_words_has_no_content(blocks: tuple[Any, ...]) -> None:
+    assert model_messages([user("q"), message("assistant", *blocks)])[1]["content"] is None
 
 
-def test_each_tool_result_is_a_message_of_its_own() -> None:
-    first, second = (ToolResultBlock(tool_use_id=f"call_{n}", content=f"[{n}]") for n in (1, 2))
-    assert model_message(message("tool", first, second)) == [
-        {"role": "tool", "tool_call_id": "call_1", "content": "[1]"},
-        {"role": "tool", "tool_call_id": "call_2", "content": "[2]"},
+@pytest.mark.parametrize(("name", "sent"), [("my tool.v2", "my_tool_v2"), ("", "tool"), ("n" * 65, "n" * 64)])
+def test_a_name_that_no_tool_may_have_is_mended(name: str, sent: str) -> None:
+    called = message("assistant", ToolUseBlock(id="a", name=name, input={}))
+    assert model_messages([user("q"), called])[1]["tool_calls"][0]["function"]["name"] == sent
+
+
+def test_results_follow_their_calls_in_the_order_of_the_calls() -> None:
+    said = [user("q"), calls("a", "b"), results(("b", "2")), results(("a", "1")), assistant("3")]
+    assert told(*said) == ["u q", "a a b", "t 1 = a", "t 2 = b", "a 3"]
+
+
+def test_a_result_that_came_after_other_words_moves_to_its_call() -> None:
+    said = [user("q1"), calls("a"), user("q2"), results(("a", "1")), user("q3")]
+    assert told(*said) == ["u q1", "a a", "t 1 = a", "u q2\n\nq3"]
+    assert told(user("q1"), calls("a"), assistant("Wait"), results(("a", "1"))) == ["u q1", "a a", "t 1 = a", "a Wait"]
+
+
+def test_a_call_without_a_result_gets_one_that_says_so() -> None:
+    assert told(user("q1"), calls("a", "b"), results(("b", "2")), user("q2")) == [
+        "u q1",
+        "a a b",
+        f"t {UNANSWERED} = a",
+        "t 2 = b",
+        "u q2",
     ]
+
+
+def test_results_of_no_call_and_second_results_are_left_out() -> None:
+    said = [results(("a", "early")), user("q"), calls("a"), results(("a", "1"), ("a", "2")), results(("z", "3"))]
+    assert told(*said) == ["u q", "a a", "t 1 = a"]
+
+
+def test_an_id_that_is_used_again_is_paired_with_the_nearest_call_and_sent_as_another() -> None:
+    said = [user("q1"), calls("a"), user("q2"), calls("a", "a"), results(("a", "1"), ("a", "2")), user("q3")]
+    assert told(*said) == [
+        "u q1",
+        "a a",
+        f"t {UNANSWERED} = a",
+        "u q2",
+        "a a_1 a_2",
+        "t 1 = a_1",
+        "t 2 = a_2",
+        "u q3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "sent"),
+    [
+        (["functions.search:0"], ["functions.search:0"]),
+        (["a.1", "a:1"], ["a.1", "a_1_1"]),
+        (["a_1", "a", "a"], ["a_1", "a", "a_2"]),
+        (["", ""], ["call_0", "call_1"]),
+        (["x" * 41], ["x" * 32 + "_0"]),
+        (["a__thought__" + "x" * 99], ["a__thought__" + "x" * 99]),
+    ],
+)
+def test_an_id_is_sent_as_it_is_unless_a_provider_would_refuse_it(recorded: list[str], sent: list[str]) -> None:
+    said = model_messages([user("q"), calls(*recorded), results(*((call_id, call_id) for call_id in recorded))])
+    assert [call["id"] for call in said[1]["tool_calls"]] == sent
+    assert [(result["tool_call_id"], result["content"]) for result in said[2:]] == [
+        (new, old or NO_CONTENT) for new, old in zip(sent, recorded, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "is_error", "sent"),
+    [
+        ("42", False, "42"),
+        ("", False, NO_CONTENT),
+        ("no such file", True, "Error: no such file"),
+        ("error 404", True, "error 404"),
+        (" ", True, f"Error: {NO_CONTENT}"),
+        (UNANSWERED, True, UNANSWERED),
+    ],
+)
+def test_a_result_says_whether_the_tool_failed(content: str, is_error: bool, sent: str) -> None:
+    result = message("tool", ToolResultBlock(tool_use_id="a", content=content, is_error=is_error))
+    assert model_messages([user("q"), calls("a"), result])[2]["content"] == sent
+
+
+def test_system_messages_come_first() -> None:
+    system = [message("system", TextBlock(text=words)) for words in ("Be brief", "\n", "Be kind")]
+    assert told(user("q"), *system, assistant("a")) == ["s Be brief", "s Be kind", "u q", "a a"]
+
+
+def test_what_one_side_says_in_a_row_is_one_message() -> None:
+    assert told(user("q1"), user("q2"), assistant("a1"), assistant("a2")) == ["u q1\n\nq2", "a a1\n\na2"]
+    assert told(user("q"), assistant("a1"), calls("a"), assistant("a2"), assistant("a3")) == [
+        "u q",
+        "a a1 a",
+        f"t {UNANSWERED} = a",
+        "a a2\n\na3",
+    ]
+
+
+def test_texts_and_pictures_in_a_row_are_the_parts_of_one_message() -> None:
+    picture = ImageBlock(url="https://example.org/cat.png")
+    (sent,) = model_messages([user("Look:"), message("user", BLANK, picture), message("user", BLANK), user("Nice?")])
+    assert sent["content"] == [
+        {"type": "text", "text": "Look:"},
+        {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}},
+        {"type": "text", "text": "Nice?"},
+    ]
+
+
+def test_a_user_who_says_nothing_holds_a_place_between_answers() -> None:
+    assert told(user("q"), assistant("a1"), message("user", BLANK), assistant("a2")) == [
+        "u q",
+        "a a1",
+        f"u {NO_CONTENT}",
+        "a a2",
+    ]
+
+
+def test_where_no_user_begins_a_placeholder_does() -> None:
+    system = message("system", TextBlock(text="Be brief"))
+    assert told(system, assistant("Hello!")) == ["s Be brief", f"u {NO_CONTENT}", "a Hello!"]
+    assert told(system, results(("a", "1"))) == ["s Be brief"]
+    assert told() == []
+
+
+@settings(max_examples=150, deadline=None, database=None)
+@given(free_histories())
+def test_whatever_is_recorded_what_is_sent_is_valid_for_openai(said: list[MessageAdded]) -> None:
+    check_openai(model_messages(said))

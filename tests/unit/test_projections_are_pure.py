@@ -47,7 +47,7 @@ sys.addaudithook(_hear)
 def side_effects(projection: Projection, events: Sequence[ConversationEvent]) -> list[str]:
     """Return what Python's audit tells of files, sockets and processes while a projection works."""
     global _heard
-    wanted = [event for event in events if type(event) in projection.types]
+    wanted = projection.wanted(events)
     projection.changes(wanted)  # loads the SQL file
     _heard = heard = []
     try:
@@ -65,7 +65,7 @@ def test_a_projection_opens_no_file_no_socket_and_no_process(projection: Project
 
 @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
 def test_a_projection_gives_the_same_for_the_same_events(projection: Projection) -> None:
-    wanted = [event for event in one_of_each() if type(event) in projection.types]
+    wanted = projection.wanted(one_of_each())
     assert projection.changes(wanted) == projection.changes(wanted)
     assert projection.rows(wanted) == projection.rows(wanted)
 

@@ -1,11 +1,14 @@
 """Counting tokens: known counts, awkward text, and nothing fetched from anywhere."""
 
+import asyncio
 import subprocess
 import sys
 import time
 
 import pytest
 
+from domain.tools import UNANSWERED_ENCODING, UNANSWERED_TOKENS, unanswered
+from eventlog.commands import count_tokens
 from eventlog.tokens import Tokenizer
 
 
@@ -27,6 +30,12 @@ def test_a_special_token_in_a_text_counts_as_plain_text(tokenizer: Tokenizer) ->
 
 def test_a_lone_surrogate_is_counted_and_not_refused(tokenizer: Tokenizer) -> None:
     assert tokenizer.count("a\ud800b") > 0
+
+
+def test_the_error_that_closes_a_call_has_the_tokens_that_are_recorded_for_it(tokenizer: Tokenizer) -> None:
+    closing = unanswered(["call_1", "call_2"])
+    assert asyncio.run(count_tokens(tokenizer, closing)) == 2 * UNANSWERED_TOKENS
+    assert tokenizer.name == UNANSWERED_ENCODING
 
 
 def test_slicing_a_long_text_changes_its_count_by_at_most_one_token_a_slice(tokenizer: Tokenizer) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.api_client import Api, Frame, eventually, frames_of
+from tests.support.api_client import Api, Frame, frames_of
 from tests.support.resources import check_message, check_problem, check_turn
+from tests.support.waiting import eventually
 from turns import leases
 
 Post = Callable[..., httpx.Response]

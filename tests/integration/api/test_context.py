@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
+from domain.tools import UNANSWERED
 from tests.integration.api.conftest import GivenModel
 from tests.support.api_client import Api
 from tests.support.model_server import ModelServer
+from tests.support.openai_rules import check_openai
 from tests.support.resources import check_problem
 
 
@@ -82,8 +84,41 @@ def test_the_context_is_what_the_model_gets(api: Api, given_model: GivenModel, m
     expected = api.get(f"/v1/conversations/{id_}/context")["messages"]
     assert api.turn(id_, model, content="Well?").status_code == 201
     (request,) = [request for request in models.requests if request.model == model]
-    assert request.body["messages"] == [*expected, said("user", "Well?")]
+    *before, question = expected
+    parts = [*question["content"], {"type": "text", "text": "Well?"}]
+    assert request.body["messages"] == [*before, {"role": "user", "content": parts}]
     assert "Hm" not in str(expected) and "gone" not in str(expected)
+
+
+def test_a_model_can_be_sent_whatever_was_recorded(api: Api, given_model: GivenModel, models: ModelServer) -> None:
+    calls = [{"type": "tool_use", "id": f"call_{n}", "name": "add", "input": {"a": n}} for n in (1, 2)]
+    result = {"type": "tool_result", "tool_use_id": "call_2", "content": "no such number", "is_error": True}
+    id_ = api.conversation()["id"]
+    api.message(id_, [result], "tool")
+    api.message(id_, "One")
+    api.message(id_, calls, "assistant")
+    api.message(id_, [{"type": "reasoning", "text": "Hm"}], "assistant")
+    api.message(id_, "Still there?")
+    api.message(id_, [result, result], "tool")
+    api.message(id_, "Be brief.", "system")
+    context = api.get(f"/v1/conversations/{id_}/context")
+    sent = context["messages"]
+    check_openai(sent)
+    assert [message["content"] for message in sent] == [
+        "Be brief.",
+        "One",
+        None,
+        UNANSWERED,
+        "Error: no such number",
+        "Still there?",
+    ]
+    recorded = [message["tokens"] for message in api.messages(id_)]
+    assert (context["tokens"], context["dropped"]) == (sum(recorded[1:]), 1)
+    model = given_model(["x"])
+    assert api.turn(id_, model, content="Well?").status_code == 201
+    (request,) = [request for request in models.requests if request.model == model]
+    sent[2].pop("content")  # litellm leaves out what is None
+    assert request.body["messages"] == [*sent[:-1], said("user", "Still there?\n\nWell?")]
 
 
 @pytest.mark.parametrize(

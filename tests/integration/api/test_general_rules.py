@@ -10,9 +10,10 @@ from domain.events import ConversationEvent
 from projections.history import HistoryProjection
 from projections.projection import Change
 from tests.integration.api.conftest import GivenModel
-from tests.support.api_client import Api, eventually
+from tests.support.api_client import Api
 from tests.support.model_server import Hang
 from tests.support.resources import check_position, check_problem
+from tests.support.waiting import eventually
 
 
 def test_positions_count_the_events_of_the_log(fresh_api: Api) -> None:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.integration.api.conftest import GivenModel, Serve
-from tests.support.api_client import Api, eventually
+from tests.support.api_client import Api
 from tests.support.model_server import (
     BAD_KEY,
     CONTENT_FILTERED,
@@ -26,9 +26,10 @@ from tests.support.model_server import (
     usage,
 )
 from tests.support.resources import check_conversation, check_message, check_position, check_problem, check_turn
+from tests.support.waiting import eventually
 from turns.frames import Frame
+from turns.streams import Streams
 from turns.turn_log import TurnKey
-from turns.turns import Turns
 
 
 @pytest.fixture
@@ -322,11 +323,11 @@ def test_a_turn_is_cancelled_from_another_server(
 def test_a_turn_whose_end_is_not_known_is_no_answer(
     api: Api, id_: str, given_model: GivenModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    follow = Turns.follow
+    follow = Streams.follow
 
-    async def without_its_end(self: Turns, key: TurnKey) -> AsyncGenerator[list[Frame]]:
-        async for batch in follow(self, key):
+    async def without_its_end(self: Streams, key: TurnKey, **how: Any) -> AsyncGenerator[list[Frame]]:
+        async for batch in follow(self, key, **how):
             yield [frame for frame in batch if not frame.terminal]
 
-    monkeypatch.setattr(Turns, "follow", without_its_end)
+    monkeypatch.setattr(Streams, "follow", without_its_end)
     check_problem(api.turn(id_, given_model(["x"])), 503, "STORE_UNAVAILABLE")

@@ -18,7 +18,9 @@ from tests.support.model_server import (
     Raw,
     Refusal,
     Script,
+    Step,
     ToolFragment,
+    Wire,
 )
 from turns.gateway import ModelGateway
 from turns.model_call import ModelTimeouts
@@ -104,6 +106,9 @@ async def test_a_server_that_is_not_there_is_unavailable() -> None:
         (Raw("{not json"), "model_error"),
         (Raw("[1, 2]"), "model_error"),
         (Raw('{"choices": 3}'), "model_error"),
+        (Raw('{"choices": [{"delta": {"content": 5}}]}'), "model_error"),
+        (Raw('{"choices": [{"delta": {}, "finish_reason": 5}]}'), "model_error"),
+        (Raw('{"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"name": {}}}]}}]}'), "model_error"),
         (Raw('{"error": {"message": "overloaded", "code": "server_error"}}'), "model_unavailable"),
         (Hang(), "model_timeout"),
     ],
@@ -124,6 +129,18 @@ async def test_an_answer_that_ends_without_a_finish_has_failed(
     server.script("unfinished", Script(chunks, finish_reason=None))
     _, error = await error_of(gateway, "unfinished")
     assert (error.code, error.detail) == ("model_error", "The model's answer ended before it was finished.")
+
+
+@pytest.mark.parametrize(
+    "chunks", [["x" * 9_000_000] * 4, [ToolFragment(0, "a", "add", "x" * 9_000_000)] * 4, [Wire(b"x" * 36_000_000)]]
+)
+async def test_an_answer_that_no_log_should_hold_is_broken_off(
+    server: ModelServer, gateway: ModelGateway, chunks: list[Step]
+) -> None:
+    server.script("endless", Script(["said", *chunks, Hang()]))
+    heard, error = await error_of(gateway, "endless")
+    assert (heard[0], error.code, error.detail) == (("text", "said"), "model_error", "The model's answer is too large.")
+    assert await server.requests[0].wait_until_given_up(2)
 
 
 async def test_a_model_that_never_begins_is_tried_once_more(server: ModelServer, gateway: ModelGateway) -> None:

@@ -1,0 +1,69 @@
+"""Following: a loaded build is brought level with the log, or with what is read, batch by batch."""
+
+from collections.abc import Awaitable, Callable
+
+from eventlog.errors import UnknownEventError
+from eventlog.mapper import Recorded
+from projections import builds
+from projections.applying import PositionLostError, apply
+from projections.building import Builder, Step
+from projections.builds import Connection
+from projections.errors import BuildFailedError, BuildInterruptedError, ProjectionFailedError
+from projections.projection import Projection
+from projections.refusals import first_line, is_exhausted, passes, told
+
+BATCH_EVENTS = 500
+LEVEL_EVENTS = 500
+
+
+async def follow(builder: Builder, projection: Projection, state: str, upto: int) -> None:
+    """Apply the log to a build up to a position; one that is further on already stays where it is.
+
+    Raises:
+        ProjectionFailedError: the projection cannot take an event.
+    """
+    position = await position_of(builder, projection)
+    while position < upto:
+        batch = await _read(builder, projection, position, min(BATCH_EVENTS, upto - position))
+        await _apply(builder, projection, state, position, batch)
+        position = batch[-1].position
+        builder.report(Step(projection.name, "following", position, max(upto, position)))
+
+
+async def follow_until_level(
+    builder: Builder, projection: Projection, state: str, goal: Callable[[Connection], Awaitable[int]]
+) -> None:
+    """Apply the log to a build until little is left up to a goal that moves."""
+    while (upto := await goal(builder.connection)) - await position_of(builder, projection) > LEVEL_EVENTS:
+        await follow(builder, projection, state, upto)
+
+
+async def position_of(builder: Builder, projection: Projection) -> int:
+    """Return up to where a build has read the log."""
+    known = await builds.builds_of(builder.connection, projection.name)
+    return next(each.position for each in known if builds.identity(each) == builds.identity(projection))
+
+
+async def _read(builder: Builder, projection: Projection, position: int, limit: int) -> list[Recorded]:
+    try:
+        return await builder.log.after(position, limit)
+    except UnknownEventError as error:
+        if limit > 1:
+            return await _read(builder, projection, position, limit // 2)
+        raise ProjectionFailedError(projection.name, position + 1, str(error)) from error
+
+
+async def _apply(builder: Builder, projection: Projection, state: str, position: int, batch: list[Recorded]) -> None:
+    try:
+        await apply(builder.connection, [projection], state, position, batch)
+    except PositionLostError as error:
+        raise BuildInterruptedError(f"Somebody else works on {error}.") from error
+    except Exception as error:  # a projection may raise anything
+        if passes(error):
+            raise
+        if is_exhausted(error):
+            raise BuildFailedError(projection.name, first_line(error)) from error
+        if len(batch) == 1:
+            raise ProjectionFailedError(projection.name, position + 1, told(error)) from error
+        for item in batch:
+            await _apply(builder, projection, state, item.position - 1, [item])

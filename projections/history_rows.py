@@ -1,0 +1,127 @@
+"""The rows of the history, and what events make of them: messages and turns."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from domain.events import (
+    MessageAdded,
+    TurnBegun,
+    TurnCompleted,
+    TurnEnded,
+    TurnFailed,
+    TurnQueued,
+    TurnResumed,
+    TurnStarted,
+    TurnSuspended,
+)
+from projections.projection import json_text
+
+
+class MessageRow(NamedTuple):
+    """A message as the history holds it; `content` and `usage` are JSON text."""
+
+    conversation_id: UUID
+    id: UUID
+    version: int
+    turn_id: UUID | None
+    role: str
+    author_id: str | None
+    content: str
+    in_reply_to: UUID | None
+    status: str
+    model: str | None
+    tokens: int
+    usage: str | None
+    finish_reason: str | None
+    created_at: datetime
+
+
+class TurnRow(NamedTuple):
+    """A turn as the history holds it; `usage` is JSON text, `version` that of its first event."""
+
+    conversation_id: UUID
+    id: UUID
+    version: int
+    user_message_id: UUID
+    message_id: UUID
+    status: str
+    model: str
+    usage: str | None
+    finish_reason: str | None
+    error_code: str | None
+    error_detail: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    time_to_first_token_ms: float | None
+    duration_ms: float | None
+
+
+def message_row(event: MessageAdded) -> MessageRow:
+    """Return the row of a message as it was said."""
+    return MessageRow(
+        event.originator_id,
+        event.message_id,
+        event.originator_version,
+        event.turn_id,
+        event.role,
+        event.author_id,
+        json_text(event.content),
+        event.in_reply_to,
+        event.status,
+        event.model,
+        event.tokens,
+        json_text(event.usage) if event.usage else None,
+        event.finish_reason,
+        event.timestamp,
+    )
+
+
+def turn_row(event: TurnBegun, queued: TurnRow | None = None) -> TurnRow:
+    """Return the row of a turn that waits for others or runs; `queued` was its row while it waited, if it did."""
+    waits = isinstance(event, TurnQueued)
+    return TurnRow(
+        event.originator_id,
+        event.turn_id,
+        queued.version if queued else event.originator_version,
+        event.user_message_id,
+        event.message_id,
+        "queued" if waits else "running",
+        event.model,
+        None,
+        None,
+        None,
+        None,
+        None if waits else event.timestamp,
+        None,
+        None,
+        None,
+    )
+
+
+def turn_change(event: TurnResumed | TurnSuspended | TurnEnded) -> dict[str, Any]:
+    """Return the columns that an event changes in the row of its turn; what it does not know stays."""
+    if isinstance(event, TurnResumed):
+        return {"status": "running", "message_id": event.message_id}
+    usage = event.usage if isinstance(event, TurnSuspended | TurnCompleted) else None
+    change: dict[str, Any] = {
+        "usage": json_text(usage) if usage else None,
+        "time_to_first_token_ms": event.time_to_first_token_ms,
+        "duration_ms": event.duration_ms,
+    }
+    known = {column: value for column, value in change.items() if value is not None}
+    if isinstance(event, TurnSuspended):
+        return {**known, "status": "requires_action"}
+    ended = {**known, "ended_at": event.timestamp}
+    if isinstance(event, TurnCompleted):
+        return {**ended, "status": "completed", "finish_reason": event.finish_reason}
+    if isinstance(event, TurnFailed):
+        return {**ended, "status": "failed", "error_code": event.reason, "error_detail": event.detail}
+    return {**ended, "status": "cancelled"}
+
+
+def unsaid_row(event: TurnStarted | TurnResumed) -> MessageRow:
+    """Return the row of an answer that is being streamed, before its first word."""
+    identity = (event.originator_id, event.message_id, event.originator_version, event.turn_id)
+    said = ("assistant", None, "[]", event.user_message_id, "streaming")
+    return MessageRow(*identity, *said, event.model, 0, None, None, event.timestamp)

@@ -1,0 +1,28 @@
+"""Two processes on one log, as far as a test needs them: what each has of it; and engines that soon try again."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from projections import engine
+from tests.support.store import Store, opened
+
+
+@pytest.fixture
+async def here(database_url: str) -> AsyncIterator[Store]:
+    async with opened(database_url) as store:
+        yield store
+
+
+@pytest.fixture
+async def there(database_url: str) -> AsyncIterator[Store]:
+    """What another process has of the same log."""
+    async with opened(database_url) as store:
+        yield store
+
+
+@pytest.fixture
+def impatient_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "RETRY_LEAD_S", 0.05)
+    monkeypatch.setattr(engine, "RETRY_ERROR_S", 0.02)
+    monkeypatch.setattr(engine, "MAX_RETRY_ERROR_S", 0.1)

@@ -1,0 +1,41 @@
+"""What a model is sent, in the words that litellm sends to Anthropic: valid, whatever was recorded."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from domain.events import MessageAdded
+from projections.model_messages import model_messages
+from tests.support.anthropic_rules import check_anthropic
+from tests.support.free_histories import free_histories
+from turns.gateway import ModelGateway
+
+Sent = list[dict[str, Any]]
+
+
+@pytest.fixture
+async def translated(gateway: ModelGateway) -> Callable[[Sent], dict[str, Any]]:
+    """Return the function that makes a request to Anthropic of chat messages."""
+    await gateway.warm_up()
+    transformation: Any = importlib.import_module("litellm.llms.anthropic.chat.transformation")
+    return lambda messages: transformation.AnthropicConfig().transform_request(
+        model="claude-sonnet-4-5", messages=messages, optional_params={}, litellm_params={}, headers={}
+    )
+
+
+async def test_whatever_is_recorded_what_is_sent_is_valid_for_anthropic(
+    translated: Callable[[Sent], dict[str, Any]],
+) -> None:
+    @settings(max_examples=300, deadline=None, database=None)
+    @given(free_histories())
+    def check(said: list[MessageAdded]) -> None:
+        sent = model_messages(said)
+        if any(message["role"] != "system" for message in sent):  # litellm refuses to send nothing
+            request = translated(sent)
+            check_anthropic(request["messages"])
+            assert all(block["text"].strip() for block in request.get("system", ()))
+
+    check()

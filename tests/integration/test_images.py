@@ -1,0 +1,257 @@
+"""Images beside the log: kept once by their bytes, referred to by events, and given back byte for byte."""
+
+import asyncio
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
+from hashlib import sha256
+from threading import current_thread, main_thread
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from psycopg.rows import TupleRow
+from pydantic_core import from_json, to_json
+
+from domain.content import Content, ContextBlock, ImageBlock, TextBlock
+from domain.errors import InvalidContentError, UnsupportedImageError
+from domain.events import MessageAdded
+from eventlog import images as images_module
+from eventlog.commands import Said
+from eventlog.database import Database, Statement
+from eventlog.errors import MissingImageError
+from eventlog.images import LARGE_IMAGE_BYTES, Images
+from projections.catalog import install
+from projections.history import History, HistoryProjection
+from tests.support.builders import BEGINNING, Story
+from tests.support.store import ALICE, PATIENCE_S, Store, blocked_backend, opened, rows, value
+
+GIF = b"GIF89a"
+TEXT = TextBlock(text='not a "sha256"')
+LINK = ImageBlock(url="https://example.org/cat.png")
+
+
+def image(more: bytes = b"") -> ImageBlock:
+    return ImageBlock(media_type="image/gif", data=b64encode(GIF + more).decode())
+
+
+def reference(more: bytes = b"") -> ImageBlock:
+    return ImageBlock(media_type="image/gif", sha256=sha256(GIF + more).hexdigest())
+
+
+def said_with(content: Content) -> MessageAdded:
+    """Return the event of a message of this content."""
+    (event,) = Story().say(content=content)
+    assert isinstance(event, MessageAdded)
+    return event
+
+
+def count(database_url: str) -> int:
+    return value(database_url, "SELECT count(*) FROM images")
+
+
+class CountingDatabase(Database):
+    """Counts what is asked."""
+
+    asked = 0
+
+    async def fetch(self, statement: Statement, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[TupleRow]:
+        self.asked += 1
+        return await super().fetch(statement, parameters)
+
+
+@pytest.fixture
+def _installed(database_url: str) -> None:
+    """The tables of all projections."""
+    install(database_url)
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[Store]:
+    async with opened(database_url, listening=False) as store:
+        yield store
+
+
+@pytest.fixture
+async def images(database_url: str) -> AsyncIterator[Images]:
+    database = Database(database_url)
+    await database.open()
+    yield Images(database)
+    await database.close()
+
+
+async def test_an_image_that_is_said_three_times_in_two_conversations_is_kept_once(
+    store: Store, database_url: str
+) -> None:
+    message = Said("user", (TEXT, image()))
+    started = await store.commands.start(ALICE, messages=[message, message])
+    other = await store.commands.start(ALICE)
+    await store.commands.add_message(ALICE, other.state.id, message)
+    ((digest, media_type, data, kept_at),) = rows(database_url, "SELECT sha256, media_type, data, kept_at FROM images")
+    assert (digest, media_type, data) == (sha256(GIF).digest(), "image/gif", GIF)
+    assert kept_at <= started.events[0].timestamp
+    contents = rows(database_url, "SELECT data -> 'content' FROM events WHERE type = 'MessageAdded'")
+    stored = {"type": "image", "media_type": "image/gif", "sha256": sha256(GIF).hexdigest()}
+    assert contents == [([{"type": "text", "text": TEXT.text}, stored],)] * 3
+
+
+async def test_what_is_kept_comes_back_in_its_place(images: Images) -> None:
+    sent = (TEXT, image(b"1"), LINK, image(b"2"), image(b"1"))
+    kept = await images.keep(sent)
+    assert kept == (TEXT, reference(b"1"), LINK, reference(b"2"), reference(b"1"))
+    assert (await images.restored_event(said_with(kept))).content == sent
+
+
+async def test_any_bytes_come_back_as_the_same_base64(images: Images) -> None:
+    contents: list[Content] = []
+
+    @settings(max_examples=50, database=None)
+    @given(st.lists(st.binary(max_size=9), max_size=4))
+    def collect(endings: list[bytes]) -> None:
+        contents.append(tuple(map(image, endings)))
+
+    collect()
+    kept = [await images.keep(content) for content in contents]
+    restored = await images.restored_events([said_with((*content, TEXT)) for content in kept])
+    assert [event.content for event in restored] == [(*content, TEXT) for content in contents]
+    texts = await images.restored_texts([to_json(content).decode() for content in kept])
+    assert texts == [to_json(content).decode() for content in contents]
+
+
+async def test_content_without_images_stays_as_it_is_and_costs_no_query(database_url: str) -> None:
+    database = CountingDatabase(database_url)
+    content: Content = (TEXT, LINK, ContextBlock(data={"sha256": "abc", "type": "image"}))
+    event, text = said_with(content), to_json(content).decode()
+    images = Images(database)
+    assert await images.keep(content) is content
+    assert (await images.restored_event(event)) is event
+    assert (await images.restored_texts([text]))[0] is text
+    assert database.asked == 0
+
+
+async def test_the_images_of_many_messages_are_read_at_once(database_url: str) -> None:
+    database = CountingDatabase(database_url)
+    await database.open()
+    images = Images(database)
+    contents = [await images.keep((image(bytes([n % 3])), TEXT)) for n in range(9)]
+    texts = [to_json(content).decode() for content in contents]
+    database.asked = 0
+    assert all('"data"' in text for text in await images.restored_texts(texts))
+    restored = await images.restored_events(list(map(said_with, contents)))
+    assert [event.content for event in restored] == [(image(bytes([n % 3])), TEXT) for n in range(9)]
+    assert database.asked == 2
+    await database.close()
+
+
+async def test_what_was_kept_is_not_kept_again(images: Images, database_url: str) -> None:
+    kept = await images.keep((image(),))
+    before = rows(database_url, "SELECT * FROM images")
+    assert await images.keep(kept) == kept
+    assert await images.keep((image(),)) == kept
+    assert rows(database_url, "SELECT * FROM images") == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        (ImageBlock(media_type="image/png", data=b64encode(GIF).decode()), UnsupportedImageError),
+        (ImageBlock(media_type="image/gif", data=""), UnsupportedImageError),
+        (ImageBlock(media_type="image/gif", data="R0lGODlh\n"), UnsupportedImageError),
+        (ImageBlock(data=b64encode(GIF).decode()), InvalidContentError),
+        (ImageBlock(url="ftp://x"), InvalidContentError),
+    ],
+)
+async def test_nothing_is_kept_of_content_with_a_wrong_image(
+    images: Images, database_url: str, wrong: ImageBlock, error: type[Exception]
+) -> None:
+    with pytest.raises(error) as refusal:
+        await images.keep((image(), wrong), ("messages", 3))
+    if isinstance(refusal.value, InvalidContentError):
+        assert refusal.value.loc[:4] == ("messages", 3, "content", 1)
+    assert count(database_url) == 0
+
+
+async def test_an_image_of_a_role_that_has_none_is_refused_and_not_kept(store: Store, database_url: str) -> None:
+    with pytest.raises(InvalidContentError) as refusal:
+        await store.commands.start(ALICE, messages=[Said("user", (TEXT,)), Said("system", (image(),))])
+    assert refusal.value.loc == ("messages", 1, "content", 0, "type")
+    assert count(database_url) == 0
+
+
+async def test_processes_that_keep_the_same_images_at_once_keep_each_once(database_url: str) -> None:
+    contents = [(image(b"1"), image(b"2"), image(b"3")), (image(b"3"), image(b"2"), image(b"1"))]
+    async with opened(database_url, listening=False) as one, opened(database_url, listening=False) as other:
+        work = [
+            store.commands.start(ALICE, messages=[Said("user", content)])
+            for _ in range(8)
+            for store in (one, other)
+            for content in contents
+        ]
+        await asyncio.gather(*work)
+    assert count(database_url) == 3
+    assert value(database_url, "SELECT count(*) FROM events WHERE type = 'MessageAdded'") == 32
+
+
+async def test_who_waits_for_an_image_that_another_is_keeping_holds_up_nobody(
+    images: Images, database_url: str
+) -> None:
+    with psycopg.connect(database_url, options="-c search_path=turnlog") as other:
+        digest = sha256(GIF + b"2").digest()
+        other.execute("INSERT INTO images VALUES (%s, 'image/gif', %s, %s)", [digest, GIF + b"2", BEGINNING])
+        waiting = asyncio.ensure_future(images.keep((image(b"1"), image(b"2"))))
+        await blocked_backend(database_url)
+        async with asyncio.timeout(PATIENCE_S):
+            await images.keep((image(b"1"),))
+        other.rollback()
+        assert await waiting == (reference(b"1"), reference(b"2"))
+    assert count(database_url) == 2
+
+
+async def test_an_image_that_somebody_removed_is_missed(images: Images, database_url: str) -> None:
+    kept = await images.keep((image(),))
+    rows(database_url, "DELETE FROM images")
+    with pytest.raises(MissingImageError, match=sha256(GIF).hexdigest()):
+        await images.restored_event(said_with(kept))
+    with pytest.raises(MissingImageError):
+        await images.restored_texts([to_json(kept).decode()])
+
+
+@pytest.mark.usefixtures("_installed")
+async def test_the_history_shows_what_its_rows_refer_to(store: Store, database_url: str) -> None:
+    async with store.projecting(HistoryProjection()) as progress:
+        committed = await store.commands.start(ALICE, messages=[Said("user", (TEXT, image()))])
+        assert await progress.wait(committed.position or 0, PATIENCE_S) == []
+    id_, (_, said) = committed.state.id, committed.events
+    assert isinstance(said, MessageAdded)
+    history = History(store.database)
+    one = await history.message(id_, said.message_id)
+    assert one
+    assert from_json(one.content) == from_json(to_json((TEXT, image())))
+    assert await history.page(id_, descending=False, superseded=False, beyond=None, limit=9) == [one]
+    raw = value(database_url, "SELECT content FROM history")
+    assert raw[1].keys() == {"type", "media_type", "sha256"}
+
+
+async def test_a_large_image_is_kept_and_restored_beside_the_event_loop(
+    images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def beside(work: Callable[..., Any], *arguments: Any) -> Any:
+        assert current_thread() is not main_thread(), "the event loop stands still"
+        return work(*arguments)
+
+    for name in ("check_image", "b64encode", "to_json"):
+        monkeypatch.setattr(images_module, name, partial(beside, getattr(images_module, name)))
+    large = image(bytes(LARGE_IMAGE_BYTES))
+    kept = await images.keep((large,))
+    assert (await images.restored_event(said_with(kept))).content == (large,)
+    (text,) = await images.restored_texts([to_json(kept).decode()])
+    assert from_json(text)[0]["data"] == large.data
+
+
+async def test_an_image_of_7_mib_comes_back_byte_for_byte(images: Images, database_url: str) -> None:
+    large = image(bytes(range(256)) * (7 * 4096))
+    kept = await images.keep((large,))
+    assert value(database_url, "SELECT length(data) FROM images") == 7 * 1024 * 1024 + len(GIF)
+    assert (await images.restored_event(said_with(kept))).content == (large,)

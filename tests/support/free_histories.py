@@ -1,0 +1,72 @@
+"""Histories as clients may record them: any role after any other, calls and results that do not match, blank texts."""
+
+from collections.abc import Sequence
+from itertools import product
+
+from hypothesis import strategies as st
+
+from domain.content import (
+    Content,
+    ContentBlock,
+    ContextBlock,
+    ImageBlock,
+    ReasoningBlock,
+    Role,
+    TextBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+)
+from domain.events import MessageAdded
+from domain.tools import UNANSWERED
+from tests.support.builders import BEGINNING, some_id
+
+# Few of them, so that they meet again; what only differs in `.` and `:` is the same to Anthropic once it is mended.
+CALL_IDS = ["a", "b", "a_1", "c.1", "c:1", "", "ü", "x" * 41, "x" * 300, "a__thought__+/=", "__thought__"]
+NAMES = ["search", "", "my tool.v2", "n" * 65]
+BLANKS = ["", " ", "\n\t", "\u2003"]
+PICTURE = ImageBlock(media_type="image/png", data="iVBORw0KGgo=")
+
+
+TEXTS = [TextBlock(text=words) for words in (*BLANKS, "Hello", " two words ")]
+CALLS = [ToolUseBlock(id=call_id, name=NAMES[n % len(NAMES)], input={"n": n}) for n, call_id in enumerate(CALL_IDS)]
+RESULTS = [
+    ToolResultBlock(tool_use_id=call_id, content=content, is_error=n % 2 == 0)
+    for call_id in CALL_IDS
+    for n, content in enumerate((*BLANKS, "42", "Error: broken", UNANSWERED))
+]
+BLOCKS: dict[Role, Sequence[ContentBlock]] = {
+    "system": TEXTS,
+    "user": [*TEXTS, PICTURE, ContextBlock(data={})],
+    "assistant": [*TEXTS, ReasoningBlock(text="Hm"), *CALLS],
+    "tool": RESULTS,
+}
+CONTENTS: dict[Role, list[Content]] = {
+    role: [content for most in range(3) for content in product(blocks, repeat=most)] for role, blocks in BLOCKS.items()
+}
+ROLES: list[Role] = ["system", "user", "user", "assistant", "assistant", "assistant", "tool", "tool", "tool"]
+"""Calls and results are the better half of a history."""
+
+
+def message(role: Role, *content: ContentBlock) -> MessageAdded:
+    """Return a message as the log holds it, whether or not anyone could have recorded it."""
+    return MessageAdded(
+        originator_id=some_id(),
+        originator_version=2,
+        timestamp=BEGINNING,
+        actor="alice",
+        message_id=some_id(),
+        role=role,
+        content=content,
+        tokens=1,
+        encoding="words",
+    )
+
+
+def free_histories(most: int = 12) -> st.SearchStrategy[list[MessageAdded]]:
+    """Return what a window onto a conversation may hold. Numbers are drawn instead of blocks: a tenth of the time."""
+    drawn = st.lists(st.tuples(st.sampled_from(ROLES), st.integers(0, 10_000)), max_size=most)
+    return drawn.map(lambda messages: [_said(role, number) for role, number in messages])
+
+
+def _said(role: Role, number: int) -> MessageAdded:
+    return message(role, *CONTENTS[role][number % len(CONTENTS[role])])

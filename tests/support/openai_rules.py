@@ -1,0 +1,73 @@
+"""OpenAI's rules for a list of chat messages, as a checker that shares nothing with the code it checks.
+
+Source: https://platform.openai.com/docs/api-reference/chat/create and what its 400s say about ids and names. It is
+stricter in what other providers demand: a user begins, speakers alternate, and no text is blank.
+"""
+
+import json
+import re
+from itertools import dropwhile, takewhile
+from typing import Any
+
+Message = dict[str, Any]
+
+MAY_FOLLOW = {"nobody": {"user"}, "user": {"assistant"}, "assistant": {"user"}, "tool": {"user", "assistant"}}
+
+
+def check_openai(messages: list[Message]) -> None:
+    """Fail where a provider would refuse `messages`."""
+    for message in takewhile(_is_system, messages):
+        _check_message(message)
+    rest = dropwhile(_is_system, messages)
+    speaker = "nobody"
+    for message in rest:
+        assert message["role"] in MAY_FOLLOW[speaker], f"{message['role']} speaks after {speaker}"
+        speaker = message["role"]
+        _check_message(message)
+        for call in message.get("tool_calls", ()):
+            _check_call(call)
+            result = next(rest, {})
+            assert result.keys() == {"role", "tool_call_id", "content"}
+            assert (result["role"], result["tool_call_id"]) == ("tool", call["id"])
+            _check_text(result["content"])
+            speaker = "tool"
+    ids = [call["id"] for message in messages for call in message.get("tool_calls", ())]
+    assert len(ids) == len(set(ids)), f"an id is used twice: {ids}"
+
+
+def _is_system(message: Message) -> bool:
+    return message["role"] == "system"
+
+
+def _check_message(message: Message) -> None:
+    content, calls = message["content"], message.get("tool_calls")
+    assert message.keys() - {"tool_calls"} == {"role", "content"}
+    assert calls is None or (calls and message["role"] == "assistant")
+    if isinstance(content, list):
+        assert content and message["role"] in ("user", "system")
+        for part in content:
+            _check_part(part)
+    elif content is not None or not calls:
+        _check_text(content)
+
+
+def _check_part(part: dict[str, Any]) -> None:
+    if part["type"] == "text":
+        assert part.keys() == {"type", "text"}
+        _check_text(part["text"])
+    else:
+        assert part.keys() == {"type", "image_url"} and part["type"] == "image_url"
+        assert part["image_url"]["url"].startswith(("data:image/", "https://", "http://"))
+
+
+def _check_call(call: dict[str, Any]) -> None:
+    assert call.keys() == {"id", "type", "function"} and call["type"] == "function"
+    own_id, _, _ = call["id"].partition("__thought__")  # litellm takes Gemini's signature off for all others
+    assert 1 <= len(own_id) <= 40
+    assert call["function"].keys() == {"name", "arguments"}
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", call["function"]["name"])
+    assert isinstance(json.loads(call["function"]["arguments"]), dict)
+
+
+def _check_text(text: object) -> None:
+    assert isinstance(text, str) and text.strip(), f"blank: {text!r}"

@@ -1,0 +1,16 @@
+"""Waiting in a test without a loop of its own for what another thread or process does."""
+
+from collections.abc import Callable
+from time import monotonic, sleep
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def eventually(condition: Callable[[], T], timeout_s: float = 30) -> T:
+    """Return the first true value of a condition that is asked again and again."""
+    deadline = monotonic() + timeout_s
+    while not (value := condition()):
+        assert monotonic() < deadline, "it did not come true"
+        sleep(0.005)
+    return value

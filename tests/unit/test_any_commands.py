@@ -1,0 +1,177 @@
+"""Whatever is asked for in whatever order, and refused or not: what is recorded makes sense."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+from uuid import UUID
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain import turn_decisions
+from domain.content import ToolResultBlock, ToolUseBlock
+from domain.conversation import ConversationSnapshot
+from domain.decisions import Events
+from domain.errors import DomainError
+from domain.events import (
+    ConversationEvent,
+    MessageAdded,
+    StreamDelta,
+    TurnBegun,
+    TurnEnded,
+    TurnQueued,
+    TurnResumed,
+    TurnStarted,
+    TurnSuspended,
+)
+from tests.support.builders import Story, folded, some_id, usage
+from tests.support.naive_views.history import naive_history
+from tests.support.naive_views.listing import naive_listing
+
+T = TypeVar("T")
+
+
+class AnyStory(Story):
+    """A story whose steps may be taken at any time; `chance` chooses what a step is about."""
+
+    chance = 0
+
+    @property
+    def turn_id(self) -> UUID:
+        """Return any turn that ever was, mostly the active one."""
+        if self.state.turn is not None and self.chance % 4:
+            return self.state.turn.id
+        return self.one_of([event.turn_id for event in self.events if isinstance(event, TurnBegun)] or [some_id()])
+
+    def start_next(self) -> Events:
+        """Try to start any turn that ever was in the queue, mostly the next one."""
+        queued = [event for event in self.events if isinstance(event, TurnQueued)]
+        if not queued:
+            return []
+        first = self.state.queue[0].id if self.state.queue and self.chance % 4 else self.one_of(queued).turn_id
+        chosen = next(event for event in queued if event.turn_id == first)
+        superseded = self.superseded(chosen.from_version) if chosen.from_version else None
+        return self._keep(turn_decisions.start_queued_turn(self.state, self.origin(), chosen, some_id(), superseded))
+
+    def one_of(self, things: Sequence[T]) -> T:
+        return things[self.chance % len(things)]
+
+    def place(self) -> int:
+        """Return where a message is that was neither deleted nor superseded, or the beginning."""
+        return self.one_of([row["version"] for row in self.history() if row["status"] == "completed"] or [2])
+
+    def history(self) -> list[dict[str, Any]]:
+        return [row for row in naive_history(self.events) if row["status"] != "streaming"]
+
+    def unsay_any(self) -> Events:
+        if not (history := self.history()):
+            return []
+        row = self.one_of(history)
+        return self.unsay(row["message_id"], superseded=row["status"] == "superseded")
+
+    def answer_any_again(self) -> Events:
+        left = {row["message_id"] for row in self.history() if row["status"] == "completed"}
+        questions = [said for said in self.messages() if said.role == "user" and said.message_id in left]
+        return self.ask_again(self.one_of(questions)) if questions else []
+
+
+CALLS = tuple(ToolUseBlock(id=name, name=name, input={}) for name in ("f", "g", "f"))
+RESULTS = tuple(ToolResultBlock(tool_use_id=name, content="") for name in ("f", "g", "h"))
+COMMANDS: dict[str, Callable[[AnyStory], object]] = {
+    "ask": lambda story: story.ask(),
+    "ask instead": lambda story: story.ask(replacing=story.place()),
+    "ask again": lambda story: story.answer_any_again(),
+    "queue": lambda story: story.queue(),
+    "queue ahead": lambda story: story.queue(ahead=True),
+    "queue to replace": lambda story: story.queue(replacing=story.place()),
+    "start next": lambda story: story.start_next(),
+    "stream": lambda story: story.stream("a", "b"),
+    "complete": lambda story: story.complete(usage=usage(), duration_ms=1.5),
+    "call a tool": lambda story: story.call_tools("add", usage=usage()),
+    "call tools": lambda story: story.call_tools("add", "add", words="Let me see."),
+    "give results": lambda story: story.give_results(),
+    "fail": lambda story: story.fail("Be"),
+    "cancel": lambda story: story.cancel("Be"),
+    "say": lambda story: story.say(),
+    "say as the model": lambda story: story.say(role="assistant"),
+    "record calls": lambda story: story.say(role="assistant", content=CALLS[: story.chance % 3 + 1]),
+    "record results": lambda story: story.say(role="tool", content=RESULTS[: story.chance % 3 + 1]),
+    "say as the system": lambda story: story.say(role="system"),
+    "unsay": lambda story: story.unsay_any(),
+    "rename": lambda story: story.rename(title=str(story.chance)),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(sorted(COMMANDS)), st.integers(0, 99)), min_size=20, max_size=40), st.booleans()
+)
+def test_any_commands_leave_a_conversation_that_makes_sense(wanted: list[tuple[str, int]], deleted: bool) -> None:
+    story = AnyStory()
+    for name, story.chance in wanted:
+        with suppress(DomainError):
+            COMMANDS[name](story)
+        check_state(story)
+    if deleted:
+        story.delete()
+        check_state(story)
+    check_turns(story.events, all_ended=deleted)
+    check_calls(story.events)
+
+
+def check_state(story: Story) -> None:
+    """Hold the state against a plain reading of the events, and against its snapshot."""
+    state = story.state
+    assert [event.originator_version for event in story.events] == list(range(1, len(story.events) + 1))
+    assert ConversationSnapshot.take(state).restore() == state == folded(story.events)
+    (plain,) = naive_listing(story.events)
+    assert (state.message_count, state.last_message_at) == (plain["message_count"], plain["last_message_at"])
+    assert (state.turn.id if state.turn else None) == plain["active_turn_id"]
+    assert (state.turn is not None and state.turn.waiting) == plain["waiting"]
+    assert [turn.id for turn in state.queue] == plain["queued"]
+
+
+def check_turns(events: Sequence[ConversationEvent], *, all_ended: bool) -> None:
+    """Hold the events of turns against what a turn can be: one at a time, each ends at most once, and says no more."""
+    active: UUID | None = None
+    waits = False
+    queue: list[UUID] = []
+    ended: set[UUID] = set()
+    for event in events:
+        if isinstance(event, TurnQueued):
+            queue.insert(0 if event.ahead else len(queue), event.turn_id)
+        elif isinstance(event, TurnStarted):
+            assert active is None
+            assert event.turn_id not in ended
+            if queue:
+                assert event.turn_id == queue.pop(0)
+            active, waits = event.turn_id, False
+        elif isinstance(event, StreamDelta):
+            assert (event.turn_id, waits) == (active, False)
+        elif isinstance(event, TurnSuspended | TurnResumed):
+            assert (event.turn_id, waits) == (active, isinstance(event, TurnResumed))
+            waits = not waits
+        elif isinstance(event, TurnEnded):
+            assert event.turn_id not in ended
+            ended.add(event.turn_id)
+            if event.turn_id in queue:
+                queue.remove(event.turn_id)
+            else:
+                assert event.turn_id == active
+                active = None
+    assert not (all_ended and (active or queue))
+
+
+def check_calls(events: Sequence[ConversationEvent]) -> None:
+    """Hold what was said against the rule that every call has a result before a user says anything."""
+    unanswered: Counter[str] = Counter()
+    for event in events:
+        if not isinstance(event, MessageAdded):
+            continue
+        assert not (event.role == "user" and unanswered), event
+        for block in event.content:
+            if isinstance(block, ToolUseBlock):
+                unanswered[block.id] += 1
+            elif isinstance(block, ToolResultBlock):
+                unanswered.pop(block.tool_use_id, None)

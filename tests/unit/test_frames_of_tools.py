@@ -1,0 +1,233 @@
+"""The frames of turns that wait: for others before them in the queue, and for the results of tools."""
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.events import MessageAdded, StreamedBlock, TurnBegun, TurnEnded, TurnResumed, TurnStarted, TurnSuspended
+from eventlog.mapper import ConversationMapper, JSONBytesTranscoder, Recorded
+from tests.support.builders import Story, usage
+from turns.frames import Frame, TurnFrames
+from turns.turn_log import TurnKey, TurnReplay
+
+MAPPER = ConversationMapper(JSONBytesTranscoder())
+
+
+class LiveTurn:
+    """A turn as the process that runs it sends its frames, and its story as the log has it."""
+
+    def __init__(self, *, queued: bool = False) -> None:
+        self.story = Story()
+        self.sent: list[Frame] = []
+        self._answer: MessageAdded | None = None
+        self.story.ask("First")
+        if queued:
+            self._begin(self.story.queue("Why?")[-1])
+            self.story.complete()
+            self._start(*self.story.start_next()[-2:])
+        else:
+            self.story.complete()
+            question, started = self.story.ask("Why?")
+            self._begin(started)
+            self._start(question, started)
+
+    def speak(self, block_type: StreamedBlock, *chunks: str) -> None:
+        for words in chunks:
+            self.sent += self._frames.chunk(block_type, words)[1]
+            self.story.stream(words, block_type=block_type)
+
+    def call_tools(self, *names: str) -> None:
+        said, suspended = self.story.call_tools(*names, usage=usage(), time_to_first_token_ms=1.5)
+        assert isinstance(said, MessageAdded) and isinstance(suspended, TurnSuspended)
+        self._answer = said
+        self.sent += self._frames.suspend(suspended, said)
+
+    def give_results(self) -> None:
+        _, resumed = self.story.give_results()
+        assert isinstance(resumed, TurnResumed)
+        self._frames.resume(resumed)
+
+    def end(self, how: str, words: str = "") -> None:
+        """End the turn as one of the methods of a story does."""
+        events = getattr(self.story, how)(words)
+        said = [event for event in events if isinstance(event, MessageAdded) and event.role == "assistant"]
+        assert isinstance(events[-1], TurnEnded)
+        self.sent += self._frames.end(events[-1], said[0] if said else self._answer)
+
+    def replayed(self) -> list[Frame]:
+        """Return the turn's frames as they are made of the log."""
+        replay = TurnReplay(self.key)
+        stored = [MAPPER.to_domain_event(MAPPER.to_stored_event(event)) for event in self.story.events]  # pyright: ignore
+        return replay.take([Recorded(position, event) for position, event in enumerate(stored, 1)])  # pyright: ignore
+
+    def _begin(self, begun: Any) -> None:
+        assert isinstance(begun, TurnBegun)
+        self._frames = TurnFrames(begun)
+        self.key = TurnKey(self.story.id, begun.turn_id, begun.originator_version)
+
+    def _start(self, question: object, started: object) -> None:
+        assert isinstance(question, MessageAdded) and isinstance(started, TurnStarted)
+        self.sent.append(self._frames.start(started, question))
+
+
+def wire(frames: list[Frame]) -> bytes:
+    return b"".join(frame.encoded for frame in frames)
+
+
+def names(frames: list[Frame]) -> list[str]:
+    return [frame.event for frame in frames]
+
+
+def block_indexes(frames: list[Frame]) -> list[int]:
+    """Return which block each frame of a block is about."""
+    return [frame.data["block_index"] for frame in frames if "block_index" in frame.data]
+
+
+def test_calls_are_frames_of_their_own_before_the_turn_asks_for_their_results() -> None:
+    turn = LiveTurn()
+    turn.speak("text", "Let me", " see.")
+    turn.call_tools("add", "find")
+    assert names(turn.sent)[1:] == ["delta", "delta", "block.done", "tool_use", "tool_use", "turn.requires_action"]
+    assert block_indexes(turn.sent) == [0, 0, 0, 1, 2]
+    calls = [
+        {"type": "tool_use", "id": "call_add_0", "name": "add", "input": {"n": 0}},
+        {"type": "tool_use", "id": "call_find_1", "name": "find", "input": {"n": 1}},
+    ]
+    assert [frame.data["tool_use"] for frame in turn.sent if frame.event == "tool_use"] == calls
+    last = turn.sent[-1]
+    assert (last.data["tool_uses"], last.pauses, last.terminal) == (calls, True, False)
+
+
+def test_only_the_frame_that_asks_for_results_pauses_a_turn() -> None:
+    turn = LiveTurn()
+    turn.speak("text", "Hm")
+    turn.call_tools("add")
+    turn.give_results()
+    turn.end("complete", "Four.")
+    assert [frame.event for frame in turn.sent if frame.pauses] == ["turn.requires_action"]
+    assert [frame.event for frame in turn.sent if frame.terminal] == ["turn.completed"]
+
+
+def test_blocks_and_frames_are_counted_on_after_results() -> None:
+    turn = LiveTurn()
+    turn.speak("reasoning", "Hm")
+    turn.speak("text", "Let me see.")
+    turn.call_tools("add", "find")
+    turn.give_results()
+    turn.speak("text", "Four", ".")
+    turn.call_tools("add")
+    turn.give_results()
+    turn.speak("text", "Five.")
+    turn.end("complete", "Five.")
+    assert block_indexes(turn.sent) == [0, 0, 1, 1, 2, 3, 4, 4, 4, 5, 6, 6]
+    assert [frame.seq for frame in turn.sent] == list(range(1, len(turn.sent) + 1))
+    assert [frame.data["delta_index"] for frame in turn.sent if frame.event == "delta"] == [0, 0, 0, 1, 0]
+
+
+def test_calls_without_a_word_before_them_are_the_first_blocks() -> None:
+    turn = LiveTurn()
+    turn.call_tools("add", "find")
+    turn.give_results()
+    turn.speak("text", "Four.")
+    assert block_indexes(turn.sent) == [0, 1, 2]
+
+
+def test_what_was_said_so_far_is_what_was_said_since_the_results() -> None:
+    turn = LiveTurn()
+    turn.speak("text", "Let me see.")
+    turn.call_tools("add")
+    replay = TurnReplay(turn.key)
+    replay.take([Recorded(position, event) for position, event in enumerate(turn.story.events, 1)])
+    assert (replay.content(), replay.waits, replay.ended) == ((), True, None)
+    turn.give_results()
+    turn.speak("text", "Four.")
+    replay = TurnReplay(turn.key)
+    replay.take([Recorded(position, event) for position, event in enumerate(turn.story.events, 1)])
+    assert [block.model_dump() for block in replay.content()] == [{"type": "text", "text": "Four."}]
+    assert not replay.waits
+
+
+def test_a_turn_that_is_cancelled_while_it_waits_ends_with_its_calls_as_its_message() -> None:
+    turn = LiveTurn()
+    turn.speak("text", "Let me see.")
+    turn.call_tools("add")
+    turn.end("cancel")
+    last = turn.sent[-1]
+    assert (last.event, last.data["turn"]["status"]) == ("turn.cancelled", "cancelled")
+    assert last.data["turn"]["usage"]["input_tokens"] == 10
+    assert (last.data["turn"]["duration_ms"], last.data["turn"]["time_to_first_token_ms"]) == (40.0, 1.5)
+    assert last.data["message"]["id"] == turn.story.messages()[-2].message_id
+    assert wire(turn.replayed()) == wire(turn.sent)
+
+
+def test_a_queued_turn_is_silent_until_it_starts() -> None:
+    turn = LiveTurn(queued=True)
+    *waited, started = turn.story.events
+    replay = TurnReplay(turn.key)
+    assert replay.take([Recorded(position, event) for position, event in enumerate(waited, 1)]) == []
+    assert (replay.started, replay.next_seq) == (None, 1)
+    assert wire(replay.take([Recorded(started.originator_version, started)])) == wire(turn.sent)
+    assert (replay.started, replay.next_seq) == (started, 2)
+
+
+def test_a_turn_that_answers_again_begins_with_the_question_that_was_said_before() -> None:
+    story = Story()
+    story.ask("Why?")
+    story.complete("One")
+    question = story.messages()[0]
+    started = story.ask_again(question)[-1]
+    assert isinstance(started, TurnStarted)
+    story.complete("Two")
+    replay = TurnReplay(TurnKey(story.id, started.turn_id, started.originator_version), question)
+    first, last = replay.take([Recorded(position, event) for position, event in enumerate(story.events, 1)])
+    assert first.data["user_message"]["id"] == question.message_id
+    assert (last.event, last.data["message"]["in_reply_to"]) == ("turn.completed", question.message_id)
+
+
+def test_a_turn_that_was_cancelled_in_the_queue_has_one_frame() -> None:
+    story = Story()
+    story.ask()
+    (queued,) = story.queue()
+    (cancelled,) = story.cancel_queued(story.state.queue[0].id)
+    story.complete()
+    assert isinstance(queued, TurnBegun) and isinstance(cancelled, TurnEnded)
+    key = TurnKey(story.id, queued.turn_id, queued.originator_version)
+    replay = TurnReplay(key)
+    (frame,) = replay.take([Recorded(position, event) for position, event in enumerate(story.events, 1)])
+    assert (frame.seq, frame.event, frame.terminal) == (1, "turn.cancelled", True)
+    assert (frame.data["turn"]["status"], frame.data["turn"]["started_at"]) == ("cancelled", None)
+    assert (frame.data["message"], frame.data["error"]) == (None, None)
+    assert frame.encoded == TurnFrames(queued).end(cancelled, None)[0].encoded
+
+
+spoken = st.lists(st.tuples(st.sampled_from(["text", "reasoning"]), st.text("ab ü\n", min_size=1)), max_size=4)
+calling = st.lists(st.tuples(spoken, st.lists(st.sampled_from(["add", "find"]), min_size=1, max_size=2)), max_size=3)
+ending = st.sampled_from(["complete", "fail", "cancel"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(calling=calling, last=spoken, how=ending, waits=st.booleans(), queued=st.booleans())
+def test_a_turn_replays_as_it_was_live_whatever_it_waited_for(
+    calling: list[tuple[list[Any], list[str]]], last: list[Any], how: str, waits: bool, queued: bool
+) -> None:
+    turn = LiveTurn(queued=queued)
+    for place, (words, tools) in enumerate(calling):
+        for block_type, text in words:
+            turn.speak(block_type, text)
+        turn.call_tools(*tools)
+        turn.story.rename(title=str(place))
+        if waits and place == len(calling) - 1:
+            break
+        turn.give_results()
+    if turn.story.state.turn and turn.story.state.turn.waiting:
+        turn.end("cancel")
+    else:
+        for block_type, text in last:
+            turn.speak(block_type, text)
+        turn.end(how, "".join(text for _, text in last))
+    assert wire(turn.replayed()) == wire(turn.sent)
+    assert [frame.seq for frame in turn.sent] == list(range(1, len(turn.sent) + 1))
+    indexes = block_indexes(turn.sent)
+    assert indexes == sorted(indexes)
+    assert set(indexes) == set(range(len(set(indexes))))

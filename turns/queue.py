@@ -1,0 +1,102 @@
+"""Queued turns: each waits in one process until those before it in its conversation have ended, and starts there."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from uuid import UUID
+
+from domain.errors import ConversationLockedError, DomainError
+from domain.events import TurnEnded, TurnQueued
+from eventlog.bell import Bell
+from eventlog.broadcast import Broadcast
+from eventlog.errors import LogError, StoreUnavailableError
+from eventlog.log import Log
+from eventlog.mapper import Recorded
+from turns.leases import Leases
+from turns.turn_log import TurnKey
+
+POLL_INTERVAL_S = 2.0
+RETRY_INTERVAL_S = 0.5
+
+Start = Callable[[TurnKey, TurnQueued], Awaitable[None]]
+
+_log = logging.getLogger(__name__)
+
+
+class TurnQueue:
+    """The queued turns that wait here. This process holds a lease for each: should it die, another takes them over.
+
+    `start` records that a turn starts and lets it run; it raises ConversationLockedError where it is not its turn yet.
+    """
+
+    def __init__(self, log: Log, broadcast: Broadcast, leases: Leases, start: Start) -> None:
+        self._log = log
+        self._broadcast = broadcast
+        self._leases = leases
+        self._start = start
+        self._waiting: dict[UUID, asyncio.Task[None]] = {}
+
+    def add(self, key: TurnKey) -> None:
+        """Start a turn when it is its turn; its lease is held already."""
+        task = asyncio.create_task(self._wait(key), name=f"queued turn {key.turn_id}")
+        self._waiting[key.turn_id] = task
+        task.add_done_callback(lambda done: self._left(key, done))
+
+    async def adopt(self, key: TurnKey) -> None:
+        """Take over a turn whose process is gone, unless another process was faster.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        if await self._leases.take_over(key.turn_id):
+            self.add(key)
+
+    async def left(self, turn_id: UUID) -> None:
+        """Wait until a turn no longer waits here, if it does."""
+        if task := self._waiting.get(turn_id):
+            await asyncio.wait([task])
+
+    async def close(self) -> None:
+        """Start nothing more; what waits is left to other processes, or to the next."""
+        waiting = dict(self._waiting)
+        for task in waiting.values():
+            task.cancel()
+        await asyncio.gather(*waiting.values(), return_exceptions=True)
+        for turn_id in waiting:
+            with suppress(StoreUnavailableError):  # then the lease expires by itself
+                await self._leases.release(turn_id)
+
+    def _left(self, key: TurnKey, task: asyncio.Task[None]) -> None:
+        del self._waiting[key.turn_id]
+        if not task.cancelled() and (error := task.exception()):
+            self._leases.abandon(key.turn_id)
+            _log.error("queued turn %s was left waiting", key.turn_id, exc_info=error)
+
+    async def _wait(self, key: TurnKey) -> None:
+        queued: TurnQueued | None = None
+        bell = Bell()
+
+        def ring(item: Recorded) -> None:
+            if isinstance(item.event, TurnEnded):
+                bell.ring()
+
+        with self._broadcast.heard(key.conversation_id, ring):
+            while True:
+                try:
+                    queued = queued or await self._queued(key)
+                    return await self._start(key, queued)
+                except ConversationLockedError:
+                    await bell.rung(POLL_INTERVAL_S)
+                except DomainError as error:
+                    _log.info("queued turn %s does not start here: %s", key.turn_id, error)
+                    self._leases.give_up(key.turn_id)
+                    return None
+                except LogError as error:
+                    _log.warning("queued turn %s cannot start yet: %s", key.turn_id, error)
+                    await asyncio.sleep(RETRY_INTERVAL_S)
+
+    async def _queued(self, key: TurnKey) -> TurnQueued:
+        (recorded,) = await self._log.versions(key.conversation_id, [key.first_version])
+        assert isinstance(recorded.event, TurnQueued)
+        return recorded.event

@@ -1,0 +1,57 @@
+"""What becomes of a turn whose process is gone, or whose client is: whoever finds its expired lease ends it."""
+
+import logging
+from uuid import UUID
+
+from domain import turn_decisions
+from domain.conversation import Conversation
+from domain.decisions import Events, Origin
+from domain.errors import ConversationNotFoundError, TurnNotActiveError
+from eventlog.clock import now
+from eventlog.conversations import Conversations
+from turns.queue import TurnQueue
+from turns.turn_log import TurnKey, TurnReader
+
+SERVER_GONE = "interrupted", "The server that ran this turn is gone."
+CLIENT_LOST = "client_lost", "Nothing was heard of the client that runs the model for 60 s."
+
+_log = logging.getLogger(__name__)
+
+
+class Recovery:
+    """Ends what is left open, and takes over what waits."""
+
+    def __init__(self, conversations: Conversations, reader: TurnReader, queue: TurnQueue) -> None:
+        self._conversations = conversations
+        self._reader = reader
+        self._queue = queue
+
+    async def recover(self, conversation_id: UUID, turn_id: UUID) -> None:
+        """End a turn that nobody is at work on, or let it wait here if it has not started; twice does no harm.
+
+        Raises:
+            DomainError: the turn cannot be ended.
+            StoreUnavailableError: the log does not answer.
+        """
+        try:
+            state = await self._conversations.state(conversation_id)
+        except ConversationNotFoundError:
+            return  # its start was never recorded
+        for queued in state.queue:
+            if queued.id == turn_id:
+                await self._queue.adopt(TurnKey(conversation_id, turn_id, queued.version))
+        turn = state.turn
+        if turn is not None and turn.id == turn_id and not turn.waiting:
+            key = TurnKey(conversation_id, turn_id, turn.first_version)
+            await self._end(key, state.owner_id, *(SERVER_GONE if turn.generate else CLIENT_LOST))
+
+    async def _end(self, key: TurnKey, owner_id: str, reason: str, detail: str) -> None:
+        async def decide(state: Conversation) -> Events:
+            answer, origin = await self._reader.said_so_far(key), Origin(owner_id, now())
+            return turn_decisions.fail_turn(state, origin, key.turn_id, answer, reason=reason, detail=detail)
+
+        try:
+            await self._conversations.execute(key.conversation_id, decide)
+        except TurnNotActiveError:
+            return  # another process was faster
+        _log.warning("turn %s was ended: %s", key.turn_id, detail)

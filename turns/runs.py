@@ -1,0 +1,95 @@
+"""The turns whose model speaks to this process."""
+
+import asyncio
+import logging
+from contextlib import ExitStack
+from uuid import UUID
+
+from domain.events import ConversationDeleted, ConversationEvent, TurnCancelled, TurnFailed, TurnStarted
+from eventlog.broadcast import Broadcast
+from eventlog.conversations import Conversations
+from eventlog.tokens import Tokenizer
+from projections.progress import Progress
+from turns.gateway import ModelGateway
+from turns.leases import Leases
+from turns.run import Begun, Stop, TurnRun
+from turns.turn_contexts import TurnContexts
+from turns.turn_log import TurnKey, TurnReader
+
+_log = logging.getLogger(__name__)
+
+
+class Runs:
+    """Runs turns that were recorded as started or resumed, and for which this process holds a lease."""
+
+    def __init__(
+        self,
+        conversations: Conversations,
+        tokenizer: Tokenizer,
+        gateway: ModelGateway,
+        contexts: TurnContexts,
+        progress: Progress,
+        broadcast: Broadcast,
+        reader: TurnReader,
+        leases: Leases,
+    ) -> None:
+        self._conversations = conversations
+        self._tokenizer = tokenizer
+        self._gateway = gateway
+        self._contexts = contexts
+        self._progress = progress
+        self._broadcast = broadcast
+        self._reader = reader
+        self._leases = leases
+        self._running: dict[UUID, TurnRun] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping: set[asyncio.Task[None]] = set()
+
+    def get(self, turn_id: UUID) -> TurnRun | None:
+        """Return a turn that runs here."""
+        return self._running.get(turn_id)
+
+    async def left(self, turn_id: UUID) -> None:
+        """Wait until a turn no longer runs here, if it does."""
+        if run := self._running.get(turn_id):
+            await run.ended()
+
+    def begin(self, key: TurnKey, started: TurnStarted, begun: Begun, position: int) -> None:
+        """Ask the model of a turn; its context is what was said up to a position of the log."""
+        run = TurnRun(self._conversations, self._tokenizer, self._progress, self._reader, key, begun)
+        self._running[key.turn_id] = run
+        watching = ExitStack()
+        heard = self._broadcast.heard(key.conversation_id, lambda item: self._stop_if_ended(run, item.event))
+        watching.enter_context(heard)
+        task = run.begin(self._gateway, lambda: self._contexts.request(started, begun.version, position))
+        self._tasks.add(task)
+        task.add_done_callback(lambda _: watching.close())
+        task.add_done_callback(lambda done: self._finished(done, run))
+
+    async def drain(self, timeout_s: float) -> None:
+        """Let the running turns finish for so long, then end them in the log as interrupted."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout_s)
+        stop = "interrupted", "The server was stopped."
+        runs = [run.stop(Stop(run.origin, *stop)) for run in self._running.values()]
+        await asyncio.gather(*runs)
+
+    def _finished(self, task: asyncio.Task[None], run: TurnRun) -> None:
+        self._tasks.discard(task)
+        turn_id = run.key.turn_id
+        del self._running[turn_id]
+        if task.cancelled():
+            self._leases.abandon(turn_id)
+        elif error := task.exception():
+            self._leases.abandon(turn_id)
+            _log.error("turn %s was left open", turn_id, exc_info=error)
+        else:
+            self._leases.give_up(turn_id)
+
+    def _stop_if_ended(self, run: TurnRun, event: ConversationEvent) -> None:
+        """Stop a turn that the log says is over: cancelled or ended elsewhere, or deleted with its conversation."""
+        over = isinstance(event, TurnCancelled | TurnFailed) and event.turn_id == run.key.turn_id
+        if over or isinstance(event, ConversationDeleted):
+            task = asyncio.create_task(run.stop(Stop(run.origin, "interrupted")))
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)

@@ -1,0 +1,73 @@
+"""Following turns: the frames of any turn, at any age, wherever it runs."""
+
+from collections.abc import AsyncGenerator, Generator
+from contextlib import contextmanager
+from uuid import UUID
+
+from eventlog.broadcast import Broadcast
+from projections.progress import Progress
+from turns.frames import Frame
+from turns.queue import TurnQueue
+from turns.runs import Runs
+from turns.stream import TurnStream
+from turns.tail import TurnTail
+from turns.turn_log import TurnKey, TurnReader
+
+
+class Streams:
+    """The streams of all turns, for the readers of this process."""
+
+    def __init__(
+        self, runs: Runs, queue: TurnQueue, reader: TurnReader, broadcast: Broadcast, progress: Progress
+    ) -> None:
+        self._runs = runs
+        self._queue = queue
+        self._reader = reader
+        self._broadcast = broadcast
+        self._progress = progress
+        self._tails: dict[UUID, TurnTail] = {}
+
+    async def follow(
+        self, key: TurnKey, after_seq: int = 0, *, to_the_end: bool = False
+    ) -> AsyncGenerator[list[Frame]]:
+        """Yield the frames of a turn after `after_seq`, until its last: live from here, else from the log.
+
+        They also end where the turn waits for tool results, unless they are wanted to its end; who has seen that it
+        waits already is shown how it goes on. A store that is away is waited for.
+        """
+        await self._queue.left(key.turn_id)
+        run = self._runs.get(key.turn_id)
+        if run is not None:
+            async for frames in _wanted(run.stream, after_seq):
+                yield frames
+                after_seq = frames[-1].seq
+                if frames[-1].terminal or (run.stream.rests_at(frames[-1]) and not to_the_end):
+                    return
+        # What ran here may be left open, by a store that stays away; whoever ends it then does so in the log.
+        with self._tailed(key) as stream:
+            async for frames in _wanted(stream, after_seq):
+                yield frames
+                if stream.rests_at(frames[-1]) and not to_the_end:
+                    return
+
+    @contextmanager
+    def _tailed(self, key: TurnKey) -> Generator[TurnStream]:
+        """Lend the frames of a turn that does not run here; its readers share them."""
+        tail = self._tails.get(key.turn_id)
+        if tail is None:
+            tail = self._tails[key.turn_id] = TurnTail(self._reader, self._broadcast, self._progress, key)
+        tail.readers += 1
+        try:
+            yield tail.stream
+        finally:
+            tail.readers -= 1
+            if not tail.readers:
+                del self._tails[key.turn_id]
+                tail.close()
+
+
+async def _wanted(stream: TurnStream, after_seq: int) -> AsyncGenerator[list[Frame]]:
+    """Yield what a reader of a stream has not seen, and the last frame in any case."""
+    async for frames in stream.follow(after_seq):
+        if wanted := [frame for frame in frames if frame.seq > after_seq or frame.terminal]:
+            yield wanted

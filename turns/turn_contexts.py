@@ -1,0 +1,72 @@
+"""What the model of a turn is asked: the context of its conversation, as of the turn."""
+
+import asyncio
+from time import monotonic
+
+from domain.events import TurnStarted
+from eventlog.errors import StoreUnavailableError
+from eventlog.log import Log
+from projections.context import Context
+from projections.progress import Progress
+from turns.gateway import ModelGateway
+from turns.model_call import ModelRequest
+from turns.model_errors import ModelError
+from turns.turn_log import PATIENCE_S, RETRY_INTERVAL_S
+
+CONTEXT_WAIT_S = 5.0
+DEFAULT_CONTEXT_TOKENS = 32_000
+
+
+class TurnContexts:
+    """Makes the requests of turns; `max_context_tokens` holds where neither a client nor the model says otherwise."""
+
+    def __init__(
+        self, log: Log, context: Context, progress: Progress, gateway: ModelGateway, max_context_tokens: int | None
+    ) -> None:
+        self._log = log
+        self._context = context
+        self._progress = progress
+        self._gateway = gateway
+        self._max_context_tokens = max_context_tokens
+
+    async def request(self, started: TurnStarted, version: int, position: int) -> ModelRequest:
+        """Return what the model of a turn is asked by the event of a version, which is at a position of the log.
+
+        Raises:
+            CancelledError: the turn has ended already.
+            ModelError: the store stayed away for 30 s, the context is stopped, or litellm could not be loaded.
+        """
+        deadline = monotonic() + PATIENCE_S
+        while True:
+            try:
+                return await self._request(started, version, position)
+            except StoreUnavailableError as error:
+                if monotonic() > deadline:
+                    detail = "The context of the conversation could not be read."
+                    raise ModelError("model_unavailable", detail) from error
+            await asyncio.sleep(RETRY_INTERVAL_S)
+
+    async def _request(self, started: TurnStarted, version: int, position: int) -> ModelRequest:
+        if await self._log.turn_end(started.originator_id, started.turn_id, version):
+            raise asyncio.CancelledError  # it was ended elsewhere before this process began to listen for that
+        if "context" in await self._progress.wait(position, CONTEXT_WAIT_S):
+            await self._log.head()  # where the store is away, that is why
+            raise ModelError("model_unavailable", "The context of the conversation is not up to date.")
+        budget = started.max_context_tokens or await self.max_tokens(started.model)
+        window = await self._context.window(started.originator_id, budget)
+        return ModelRequest(
+            model=started.model,
+            messages=window.messages,
+            temperature=started.temperature,
+            max_output_tokens=started.max_output_tokens,
+            tools=started.tools,
+        )
+
+    async def max_tokens(self, model: str) -> int:
+        """Return how many tokens a model is sent at most where the client does not say.
+
+        Raises:
+            ModelError: litellm could not be loaded.
+        """
+        known = self._max_context_tokens or await self._gateway.context_window(model)
+        return known or DEFAULT_CONTEXT_TOKENS
