@@ -26,6 +26,7 @@ from projections.history import History
 from projections.jobs import RebuildJobs
 from projections.listing import Listing
 from projections.progress import Progress
+from turns.cancels import Cancels
 from turns.client_turns import ClientTurns
 from turns.feeds import Feeds
 from turns.gateway import ModelGateway
@@ -57,6 +58,7 @@ class Services:
     reader: TurnReader
     contexts: TurnContexts
     turns: Turns
+    cancels: Cancels
     streams: Streams
     client_turns: ClientTurns
     feeds: Feeds
@@ -92,10 +94,6 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
         stack.push_async_callback(writer.close)
         progress = Progress(projection.name for projection in PROJECTIONS)
         engine = Engine(database, feed, channels, progress, PROJECTIONS)
-        await channels.open()
-        stack.push_async_callback(channels.close)
-        await engine.open()
-        stack.push_async_callback(engine.close)
         conversations = Conversations(log, writer)
         stack.push_async_callback(conversations.close)
         tokenizer, images = Tokenizer(), Images(database)
@@ -112,8 +110,13 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
 
         queue = TurnQueue(log, broadcast, leases, start_queued)
         recovery = Recovery(conversations, reader, queue)
-        turns = Turns(commands, reader, runs, queue, leases)
+        cancels = Cancels(conversations, reader, runs, channels, broadcast)
+        turns = Turns(commands, reader, runs, queue, cancels, leases)
         streams = Streams(runs, queue, reader, broadcast, progress)
+        await channels.open()
+        stack.push_async_callback(channels.close)
+        await engine.open()
+        stack.push_async_callback(engine.close)
         await leases.open()
         stack.push_async_callback(leases.close)
         stack.push_async_callback(turns.drain, 0)
@@ -135,6 +138,7 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
             reader=reader,
             contexts=contexts,
             turns=turns,
+            cancels=cancels,
             streams=streams,
             client_turns=ClientTurns(conversations, tokenizer, reader, leases),
             feeds=Feeds(conversations, feed, broadcast, streams),

@@ -105,7 +105,7 @@ async def cancel_turn(call: CallParam, conversation_id: UUID, turn_id: UUID) -> 
         key = TurnKey(conversation_id, turn_id, (await known_turn(call, conversation_id, turn_id)).version)
     else:
         async with known_if_not_active(call, conversation_id, turn_id):
-            key = await call.services.turns.cancel(call.caller, conversation_id, turn_id)
+            key = await call.services.cancels.cancel(call.caller, conversation_id, turn_id)
     seen = await _frames(call, key, to_the_end=True)
     return json_response(seen[-1].data["turn"], headers=await _headers_at_rest(call, key))
 

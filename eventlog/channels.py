@@ -43,6 +43,14 @@ class Channels:
         self._news[topic] = payload
         self._wake.set()
 
+    async def tell(self, topic: str, payload: str) -> None:
+        """Tell all processes, this one included, now; nothing is merged with it.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        await self._database.fetch(_SQL["notify"], [[f"{self._database.schema}_{topic}"], [payload]])
+
     async def open(self) -> None:
         """Start to listen and to announce."""
         self._tasks = [

@@ -36,7 +36,7 @@ class Leases:
         self._database = database
         self._recover = recover
         self._holder = new_id()
-        self._held: set[UUID] = set()
+        self._held: dict[UUID, UUID] = {}
         self._given_up: set[UUID] = set()
         self._patient_until = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -64,9 +64,9 @@ class Leases:
         async with self._database.connection() as connection:
             await connection.execute(_SQL["take"], [turn_id, conversation_id, self._holder, LEASE_S])
         self._given_up.discard(turn_id)
-        self._held.add(turn_id)
+        self._held[turn_id] = conversation_id
 
-    async def take_over(self, turn_id: UUID) -> bool:
+    async def take_over(self, conversation_id: UUID, turn_id: UUID) -> bool:
         """Hold a lease that has expired; return whether it was still there to be taken.
 
         Raises:
@@ -74,7 +74,7 @@ class Leases:
         """
         if await self._database.fetch_one(_SQL["take_over"], [self._holder, LEASE_S, turn_id]) is None:
             return False
-        self._held.add(turn_id)
+        self._held[turn_id] = conversation_id
         return True
 
     async def release(self, turn_id: UUID) -> None:
@@ -83,7 +83,7 @@ class Leases:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        self._held.discard(turn_id)
+        self._held.pop(turn_id, None)
         async with self._database.connection() as connection:
             await connection.execute(_SQL["release"], [turn_id, self._holder])
 
@@ -93,18 +93,18 @@ class Leases:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        self._held.discard(turn_id)
+        self._held.pop(turn_id, None)
         async with self._database.connection() as connection:
             await connection.execute(_SQL["lend"], [turn_id, conversation_id, self._holder, CLIENT_LEASE_S])
 
     def give_up(self, turn_id: UUID) -> None:
         """Say that the turn has ended in the log, or never began."""
-        self._held.discard(turn_id)
+        self._held.pop(turn_id, None)
         self._given_up.add(turn_id)
 
     def abandon(self, turn_id: UUID) -> None:
         """Let the lease expire: the turn could not be ended here, and whoever finds the lease will end it."""
-        self._held.discard(turn_id)
+        self._held.pop(turn_id, None)
 
     async def _run(self) -> None:
         while True:
@@ -118,12 +118,16 @@ class Leases:
             await asyncio.sleep(RENEW_INTERVAL_S)
 
     async def _renew(self) -> None:
-        given_up, held = list(self._given_up), list(self._held)
-        if given_up or held:
-            async with self._database.connection() as connection:
-                parameters = [self._holder, given_up, LEASE_S, self._holder, held]
-                await connection.execute(_SQL["renew"], parameters)
-            self._given_up.difference_update(given_up)
+        given_up, held = list(self._given_up), dict(self._held)
+        async with self._database.connection() as connection:
+            if given_up:
+                await connection.execute(_SQL["give_up"], [self._holder, given_up])
+            if held:
+                cursor = await connection.execute(_SQL["renew"], [LEASE_S, self._holder, list(held)])
+                for turn_id in held.keys() - {row[0] for row in await cursor.fetchall()}:
+                    # Another process took it too, and gave it up when it found the turn resumed already.
+                    await connection.execute(_SQL["take"], [turn_id, held[turn_id], self._holder, LEASE_S])
+        self._given_up.difference_update(given_up)
 
     async def _recover_expired(self) -> None:
         for turn_id, conversation_id in await self._database.fetch(_SQL["read_expired"]):

@@ -20,12 +20,14 @@ INSERT INTO leases (turn_id, conversation_id, holder, expires_at)
 VALUES (%s, %s, %s, now() + make_interval(secs => %s))
 ON CONFLICT ON CONSTRAINT leases_pkey DO UPDATE SET expires_at = EXCLUDED.expires_at
 
+-- name: give_up
+-- A process has ended these turns, or they never began.
+DELETE FROM leases WHERE holder = %s AND turn_id = ANY(%s)
+
 -- name: renew
--- A process still runs these turns; those it ended are given up.
-WITH given_up AS (
-    DELETE FROM leases WHERE holder = %s AND turn_id = ANY(%s)
-)
+-- A process is still at work on these turns.
 UPDATE leases SET expires_at = now() + make_interval(secs => %s) WHERE holder = %s AND turn_id = ANY(%s)
+RETURNING turn_id
 
 -- name: read_expired
 -- Turns whose process is gone.

@@ -49,7 +49,7 @@ class TurnQueue:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        if await self._leases.take_over(key.turn_id):
+        if await self._leases.take_over(key.conversation_id, key.turn_id) and key.turn_id not in self._waiting:
             self.add(key)
 
     async def left(self, turn_id: UUID) -> None:

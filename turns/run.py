@@ -74,7 +74,6 @@ class TurnRun:
         self.key = key
         self.origin = begun.origin
         self.stream = TurnStream()
-        self.suspended = False
         self._tokenizer = tokenizer
         self._progress = progress
         self._reader = reader
@@ -189,7 +188,6 @@ class TurnRun:
         ended = committed.events[-1]
         if isinstance(ended, TurnSuspended):
             assert message is not None
-            self.suspended = True
             self.stream.publish(self._frames.suspend(ended, message), waits=True)
         else:
             assert isinstance(ended, TurnEnded)

@@ -9,7 +9,7 @@ from uuid import UUID
 from domain import decisions, turn_decisions
 from domain.conversation import Conversation, fold
 from domain.decisions import Events
-from domain.errors import ConversationNotFoundError, DomainError, MessageNotFoundError, TurnNotActiveError
+from domain.errors import DomainError, MessageNotFoundError, TurnNotActiveError
 from domain.events import ConversationEvent, MessageAdded, TurnQueued, TurnStarted
 from domain.guards import check_access
 from domain.turn_decisions import Superseded, TurnIds, TurnSettings
@@ -19,9 +19,10 @@ from eventlog.conversations import Committed
 from eventlog.errors import IdempotencyKeyTakenError, StoreUnavailableError
 from eventlog.mapper import Recorded
 from turns.answers import Answers
+from turns.cancels import Cancels
 from turns.leases import Leases
 from turns.queue import TurnQueue
-from turns.run import Begun, Stop
+from turns.run import Begun
 from turns.runs import Runs
 from turns.turn_log import TurnKey, TurnReader
 
@@ -40,13 +41,22 @@ class BegunTurn(NamedTuple):
 class Turns:
     """The commands of turns. Each raises the domain's errors, and StoreUnavailableError, also while the server ends."""
 
-    def __init__(self, commands: Commands, reader: TurnReader, runs: Runs, queue: TurnQueue, leases: Leases) -> None:
+    def __init__(
+        self,
+        commands: Commands,
+        reader: TurnReader,
+        runs: Runs,
+        queue: TurnQueue,
+        cancels: Cancels,
+        leases: Leases,
+    ) -> None:
         self._commands = commands
         self._conversations = commands.conversations
         self._log = commands.conversations.log
         self._reader = reader
         self._runs = runs
         self._queue = queue
+        self._cancels = cancels
         self._leases = leases
         self._answers = Answers(self._log)
         self._draining = False
@@ -162,29 +172,6 @@ class Turns:
             self._runs.begin(key, replay.started, begun, committed.position or 0)
         return BegunTurn(key, committed), len(shown)
 
-    async def cancel(self, caller: Caller, conversation_id: UUID, turn_id: UUID) -> TurnKey:
-        """Stop a turn, wherever it runs or waits; what was said is kept.
-
-        Raises:
-            TurnNotActiveError: it has ended already, or never was.
-        """
-        state = await self._conversations.state(conversation_id)
-        if state.owner_id != caller.actor:
-            raise ConversationNotFoundError(conversation_id)
-        key = _open_turn(state, turn_id)
-        run = self._runs.get(turn_id)
-        if run is not None:
-            await run.stop(Stop(caller.origin(), idempotency=caller.idempotency))
-            if not run.suspended:
-                return key
-
-        async def decide(state: Conversation) -> Events:
-            said = await self._reader.said_so_far(key)
-            return turn_decisions.cancel_turn(state, caller.origin(), turn_id, said, new_id())
-
-        await self._conversations.execute(conversation_id, decide, caller.idempotency)
-        return key
-
     async def start_queued(self, key: TurnKey, queued: TurnQueued) -> None:
         """Start a turn whose turn it is; its lease is held.
 
@@ -230,7 +217,7 @@ class Turns:
         if state.turn is None or state.turn.waiting:
             return
         try:
-            await self.cancel(caller._replace(idempotency=None), state.id, state.turn.id)
+            await self._cancels.cancel(caller._replace(idempotency=None), state.id, state.turn.id)
         except (TurnNotActiveError, StoreUnavailableError) as error:
             _log.info("turn %s is not interrupted: %s", state.turn.id, error)  # what was queued starts when it ends
 
@@ -259,20 +246,6 @@ class Turns:
     def _check_open(self) -> None:
         if self._draining:
             raise StoreUnavailableError("The server is being stopped.")
-
-
-def _open_turn(state: Conversation, turn_id: UUID) -> TurnKey:
-    """Return a turn that has not ended.
-
-    Raises:
-        TurnNotActiveError: it has, or never was.
-    """
-    open_turns = {turn.id: turn.version for turn in state.queue}
-    if state.turn is not None:
-        open_turns[state.turn.id] = state.turn.first_version
-    if turn_id not in open_turns:
-        raise TurnNotActiveError(turn_id)
-    return TurnKey(state.id, turn_id, open_turns[turn_id])
 
 
 def _is_question(event: ConversationEvent, started: TurnStarted) -> TypeGuard[MessageAdded]:

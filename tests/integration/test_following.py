@@ -12,6 +12,7 @@ from domain.decisions import Events
 from domain.errors import ConversationNotFoundError
 from domain.turn_decisions import TurnIds, TurnSettings
 from eventlog.broadcast import Broadcast
+from eventlog.channels import Channels
 from eventlog.commands import Caller
 from eventlog.errors import StoreUnavailableError
 from eventlog.images import Images
@@ -20,12 +21,12 @@ from eventlog.mapper import Recorded
 from projections.progress import Progress
 from tests.support.builders import MODEL, answer, draft, origin, some_id
 from tests.support.store import ALICE, Store, WordTokenizer, opened
+from turns.cancels import Cancels
 from turns.queue import TurnQueue
 from turns.run import Stop
 from turns.runs import Runs
 from turns.streams import Streams
 from turns.turn_log import TurnKey, TurnReader
-from turns.turns import Turns
 
 
 @pytest.fixture
@@ -99,13 +100,13 @@ async def test_a_reader_stays_while_the_store_is_away(
 
 
 async def test_a_turn_of_another_owner_is_not_stopped(
-    here: Store, runs: Runs, queue: TurnQueue, reader: TurnReader, key: TurnKey
+    here: Store, runs: Runs, reader: TurnReader, key: TurnKey
 ) -> None:
     class NeverStopped:
         async def stop(self, stop: Stop) -> None:
             raise AssertionError("another owner stopped it")
 
-    turns = Turns(here.commands, reader, runs, queue, cast(Any, None))
+    cancels = Cancels(here.conversations, reader, runs, Channels(here.database), cast(Any, None))
     runs._running[key.turn_id] = cast(Any, NeverStopped())
     with pytest.raises(ConversationNotFoundError):
-        await turns.cancel(Caller("mallory"), key.conversation_id, key.turn_id)
+        await cancels.cancel(Caller("mallory"), key.conversation_id, key.turn_id)

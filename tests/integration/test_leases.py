@@ -31,7 +31,7 @@ async def nothing(conversation_id: UUID, turn_id: UUID) -> None:
 
 async def test_a_turn_whose_start_is_cut_off_keeps_its_lease(here: Store, database_url: str) -> None:
     leases, unused = Leases(here.database, nothing), cast(Any, None)
-    turns = Turns(here.commands, unused, unused, unused, leases)
+    turns = Turns(here.commands, unused, unused, unused, unused, leases)
     id_ = (await here.commands.start(ALICE)).state.id
     with blocked_head(database_url):
         asking = asyncio.create_task(turns.start(ALICE, id_, HELLO, TurnSettings(MODEL)))
@@ -63,3 +63,35 @@ async def test_a_turn_that_cannot_be_ended_does_not_keep_others_open(
         await until(lambda: rows(database_url, "SELECT turn_id FROM leases") == [(poisoned,)])
     finally:
         await leases.close()
+
+
+async def test_who_gives_up_a_lease_that_it_took_too_leaves_it_to_who_is_at_work(
+    here: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes resume one turn; the log lets the first, and the second took its lease meanwhile."""
+    monkeypatch.setattr(leases_module, "RENEW_INTERVAL_S", 0.01)
+    turn_id, conversation_id = some_id(), some_id()
+    first, second = Leases(here.database, nothing), Leases(here.database, nothing)
+    await first.take(conversation_id, turn_id)
+    await second.take(conversation_id, turn_id)
+    second.give_up(turn_id)
+    await second.close()
+    assert rows(database_url, "SELECT turn_id FROM leases") == []
+    await first.open()
+    try:
+        await until(lambda: rows(database_url, "SELECT turn_id FROM leases") == [(turn_id,)])
+        first.give_up(turn_id)
+        await until(lambda: rows(database_url, "SELECT turn_id FROM leases") == [])
+    finally:
+        await first.close()
+
+
+async def test_a_lease_is_taken_over_once_and_only_when_it_has_expired(
+    here: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn_id, conversation_id = some_id(), some_id()
+    leases = [Leases(here.database, nothing) for _ in range(3)]
+    await leases[0].take(conversation_id, turn_id)
+    assert not await leases[1].take_over(conversation_id, turn_id)
+    await leases[0].release(turn_id)
+    assert [await each.take_over(conversation_id, turn_id) for each in leases[1:]] == [True, False]

@@ -64,11 +64,9 @@ class AnyStory(Story):
     def history(self) -> list[dict[str, Any]]:
         return [row for row in naive_history(self.events) if row["status"] != "streaming"]
 
-    def unsay_any(self) -> Events:
-        if not (history := self.history()):
-            return []
-        row = self.one_of(history)
-        return self.unsay(row["message_id"], superseded=row["status"] == "superseded")
+    def unsay_any(self, status: str) -> Events:
+        there = [row["message_id"] for row in self.history() if row["status"] == status]
+        return self.unsay(self.one_of(there), superseded=status == "superseded") if there else []
 
     def answer_any_again(self) -> Events:
         left = {row["message_id"] for row in self.history() if row["status"] == "completed"}
@@ -98,7 +96,8 @@ COMMANDS: dict[str, Callable[[AnyStory], object]] = {
     "record calls": lambda story: story.say(role="assistant", content=CALLS[: story.chance % 3 + 1]),
     "record results": lambda story: story.say(role="tool", content=RESULTS[: story.chance % 3 + 1]),
     "say as the system": lambda story: story.say(role="system"),
-    "unsay": lambda story: story.unsay_any(),
+    "unsay": lambda story: story.unsay_any("completed"),
+    "unsay what was superseded": lambda story: story.unsay_any("superseded"),
     "rename": lambda story: story.rename(title=str(story.chance)),
 }
 

@@ -27,30 +27,7 @@ from domain.events import (
 )
 from domain.tools import UNANSWERED_ENCODING, UNANSWERED_TOKENS
 from tests.support.builders import BEGINNING, Story, draft, folded, origin, some_id
-
-
-def versions(events: Events) -> list[int]:
-    return [event.originator_version for event in events]
-
-
-def types(events: Events) -> list[type]:
-    return [type(event) for event in events]
-
-
-def idle() -> Story:
-    return Story(title="Old")
-
-
-def locked() -> Story:
-    story = idle()
-    story.ask()
-    return story
-
-
-def deleted() -> Story:
-    story = idle()
-    story.delete()
-    return story
+from tests.support.stories import deleted, idle, locked, types, versions
 
 
 def test_a_conversation_starts_with_its_owner_title_and_metadata() -> None:

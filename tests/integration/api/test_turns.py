@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.integration.api.conftest import GivenModel, Serve
-from tests.support.api_client import Api
+from tests.support.api_client import Api, frames_of
 from tests.support.model_server import (
     BAD_KEY,
     CONTENT_FILTERED,
@@ -318,6 +318,24 @@ def test_a_turn_is_cancelled_from_another_server(
         assert there.messages(id_)[1]["content"] == [{"type": "text", "text": "Hel"}]
         ends = [event["type"] for event in there.events(id_) if event["type"].startswith("Turn")]
         assert ends == ["TurnStarted", "TurnCancelled"]
+
+
+def test_a_cancel_from_another_server_leaves_out_no_chunk_that_was_shown(
+    database_url: str, serve: Serve, given_model: GivenModel
+) -> None:
+    model = given_model(Script([f"{number} " for number in range(1000)], delay_s=0.004))
+    with serve(database_url) as here, serve(database_url) as there:
+        for key in ({}, {"Idempotency-Key": "cancel"}):
+            id_ = here.conversation()["id"]
+            with here.stream(id_, model) as turn:
+                seen = [next(turn.frames) for _ in range(40)]
+                path = f"/v1/conversations/{id_}/turns/{seen[0].data['turn_id']}"
+                cancelled = there.http.post(f"{path}/cancel", headers=key)
+                seen += turn.frames
+            assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
+            with there.http.stream("GET", f"{path}/stream") as response:
+                assert list(frames_of(response)) == seen
+            assert there.http.post(f"{path}/cancel", headers=key).status_code == (200 if key else 409)
 
 
 def test_a_turn_whose_end_is_not_known_is_no_answer(

@@ -1,0 +1,153 @@
+"""Queued turns: their order, their start, and what is refused because of them."""
+
+from collections.abc import Callable
+from uuid import UUID
+
+import pytest
+
+from domain import turn_decisions
+from domain.content import TextBlock
+from domain.decisions import Events
+from domain.errors import ConversationLockedError, TurnNotActiveError
+from domain.events import MessageAdded, TurnCancelled, TurnQueued, TurnStarted
+from domain.turn_decisions import MAX_QUEUED, TurnSettings, settings_of
+from tests.support.builders import TOOL, Story, draft, origin, some_id, turn_ids
+from tests.support.stories import locked, waiting
+
+
+def test_a_queued_turn_holds_its_question_and_settings_and_says_nothing_yet() -> None:
+    story, said, ids = locked(), draft("And then?"), turn_ids()
+    settings = TurnSettings("gpt-4o", 4000, 0.5, 100, {"k": "v"}, tools=(TOOL,))
+    (queued,) = turn_decisions.queue_turn(story.state, origin(), said, settings, ids, from_version=2)
+    assert isinstance(queued, TurnQueued)
+    assert (queued.turn_id, queued.user_message_id, queued.message_id) == (ids.turn, said.id, ids.answer)
+    assert (queued.content, queued.tokens, queued.encoding) == (said.content, said.tokens, said.encoding)
+    assert (settings_of(queued), queued.from_version, queued.ahead) == (settings, 2, False)
+    assert (queued.originator_version, story.state.message_count) == (4, 1)
+
+
+def words_of(events: Events) -> list[str]:
+    return [
+        block.text
+        for event in events
+        if isinstance(event, MessageAdded)
+        for block in event.content
+        if isinstance(block, TextBlock)
+    ]
+
+
+def test_queued_turns_start_in_the_order_in_which_they_were_asked_for_but_for_those_that_go_ahead() -> None:
+    story = locked()
+    story.queue("third")
+    story.queue("fourth")
+    story.queue("second", ahead=True)
+    story.queue("first", ahead=True)
+    asked: list[str] = []
+    while story.state.queue:
+        story.complete()
+        asked += words_of(story.start_next())
+    assert asked == ["first", "second", "third", "fourth"]
+
+
+def test_a_queued_turn_starts_as_it_was_asked_for() -> None:
+    story = locked()
+    (queued,) = story.queue("And then?")
+    assert isinstance(queued, TurnQueued)
+    story.complete()
+    question, started = story.start_next()
+    assert isinstance(question, MessageAdded) and isinstance(started, TurnStarted)
+    assert (question.message_id, question.turn_id, question.role) == (queued.user_message_id, queued.turn_id, "user")
+    assert (question.content, question.tokens, question.encoding) == (queued.content, queued.tokens, queued.encoding)
+    assert (started.turn_id, started.message_id) == (queued.turn_id, queued.message_id)
+    assert (settings_of(started), started.user_message_version) == (settings_of(queued), question.originator_version)
+    turn = story.state.turn
+    assert turn is not None and (turn.first_version, story.state.queue) == (queued.originator_version, ())
+
+
+def test_a_hundred_turns_may_wait_and_one_more_is_refused() -> None:
+    story = locked()
+    for _ in range(MAX_QUEUED):
+        story.queue()
+    for ahead in (False, True):
+        with pytest.raises(ConversationLockedError) as refusal:
+            story.queue(ahead=ahead)
+        assert refusal.value.active_turn_id == story.turn_id
+    story.cancel_queued(story.state.queue[5].id)
+    story.queue()
+    assert (MAX_QUEUED, len(story.state.queue)) == (100, 100)
+
+
+def test_a_hundred_that_wait_are_full_even_where_the_active_turn_waits_for_results_or_has_ended() -> None:
+    story = locked()
+    for _ in range(MAX_QUEUED):
+        story.queue()
+    story.call_tools("a")
+    with pytest.raises(ConversationLockedError):
+        story.queue()
+    story.cancel()
+    with pytest.raises(ConversationLockedError):
+        story.queue()
+
+
+def start_queued(story: Story, turn_id: UUID) -> Events:
+    queued = next(event for event in story.events if isinstance(event, TurnQueued) and event.turn_id == turn_id)
+    return turn_decisions.start_queued_turn(story.state, origin(), queued, some_id())
+
+
+@pytest.mark.parametrize("make", [locked, waiting])
+def test_a_queued_turn_does_not_start_while_another_is_active(make: Callable[[], Story]) -> None:
+    story = make()
+    story.queue()
+    with pytest.raises(ConversationLockedError) as refusal:
+        start_queued(story, story.state.queue[0].id)
+    assert refusal.value.active_turn_id == story.turn_id
+
+
+def test_a_queued_turn_does_not_start_before_those_that_come_before_it() -> None:
+    story = locked()
+    story.queue("First")
+    story.queue("Second")
+    story.complete()
+    first, second = story.state.queue
+    with pytest.raises(ConversationLockedError) as refusal:
+        start_queued(story, second.id)
+    assert refusal.value.active_turn_id == first.id
+
+
+def test_a_queued_turn_that_was_cancelled_or_has_started_does_not_start() -> None:
+    story = locked()
+    story.queue("First")
+    story.queue("Second")
+    first, second = (turn.id for turn in story.state.queue)
+    story.cancel_queued(first)
+    story.complete()
+    story.start_next()
+    story.complete()
+    for turn_id in (first, second):
+        with pytest.raises(TurnNotActiveError):
+            start_queued(story, turn_id)
+
+
+def test_a_cancelled_queued_turn_ends_without_a_word_and_disturbs_nobody() -> None:
+    story = locked()
+    story.queue("First")
+    story.queue("Second")
+    first, second = (turn.id for turn in story.state.queue)
+    active = story.turn_id
+    (cancelled,) = story.cancel_queued(first)
+    assert isinstance(cancelled, TurnCancelled)
+    assert (cancelled.turn_id, cancelled.duration_ms, cancelled.time_to_first_token_ms) == (first, None, None)
+    assert (story.turn_id, [turn.id for turn in story.state.queue]) == (active, [second])
+
+
+def test_nobody_comes_before_those_that_wait() -> None:
+    story = locked()
+    story.queue()
+    story.complete()
+    (next_one,) = story.state.queue
+    with pytest.raises(ConversationLockedError) as refusal:
+        story.ask()
+    assert refusal.value.active_turn_id == next_one.id == story.state.locked_by
+    for role in ("user", "system"):
+        with pytest.raises(ConversationLockedError):
+            story.say(role=role)

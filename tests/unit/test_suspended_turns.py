@@ -1,0 +1,199 @@
+"""Turns that called tools: they wait for the results, go on with them, or end with errors in their place."""
+
+from decimal import Decimal
+
+import pytest
+
+from domain import turn_decisions
+from domain.content import Content, Role, ToolResultBlock
+from domain.errors import ConversationLockedError, InvalidContentError, TurnNotActiveError
+from domain.events import (
+    MessageAdded,
+    TurnCancelled,
+    TurnCompleted,
+    TurnFailed,
+    TurnResumed,
+    TurnStarted,
+    TurnSuspended,
+)
+from domain.tools import UNANSWERED_ENCODING, UNANSWERED_TOKENS
+from tests.support.builders import MODEL, answer, draft, origin, some_id, usage
+from tests.support.stories import locked, results, types, versions, waiting
+
+
+def errors_for(message: object) -> list[str]:
+    """Return the calls that a message answers with errors, which is all it does."""
+    assert isinstance(message, MessageAdded) and message.role == "tool"
+    blocks = [block for block in message.content if isinstance(block, ToolResultBlock)]
+    assert [block.is_error for block in blocks] == [True] * len(message.content)
+    return [block.tool_use_id for block in blocks]
+
+
+def test_an_answer_that_calls_tools_makes_its_turn_wait_and_unlocks_the_conversation() -> None:
+    story = locked()
+    before = story.state.turn
+    said, suspended = story.call_tools("a", "b", words="Let me see.", usage=usage(), time_to_first_token_ms=3.0)
+    assert isinstance(said, MessageAdded) and isinstance(suspended, TurnSuspended) and before is not None
+    assert (said.message_id, said.status, said.finish_reason) == (before.message_id, "completed", "tool_use")
+    assert (suspended.turn_id, suspended.message_id, suspended.usage) == (before.id, before.message_id, usage())
+    assert (suspended.time_to_first_token_ms, suspended.duration_ms) == (3.0, 40.0)
+    turn = story.state.turn
+    assert turn is not None and turn.waiting
+    assert (story.state.open_calls, story.state.locked_by) == (("call_a_0", "call_b_1"), None)
+
+
+def test_the_results_of_all_open_calls_let_the_model_go_on_under_another_answers_id() -> None:
+    story, answer_id = waiting(), some_id()
+    turn = story.state.turn
+    assert turn is not None
+    said, resumed = turn_decisions.resume_turn(
+        story.state, origin(), turn.id, results("call_b_1", "call_a_0"), answer_id
+    )
+    assert isinstance(said, MessageAdded) and isinstance(resumed, TurnResumed)
+    assert (said.role, said.turn_id, said.author_id, said.in_reply_to) == ("tool", turn.id, "alice", None)
+    assert (resumed.turn_id, resumed.user_message_id) == (turn.id, turn.user_message_id)
+    assert (resumed.message_id, resumed.model) == (answer_id, MODEL)
+    assert versions([said, resumed]) == [story.state.version + 1, story.state.version + 2]
+
+
+def test_a_turn_that_goes_on_is_locked_again_and_ends_like_any_other() -> None:
+    story = waiting()
+    story.give_results()
+    turn = story.state.turn
+    assert turn is not None and not turn.waiting
+    assert (story.state.locked_by, story.state.open_calls) == (turn.id, ())
+    said, ended = story.complete()
+    assert isinstance(said, MessageAdded) and isinstance(ended, TurnCompleted)
+    assert (said.message_id, said.in_reply_to) == (turn.message_id, turn.user_message_id)
+
+
+WRONG_RESULTS = {
+    "one is missing": (["call_a_0"], ("results",)),
+    "one is of no call": (["call_a_0", "call_b_1", "call_c_2"], ("results", 2, "tool_use_id")),
+    "one is of another call": (["call_a_0", "call_x_0"], ("results", 1, "tool_use_id")),
+    "one comes twice": (["call_a_0", "call_a_0", "call_b_1"], ("results", 1, "tool_use_id")),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_RESULTS)
+def test_results_must_be_exactly_those_of_the_open_calls(wrong: str) -> None:
+    story = waiting()
+    calls, loc = WRONG_RESULTS[wrong]
+    with pytest.raises(InvalidContentError) as refusal:
+        turn_decisions.resume_turn(story.state, origin(), story.turn_id, results(*calls), some_id())
+    assert refusal.value.loc == loc
+
+
+def test_a_turn_without_results_does_not_go_on() -> None:
+    story = waiting()
+    with pytest.raises(InvalidContentError):
+        turn_decisions.resume_turn(story.state, origin(), story.turn_id, results(), some_id())
+
+
+def test_only_a_turn_that_waits_takes_results() -> None:
+    story = waiting()
+    turn_id = story.turn_id
+    story.give_results()
+    for _ in range(2):  # while it runs, and when it has ended
+        with pytest.raises(TurnNotActiveError):
+            turn_decisions.resume_turn(story.state, origin(), turn_id, results("call_a_0"), some_id())
+        if story.state.turn:
+            story.complete()
+
+
+def test_a_users_message_to_a_turn_that_waits_closes_its_calls_with_errors_and_ends_it() -> None:
+    story = waiting(time_to_first_token_ms=3.0)
+    turn_id = story.turn_id
+    closing, ended, said = story.say("Never mind.")
+    assert errors_for(closing) == ["call_a_0", "call_b_1"]
+    assert isinstance(closing, MessageAdded) and isinstance(ended, TurnCancelled) and isinstance(said, MessageAdded)
+    assert (closing.turn_id, closing.tokens, closing.encoding) == (
+        turn_id,
+        2 * UNANSWERED_TOKENS,
+        UNANSWERED_ENCODING,
+    )
+    assert (ended.turn_id, ended.time_to_first_token_ms, ended.duration_ms) == (turn_id, 3.0, 40.0)
+    assert (said.role, said.turn_id, versions([closing, ended, said])) == ("user", None, [6, 7, 8])
+    assert (story.state.turn, story.state.open_calls) == (None, ())
+
+
+def test_a_new_turn_ends_the_one_that_waits() -> None:
+    story = waiting()
+    events = story.ask("Something else")
+    assert types(events) == [MessageAdded, TurnCancelled, MessageAdded, TurnStarted]
+    assert (errors_for(events[0]), versions(events)) == (["call_a_0", "call_b_1"], [6, 7, 8, 9])
+    turn = story.state.turn
+    assert turn is not None and (turn.first_version, turn.waiting, turn.duration_ms) == (9, False, 0.0)
+
+
+@pytest.mark.parametrize("role", ["system", "assistant", "tool"])
+def test_other_messages_to_a_turn_that_waits_are_refused(role: Role) -> None:
+    story = waiting()
+    content: Content = results("call_a_0", "call_b_1").content if role == "tool" else draft().content
+    with pytest.raises(ConversationLockedError) as refusal:
+        story.say(role=role, content=content)
+    assert refusal.value.active_turn_id == story.turn_id
+
+
+def test_no_message_is_deleted_while_a_turn_waits() -> None:
+    story = waiting()
+    with pytest.raises(ConversationLockedError):
+        story.unsay(story.messages()[0].message_id)
+
+
+def test_a_message_to_a_turn_that_waits_is_refused_while_others_wait_for_that_turn() -> None:
+    story = locked()
+    story.queue()
+    story.call_tools("a")
+    with pytest.raises(ConversationLockedError) as refusal:
+        story.say()
+    assert refusal.value.active_turn_id == story.state.queue[0].id
+
+
+def test_a_turn_that_waits_is_cancelled_with_errors_for_its_calls() -> None:
+    story, closing_id = waiting(), some_id()
+    closing, ended = turn_decisions.cancel_turn(story.state, origin(), story.turn_id, answer(""), closing_id)
+    assert errors_for(closing) == ["call_a_0", "call_b_1"]
+    assert isinstance(closing, MessageAdded) and isinstance(ended, TurnCancelled)
+    assert (closing.message_id, ended.duration_ms, ended.turn_id) == (closing_id, 40.0, story.turn_id)
+
+
+def test_usage_and_times_of_a_turn_are_those_of_all_its_calls_of_the_model() -> None:
+    story = locked()
+    first = usage(cost_usd=Decimal("0.001"), cached_input_tokens=3)
+    _, suspended = story.call_tools("a", usage=first, time_to_first_token_ms=3.0, duration_ms=40.0)
+    story.give_results()
+    second = usage(input_tokens=20, cost_usd=Decimal("0.002"), reasoning_tokens=1, estimated=True)
+    _, again = story.call_tools("b", usage=second, time_to_first_token_ms=5.0, duration_ms=50.5)
+    story.give_results()
+    said, ended = story.complete(usage=usage(), time_to_first_token_ms=6.0, duration_ms=9.0)
+    assert isinstance(suspended, TurnSuspended) and isinstance(again, TurnSuspended)
+    assert isinstance(said, MessageAdded) and isinstance(ended, TurnCompleted)
+    both = usage(
+        input_tokens=30,
+        output_tokens=10,
+        cached_input_tokens=3,
+        reasoning_tokens=1,
+        cost_usd=Decimal("0.003"),
+        estimated=True,
+    )
+    assert (suspended.usage, again.usage, said.usage) == (first, both, usage())
+    assert ended.usage == both.plus(usage())
+    times = [(event.time_to_first_token_ms, event.duration_ms) for event in (suspended, again, ended)]
+    assert times == [(3.0, 40.0), (3.0, 90.5), (3.0, 99.5)]
+
+
+def test_the_first_token_of_a_turn_that_called_tools_in_silence_comes_after_what_it_ran_before() -> None:
+    story = waiting(duration_ms=40.0)
+    story.give_results()
+    *_, ended = story.fail("Be", time_to_first_token_ms=5.0, duration_ms=9.0)
+    assert isinstance(ended, TurnFailed)
+    assert (ended.time_to_first_token_ms, ended.duration_ms) == (45.0, 49.0)
+
+
+def test_what_is_not_known_of_the_last_call_of_a_model_is_not_known_of_its_turn_but_for_what_was_used_before() -> None:
+    story = waiting(usage=usage())
+    story.give_results()
+    (ended,) = story.complete("")
+    assert isinstance(ended, TurnCompleted)
+    assert (ended.usage, ended.duration_ms) == (usage(), None)

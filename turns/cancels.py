@@ -1,0 +1,139 @@
+"""Cancels: the process in which a turn's model speaks is asked to stop it, for it knows every chunk that was shown.
+
+Where it does not within 150 ms, the turn is ended in the log without it, and with what the log has.
+"""
+
+import asyncio
+import logging
+from uuid import UUID
+
+from pydantic import BaseModel, ValidationError
+
+from domain import turn_decisions
+from domain.conversation import Conversation
+from domain.decisions import Events, Origin
+from domain.errors import ConversationNotFoundError, TurnNotActiveError
+from domain.events import TurnEnded
+from eventlog.bell import Bell
+from eventlog.broadcast import Broadcast
+from eventlog.channels import Channels
+from eventlog.clock import new_id, now
+from eventlog.commands import Caller
+from eventlog.conversations import Conversations
+from eventlog.mapper import Recorded
+from eventlog.writer import Idempotency
+from turns.run import Stop
+from turns.runs import Runs
+from turns.turn_log import TurnKey, TurnReader
+
+ANSWER_WAIT_S = 0.15
+
+_TOPIC = "cancels"
+_log = logging.getLogger(__name__)
+
+
+class _Cancel(BaseModel):
+    """What is announced: a turn, on whose behalf it is to be cancelled, and the command's idempotency key."""
+
+    turn_id: UUID
+    actor: str
+    request_id: str | None
+    key: str | None = None
+    fingerprint: str = ""
+
+
+class Cancels:
+    """Cancels turns, and hears what other processes ask for; to be made before the channels are opened."""
+
+    def __init__(
+        self, conversations: Conversations, reader: TurnReader, runs: Runs, channels: Channels, broadcast: Broadcast
+    ) -> None:
+        self._conversations = conversations
+        self._reader = reader
+        self._runs = runs
+        self._channels = channels
+        self._broadcast = broadcast
+        self._stopping: set[asyncio.Task[None]] = set()
+        channels.on(_TOPIC, self._heard)
+
+    async def cancel(self, caller: Caller, conversation_id: UUID, turn_id: UUID) -> TurnKey:
+        """Stop a turn, wherever it runs or waits; what was said is kept.
+
+        Raises:
+            TurnNotActiveError: it has ended already, or never was.
+            ConversationNotFoundError: the conversation is another's.
+            StoreUnavailableError: the log does not answer.
+        """
+        state = await self._conversations.state(conversation_id)
+        if state.owner_id != caller.actor:
+            raise ConversationNotFoundError(conversation_id)
+        key = _open_turn(state, turn_id)
+        asked = await self._ask_to_stop(caller, state, key)
+
+        async def decide(state: Conversation) -> Events:
+            said = await self._reader.said_so_far(key)
+            return turn_decisions.cancel_turn(state, caller.origin(), turn_id, said, new_id())
+
+        try:
+            await self._conversations.execute(conversation_id, decide, caller.idempotency)
+        except TurnNotActiveError:
+            if not asked:
+                raise
+        return key
+
+    async def _ask_to_stop(self, caller: Caller, state: Conversation, key: TurnKey) -> bool:
+        """Let a turn be stopped where its model speaks, if it does somewhere; return whether anybody was asked."""
+        run = self._runs.get(key.turn_id)
+        if run is not None:
+            await run.stop(Stop(caller.origin(), idempotency=caller.idempotency))
+            return True
+        turn = state.turn
+        if turn is None or turn.id != key.turn_id or turn.waiting or not turn.generate:
+            return False
+        await self._ask(caller, key)
+        return True
+
+    async def _ask(self, caller: Caller, key: TurnKey) -> None:
+        """Ask the process that runs a turn to stop it, and wait for its end, for a while."""
+        ended = Bell()
+
+        def hear(item: Recorded) -> None:
+            if isinstance(item.event, TurnEnded) and item.event.turn_id == key.turn_id:
+                ended.ring()
+
+        cancel = _Cancel(turn_id=key.turn_id, actor=caller.actor, request_id=caller.request_id)
+        if caller.idempotency is not None:
+            cancel.key, cancel.fingerprint = caller.idempotency.key, caller.idempotency.fingerprint.hex()
+        with self._broadcast.heard(key.conversation_id, hear):
+            await self._channels.tell(_TOPIC, cancel.model_dump_json())
+            await ended.rung(ANSWER_WAIT_S)
+
+    def _heard(self, payload: str | None) -> None:
+        if payload is None:
+            return  # who asked goes on without an answer
+        try:
+            cancel = _Cancel.model_validate_json(payload)
+        except ValidationError:
+            _log.warning("another release asks for a cancel in words unknown here")
+            return
+        run = self._runs.get(cancel.turn_id)
+        if run is not None:
+            idempotency = Idempotency(cancel.key, bytes.fromhex(cancel.fingerprint)) if cancel.key else None
+            stop = Stop(Origin(cancel.actor, now(), cancel.request_id), idempotency=idempotency)
+            task = asyncio.create_task(run.stop(stop))
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
+
+
+def _open_turn(state: Conversation, turn_id: UUID) -> TurnKey:
+    """Return a turn that has not ended.
+
+    Raises:
+        TurnNotActiveError: it has, or never was.
+    """
+    open_turns = {turn.id: turn.version for turn in state.queue}
+    if state.turn is not None:
+        open_turns[state.turn.id] = state.turn.first_version
+    if turn_id not in open_turns:
+        raise TurnNotActiveError(turn_id)
+    return TurnKey(state.id, turn_id, open_turns[turn_id])
