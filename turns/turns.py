@@ -214,7 +214,7 @@ class Turns:
 
     async def _interrupt(self, caller: Caller, state: Conversation) -> None:
         """Cancel the turn that the newest one waits for."""
-        if state.turn is None or state.turn.waiting:
+        if state.turn is None:
             return
         try:
             await self._cancels.cancel(caller._replace(idempotency=None), state.id, state.turn.id)

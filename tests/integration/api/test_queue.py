@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.api.conftest import GivenModel, Serve
 from tests.support.api_client import Api, Frame, frames_of
-from tests.support.model_server import Hang, ModelServer, Pause, Script
+from tests.support.model_server import Hang, ModelServer, Pause, Script, ToolFragment
 from tests.support.resources import check_conversation, check_position, check_problem, check_turn
 from tests.support.waiting import eventually
 
@@ -163,6 +163,21 @@ def test_an_interrupt_from_another_server_stops_the_model(
         assert answer.json()["turn"]["status"] == "completed"
         (request,) = [request for request in models.requests if request.model == model]
         assert request.given_up.wait(5)
+
+
+def test_an_interrupt_also_ends_a_turn_that_waits_for_tool_results(
+    api: Api, id_: str, given_model: GivenModel, threads: ThreadPoolExecutor
+) -> None:
+    calls = Script(["Hold", Pause(0.3), ToolFragment(0, "call_1", "add", "{}")], finish_reason="tool_calls")
+    waits = threads.submit(api.turn, id_, given_model(calls))
+    eventually(lambda: turns(api, id_))
+    later = threads.submit(api.turn, id_, given_model(["Later"]), content="Queued", on_busy="queue")
+    eventually(lambda: queued(api, id_, 1))
+    assert waits.result().json()["turn"]["status"] == "requires_action"
+    now = api.turn(id_, given_model(["Now"]), content="Stop", on_busy="interrupt")
+    assert now.json()["turn"]["status"] == later.result().json()["turn"]["status"] == "completed"
+    assert [turn["status"] for turn in turns(api, id_)] == ["cancelled", "completed", "completed"]
+    assert [message["role"] for message in api.messages(id_)][:4] == ["user", "assistant", "tool", "user"]
 
 
 def test_racing_interrupts_all_run_in_some_order(api: Api, id_: str, given_model: GivenModel) -> None:
