@@ -68,6 +68,7 @@ class Services:
         """Take no new turns, let the running ones finish for so long, and end what is followed live."""
         await self.turns.drain(grace_s)
         self.feeds.close()
+        self.streams.close()
 
 
 @asynccontextmanager

@@ -15,9 +15,9 @@ from api.resources import PROBLEMS, Page, Turn, WholeTurn
 from api.route import JSONRoute
 from api.sse import event_stream, last_event_id
 from domain.content import ToolResultBlock
-from domain.errors import TurnNotActiveError, TurnNotFoundError
+from domain.errors import MessageNotFoundError, TurnNotActiveError, TurnNotFoundError
 from domain.events import TurnBegun
-from domain.turn_decisions import TurnSettings
+from domain.turn_starts import TurnSettings
 from eventlog.commands import Said
 from eventlog.errors import StoreUnavailableError
 from projections.history_rows import TurnRow, message_row, turn_row
@@ -55,6 +55,8 @@ async def start_conversation_turn(call: CallParam, body: NewConversationTurn) ->
     """Start a conversation with a message and let the model answer, streamed or whole."""
     if call.repeated:
         return await _answer(call, *await _repeated(call), body)
+    if body.replace_from is not None:
+        raise MessageNotFoundError(body.replace_from)
     said = Said("user", blocks(body.content))
     begun = await call.services.turns.start_with_conversation(
         call.caller, said, _settings(call, body), agent_id=body.agent_id, title=body.title
@@ -202,7 +204,7 @@ async def _frames(call: Call, key: TurnKey, *, to_the_end: bool = False) -> list
     """Return all frames of a turn, once it has ended or waits for tool results."""
     following = call.services.streams.follow(key, to_the_end=to_the_end)
     seen = [frame async for batch in following for frame in batch]
-    if not seen[-1].terminal and not seen[-1].pauses:
+    if not seen or not (seen[-1].terminal or seen[-1].pauses):
         raise StoreUnavailableError("The store does not answer; the end of the turn is not known.")
     return seen
 
@@ -211,7 +213,7 @@ async def _at_rest(call: Call, key: TurnKey, last: Frame) -> tuple[dict[str, Any
     """Return a turn and what was said last in it, as of its last frame."""
     if last.terminal:
         return last.data["turn"], last.data["message"]
-    replay, _ = await call.services.reader.whole(key)
+    replay = await call.services.reader.upto(key, last.seq)
     assert replay.frames is not None and replay.answer is not None
     return turn_resource(replay.frames.row), message_resource(message_row(replay.answer))
 

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from benchmarks.texts import english
-from domain import decisions, turn_decisions
+from domain import decisions, turn_decisions, turn_starts
 from domain.content import Role, TextBlock
 from domain.conversation import Conversation, fold
 from domain.decisions import Draft, Events, MessagePlace, Origin
 from domain.events import ConversationEvent
-from domain.turn_decisions import Answer, TurnIds, TurnSettings
+from domain.turn_decisions import Answer
+from domain.turn_starts import TurnIds, TurnSettings
 from domain.usage import Usage
 from eventlog.clock import now
 from eventlog.mapper import new_row
@@ -106,7 +107,7 @@ class _Turn(_Rehearsal):
         self._streamed = 0
         asked = _draft("question", "user", english(random, random.randint(120, 280)))
         ids = TurnIds(_IDS["turn"], _IDS["answer"], _IDS["closing"])
-        self.play(0, turn_decisions.start_turn(self.state, self.origin(), asked, TurnSettings(MODEL), ids))
+        self.play(0, turn_starts.start_turn(self.state, self.origin(), asked, TurnSettings(MODEL), ids))
 
     def completed(self) -> Script:
         self._stream(len(self._chunks))

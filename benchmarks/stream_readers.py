@@ -19,11 +19,12 @@ from benchmarks.serving import Server, launch, model_server, serve, turnlog_serv
 from benchmarks.speech import SETTLE_S, Speech, coming_script
 from benchmarks.store import CALLER, open_store, said
 from benchmarks.stream_load import get
-from domain import decisions, turn_decisions
+from domain import decisions, turn_decisions, turn_starts
 from domain.content import TextBlock
 from domain.conversation import fold
 from domain.decisions import Events
-from domain.turn_decisions import Answer, TurnIds, TurnSettings
+from domain.turn_decisions import Answer
+from domain.turn_starts import TurnIds, TurnSettings
 from eventlog.clock import new_id
 from eventlog.statements import load_statements
 
@@ -107,7 +108,7 @@ def _finished_turn(turn_id: UUID) -> Events:
     assert state is not None
     draft = decisions.Draft(new_id(), "user", said("user", "Tell me everything.").content, 4, "o200k_base")
     ids = TurnIds(turn_id, new_id(), new_id())
-    events += turn_decisions.start_turn(state, origin, draft, TurnSettings("turnlog/demo"), ids)
+    events += turn_starts.start_turn(state, origin, draft, TurnSettings("turnlog/demo"), ids)
     state = fold(state, events[1:])
     assert state is not None
     for index in range(0, CHUNKS, CHUNKS_OF_AN_EVENT):

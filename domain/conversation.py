@@ -44,7 +44,7 @@ class QueuedTurn:
 class ActiveTurn:
     """The turn that has begun and not ended; it locks the conversation unless it is `waiting` for tool results.
 
-    `first_version` is that of its first event; usage and times are those of what it did until it last waited.
+    `first_version` is that of its start; usage and times are those of what it did until it last waited.
     """
 
     id: UUID
@@ -117,7 +117,10 @@ class ConversationSnapshot(ConversationEvent):
 
     @staticmethod
     def upcast_v2_v3(state: dict[str, Any]) -> None:
-        """Until version 3 a turn began with its user's message, and there were no tools and no queue."""
+        """Until version 3 a turn began with its user's message, and there were no tools and no queue.
+
+        Calls that clients had left open before are not in such a snapshot: no result is recorded for them any more.
+        """
         if turn := state["state"]["turn"]:
             turn["first_version"] = turn.pop("started_version")
             del turn["started_at"]
@@ -200,13 +203,12 @@ def _turn_queued(state: Conversation, event: TurnQueued) -> Conversation:
 
 
 def _turn_started(state: Conversation, event: TurnStarted) -> Conversation:
-    queued = {turn.id: turn.version for turn in state.queue}
     turn = ActiveTurn(
         id=event.turn_id,
         user_message_id=event.user_message_id,
         message_id=event.message_id,
         model=event.model,
-        first_version=queued.get(event.turn_id, event.originator_version),
+        first_version=event.originator_version,
         generate=event.generate,
     )
     left = _without(state.queue, event.turn_id)

@@ -56,6 +56,20 @@ def check_idle(state: Conversation) -> None:
     check_unlocked(state)
 
 
+def check_next(state: Conversation, turn_id: UUID) -> None:
+    """Refuse to start a queued turn that is not the next one, or while another is active.
+
+    Raises:
+        TurnNotActiveError: it was cancelled, or has started already.
+        ConversationLockedError: others come before it.
+    """
+    if turn_id not in {turn.id for turn in state.queue}:
+        raise TurnNotActiveError(turn_id)
+    before = state.turn.id if state.turn is not None else state.queue[0].id
+    if before != turn_id:
+        raise ConversationLockedError(state.id, before)
+
+
 def check_active(state: Conversation, turn_id: UUID) -> ActiveTurn:
     """Return the active turn if it is this one, whether it runs or waits.
 

@@ -1,4 +1,4 @@
-"""What may happen to a turn: it is asked for, starts or waits, streams, pauses for tool results, and ends."""
+"""What may happen to a turn that has begun: it streams, pauses for tool results, goes on, and ends."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,65 +7,19 @@ from uuid import UUID
 from domain.content import Content, ToolResultBlock, check_content
 from domain.conversation import Conversation
 from domain.decisions import Draft, Events, Origin, close_calls, envelope, next_envelope, said
-from domain.errors import ConversationLockedError, InvalidContentError, TurnNotActiveError
+from domain.errors import InvalidContentError, TurnNotActiveError
 from domain.events import (
     MessageAdded,
-    MessagesSuperseded,
     StreamDelta,
-    TurnBegun,
     TurnCancelled,
     TurnCompleted,
     TurnFailed,
-    TurnQueued,
     TurnResumed,
-    TurnStarted,
     TurnSuspended,
 )
-from domain.guards import check_access, check_active, check_running, check_unlocked
-from domain.tools import ToolDefinition, tool_uses
+from domain.guards import check_access, check_active, check_running
+from domain.tools import tool_uses
 from domain.usage import Usage
-from domain.values import JsonObject
-
-MAX_QUEUED = 100
-
-
-class TurnSettings(NamedTuple):
-    """How a turn's model is to be called; None leaves a choice to the model. Without `generate` the client calls it."""
-
-    model: str
-    max_context_tokens: int | None = None
-    temperature: float | None = None
-    max_output_tokens: int | None = None
-    metadata: JsonObject = {}
-    generate: bool = True
-    tools: tuple[ToolDefinition, ...] = ()
-
-
-def settings_of(begun: TurnBegun) -> TurnSettings:
-    """Return how a turn's model was to be called."""
-    return TurnSettings(**{name: getattr(begun, name) for name in TurnSettings._fields})
-
-
-class TurnIds(NamedTuple):
-    """The ids of a turn that begins, of its answer, and of the message that closes calls, should some be open."""
-
-    turn: UUID
-    answer: UUID
-    closing: UUID
-
-
-class Superseded(NamedTuple):
-    """Messages to be superseded: those from a version on, and how many `messages` of them still count."""
-
-    from_version: int
-    messages: int
-
-
-class Question(NamedTuple):
-    """A user message that was said before."""
-
-    id: UUID
-    version: int
 
 
 class Answer(NamedTuple):
@@ -83,99 +37,7 @@ class Answer(NamedTuple):
     duration_ms: float | None = None
 
 
-def start_turn(
-    state: Conversation,
-    origin: Origin,
-    draft: Draft,
-    settings: TurnSettings,
-    ids: TurnIds,
-    superseded: Superseded | None = None,
-) -> Events:
-    """Return the user's message and the start of the turn that answers it; from there the conversation is locked.
-
-    Messages that the new one takes the place of are `superseded` first, and a turn that waits for tool results ends.
-
-    Raises:
-        ConversationLockedError: a turn is active.
-        InvalidContentError: the content breaks a rule.
-        UnsupportedImageError: an image is not what it claims.
-    """
-    check_access(state, origin.actor)
-    check_unlocked(state)
-    check_content(draft.role, draft.content)
-    return _start(state, origin, draft, settings, ids, superseded)
-
-
-def answer_again(
-    state: Conversation,
-    origin: Origin,
-    question: Question,
-    settings: TurnSettings,
-    ids: TurnIds,
-    superseded: Superseded,
-) -> Events:
-    """Return the start of a turn that answers a question once more; what came after it is superseded.
-
-    Raises:
-        ConversationLockedError: a turn is active.
-    """
-    check_access(state, origin.actor)
-    check_unlocked(state)
-    events = _made_room(state, origin, ids, superseded)
-    return [*events, _started(state, origin, len(events), question, settings, ids)]
-
-
-def queue_turn(
-    state: Conversation,
-    origin: Origin,
-    draft: Draft,
-    settings: TurnSettings,
-    ids: TurnIds,
-    *,
-    from_version: int | None = None,
-    ahead: bool = False,
-) -> Events:
-    """Return a turn that waits until the active one has ended, and those that wait already unless it goes `ahead`.
-
-    Raises:
-        ConversationLockedError: a hundred wait already.
-        InvalidContentError: the content breaks a rule.
-        UnsupportedImageError: an image is not what it claims.
-    """
-    check_access(state, origin.actor)
-    check_content(draft.role, draft.content)
-    if len(state.queue) >= MAX_QUEUED:
-        check_unlocked(state)
-    queued = TurnQueued(
-        **next_envelope(state, origin),
-        **_asked(draft.id, settings, ids),
-        content=draft.content,
-        tokens=draft.tokens,
-        encoding=draft.encoding,
-        from_version=from_version,
-        ahead=ahead,
-    )
-    return [queued]
-
-
-def start_queued_turn(
-    state: Conversation, origin: Origin, queued: TurnQueued, closing_id: UUID, superseded: Superseded | None = None
-) -> Events:
-    """Return the message and the start of a turn that waited.
-
-    Raises:
-        TurnNotActiveError: it was cancelled, or has started already.
-        ConversationLockedError: others come before it.
-    """
-    if queued.turn_id not in {turn.id for turn in state.queue}:
-        raise TurnNotActiveError(queued.turn_id)
-    if state.turn is not None:
-        raise ConversationLockedError(state.id, state.turn.id)
-    if state.queue[0].id != queued.turn_id:
-        raise ConversationLockedError(state.id, state.queue[0].id)
-    draft = Draft(queued.user_message_id, "user", queued.content, queued.tokens, queued.encoding)
-    settings = settings_of(queued)
-    return _start(state, origin, draft, settings, TurnIds(queued.turn_id, queued.message_id, closing_id), superseded)
+NOTHING_SAID = Answer((), 0, "")
 
 
 def record_delta(state: Conversation, origin: Origin, turn_id: UUID, **chunks: Any) -> Events:
@@ -259,42 +121,6 @@ def cancel_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: Answ
     answered = _answered(state, origin, turn_id, answer, "interrupted")
     envelope = next_envelope(state, origin, len(answered))
     return [*answered, TurnCancelled(**envelope, **_times(state, turn_id, answer))]
-
-
-def _start(
-    state: Conversation,
-    origin: Origin,
-    draft: Draft,
-    settings: TurnSettings,
-    ids: TurnIds,
-    superseded: Superseded | None,
-) -> Events:
-    events = _made_room(state, origin, ids, superseded)
-    version = state.version + 1 + len(events)
-    events.append(said(state.id, version, origin, draft._replace(turn_id=ids.turn), None))
-    return [*events, _started(state, origin, len(events), Question(draft.id, version), settings, ids)]
-
-
-def _made_room(state: Conversation, origin: Origin, ids: TurnIds, superseded: Superseded | None) -> Events:
-    events = close_calls(state, origin, ids.closing)
-    if superseded is None or not superseded.messages:
-        return events
-    # What was just said to close calls comes after what is superseded, and goes with it.
-    count = superseded.messages + sum(isinstance(event, MessageAdded) for event in events)
-    envelope = next_envelope(state, origin, len(events))
-    return [*events, MessagesSuperseded(**envelope, from_version=superseded.from_version, count=count)]
-
-
-def _started(
-    state: Conversation, origin: Origin, after: int, question: Question, settings: TurnSettings, ids: TurnIds
-) -> TurnStarted:
-    asked = _asked(question.id, settings, ids)
-    return TurnStarted(**next_envelope(state, origin, after), **asked, user_message_version=question.version)
-
-
-def _asked(user_message_id: UUID, settings: TurnSettings, ids: TurnIds) -> dict[str, Any]:
-    named = {"turn_id": ids.turn, "user_message_id": user_message_id, "message_id": ids.answer}
-    return {**named, **settings._asdict()}
 
 
 def _answered(state: Conversation, origin: Origin, turn_id: UUID, answer: Answer, status: Any) -> Events:

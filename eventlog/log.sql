@@ -174,16 +174,17 @@ ORDER BY version DESC LIMIT 1
 
 -- name: count_messages
 -- How many messages of a conversation there are from a version on, without those deleted or superseded since.
-SELECT count(*) FROM events AS m
-WHERE m.conversation_id = %s AND m.version >= %s AND m.type = 'MessageAdded'
-    AND NOT EXISTS (
-        SELECT 1 FROM events AS s
-        WHERE s.conversation_id = m.conversation_id AND s.type = 'MessagesSuperseded' AND s.version > m.version
-            AND (s.data ->> 'from_version')::integer <= m.version
-    )
+SELECT count(*) FROM (
+    SELECT conversation_id, version, type, data ->> 'message_id' AS message_id,
+        min((data ->> 'from_version')::integer) FILTER (WHERE type = 'MessagesSuperseded')
+            OVER (ORDER BY version DESC) AS superseded_from
+    FROM events
+    WHERE conversation_id = %s AND version >= %s AND type IN ('MessageAdded', 'MessagesSuperseded')
+) AS m
+WHERE m.type = 'MessageAdded' AND coalesce(m.superseded_from > m.version, true)
     AND NOT EXISTS (
         SELECT 1 FROM events AS d
-        WHERE d.conversation_id = m.conversation_id AND d.data ->> 'message_id' = m.data ->> 'message_id'
+        WHERE d.conversation_id = m.conversation_id AND d.data ->> 'message_id' = m.message_id
             AND d.type = 'MessageDeleted'
     )
 

@@ -58,7 +58,8 @@ class ContextProjection(Projection):
         for event in events:
             before = spoken.setdefault(event.originator_id, [])
             if isinstance(event, MessagesSuperseded):
-                spoken[event.originator_id] = [row for row in before if row.version < event.from_version]
+                while before and before[-1].version >= event.from_version:
+                    before.pop()
             elif isinstance(event, MessageAdded) and event.message_id not in deleted:
                 tokens, messages = before[-1].totals_after() if before else (0, 0)
                 before.append(_Row(**_said(event), tokens_before=tokens, messages_before=messages))

@@ -1,6 +1,8 @@
 """The message history: every message of a conversation, one being streamed with its text so far, and the turns."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
@@ -28,10 +30,10 @@ from domain.events import (
 )
 from eventlog.database import Database
 from eventlog.images import Images
+from eventlog.log import LAST_VERSION
 from projections.history_rows import MessageRow, TurnRow, message_row, turn_change, turn_row, unsaid_row
 from projections.projection import Change, Projection, Rows, json_text, json_value
 
-_LAST_VERSION = 2**31 - 1
 _UNCHANGED = dict.fromkeys(
     (
         "message_id",
@@ -81,6 +83,7 @@ class _Batch:
         self.deleted_conversations: list[ConversationDeleted] = []
         for event in events:
             _NOTE[type(event)](self, event)
+        self._superseded_from = {id_: _lowest_from_here(events) for id_, events in self.superseded.items()}
 
     def note_message(self, event: MessageAdded) -> None:
         self.messages[event.originator_id, event.message_id] = message_row(event)
@@ -97,25 +100,25 @@ class _Batch:
     def note_delta(self, event: StreamDelta) -> None:
         self.said.setdefault((event.originator_id, event.turn_id), []).append(event)
 
-    def note_queued(self, event: TurnBegun) -> None:
+    def note_begun(self, event: TurnBegun) -> None:
         key = event.originator_id, event.turn_id
         self.begun[key] = turn_row(event, self.begun.get(key))
 
     def note_started(self, event: TurnStarted) -> None:
-        self.note_queued(event)
+        self.note_begun(event)
         self.messages[event.originator_id, event.message_id] = unsaid_row(event)
 
     def note_resumed(self, event: TurnResumed) -> None:
         self._note_change(event)
         self.messages[event.originator_id, event.message_id] = unsaid_row(event)
 
-    def note_suspended(self, event: TurnSuspended | TurnEnded) -> None:
+    def note_silent(self, event: TurnSuspended | TurnEnded) -> None:
         key = self._note_change(event)
         self.silenced.add(key)
         self.said.pop(key, None)
 
     def note_ended(self, event: TurnEnded) -> None:
-        self.note_suspended(event)
+        self.note_silent(event)
         self.ended.add((event.originator_id, event.turn_id))
 
     def _note_change(self, event: TurnResumed | TurnSuspended | TurnEnded) -> tuple[UUID, UUID]:
@@ -164,9 +167,11 @@ class _Batch:
         }
 
     def _as_superseded(self, row: MessageRow) -> MessageRow:
-        events = self.superseded.get(row.conversation_id, ())
-        replaced = any(event.from_version <= row.version < event.originator_version for event in events)
-        return row._replace(status="superseded") if replaced else row
+        later = self._superseded_from.get(row.conversation_id)
+        if later is None:
+            return row
+        place = bisect_right(later, row.version, key=lambda each: each[0])
+        return row._replace(status="superseded") if place < len(later) and later[place][1] <= row.version else row
 
 
 _NOTE: dict[type[ConversationEvent], Callable[[_Batch, Any], None]] = {
@@ -175,10 +180,10 @@ _NOTE: dict[type[ConversationEvent], Callable[[_Batch, Any], None]] = {
     MessagesSuperseded: _Batch.note_superseded,
     ConversationDeleted: _Batch.note_deleted_conversation,
     StreamDelta: _Batch.note_delta,
-    TurnQueued: _Batch.note_queued,
+    TurnQueued: _Batch.note_begun,
     TurnStarted: _Batch.note_started,
     TurnResumed: _Batch.note_resumed,
-    TurnSuspended: _Batch.note_suspended,
+    TurnSuspended: _Batch.note_silent,
     TurnCompleted: _Batch.note_ended,
     TurnFailed: _Batch.note_ended,
     TurnCancelled: _Batch.note_ended,
@@ -202,7 +207,7 @@ class History:
     ) -> list[MessageRow]:
         """Return at most `limit` messages beyond a version, oldest or newest first, `superseded` ones too or not."""
         name = "read_descending" if descending else "read_ascending"
-        start = beyond if beyond is not None else (_LAST_VERSION if descending else 0)
+        start = beyond if beyond is not None else (LAST_VERSION if descending else 0)
         rows = await self._database.fetch(_SQL.reading(name), [conversation_id, start, superseded, limit])
         return await self._shown(rows)
 
@@ -213,7 +218,7 @@ class History:
 
     async def turns(self, conversation_id: UUID, before: int | None, limit: int) -> list[TurnRow]:
         """Return at most `limit` turns that started before a version, newest first."""
-        start = _LAST_VERSION if before is None else before
+        start = LAST_VERSION if before is None else before
         rows = await self._database.fetch(_SQL.reading("read_turns"), [conversation_id, start, limit])
         return [TurnRow(*row) for row in rows]
 
@@ -239,6 +244,12 @@ class History:
 
 def _turn(key: tuple[UUID, UUID]) -> dict[str, Any]:
     return {"conversation_id": key[0], "turn_id": key[1]}
+
+
+def _lowest_from_here(events: Sequence[MessagesSuperseded]) -> list[tuple[int, int]]:
+    """Return for each event its version and the lowest version that it or a later one supersedes, in their order."""
+    lowest = accumulate((event.from_version for event in reversed(events)), min)
+    return list(zip((event.originator_version for event in events), reversed(list(lowest)), strict=True))
 
 
 def _superseded(event: MessagesSuperseded) -> dict[str, Any]:

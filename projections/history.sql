@@ -131,14 +131,16 @@ WHERE s.turn_id = e.turn_id
 -- name: delete_unsaid
 -- The empty answers of turns that ended before anything was said.
 DELETE FROM {history} AS h
-USING json_to_recordset(%s::json) AS e(conversation_id uuid, turn_id uuid)
-WHERE h.conversation_id = e.conversation_id AND h.turn_id = e.turn_id AND h.status = 'streaming'
+USING json_to_recordset(%s::json) AS e(conversation_id uuid, turn_id uuid), {turns} AS t
+WHERE t.conversation_id = e.conversation_id AND t.turn_id = e.turn_id
+    AND h.conversation_id = t.conversation_id AND h.message_id = t.message_id AND h.status = 'streaming'
 
 -- name: supersede_messages
 -- The messages between two places, the first of them included, were replaced.
 UPDATE {history} AS h SET status = 'superseded'
 FROM json_to_recordset(%s::json) AS s(conversation_id uuid, from_version integer, before_version integer)
 WHERE h.conversation_id = s.conversation_id AND h.version >= s.from_version AND h.version < s.before_version
+    AND h.status <> 'superseded'
 
 -- name: delete_messages
 -- Deleted messages.

@@ -77,6 +77,8 @@ class UsageProjection(Projection):
             event.originator_id: _conversation(event) for event in events if isinstance(event, ConversationStarted)
         }
         changes = _changes(events)
+        for change in changes.values():
+            change.pop("used", None)
         running = {"status": "running", **_UNKNOWN}
         turns = [
             {**conversations[event.originator_id], **_started(event), **running, **changes.get(event.turn_id, {})}
@@ -126,6 +128,7 @@ def _changes(events: Sequence[ConversationEvent]) -> dict[UUID, dict[str, Any]]:
 def _used(event: TurnSuspended | TurnEnded) -> dict[str, Any]:
     status = "running" if isinstance(event, TurnSuspended) else _STATUS[type(event)]
     times = {"time_to_first_token_ms": event.time_to_first_token_ms, "duration_ms": event.duration_ms}
+    known = {column: value for column, value in times.items() if value is not None}
     usage = event.usage if isinstance(event, TurnSuspended | TurnCompleted) else None
-    used = usage.model_dump(mode="json", include=set(_USED)) if usage else {}
-    return {"status": status, **{column: value for column, value in {**used, **times}.items() if value is not None}}
+    used = {"used": True, **usage.model_dump(mode="json", include=set(_USED))} if usage else {}
+    return {"status": status, **used, **known}

@@ -50,18 +50,18 @@ FROM json_to_recordset(%s::json) AS t(conversation_id uuid, turn_id uuid, day da
 LEFT JOIN {usage_conversations} AS c ON c.conversation_id = t.conversation_id
 
 -- name: change_turns
--- Turns as they wait for tool results and end; NULL leaves a column as it is.
+-- Turns as they wait for tool results and end; a time that is NULL stays as it is, and so does what is not `used`.
 UPDATE {usage} AS u SET
     status = c.status,
-    input_tokens = coalesce(c.input_tokens, u.input_tokens),
-    output_tokens = coalesce(c.output_tokens, u.output_tokens),
-    cached_input_tokens = coalesce(c.cached_input_tokens, u.cached_input_tokens),
-    reasoning_tokens = coalesce(c.reasoning_tokens, u.reasoning_tokens),
-    cost_usd = coalesce(c.cost_usd, u.cost_usd),
+    input_tokens = CASE WHEN c.used THEN c.input_tokens ELSE u.input_tokens END,
+    output_tokens = CASE WHEN c.used THEN c.output_tokens ELSE u.output_tokens END,
+    cached_input_tokens = CASE WHEN c.used THEN c.cached_input_tokens ELSE u.cached_input_tokens END,
+    reasoning_tokens = CASE WHEN c.used THEN c.reasoning_tokens ELSE u.reasoning_tokens END,
+    cost_usd = CASE WHEN c.used THEN c.cost_usd ELSE u.cost_usd END,
     time_to_first_token_ms = coalesce(c.time_to_first_token_ms, u.time_to_first_token_ms),
     duration_ms = coalesce(c.duration_ms, u.duration_ms)
 FROM json_to_recordset(%s::json)
-    AS c(conversation_id uuid, turn_id uuid, status text, input_tokens bigint, output_tokens bigint,
+    AS c(conversation_id uuid, turn_id uuid, status text, used boolean, input_tokens bigint, output_tokens bigint,
         cached_input_tokens bigint, reasoning_tokens bigint, cost_usd numeric,
         time_to_first_token_ms double precision, duration_ms double precision)
 WHERE u.conversation_id = c.conversation_id AND u.turn_id = c.turn_id

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from domain.errors import InvalidContentError, MessageNotFoundError
 from domain.events import MessageAdded, TurnStarted
-from domain.turn_decisions import Question, TurnSettings, settings_of
+from domain.turn_starts import Question, TurnSettings, settings_of
 from eventlog.log import LAST_VERSION, Log
 
 _LOC = ("path", "message_id")
@@ -43,9 +43,11 @@ class Answers:
         message = await self._message(conversation_id, message_id)
         if message.role == "user":
             return Answered(_question(message), message.originator_version + 1, await self._started(message))
-        if message.in_reply_to is None:
-            raise InvalidContentError("must be a user's message, or the answer to one", _LOC)
+        if message.role != "assistant" or message.in_reply_to is None:
+            raise _not_an_answer()
         asked = await self._message(conversation_id, message.in_reply_to)
+        if asked.role != "user":
+            raise _not_an_answer()
         started = await self._started(asked, message.originator_version)
         if started is None or started.turn_id != message.turn_id:
             return Answered(_question(asked), message.originator_version, started)
@@ -63,6 +65,10 @@ class Answers:
         (recorded,) = await self._log.versions(conversation_id, [place.version])
         assert isinstance(recorded.event, MessageAdded)
         return recorded.event
+
+
+def _not_an_answer() -> InvalidContentError:
+    return InvalidContentError("must be a user's message, or the answer to one", _LOC)
 
 
 def _question(message: MessageAdded) -> Question:

@@ -14,6 +14,7 @@ from domain.conversation import Conversation
 from domain.decisions import Events, Origin
 from domain.errors import ConversationNotFoundError, TurnNotActiveError
 from domain.events import TurnEnded
+from domain.turn_decisions import NOTHING_SAID
 from eventlog.bell import Bell
 from eventlog.broadcast import Broadcast
 from eventlog.channels import Channels
@@ -71,7 +72,8 @@ class Cancels:
         asked = await self._ask_to_stop(caller, state, key)
 
         async def decide(state: Conversation) -> Events:
-            said = await self._reader.said_so_far(key)
+            speaks = state.turn is not None and state.turn.id == turn_id and not state.turn.waiting
+            said = await self._reader.said_so_far(key) if speaks else NOTHING_SAID
             return turn_decisions.cancel_turn(state, caller.origin(), turn_id, said, new_id())
 
         try:

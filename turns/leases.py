@@ -38,6 +38,7 @@ class Leases:
         self._holder = new_id()
         self._held: dict[UUID, UUID] = {}
         self._given_up: set[UUID] = set()
+        self._changing = asyncio.Lock()
         self._patient_until = 0.0
         self._task: asyncio.Task[None] | None = None
 
@@ -61,20 +62,23 @@ class Leases:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        async with self._database.connection() as connection:
+        async with self._changing, self._database.connection() as connection:
             await connection.execute(_SQL["take"], [turn_id, conversation_id, self._holder, LEASE_S])
         self._given_up.discard(turn_id)
         self._held[turn_id] = conversation_id
 
-    async def take_over(self, conversation_id: UUID, turn_id: UUID) -> bool:
+    async def take_over(self, turn_id: UUID) -> bool:
         """Hold a lease that has expired; return whether it was still there to be taken.
 
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        if await self._database.fetch_one(_SQL["take_over"], [self._holder, LEASE_S, turn_id]) is None:
+        async with self._changing:
+            row = await self._database.fetch_one(_SQL["take_over"], [self._holder, LEASE_S, turn_id])
+        if row is None:
             return False
-        self._held[turn_id] = conversation_id
+        self._given_up.discard(turn_id)
+        self._held[turn_id] = row[0]
         return True
 
     async def release(self, turn_id: UUID) -> None:
@@ -84,7 +88,7 @@ class Leases:
             StoreUnavailableError: the database does not answer.
         """
         self._held.pop(turn_id, None)
-        async with self._database.connection() as connection:
+        async with self._changing, self._database.connection() as connection:
             await connection.execute(_SQL["release"], [turn_id, self._holder])
 
     async def lend(self, conversation_id: UUID, turn_id: UUID) -> None:
@@ -94,7 +98,7 @@ class Leases:
             StoreUnavailableError: the database does not answer.
         """
         self._held.pop(turn_id, None)
-        async with self._database.connection() as connection:
+        async with self._changing, self._database.connection() as connection:
             await connection.execute(_SQL["lend"], [turn_id, conversation_id, self._holder, CLIENT_LEASE_S])
 
     def give_up(self, turn_id: UUID) -> None:
@@ -118,6 +122,10 @@ class Leases:
             await asyncio.sleep(RENEW_INTERVAL_S)
 
     async def _renew(self) -> None:
+        async with self._changing:
+            await self._write()
+
+    async def _write(self) -> None:
         given_up, held = list(self._given_up), dict(self._held)
         async with self._database.connection() as connection:
             if given_up:

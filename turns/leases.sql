@@ -8,7 +8,7 @@ ON CONFLICT ON CONSTRAINT leases_pkey DO UPDATE SET holder = EXCLUDED.holder, ex
 -- A process takes over a turn whose process is gone; of several that try, one does.
 UPDATE leases SET holder = %s, expires_at = now() + make_interval(secs => %s)
 WHERE turn_id = %s AND expires_at < now()
-RETURNING turn_id
+RETURNING conversation_id
 
 -- name: release
 -- A process leaves a turn to others.

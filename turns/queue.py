@@ -16,7 +16,7 @@ from eventlog.mapper import Recorded
 from turns.leases import Leases
 from turns.turn_log import TurnKey
 
-POLL_INTERVAL_S = 2.0
+POLL_INTERVAL_S = 10.0
 RETRY_INTERVAL_S = 0.5
 
 Start = Callable[[TurnKey, TurnQueued], Awaitable[None]]
@@ -36,9 +36,13 @@ class TurnQueue:
         self._leases = leases
         self._start = start
         self._waiting: dict[UUID, asyncio.Task[None]] = {}
+        self._closed = False
 
-    def add(self, key: TurnKey) -> None:
+    async def add(self, key: TurnKey) -> None:
         """Start a turn when it is its turn; its lease is held already."""
+        if self._closed:
+            await self._release(key.turn_id)
+            return
         task = asyncio.create_task(self._wait(key), name=f"queued turn {key.turn_id}")
         self._waiting[key.turn_id] = task
         task.add_done_callback(lambda done: self._left(key, done))
@@ -49,8 +53,10 @@ class TurnQueue:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        if await self._leases.take_over(key.conversation_id, key.turn_id) and key.turn_id not in self._waiting:
-            self.add(key)
+        if self._closed:
+            return
+        if await self._leases.take_over(key.turn_id) and key.turn_id not in self._waiting:
+            await self.add(key)
 
     async def left(self, turn_id: UUID) -> None:
         """Wait until a turn no longer waits here, if it does."""
@@ -59,13 +65,17 @@ class TurnQueue:
 
     async def close(self) -> None:
         """Start nothing more; what waits is left to other processes, or to the next."""
+        self._closed = True
         waiting = dict(self._waiting)
         for task in waiting.values():
             task.cancel()
         await asyncio.gather(*waiting.values(), return_exceptions=True)
         for turn_id in waiting:
-            with suppress(StoreUnavailableError):  # then the lease expires by itself
-                await self._leases.release(turn_id)
+            await self._release(turn_id)
+
+    async def _release(self, turn_id: UUID) -> None:
+        with suppress(StoreUnavailableError):  # then the lease expires by itself
+            await self._leases.release(turn_id)
 
     def _left(self, key: TurnKey, task: asyncio.Task[None]) -> None:
         del self._waiting[key.turn_id]
@@ -90,7 +100,8 @@ class TurnQueue:
                     await bell.rung(POLL_INTERVAL_S)
                 except DomainError as error:
                     _log.info("queued turn %s does not start here: %s", key.turn_id, error)
-                    self._leases.give_up(key.turn_id)
+                    # Not given up: a try whose outcome was unknown may have started it here, and nobody would know.
+                    self._leases.abandon(key.turn_id)
                     return None
                 except LogError as error:
                     _log.warning("queued turn %s cannot start yet: %s", key.turn_id, error)

@@ -26,6 +26,7 @@ class Streams:
         self._broadcast = broadcast
         self._progress = progress
         self._tails: dict[UUID, TurnTail] = {}
+        self._closed = False
 
     async def follow(
         self, key: TurnKey, after_seq: int = 0, *, to_the_end: bool = False
@@ -50,12 +51,20 @@ class Streams:
                 if stream.rests_at(frames[-1]) and not to_the_end:
                     return
 
+    def close(self) -> None:
+        """End what is read from the log, wherever it is: the server is being stopped, and others go on with it."""
+        self._closed = True
+        for tail in self._tails.values():
+            tail.close()
+
     @contextmanager
     def _tailed(self, key: TurnKey) -> Generator[TurnStream]:
         """Lend the frames of a turn that does not run here; its readers share them."""
         tail = self._tails.get(key.turn_id)
         if tail is None:
             tail = self._tails[key.turn_id] = TurnTail(self._reader, self._broadcast, self._progress, key)
+        if self._closed:
+            tail.close()
         tail.readers += 1
         try:
             yield tail.stream

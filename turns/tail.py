@@ -1,10 +1,11 @@
 """A turn as this process finds it in the log: one reading for everybody here who follows it, live to its end."""
 
 import asyncio
+import logging
 
 from eventlog.bell import Bell
 from eventlog.broadcast import Broadcast
-from eventlog.errors import StoreUnavailableError
+from eventlog.errors import LogError, StoreUnavailableError
 from eventlog.mapper import Recorded
 from projections.progress import Progress
 from turns.frames import Frame
@@ -14,6 +15,8 @@ from turns.turn_log import TurnKey, TurnReader, TurnReplay
 FIRST_PAGE_EVENTS = 100
 PAGE_EVENTS = 1000
 POLL_INTERVAL_S = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 class TurnTail:
@@ -44,6 +47,8 @@ class TurnTail:
                 while not replay.ended:
                     await self._read(replay)
                     await self._listen(replay)
+        except LogError as error:
+            _log.error("turn %s cannot be followed: %s", self._key.turn_id, error)
         finally:
             self.stream.end()
 
@@ -57,14 +62,18 @@ class TurnTail:
     async def _read(self, replay: TurnReplay) -> None:
         """Take what the table has."""
         size, more = FIRST_PAGE_EVENTS, True
+        frames: list[Frame] = []
         while more and not replay.ended:
             try:
-                frames, more = await self._reader.read(self._key, replay, limit=size)
+                read, more = await self._reader.read(self._key, replay, limit=size)
             except StoreUnavailableError:
                 await asyncio.sleep(POLL_INTERVAL_S)
                 continue
-            await self._show(replay, frames)
+            frames += read
             size = PAGE_EVENTS
+            if not (more and replay.waits):  # else the next page may say that it waits no longer
+                await self._show(replay, frames)
+                frames = []
 
     async def _listen(self, replay: TurnReplay) -> None:
         """Take what is heard, until something was missed or nothing came for a while."""

@@ -124,7 +124,9 @@ class TurnReplay:
 
 
 class TurnReader:
-    """Reads turns back from the log. Every method may raise StoreUnavailableError."""
+    """Reads turns back from the log. Every method may raise StoreUnavailableError, and another LogError where an event
+    or an image cannot be read.
+    """
 
     def __init__(self, log: Log, tokenizer: Tokenizer, images: Images) -> None:
         self._log = log
@@ -133,14 +135,8 @@ class TurnReader:
 
     async def begin(self, key: TurnKey, user_message: MessageAdded | None = None) -> TurnReplay:
         """Return the replay of a turn, before its first event; the message it answers is read if it is not given."""
-        if user_message is not None:
-            return TurnReplay(key, await self._images.restored_event(user_message))
-        first = await self._log.versions(key.conversation_id, [key.first_version])
-        if not first or not isinstance(first[0].event, TurnStarted):
-            return TurnReplay(key)
-        said = await self._log.versions(key.conversation_id, [first[0].event.user_message_version])
-        assert isinstance(said[0].event, MessageAdded)
-        return await self.begin(key, said[0].event)
+        asked = user_message or await self._question(key)
+        return TurnReplay(key, await self._images.restored_event(asked) if asked else None)
 
     async def take(self, key: TurnKey, replay: TurnReplay, events: list[Recorded]) -> list[Frame]:
         """Return the frames that these further events add, with the images of what the user said."""
@@ -159,15 +155,34 @@ class TurnReader:
         frames, _ = await self.read(key, replay)
         return replay, frames
 
+    async def _question(self, key: TurnKey) -> MessageAdded | None:
+        """Return the message that a turn answers, unless it is still to come because the turn was queued."""
+        first = await self._log.versions(key.conversation_id, [key.first_version])
+        if not first or not isinstance(first[0].event, TurnStarted):
+            return None
+        said = await self._log.versions(key.conversation_id, [first[0].event.user_message_version])
+        assert isinstance(said[0].event, MessageAdded)
+        return said[0].event
+
     async def _restored(self, key: TurnKey, item: Recorded) -> Recorded:
         event = item.event
         if isinstance(event, MessageAdded) and event.role == "user" and event.turn_id == key.turn_id:
             return item._replace(event=await self._images.restored_event(event))
         return item
 
+    async def upto(self, key: TurnKey, seq: int) -> TurnReplay:
+        """Return a turn as it was after its frame `seq`."""
+        replay = await self.begin(key)
+        for item in await self._log.events(key.conversation_id, replay.next_version):
+            if replay.next_seq > seq:
+                break
+            await self.take(key, replay, [item])
+        return replay
+
     async def said_so_far(self, key: TurnKey) -> Answer:
-        """Return what the log has of the answer that a turn's model is giving."""
-        replay, _ = await self.whole(key)
+        """Return what the log has of the answer that a turn's model is giving; no image is needed for that."""
+        replay = TurnReplay(key, await self._question(key))
+        replay.take(await self._log.events(key.conversation_id, replay.next_version))
         content = replay.content()
         return Answer(content, await count_tokens(self._tokenizer, content), self._tokenizer.name)
 

@@ -1,18 +1,18 @@
 """Turns: what clients may ask of them, each method one command that is recorded before its model is asked."""
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Literal, NamedTuple, TypeGuard
 from uuid import UUID
 
-from domain import decisions, turn_decisions
+from domain import decisions, turn_decisions, turn_starts
 from domain.conversation import Conversation, fold
 from domain.decisions import Events
 from domain.errors import DomainError, MessageNotFoundError, TurnNotActiveError
 from domain.events import ConversationEvent, MessageAdded, TurnQueued, TurnStarted
-from domain.guards import check_access
-from domain.turn_decisions import Superseded, TurnIds, TurnSettings
+from domain.guards import check_access, check_next
+from domain.turn_starts import Superseded, TurnIds, TurnSettings
 from eventlog.clock import new_id
 from eventlog.commands import Caller, Commands, Said
 from eventlog.conversations import Committed
@@ -89,13 +89,14 @@ class Turns:
             from_version = await self._place(conversation_id, replace_from) if replace_from else None
             if state.locked_by is not None and on_busy != "reject":
                 ahead = on_busy == "interrupt"
-                return turn_decisions.queue_turn(
+                return turn_starts.queue_turn(
                     state, origin, draft, settings, ids, from_version=from_version, ahead=ahead
                 )
             superseded = await self._superseded(conversation_id, from_version)
-            return turn_decisions.start_turn(state, origin, draft, settings, ids, superseded)
+            return turn_starts.start_turn(state, origin, draft, settings, ids, superseded)
 
-        async with self._leased(conversation_id, ids.turn):
+        async with self._leased(conversation_id, ids.turn) as take:
+            await take()
             committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
             begun = await self._begin(caller, committed)
         if on_busy == "interrupt" and isinstance(committed.events[-1], TurnQueued):
@@ -112,8 +113,9 @@ class Turns:
         begun = decisions.start_conversation(new_id(), origin, agent_id=agent_id, title=title)
         state = fold(None, begun)
         assert state is not None
-        turn = turn_decisions.start_turn(state, origin, draft, settings, ids)
-        async with self._leased(state.id, ids.turn):
+        turn = turn_starts.start_turn(state, origin, draft, settings, ids)
+        async with self._leased(state.id, ids.turn) as take:
+            await take()
             committed = await self._conversations.start([*begun, *turn], caller.idempotency)
             return await self._begin(caller, committed)
 
@@ -137,9 +139,10 @@ class Turns:
             answered = await self._answers.of(conversation_id, message_id)
             settings = answered.settings(model, default_model)
             superseded = await self._log.superseded(conversation_id, answered.from_version)
-            return turn_decisions.answer_again(state, caller.origin(), answered.question, settings, ids, superseded)
+            return turn_starts.answer_again(state, caller.origin(), answered.question, settings, ids, superseded)
 
-        async with self._leased(conversation_id, ids.turn):
+        async with self._leased(conversation_id, ids.turn) as take:
+            await take()
             committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
             return await self._begin(caller, committed)
 
@@ -158,10 +161,13 @@ class Turns:
         if before is not None and before.waiting:
             await self._runs.left(turn_id)  # where it ran until now, it is about to give its lease up
 
-        def decide(state: Conversation) -> Events:
-            return turn_decisions.resume_turn(state, caller.origin(), turn_id, draft, answer_id)
+        async with self._leased(conversation_id, turn_id) as take:
 
-        async with self._leased(conversation_id, turn_id):
+            async def decide(state: Conversation) -> Events:
+                events = turn_decisions.resume_turn(state, caller.origin(), turn_id, draft, answer_id)
+                await take()  # not before: whoever is refused leaves the lease of the turn alone
+                return events
+
             committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
             turn, resumed = committed.state.turn, committed.events[-1]
             assert turn is not None
@@ -179,11 +185,13 @@ class Turns:
             ConversationLockedError: others come before it.
             TurnNotActiveError: it was cancelled, or another process has started it.
         """
+        self._check_open()
         caller = Caller(queued.actor, queued.request_id)
 
         async def decide(state: Conversation) -> Events:
+            check_next(state, queued.turn_id)
             superseded = await self._superseded(key.conversation_id, queued.from_version)
-            return turn_decisions.start_queued_turn(state, caller.origin(), queued, new_id(), superseded)
+            return turn_starts.start_queued_turn(state, caller.origin(), queued, new_id(), superseded)
 
         committed = await self._conversations.execute(key.conversation_id, decide)
         await self._begin(caller, committed)
@@ -200,7 +208,7 @@ class Turns:
         assert isinstance(event, TurnQueued | TurnStarted)
         key = TurnKey(event.originator_id, event.turn_id, event.originator_version)
         if isinstance(event, TurnQueued):
-            self._queue.add(key)
+            await self._queue.add(key)
         elif not event.generate:
             await self._leases.lend(key.conversation_id, key.turn_id)
         else:
@@ -231,16 +239,24 @@ class Turns:
         return place.version
 
     @asynccontextmanager
-    async def _leased(self, conversation_id: UUID, turn_id: UUID) -> AsyncGenerator[None]:
-        """Hold a lease from before a turn is recorded, so that there is no moment in which nobody answers for it."""
-        await self._leases.take(conversation_id, turn_id)
+    async def _leased(self, conversation_id: UUID, turn_id: UUID) -> AsyncGenerator[Callable[[], Awaitable[None]]]:
+        """Lend what takes a lease, to be called before a turn is recorded; it is held from then on if the turn was."""
+        taken = False
+
+        async def take() -> None:
+            nonlocal taken
+            await self._leases.take(conversation_id, turn_id)
+            taken = True
+
         try:
-            yield
+            yield take
         except (DomainError, IdempotencyKeyTakenError):
-            self._leases.give_up(turn_id)
+            if taken:
+                self._leases.give_up(turn_id)
             raise
         except BaseException:
-            self._leases.abandon(turn_id)  # it may have been recorded all the same
+            if taken:
+                self._leases.abandon(turn_id)  # it may have been recorded all the same
             raise
 
     def _check_open(self) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from psycopg.rows import TupleRow
 
-from domain import decisions, turn_decisions
+from domain import decisions, turn_decisions, turn_starts
 from domain.content import TextBlock
 from domain.conversation import Conversation, fold
 from domain.decisions import Events
@@ -20,7 +20,7 @@ from domain.errors import (
     VersionMismatchError,
     WriteConflictError,
 )
-from domain.turn_decisions import TurnIds, TurnSettings
+from domain.turn_starts import TurnIds, TurnSettings
 from eventlog import conversations as conversations_module
 from eventlog.commands import Said
 from eventlog.conversations import SNAPSHOT_INTERVAL, Committed, Conversations
@@ -56,7 +56,7 @@ async def ask(store: Store, conversation_id: UUID) -> UUID:
 
     def decide(state: Conversation) -> Events:
         ids = TurnIds(turn_id, some_id(), some_id())
-        return turn_decisions.start_turn(state, origin(), draft(), TurnSettings(MODEL), ids)
+        return turn_starts.start_turn(state, origin(), draft(), TurnSettings(MODEL), ids)
 
     await store.conversations.execute(conversation_id, decide)
     return turn_id

@@ -6,11 +6,11 @@ from uuid import UUID
 
 import pytest
 
-from domain import turn_decisions
+from domain import turn_decisions, turn_starts
 from domain.conversation import Conversation
 from domain.decisions import Events
 from domain.errors import ConversationNotFoundError
-from domain.turn_decisions import TurnIds, TurnSettings
+from domain.turn_starts import TurnIds, TurnSettings
 from eventlog.broadcast import Broadcast
 from eventlog.channels import Channels
 from eventlog.commands import Caller
@@ -72,7 +72,7 @@ async def key(here: Store) -> TurnKey:
 
     def decide(state: Conversation) -> Events:
         ids = TurnIds(turn_id, some_id(), some_id())
-        return turn_decisions.start_turn(state, origin(), draft(), TurnSettings(MODEL), ids)
+        return turn_starts.start_turn(state, origin(), draft(), TurnSettings(MODEL), ids)
 
     await here.conversations.execute(id_, decide)
     return TurnKey(id_, turn_id, 3)

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from domain.content import TextBlock
-from domain.turn_decisions import TurnSettings
+from domain.turn_starts import TurnSettings
 from eventlog.commands import Said
 from tests.support.builders import MODEL, some_id
 from tests.support.store import ALICE, Store, blocked_backend, blocked_head, opened, rows, until
@@ -92,6 +92,6 @@ async def test_a_lease_is_taken_over_once_and_only_when_it_has_expired(
     turn_id, conversation_id = some_id(), some_id()
     leases = [Leases(here.database, nothing) for _ in range(3)]
     await leases[0].take(conversation_id, turn_id)
-    assert not await leases[1].take_over(conversation_id, turn_id)
+    assert not await leases[1].take_over(turn_id)
     await leases[0].release(turn_id)
-    assert [await each.take_over(conversation_id, turn_id) for each in leases[1:]] == [True, False]
+    assert [await each.take_over(turn_id) for each in leases[1:]] == [True, False]

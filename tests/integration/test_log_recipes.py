@@ -14,10 +14,11 @@ import psycopg
 import pytest
 from eventsourcing.utils import Environment
 
-from domain import decisions, turn_decisions
+from domain import decisions, turn_decisions, turn_starts
 from domain.content import ImageBlock, TextBlock
 from domain.decisions import Draft, Origin
-from domain.turn_decisions import Answer, TurnIds, TurnSettings
+from domain.turn_decisions import Answer
+from domain.turn_starts import TurnIds, TurnSettings
 from domain.usage import Usage
 from eventlog.application import ConversationApplication
 from eventlog.cluster import _programs
@@ -84,7 +85,7 @@ def record(application: ConversationApplication) -> UUID:
 def start_turn(application: ConversationApplication, conversation_id: UUID) -> UUID:
     turn_id, draft = uuid4(), Draft(uuid4(), "user", (TextBlock(text="Hi!"),), 2, "o200k_base")
     ids, settings = TurnIds(turn_id, uuid4(), uuid4()), TurnSettings("gpt-4o")
-    application.execute(conversation_id, lambda state: turn_decisions.start_turn(state, ORIGIN, draft, settings, ids))
+    application.execute(conversation_id, lambda state: turn_starts.start_turn(state, ORIGIN, draft, settings, ids))
     return turn_id
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from domain import decisions, turn_decisions
+from domain import decisions, turn_decisions, turn_starts
 from domain.content import Content, Role, TextBlock, ToolResultBlock, ToolUseBlock
 from domain.conversation import Conversation, fold
 from domain.decisions import Draft, Events, MessagePlace, Origin
@@ -19,7 +19,8 @@ from domain.events import (
     TurnStarted,
 )
 from domain.tools import ToolDefinition
-from domain.turn_decisions import Answer, Question, Superseded, TurnIds, TurnSettings
+from domain.turn_decisions import Answer
+from domain.turn_starts import Question, Superseded, TurnIds, TurnSettings
 from domain.usage import Usage
 from eventlog.clock import new_id
 
@@ -99,14 +100,14 @@ class Story:
         chosen = TurnSettings(MODEL, **settings)
         superseded = None if replacing is None else self.superseded(replacing)
         return self._keep(
-            turn_decisions.start_turn(self.state, self.origin(), draft(words), chosen, turn_ids(), superseded)
+            turn_starts.start_turn(self.state, self.origin(), draft(words), chosen, turn_ids(), superseded)
         )
 
     def ask_again(self, question: MessageAdded, **settings: Any) -> Events:
         """Start a turn that answers a question once more."""
         self._frames = 1
         version = question.originator_version
-        again = turn_decisions.answer_again(
+        again = turn_starts.answer_again(
             self.state,
             self.origin(),
             Question(question.message_id, version),
@@ -121,7 +122,7 @@ class Story:
     ) -> Events:
         """Let a turn wait for those before it; from the version `replacing` on messages are superseded as it starts."""
         chosen = TurnSettings(MODEL, **settings)
-        queued = turn_decisions.queue_turn(
+        queued = turn_starts.queue_turn(
             self.state, self.origin(), draft(words), chosen, turn_ids(), from_version=replacing, ahead=ahead
         )
         return self._keep(queued)
@@ -132,7 +133,7 @@ class Story:
         queued = self.events[self.state.queue[0].version - 1]
         assert isinstance(queued, TurnQueued)
         superseded = None if queued.from_version is None else self.superseded(queued.from_version)
-        return self._keep(turn_decisions.start_queued_turn(self.state, self.origin(), queued, some_id(), superseded))
+        return self._keep(turn_starts.start_queued_turn(self.state, self.origin(), queued, some_id(), superseded))
 
     def superseded(self, from_version: int) -> Superseded:
         """Return the messages from a version on that still count, as the log does."""

@@ -9,7 +9,7 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain import turn_decisions
+from domain import turn_starts
 from domain.content import ToolResultBlock, ToolUseBlock
 from domain.conversation import ConversationSnapshot
 from domain.decisions import Events
@@ -52,7 +52,7 @@ class AnyStory(Story):
         first = self.state.queue[0].id if self.state.queue and self.chance % 4 else self.one_of(queued).turn_id
         chosen = next(event for event in queued if event.turn_id == first)
         superseded = self.superseded(chosen.from_version) if chosen.from_version else None
-        return self._keep(turn_decisions.start_queued_turn(self.state, self.origin(), chosen, some_id(), superseded))
+        return self._keep(turn_starts.start_queued_turn(self.state, self.origin(), chosen, some_id(), superseded))
 
     def one_of(self, things: Sequence[T]) -> T:
         return things[self.chance % len(things)]

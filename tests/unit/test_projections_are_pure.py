@@ -16,6 +16,7 @@ from projections.projection import Projection
 from tests.support.builders import one_of_each
 
 MAY_IMPORT = {
+    "bisect",
     "collections",
     "dataclasses",
     "datetime",

@@ -5,12 +5,12 @@ from uuid import UUID
 
 import pytest
 
-from domain import turn_decisions
+from domain import turn_starts
 from domain.content import TextBlock
 from domain.decisions import Events
 from domain.errors import ConversationLockedError, TurnNotActiveError
 from domain.events import MessageAdded, TurnCancelled, TurnQueued, TurnStarted
-from domain.turn_decisions import MAX_QUEUED, TurnSettings, settings_of
+from domain.turn_starts import MAX_QUEUED, TurnSettings, settings_of
 from tests.support.builders import TOOL, Story, draft, origin, some_id, turn_ids
 from tests.support.stories import locked, waiting
 
@@ -18,7 +18,7 @@ from tests.support.stories import locked, waiting
 def test_a_queued_turn_holds_its_question_and_settings_and_says_nothing_yet() -> None:
     story, said, ids = locked(), draft("And then?"), turn_ids()
     settings = TurnSettings("gpt-4o", 4000, 0.5, 100, {"k": "v"}, tools=(TOOL,))
-    (queued,) = turn_decisions.queue_turn(story.state, origin(), said, settings, ids, from_version=2)
+    (queued,) = turn_starts.queue_turn(story.state, origin(), said, settings, ids, from_version=2)
     assert isinstance(queued, TurnQueued)
     assert (queued.turn_id, queued.user_message_id, queued.message_id) == (ids.turn, said.id, ids.answer)
     assert (queued.content, queued.tokens, queued.encoding) == (said.content, said.tokens, said.encoding)
@@ -61,7 +61,7 @@ def test_a_queued_turn_starts_as_it_was_asked_for() -> None:
     assert (started.turn_id, started.message_id) == (queued.turn_id, queued.message_id)
     assert (settings_of(started), started.user_message_version) == (settings_of(queued), question.originator_version)
     turn = story.state.turn
-    assert turn is not None and (turn.first_version, story.state.queue) == (queued.originator_version, ())
+    assert turn is not None and (turn.first_version, story.state.queue) == (started.originator_version, ())
 
 
 def test_a_hundred_turns_may_wait_and_one_more_is_refused() -> None:
@@ -91,7 +91,7 @@ def test_a_hundred_that_wait_are_full_even_where_the_active_turn_waits_for_resul
 
 def start_queued(story: Story, turn_id: UUID) -> Events:
     queued = next(event for event in story.events if isinstance(event, TurnQueued) and event.turn_id == turn_id)
-    return turn_decisions.start_queued_turn(story.state, origin(), queued, some_id())
+    return turn_starts.start_queued_turn(story.state, origin(), queued, some_id())
 
 
 @pytest.mark.parametrize("make", [locked, waiting])

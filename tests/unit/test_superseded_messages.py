@@ -2,10 +2,10 @@
 
 import pytest
 
-from domain import turn_decisions
+from domain import turn_starts
 from domain.errors import ConversationLockedError
 from domain.events import MessageAdded, MessagesSuperseded, TurnCancelled, TurnStarted
-from domain.turn_decisions import Question, Superseded, TurnSettings
+from domain.turn_starts import Question, Superseded, TurnSettings
 from tests.support.builders import origin, turn_ids
 from tests.support.stories import idle, locked, types, versions, waiting
 
@@ -17,7 +17,7 @@ def test_a_question_is_answered_again_and_all_that_came_after_it_is_superseded()
     story.complete("Two")
     question, ids = story.messages()[0], turn_ids()
     asked = Question(question.message_id, question.originator_version)
-    superseded, started = turn_decisions.answer_again(
+    superseded, started = turn_starts.answer_again(
         story.state, origin(), asked, TurnSettings("gpt-4o"), ids, Superseded(3, 3)
     )
     assert isinstance(superseded, MessagesSuperseded) and isinstance(started, TurnStarted)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from domain import turn_decisions
+from domain import turn_decisions, turn_starts
 from domain.conversation import Conversation
 from domain.decisions import Events
 from domain.errors import (
@@ -17,7 +17,7 @@ from domain.errors import (
     TurnNotActiveError,
 )
 from domain.events import MessageAdded, StreamDelta, TurnCancelled, TurnCompleted, TurnFailed, TurnStarted
-from domain.turn_decisions import Question, Superseded, TurnSettings, settings_of
+from domain.turn_starts import Question, Superseded, TurnSettings, settings_of
 from tests.support.builders import BEGINNING, MODEL, TOOL, answer, draft, origin, some_id, turn_ids, usage
 from tests.support.stories import deleted, idle, locked, results, types, versions, waiting
 
@@ -34,7 +34,7 @@ SETTINGS = TurnSettings(MODEL)
 def test_a_turn_starts_with_the_users_message_and_locks_the_conversation() -> None:
     story, said, ids = idle(), draft("Why?"), turn_ids()
     settings = TurnSettings("gpt-4o", 4000, 0.5, 100, {"k": "v"}, tools=(TOOL,))
-    message, started = turn_decisions.start_turn(story.state, origin(), said, settings, ids)
+    message, started = turn_starts.start_turn(story.state, origin(), said, settings, ids)
     assert isinstance(message, MessageAdded) and isinstance(started, TurnStarted)
     assert (message.turn_id, message.message_id, message.originator_version) == (ids.turn, said.id, 2)
     assert (started.turn_id, started.user_message_id, started.message_id) == (ids.turn, said.id, ids.answer)
@@ -45,15 +45,15 @@ def test_a_turn_starts_with_the_users_message_and_locks_the_conversation() -> No
 
 def test_the_settings_of_a_turn_can_be_taken_from_its_start() -> None:
     settings = TurnSettings("gpt-4o", 4000, 0.5, 100, {"k": "v"}, generate=False, tools=(TOOL,))
-    *_, started = turn_decisions.start_turn(idle().state, origin(), draft(), settings, turn_ids())
+    *_, started = turn_starts.start_turn(idle().state, origin(), draft(), settings, turn_ids())
     assert isinstance(started, TurnStarted) and settings_of(started) == settings
 
 
 def test_a_turn_with_bad_content_is_refused() -> None:
     with pytest.raises(InvalidContentError):
-        turn_decisions.start_turn(idle().state, origin(), draft(content=()), SETTINGS, turn_ids())
+        turn_starts.start_turn(idle().state, origin(), draft(content=()), SETTINGS, turn_ids())
     with pytest.raises(InvalidContentError):
-        turn_decisions.queue_turn(locked().state, origin(), draft(content=()), SETTINGS, turn_ids())
+        turn_starts.queue_turn(locked().state, origin(), draft(content=()), SETTINGS, turn_ids())
 
 
 def test_a_delta_keeps_the_chunks_of_the_active_turn() -> None:
@@ -122,11 +122,11 @@ def test_a_turn_cancelled_before_a_word_leaves_no_message() -> None:
 
 QUESTION, SUPERSEDED = Question(UUID(int=1), 2), Superseded(3, 1)
 OF_OWNERS: dict[str, Callable[[Conversation, str], Events]] = {
-    "start_turn": lambda state, actor: turn_decisions.start_turn(state, origin(actor), draft(), SETTINGS, turn_ids()),
-    "answer_again": lambda state, actor: turn_decisions.answer_again(
+    "start_turn": lambda state, actor: turn_starts.start_turn(state, origin(actor), draft(), SETTINGS, turn_ids()),
+    "answer_again": lambda state, actor: turn_starts.answer_again(
         state, origin(actor), QUESTION, SETTINGS, turn_ids(), SUPERSEDED
     ),
-    "queue_turn": lambda state, actor: turn_decisions.queue_turn(state, origin(actor), draft(), SETTINGS, turn_ids()),
+    "queue_turn": lambda state, actor: turn_starts.queue_turn(state, origin(actor), draft(), SETTINGS, turn_ids()),
     "resume_turn": lambda state, actor: turn_decisions.resume_turn(
         state, origin(actor), some_id(), results("call_a_0"), some_id()
     ),
@@ -188,7 +188,7 @@ def test_a_turn_other_than_the_active_one_takes_nothing(decide: Callable[[Conver
 
 def test_every_event_of_a_decision_carries_who_asked_when_and_in_which_request() -> None:
     story, asked = waiting(), origin(request_id="req-9")
-    events = turn_decisions.start_turn(story.state, asked, draft(), SETTINGS, turn_ids(), Superseded(2, 2))
+    events = turn_starts.start_turn(story.state, asked, draft(), SETTINGS, turn_ids(), Superseded(2, 2))
     assert len(events) == 5
     for event in events:
         assert (event.actor, event.timestamp, event.request_id) == ("alice", BEGINNING, "req-9")

@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from tests.integration.api.conftest import GivenModel, Serve
 from tests.support.api_client import Api, frames_of
-from tests.support.model_server import ModelServer
+from tests.support.model_server import Hang, ModelServer
 from tests.support.refusals import CONVERSATION, TAKES_A_BODY, ask, check_invalid
 from tests.support.resources import check_problem
 from tests.support.store import rows, value
@@ -114,6 +114,20 @@ def test_a_streamed_turn_begins_with_the_bytes_of_its_question(api: Api, id_: st
 
 
 @pytest.mark.parametrize(("method", "path", "body"), TAKES_CONTENT)
+def test_a_turn_is_cancelled_from_another_server_though_an_image_was_removed(
+    database_url: str, serve: Serve, given_model: GivenModel
+) -> None:
+    with serve(database_url) as here, serve(database_url) as there:
+        id_ = here.conversation()["id"]
+        with here.stream(id_, given_model(["Nice", Hang()]), content=[TEXT, IMAGE]) as turn:
+            seen = [next(turn.frames) for _ in range(2)]
+            rows(database_url, "DELETE FROM images")
+            cancelled = there.http.post(f"/v1/conversations/{id_}/turns/{seen[0].data['turn_id']}/cancel")
+            assert [frame.event for frame in turn.frames][-1] == "turn.cancelled"
+        assert cancelled.status_code == 503  # the turn cannot be shown without its image; it has ended all the same
+        assert there.get(f"/v1/conversations/{id_}")["status"] == "idle"
+
+
 @pytest.mark.parametrize("more", [{"media_type": "image/png"}, {}, IMAGE, {"url": "https://example.org/a.png"}])
 def test_a_client_cannot_name_an_image_by_its_hash(
     api: Api, id_: str, method: str, path: str, body: dict[str, Any], more: dict[str, Any]

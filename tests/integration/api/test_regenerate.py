@@ -163,6 +163,10 @@ def test_only_answers_and_questions_that_are_there_can_be_answered_again(
     greeting = api.message(api.conversation()["id"], "Welcome", "assistant")
     check_problem(regenerate(api, greeting["conversation_id"], greeting), 422, "VALIDATION_FAILED", "errors")
     check_problem(regenerate(api, id_, system, content="x"), 422, "VALIDATION_FAILED", "errors")
+    said = api.message(greeting["conversation_id"], "More", "assistant", in_reply_to=greeting["id"])
+    check_problem(regenerate(api, greeting["conversation_id"], said), 422, "VALIDATION_FAILED", "errors")
+    told = api.message(greeting["conversation_id"], "Be brief.", "system", in_reply_to=greeting["id"])
+    check_problem(regenerate(api, greeting["conversation_id"], told), 422, "VALIDATION_FAILED", "errors")
 
 
 def test_while_a_turn_runs_nothing_is_answered_again(api: Api, id_: str, given_model: GivenModel) -> None:
@@ -216,6 +220,8 @@ def test_what_is_not_there_cannot_be_replaced(api: Api, id_: str, given_model: G
     first = api.turn(id_, model).json()["user_message"]
     check_problem(api.turn(id_, model, replace_from=str(uuid4())), 404, "MESSAGE_NOT_FOUND")
     check_problem(api.turn(id_, model, replace_from="x"), 422, "VALIDATION_FAILED", "errors")
+    new = api.http.post("/v1/turns", json={"content": "Hi", "model": model, "replace_from": first["id"]})
+    check_problem(new, 404, "MESSAGE_NOT_FOUND")
     assert api.turn(id_, model, replace_from=first["id"]).status_code == 201
     check_problem(api.turn(id_, model, replace_from=first["id"]), 404, "MESSAGE_NOT_FOUND")
 

@@ -1,8 +1,11 @@
 """Tools: what a model calls is handed to the client, whose results let the same turn go on, and no call stays open."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -12,7 +15,10 @@ from tests.integration.api.conftest import GivenModel, Serve
 from tests.support.api_client import Api, Frame, frames_of
 from tests.support.model_server import BreakOff, Hang, ModelServer, Pause, Script, ToolFragment, usage
 from tests.support.resources import check_conversation, check_message, check_position, check_problem, check_turn
+from tests.support.store import rows
 from tests.support.waiting import eventually
+from turns import leases, tail
+from turns.turn_log import TurnReader
 
 ADD = {"name": "add", "description": "Adds.", "input_schema": {"type": "object", "properties": {"n": {}}}}
 FIND = {"name": "find", "input_schema": {"type": "object"}}
@@ -345,6 +351,57 @@ def test_a_waiting_turn_outlives_its_server(database_url: str, serve: Serve, giv
         assert after.get(path) == turn
         whole = after.http.post(results_path(turn), json={"results": RESULTS}).json()
         assert whole["turn"]["status"] == "completed"
+
+
+def test_results_that_are_refused_leave_the_lease_of_the_turn_alone(
+    database_url: str, serve: Serve, given_model: GivenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "RENEW_INTERVAL_S", 0.05)
+    with serve(database_url) as api:
+        turn = waiting(api, api.conversation()["id"], given_model(CALLS, Script(["It", Hang()])))
+        with api.http.stream("POST", results_path(turn), json={"results": RESULTS, "stream": True}) as response:
+            frames = frames_of(response)
+            assert next(frames).event == "delta"
+            check_problem(api.http.post(results_path(turn), json={"results": RESULTS}), 409, "TURN_NOT_ACTIVE")
+            expiry = "SELECT expires_at FROM leases WHERE turn_id = %s"
+            seen = rows(database_url, expiry, [turn["id"]])
+            eventually(lambda: rows(database_url, expiry, [turn["id"]]) > seen)
+            api.http.post(results_path(turn).replace("tool_results", "cancel"))
+
+
+@pytest.mark.parametrize("size", range(1, 12))
+def test_a_replay_does_not_end_at_calls_that_were_answered_however_it_is_read(
+    database_url: str, serve: Serve, given_model: GivenModel, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    read = TurnReader.read
+
+    async def slowly(*arguments: Any, **options: Any) -> Any:
+        await asyncio.sleep(0.02)
+        return await read(*arguments, **options)
+
+    with serve(database_url) as api:
+        turn = waiting(api, api.conversation()["id"], given_model(CALLS, ANSWER))
+        api.http.post(results_path(turn), json={"results": RESULTS})
+        whole = replayed(api, turn)
+        assert whole[-1].event == "turn.completed"
+        monkeypatch.setattr(TurnReader, "read", slowly)
+        monkeypatch.setattr(tail, "FIRST_PAGE_EVENTS", size)
+        monkeypatch.setattr(tail, "PAGE_EVENTS", 3)
+        assert replayed(api, turn) == whole
+
+
+def test_a_server_that_ends_does_not_wait_for_readers_of_a_waiting_turn(
+    database_url: str, serve: Serve, given_model: GivenModel
+) -> None:
+    with httpx.Client(timeout=30) as reader, ExitStack() as reading:
+        with serve(database_url) as api:
+            turn = waiting(api, api.conversation()["id"], given_model(CALLS))
+            url = f"{api.http.base_url}{results_path(turn)[1:].replace('tool_results', 'stream')}"
+            answer = reading.enter_context(reader.stream("GET", url, headers={"Last-Event-ID": "7"}))
+            assert answer.status_code == 200
+            began = monotonic()
+        assert monotonic() - began < 3
+        assert list(frames_of(answer)) == []
 
 
 def test_a_feed_shows_a_turn_through_its_calls(api: Api, id_: str, model: str) -> None:

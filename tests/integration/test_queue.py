@@ -1,0 +1,83 @@
+"""The queue of one process: what it leaves to others, and what it does not take back."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from domain.errors import TurnNotActiveError
+from domain.events import TurnQueued
+from eventlog.broadcast import Broadcast
+from eventlog.errors import StoreUnavailableError
+from tests.support.builders import Story, some_id
+from tests.support.store import PATIENCE_S, Store
+from turns import queue as queue_module
+from turns.queue import TurnQueue
+from turns.turn_log import TurnKey
+
+
+class Leases:
+    """Leases that only tell what was asked of them."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def give_up(self, _: object) -> None:
+        self.asked.append("give up")
+
+    def abandon(self, _: object) -> None:
+        self.asked.append("abandon")
+
+    async def release(self, _: object) -> None:
+        self.asked.append("release")
+
+    async def take_over(self, _: object) -> bool:
+        self.asked.append("take over")
+        return True
+
+
+async def queued(here: Store) -> TurnKey:
+    """Return a turn that is recorded as queued."""
+    story = Story()
+    story.ask()
+    (event,) = story.queue()
+    assert isinstance(event, TurnQueued)
+    await here.append(story.events)
+    return TurnKey(story.id, event.turn_id, event.originator_version)
+
+
+def made(here: Store, leases: Leases, start: Any) -> TurnQueue:
+    stand_in: Any = leases
+    return TurnQueue(here.log, Broadcast(here.feed), stand_in, start)
+
+
+async def test_a_turn_that_may_have_started_here_is_left_to_who_finds_its_lease(
+    here: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_module, "RETRY_INTERVAL_S", 0.01)
+    leases, key, answers = Leases(), await queued(here), [StoreUnavailableError("away"), TurnNotActiveError(some_id())]
+
+    async def start(*_: Any) -> None:
+        raise answers.pop(0)
+
+    queue = made(here, leases, start)
+    await queue.add(key)
+    await asyncio.wait_for(queue.left(key.turn_id), PATIENCE_S)
+    assert leases.asked == ["abandon"]
+
+
+async def test_a_queue_that_was_closed_releases_what_waits_and_takes_nothing_back(here: Store) -> None:
+    leases, key = Leases(), await queued(here)
+
+    async def start(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    queue = made(here, leases, start)
+    await queue.add(key)
+    await queue.close()
+    assert leases.asked == ["release"]
+    await queue.adopt(key)
+    await queue.left(key.turn_id)
+    assert leases.asked == ["release"]
+    await queue.add(key)
+    assert leases.asked == ["release", "release"]
