@@ -20,6 +20,7 @@ from domain.events import TurnBegun
 from domain.turn_starts import TurnSettings
 from eventlog.commands import Said
 from eventlog.errors import StoreUnavailableError
+from eventlog.mapper import Recorded
 from projections.history_rows import TurnRow, message_row, turn_row
 from projections.resources import message_resource, turn_resource
 from turns.frames import Frame
@@ -47,7 +48,7 @@ async def start_turn(call: CallParam, conversation_id: UUID, body: NewTurn) -> R
         on_busy=body.on_busy,
         replace_from=body.replace_from,
     )
-    return await _answer(call, begun.key, begun.committed.position, body)
+    return await _answer(call, begun.key, begun.asked, body)
 
 
 @router.post("/v1/turns", status_code=201, response_model=WholeTurn)
@@ -61,7 +62,7 @@ async def start_conversation_turn(call: CallParam, body: NewConversationTurn) ->
     begun = await call.services.turns.start_with_conversation(
         call.caller, said, _settings(call, body), agent_id=body.agent_id, title=body.title
     )
-    return await _answer(call, begun.key, begun.committed.position, body)
+    return await _answer(call, begun.key, begun.asked, body)
 
 
 @router.post(f"{_CONVERSATION}/messages/{{message_id}}/regenerate", status_code=201, response_model=WholeTurn)
@@ -72,7 +73,7 @@ async def regenerate(call: CallParam, conversation_id: UUID, message_id: UUID, b
     begun = await call.services.turns.regenerate(
         call.caller, conversation_id, message_id, body.model, call.services.settings.model
     )
-    return await _answer(call, begun.key, begun.committed.position, body)
+    return await _answer(call, begun.key, begun.asked, body)
 
 
 @router.get(f"{_CONVERSATION}/turns", response_model=Page[Turn])
@@ -109,24 +110,26 @@ async def cancel_turn(call: CallParam, conversation_id: UUID, turn_id: UUID) -> 
         async with known_if_not_active(call, conversation_id, turn_id):
             key = await call.services.cancels.cancel(call.caller, conversation_id, turn_id)
     seen = await _frames(call, key, to_the_end=True)
-    return json_response(seen[-1].data["turn"], headers=await _headers_at_rest(call, key))
+    headers = await call.write_headers(await call.services.log.turn_end(*key))
+    return json_response(seen[-1].data["turn"], headers=headers)
 
 
 @router.post(f"{_CONVERSATION}/turns/{{turn_id}}/tool_results", response_model=WholeTurn)
 async def give_tool_results(call: CallParam, conversation_id: UUID, turn_id: UUID, body: NewToolResults) -> Response:
     """Give a turn that waits the results of all its open calls; it goes on, streamed or whole."""
     if call.repeated:
-        row = await known_turn(call, conversation_id, turn_id)
-        key, position = TurnKey(conversation_id, turn_id, row.version), call.repeated.position + 1
+        row, message = await known_turn(call, conversation_id, turn_id), call.repeated.version
+        key = TurnKey(conversation_id, turn_id, row.version)
         replay = await call.services.reader.begin(key)
-        await call.services.reader.read(key, replay, last=call.repeated.version)
+        await call.services.reader.read(key, replay, last=message)
+        (asked,) = await call.services.log.versions(conversation_id, [message + 1])
         after_seq = replay.next_seq - 1
     else:
         results = Said("tool", tuple(ToolResultBlock(**result.model_dump()) for result in body.results))
         async with known_if_not_active(call, conversation_id, turn_id):
             begun, after_seq = await call.services.turns.resume(call.caller, conversation_id, turn_id, results)
-        key, position = begun.key, begun.committed.position
-    return await _running(call, key, position, 200, after_seq if body.stream else None)
+        key, asked = begun.key, begun.asked
+    return await _running(call, key, asked, 200, after_seq if body.stream else None)
 
 
 @asynccontextmanager
@@ -164,40 +167,41 @@ def _settings(call: Call, body: NewTurn) -> TurnSettings:
     )
 
 
-async def _repeated(call: Call) -> tuple[TurnKey, int]:
-    """Return the turn that a repeated request asked for, and where: it is one of the command's first events."""
+async def _repeated(call: Call) -> tuple[TurnKey, Recorded]:
+    """Return the turn that a repeated request asked for, and how: that is one of the command's first events."""
     assert call.repeated is not None
     id_, first = call.repeated.conversation_id, call.repeated.version
     for item in await call.services.log.events(id_, first, first + _EVENTS_BEFORE_A_TURN):
         if isinstance(item.event, TurnBegun):
-            return TurnKey(id_, item.event.turn_id, item.event.originator_version), item.position
+            return TurnKey(id_, item.event.turn_id, item.event.originator_version), item
     raise AssertionError("a command of this route begins a turn")
 
 
-async def _answer(call: Call, key: TurnKey, position: int | None, body: NewTurn | Regeneration) -> Response:
+async def _answer(call: Call, key: TurnKey, asked: Recorded, body: NewTurn | Regeneration) -> Response:
     if isinstance(body, NewTurn) and not body.generate:
-        (begun,) = await call.services.log.versions(key.conversation_id, [key.first_version])
-        assert isinstance(begun.event, TurnBegun)
-        return await call.written(position, turn_resource(turn_row(begun.event)), 201)
-    return await _running(call, key, position, 201, 0 if body.stream else None)
+        assert isinstance(asked.event, TurnBegun)
+        return await call.written(asked.position, turn_resource(turn_row(asked.event)), 201)
+    return await _running(call, key, asked, 201, 0 if body.stream else None)
 
 
-async def _running(call: Call, key: TurnKey, position: int | None, status: int, after_seq: int | None) -> Response:
-    """Answer with the frames of a turn after one of them, or with None as a whole once it has ended or waits."""
+async def _running(call: Call, key: TurnKey, asked: Recorded, status: int, after_seq: int | None) -> Response:
+    """Answer with the frames of a turn after one of them, or with None as a whole.
+
+    That is how the turn was when it first ended, or waited for tool results, after the event that asked for it.
+    """
     if after_seq is not None:
-        return event_stream(call.services.streams.follow(key, after_seq), await call.write_headers(position))
-    seen = await _frames(call, key)
-    headers = await _headers_at_rest(call, key)
-    turn, message = await _at_rest(call, key, seen[-1])
-    if seen[-1].event == "turn.failed":
-        members: dict[str, Any] = {
-            "conversation_id": key.conversation_id,
-            "turn_id": key.turn_id,
-            "error": turn["error"],
-        }
+        return event_stream(call.services.streams.follow(key, after_seq), await call.write_headers(asked.position))
+    await _frames(call, key)
+    replay = await call.services.reader.at_rest(key, asked.event.originator_version)
+    assert replay.frames is not None
+    headers, turn = await call.write_headers(replay.position), turn_resource(replay.frames.row)
+    if turn["status"] == "failed":
+        ids = {"conversation_id": key.conversation_id, "turn_id": key.turn_id}
+        members: dict[str, Any] = {**ids, "error": turn["error"]}
         raise ProblemError(_MODEL_ERROR, turn["error"]["detail"], headers=headers, **members)
-    asked = seen[0].data.get("user_message")  # a queued turn may have been cancelled before it was said
-    return json_response({"user_message": asked, "assistant_message": message, "turn": turn}, status, headers)
+    said = {"user_message": replay.user_message, "assistant_message": replay.answer}
+    shown = {name: message_resource(message_row(event)) if event else None for name, event in said.items()}
+    return json_response({**shown, "turn": turn}, status, headers)
 
 
 async def _frames(call: Call, key: TurnKey, *, to_the_end: bool = False) -> list[Frame]:
@@ -207,16 +211,3 @@ async def _frames(call: Call, key: TurnKey, *, to_the_end: bool = False) -> list
     if not seen or not (seen[-1].terminal or seen[-1].pauses):
         raise StoreUnavailableError("The store does not answer; the end of the turn is not known.")
     return seen
-
-
-async def _at_rest(call: Call, key: TurnKey, last: Frame) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return a turn and what was said last in it, as of its last frame."""
-    if last.terminal:
-        return last.data["turn"], last.data["message"]
-    replay = await call.services.reader.upto(key, last.seq)
-    assert replay.frames is not None and replay.answer is not None
-    return turn_resource(replay.frames.row), message_resource(message_row(replay.answer))
-
-
-async def _headers_at_rest(call: Call, key: TurnKey) -> dict[str, str]:
-    return await call.write_headers(await call.services.log.turn_rest(*key))

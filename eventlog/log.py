@@ -109,11 +109,6 @@ class Log:
         row = await self._database.fetch_one(_SQL["read_turn_end"], [conversation_id, first_version, str(turn_id)])
         return row[0] if row else None
 
-    async def turn_rest(self, conversation_id: UUID, turn_id: UUID, first_version: int) -> int | None:
-        """Return the position of a turn's end, or of where it last began to wait for tool results; None before."""
-        row = await self._database.fetch_one(_SQL["read_turn_rest"], [conversation_id, first_version, str(turn_id)])
-        return row[0] if row else None
-
     async def state(self, conversation_id: UUID, known: Conversation | None = None) -> Conversation | None:
         """Return the conversation's state today, folded from `known` or its last snapshot; None if it never was."""
         state = known or await self._snapshot(conversation_id)

@@ -65,13 +65,6 @@ WHERE conversation_id = %s AND version >= %s AND data ->> 'turn_id' = %s
     AND type IN ('TurnCompleted', 'TurnFailed', 'TurnCancelled')
 ORDER BY version LIMIT 1
 
--- name: read_turn_rest
--- The position of the newest event after which a turn's model was silent, looked for from a version on.
-SELECT position FROM events
-WHERE conversation_id = %s AND version >= %s AND data ->> 'turn_id' = %s
-    AND type IN ('TurnSuspended', 'TurnCompleted', 'TurnFailed', 'TurnCancelled')
-ORDER BY version DESC LIMIT 1
-
 -- name: read_after
 -- The next events of the log after a position, in order: at least one, then as many as stay under so many bytes.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at

@@ -21,6 +21,7 @@ from domain.events import (
 )
 from domain.tools import tool_uses
 from projections.history_rows import message_row, turn_change, turn_row
+from projections.projection import json_text
 from projections.resources import message_resource, turn_resource
 
 TERMINAL_EVENTS = frozenset({"turn.completed", "turn.failed", "turn.cancelled"})
@@ -102,7 +103,7 @@ class TurnFrames:
     def suspend(self, suspended: TurnSuspended, message: MessageAdded) -> list[Frame]:
         """Return the model's calls and that the turn waits for their results; what is said next is another message."""
         frames = self._close()
-        calls = [call.model_dump(mode="json") for call in tool_uses(message.content)]
+        calls = [orjson.Fragment(json_text(call)) for call in tool_uses(message.content)]
         for call in calls:
             frames.append(self._frame("tool_use", block_index=self._blocks_before + len(self._blocks), tool_use=call))
             self._blocks_before += 1

@@ -157,7 +157,7 @@ class ModelGateway:
             usage = await asyncio.to_thread(estimated_usage, self._tokenizer, request, answer.text)
         cost_usd = PriceTable(litellm).cost_usd(request.model, usage)
         reason = answer.finish_reason
-        calls = answer.tools.whole(cut_off=reason == "length")
+        calls = answer.tools.whole(cut_off=reason in {"length", "content_filter"})
         return ModelEnd(reason, usage.model_copy(update={"cost_usd": cost_usd}), calls)
 
 

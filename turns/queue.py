@@ -35,7 +35,8 @@ class TurnQueue:
         self._broadcast = broadcast
         self._leases = leases
         self._start = start
-        self._waiting: dict[UUID, asyncio.Task[None]] = {}
+        self._waiting: dict[UUID, asyncio.Task[bool]] = {}
+        self._starting: set[UUID] = set()
         self._closed = False
 
     async def add(self, key: TurnKey) -> None:
@@ -51,10 +52,10 @@ class TurnQueue:
         """Take over a turn whose process is gone, unless another process was faster.
 
         Raises:
-            StoreUnavailableError: the database does not answer.
+            StoreUnavailableError: the database does not answer, or this server is being stopped.
         """
         if self._closed:
-            return
+            raise StoreUnavailableError("The server is being stopped.")
         if await self._leases.take_over(key.turn_id) and key.turn_id not in self._waiting:
             await self.add(key)
 
@@ -67,24 +68,26 @@ class TurnQueue:
         """Start nothing more; what waits is left to other processes, or to the next."""
         self._closed = True
         waiting = dict(self._waiting)
-        for task in waiting.values():
-            task.cancel()
+        for turn_id, task in waiting.items():
+            if turn_id not in self._starting:  # what is being recorded must come to be known
+                task.cancel()
         await asyncio.gather(*waiting.values(), return_exceptions=True)
-        for turn_id in waiting:
-            await self._release(turn_id)
+        for turn_id, task in waiting.items():
+            if task.cancelled() or (not task.exception() and not task.result()):
+                await self._release(turn_id)
 
     async def _release(self, turn_id: UUID) -> None:
         with suppress(StoreUnavailableError):  # then the lease expires by itself
             await self._leases.release(turn_id)
 
-    def _left(self, key: TurnKey, task: asyncio.Task[None]) -> None:
+    def _left(self, key: TurnKey, task: asyncio.Task[bool]) -> None:
         del self._waiting[key.turn_id]
         if not task.cancelled() and (error := task.exception()):
             self._leases.abandon(key.turn_id)
             _log.error("queued turn %s was left waiting", key.turn_id, exc_info=error)
 
-    async def _wait(self, key: TurnKey) -> None:
-        queued: TurnQueued | None = None
+    async def _wait(self, key: TurnKey) -> bool:
+        """Return whether the turn waits no longer, False where this process has closed before."""
         bell = Bell()
 
         def ring(item: Recorded) -> None:
@@ -92,20 +95,30 @@ class TurnQueue:
                 bell.ring()
 
         with self._broadcast.heard(key.conversation_id, ring):
-            while True:
+            while not self._closed:
                 try:
-                    queued = queued or await self._queued(key)
-                    return await self._start(key, queued)
+                    await self._try(key)
                 except ConversationLockedError:
                     await bell.rung(POLL_INTERVAL_S)
                 except DomainError as error:
                     _log.info("queued turn %s does not start here: %s", key.turn_id, error)
                     # Not given up: a try whose outcome was unknown may have started it here, and nobody would know.
                     self._leases.abandon(key.turn_id)
-                    return None
+                    return True
                 except LogError as error:
                     _log.warning("queued turn %s cannot start yet: %s", key.turn_id, error)
                     await asyncio.sleep(RETRY_INTERVAL_S)
+                else:
+                    return True
+        return False
+
+    async def _try(self, key: TurnKey) -> None:
+        queued = await self._queued(key)
+        self._starting.add(key.turn_id)
+        try:
+            await self._start(key, queued)
+        finally:
+            self._starting.discard(key.turn_id)
 
     async def _queued(self, key: TurnKey) -> TurnQueued:
         (recorded,) = await self._log.versions(key.conversation_id, [key.first_version])

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from time import perf_counter
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -28,6 +28,7 @@ from turns.frames import Frame, TurnFrames
 from turns.gateway import ModelGateway
 from turns.model_call import ModelChunk, ModelEnd, ModelRequest, ToolCall
 from turns.model_errors import ModelError
+from turns.storable import storable_text
 from turns.stream import SHOWN_WAIT_S, TurnStream
 from turns.turn_log import TurnKey, TurnReader, TurnRecorder
 
@@ -203,7 +204,7 @@ class TurnRun:
         if not replay.ended:
             raise StoreUnavailableError("The end of the turn could not be recorded.")
         await self._progress.wait(replay.position, SHOWN_WAIT_S)
-        self.stream.publish(self.stream.continued_by(frames) or frames[-1:])
+        self.stream.publish(self.stream.continued_by(frames))
 
     def _elapsed_ms(self) -> float:
         return round((perf_counter() - self._began) * 1000, 3)
@@ -216,27 +217,6 @@ def _tool_use(call: ToolCall) -> ToolUseBlock:
         ModelError: its input cannot be.
     """
     try:
-        return ToolUseBlock(id=storable_text(call.id), name=storable_text(call.name), input=_storable(call.input))
+        return ToolUseBlock(id=call.id, name=call.name, input=call.input)
     except ValidationError:
         raise ModelError("model_error", "The model sent a tool call that cannot be recorded.") from None
-
-
-def _storable(value: Any) -> Any:
-    if isinstance(value, str):
-        return storable_text(value)
-    if isinstance(value, list):
-        return [_storable(item) for item in cast("list[Any]", value)]
-    if isinstance(value, dict):
-        return {storable_text(key): _storable(item) for key, item in cast("dict[str, Any]", value).items()}
-    return value
-
-
-def storable_text(text: str) -> str:
-    """Return a model's chunk as PostgreSQL can hold it: NUL and lone surrogates become U+FFFD."""
-    if "\0" in text:
-        text = text.replace("\0", "\ufffd")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text

@@ -27,10 +27,12 @@ class TurnStream:
         self._wake()
 
     def continued_by(self, frames: Sequence[Frame]) -> Sequence[Frame]:
-        """Return what `frames` add to these; nothing where these are not their beginning."""
+        """Return what `frames` add to these, or where these are not their beginning, the last of them."""
         shown = len(self._frames)
-        same = all(ours.encoded == theirs.encoded for ours, theirs in zip(self._frames, frames, strict=False))
-        return frames[shown:] if same else []
+        # How a turn begins is the same in any case, but jsonb orders the keys of what the user sent in its own way.
+        pairs = list(zip(self._frames, frames, strict=False))[1:]
+        same = all(ours.encoded == theirs.encoded for ours, theirs in pairs)
+        return frames[shown:] if same and shown <= len(frames) else frames[-1:]
 
     def rests_at(self, frame: Frame) -> bool:
         """Return whether the turn waits for tool results after this frame: it is the last there is, for now."""

@@ -8,6 +8,10 @@ from uuid import uuid4
 
 from turns.model_call import ToolCall
 from turns.model_errors import ModelError
+from turns.storable import storable_json, storable_text
+
+MAX_CALLS = 1000
+"""As many as a client can answer in one request."""
 
 
 class _Function(Protocol):
@@ -43,7 +47,11 @@ class ToolFragments:
         return bool(self._calls)
 
     def add(self, fragments: Iterable[_Fragment] | None) -> bool:
-        """Take the fragments of one chunk; False where there are none."""
+        """Take the fragments of one chunk; False where there are none.
+
+        Raises:
+            ModelError: there are more calls than anybody can answer.
+        """
         for fragment in fragments or ():
             self._call_of(fragment).arguments.append(fragment.function.arguments or "")
         return bool(fragments)
@@ -64,13 +72,15 @@ class ToolFragments:
         """The call a fragment belongs to. Some servers give parallel calls one index, so a new id is a new call."""
         call = self._at.get(fragment.index)
         if call is None or (fragment.id and fragment.id != call.given_id):
-            call = _Call(self._new_id(fragment.id), fragment.id)
+            if len(self._calls) >= MAX_CALLS:
+                raise ModelError("model_error", "The model made too many tool calls.")
+            call = _Call(self._new_id(storable_text(fragment.id or "")), fragment.id)
             self._at[fragment.index] = call
             self._calls.append(call)
-        call.name = call.name or fragment.function.name or ""
+        call.name = call.name or storable_text(fragment.function.name or "")
         return call
 
-    def _new_id(self, given: str | None) -> str:
+    def _new_id(self, given: str) -> str:
         """Return the given id if it is the only one of its kind here: results could not be told apart."""
         known = {call.id for call in self._calls}
         return given if given and given not in known else f"call_{uuid4().hex}"
@@ -79,7 +89,7 @@ class ToolFragments:
 def _input(call: _Call) -> dict[str, Any] | None:
     text = "".join(call.arguments).strip()
     try:
-        data: object = json.loads(text) if text else {}
-    except ValueError:
+        data: object = storable_json(json.loads(text)) if text else {}
+    except (ValueError, RecursionError):
         return None
     return cast("dict[str, Any]", data) if isinstance(data, dict) and call.name else None

@@ -54,7 +54,8 @@ class TurnKey(NamedTuple):
 class TurnReplay:
     """Folds the recorded events of one conversation, in order, into the frames of one turn.
 
-    `waits` says that the turn waits for tool results; `answer` is the message in which its model spoke last.
+    `waits` says that the turn waits for tool results; `answer` is the message in which its model spoke last, and
+    `user_message` what it answers, None as long as that is not said.
     """
 
     def __init__(self, key: TurnKey, user_message: MessageAdded | None = None) -> None:
@@ -67,7 +68,7 @@ class TurnReplay:
         self.position = 0
         self.first_chunk_at: datetime | None = None
         self._turn_id = key.turn_id
-        self._user_message = user_message
+        self.user_message = user_message
         self.answer: MessageAdded | None = None
 
     def take(self, recorded: list[Recorded]) -> list[Frame]:
@@ -112,13 +113,13 @@ class TurnReplay:
         self.frames = self.frames or TurnFrames(event)
         if not isinstance(event, TurnStarted):
             return []
-        assert self._user_message is not None
+        assert self.user_message is not None
         self.started = event
-        return [self.frames.start(event, self._user_message)]
+        return [self.frames.start(event, self.user_message)]
 
     def _note_message(self, event: MessageAdded) -> None:
         if event.role == "user":
-            self._user_message = event
+            self.user_message = event
         elif event.role == "assistant":
             self.answer = event
 
@@ -170,13 +171,13 @@ class TurnReader:
             return item._replace(event=await self._images.restored_event(event))
         return item
 
-    async def upto(self, key: TurnKey, seq: int) -> TurnReplay:
-        """Return a turn as it was after its frame `seq`."""
+    async def at_rest(self, key: TurnKey, after_version: int) -> TurnReplay:
+        """Return a turn as it was when it first ended, or waited for tool results, after an event."""
         replay = await self.begin(key)
         for item in await self._log.events(key.conversation_id, replay.next_version):
-            if replay.next_seq > seq:
-                break
             await self.take(key, replay, [item])
+            if item.event.originator_version > after_version and (replay.waits or replay.ended):
+                break
         return replay
 
     async def said_so_far(self, key: TurnKey) -> Answer:

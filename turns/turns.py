@@ -11,7 +11,7 @@ from domain.conversation import Conversation, fold
 from domain.decisions import Events
 from domain.errors import DomainError, MessageNotFoundError, TurnNotActiveError
 from domain.events import ConversationEvent, MessageAdded, TurnQueued, TurnStarted
-from domain.guards import check_access, check_next
+from domain.guards import check_access, check_next, check_unlocked
 from domain.turn_starts import Superseded, TurnIds, TurnSettings
 from eventlog.clock import new_id
 from eventlog.commands import Caller, Commands, Said
@@ -32,10 +32,10 @@ _log = logging.getLogger(__name__)
 
 
 class BegunTurn(NamedTuple):
-    """A turn that was just recorded, as started or as queued, and what recorded it."""
+    """A turn that was just recorded as started, queued or resumed, and the event that says so."""
 
     key: TurnKey
-    committed: Committed
+    asked: Recorded
 
 
 class Turns:
@@ -86,6 +86,8 @@ class Turns:
         async def decide(state: Conversation) -> Events:
             origin = caller.origin()
             check_access(state, caller.actor)
+            if on_busy == "reject":
+                check_unlocked(state)
             from_version = await self._place(conversation_id, replace_from) if replace_from else None
             if state.locked_by is not None and on_busy != "reject":
                 ahead = on_busy == "interrupt"
@@ -136,6 +138,7 @@ class Turns:
 
         async def decide(state: Conversation) -> Events:
             check_access(state, caller.actor)
+            check_unlocked(state)
             answered = await self._answers.of(conversation_id, message_id)
             settings = answered.settings(model, default_model)
             superseded = await self._log.superseded(conversation_id, answered.from_version)
@@ -176,7 +179,7 @@ class Turns:
             assert replay.frames is not None and replay.started is not None
             begun = Begun(replay.frames, shown, resumed.originator_version, caller.origin(), replay.answer)
             self._runs.begin(key, replay.started, begun, committed.position or 0)
-        return BegunTurn(key, committed), len(shown)
+        return BegunTurn(key, _last(committed)), len(shown)
 
     async def start_queued(self, key: TurnKey, queued: TurnQueued) -> None:
         """Start a turn whose turn it is; its lease is held.
@@ -218,7 +221,7 @@ class Turns:
             assert replay.frames is not None
             begun = Begun(replay.frames, shown, event.originator_version, caller.origin())
             self._runs.begin(key, event, begun, committed.position or 0)
-        return BegunTurn(key, committed)
+        return BegunTurn(key, _last(committed))
 
     async def _interrupt(self, caller: Caller, state: Conversation) -> None:
         """Cancel the turn that the newest one waits for."""
@@ -262,6 +265,12 @@ class Turns:
     def _check_open(self) -> None:
         if self._draining:
             raise StoreUnavailableError("The server is being stopped.")
+
+
+def _last(committed: Committed) -> Recorded:
+    """Return the last event of a command that recorded some."""
+    assert committed.position is not None
+    return Recorded(committed.position, committed.events[-1])
 
 
 def _is_question(event: ConversationEvent, started: TurnStarted) -> TypeGuard[MessageAdded]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from domain.errors import TurnNotActiveError
+from domain.errors import ConversationLockedError, TurnNotActiveError
 from domain.events import TurnQueued
 from eventlog.broadcast import Broadcast
 from eventlog.errors import StoreUnavailableError
@@ -70,14 +70,34 @@ async def test_a_queue_that_was_closed_releases_what_waits_and_takes_nothing_bac
     leases, key = Leases(), await queued(here)
 
     async def start(*_: Any) -> None:
-        await asyncio.Event().wait()
+        raise ConversationLockedError(key.conversation_id, key.turn_id)
 
     queue = made(here, leases, start)
     await queue.add(key)
+    await asyncio.sleep(0)
     await queue.close()
     assert leases.asked == ["release"]
-    await queue.adopt(key)
-    await queue.left(key.turn_id)
+    with pytest.raises(StoreUnavailableError):
+        await queue.adopt(key)  # else the lease would be removed as done with
     assert leases.asked == ["release"]
     await queue.add(key)
     assert leases.asked == ["release", "release"]
+
+
+async def test_a_start_that_is_being_recorded_comes_to_its_end_though_the_queue_closes(here: Store) -> None:
+    leases, key = Leases(), await queued(here)
+    recording, recorded = asyncio.Event(), asyncio.Event()
+
+    async def start(*_: Any) -> None:
+        recording.set()
+        await recorded.wait()
+
+    queue = made(here, leases, start)
+    await queue.add(key)
+    await recording.wait()
+    closing = asyncio.create_task(queue.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    recorded.set()
+    await asyncio.wait_for(closing, PATIENCE_S)
+    assert leases.asked == []

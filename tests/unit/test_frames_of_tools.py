@@ -1,5 +1,6 @@
 """The frames of turns that wait: for others before them in the queue, and for the results of tools."""
 
+import json
 from typing import Any
 
 from hypothesis import given, settings
@@ -94,9 +95,10 @@ def test_calls_are_frames_of_their_own_before_the_turn_asks_for_their_results() 
         {"type": "tool_use", "id": "call_add_0", "name": "add", "input": {"n": 0}},
         {"type": "tool_use", "id": "call_find_1", "name": "find", "input": {"n": 1}},
     ]
-    assert [frame.data["tool_use"] for frame in turn.sent if frame.event == "tool_use"] == calls
+    wire = [json.loads(frame.encoded.split(b"data: ")[1]) for frame in turn.sent]
+    assert [data["tool_use"] for data in wire if "tool_use" in data] == calls
     last = turn.sent[-1]
-    assert (last.data["tool_uses"], last.pauses, last.terminal) == (calls, True, False)
+    assert (wire[-1]["tool_uses"], last.pauses, last.terminal) == (calls, True, False)
 
 
 def test_only_the_frame_that_asks_for_results_pauses_a_turn() -> None:

@@ -113,7 +113,6 @@ def test_a_streamed_turn_begins_with_the_bytes_of_its_question(api: Api, id_: st
     assert started.data["user_message"]["content"] == [IMAGE]
 
 
-@pytest.mark.parametrize(("method", "path", "body"), TAKES_CONTENT)
 def test_a_turn_is_cancelled_from_another_server_though_an_image_was_removed(
     database_url: str, serve: Serve, given_model: GivenModel
 ) -> None:
@@ -129,6 +128,7 @@ def test_a_turn_is_cancelled_from_another_server_though_an_image_was_removed(
 
 
 @pytest.mark.parametrize("more", [{"media_type": "image/png"}, {}, IMAGE, {"url": "https://example.org/a.png"}])
+@pytest.mark.parametrize(("method", "path", "body"), TAKES_CONTENT)
 def test_a_client_cannot_name_an_image_by_its_hash(
     api: Api, id_: str, method: str, path: str, body: dict[str, Any], more: dict[str, Any]
 ) -> None:

@@ -174,6 +174,10 @@ def test_while_a_turn_runs_nothing_is_answered_again(api: Api, id_: str, given_m
     with api.stream(id_, given_model([Hang()])) as turn:
         turn_id = next(turn.frames).data["turn_id"]
         check_problem(regenerate(api, id_, first), 409, "CONVERSATION_LOCKED", "active_turn_id")
+        streaming = api.messages(id_)[-1]
+        check_problem(regenerate(api, id_, streaming), 409, "CONVERSATION_LOCKED", "active_turn_id")
+        refused = api.turn(id_, "default", replace_from=streaming["id"])
+        check_problem(refused, 409, "CONVERSATION_LOCKED", "active_turn_id")
         api.http.post(f"/v1/conversations/{id_}/turns/{turn_id}/cancel")
 
 

@@ -207,6 +207,62 @@ def test_results_are_taken_once_of_two_clients_and_repeated_with_their_key(
     assert [message["role"] for message in api.messages(id_)] == ["user", "assistant", "tool", "assistant"]
 
 
+def test_a_repeated_request_gets_the_first_answer_though_the_turn_went_on(
+    api: Api, id_: str, given_model: GivenModel
+) -> None:
+    again = Script([ToolFragment(0, "call_1", "add", "{}")], finish_reason="tool_calls", usage=usage(5, 5))
+    model = given_model(CALLS, again, ANSWER)
+    turns = f"/v1/conversations/{id_}/turns"
+    asked = (turns, {"content": "Hi", "model": model}, {"Idempotency-Key": f"first-{id_}"})
+    first = api.http.post(asked[0], json=asked[1], headers=asked[2])
+    path = results_path(first.json()["turn"])
+    given = (path, {"results": RESULTS}, {"Idempotency-Key": f"second-{id_}"})
+    second = api.http.post(given[0], json=given[1], headers=given[2])
+    api.http.post(path, json={"results": RESULTS[:1]})
+    for answer, (url, body, key) in ((first, asked), (second, given)):
+        repeated = api.http.post(url, json=body, headers=key)
+        assert (repeated.status_code, repeated.json()) == (answer.status_code, answer.json())
+        assert repeated.headers["turnlog-position"] == answer.headers["turnlog-position"]
+
+
+@pytest.mark.parametrize("number", ["18446744073709551616", "-9223372036854775809", "1e20", "1.5e300", "-0.0"])
+def test_any_number_in_a_call_is_shown_live_and_replayed(
+    api: Api, id_: str, given_model: GivenModel, number: str
+) -> None:
+    calls = Script([ToolFragment(0, "call_1", "add", f'{{"n":{number}}}')], finish_reason="tool_calls")
+    with api.stream(id_, given_model(calls)) as turn:
+        seen = list(turn.frames)
+    assert replayed(api, {"conversation_id": id_, "id": seen[0].data["turn_id"]}) == seen
+    assert float(seen[1].data["tool_use"]["input"]["n"]) == float(number)
+
+
+@pytest.mark.parametrize("arguments", ['{"a":' * 500 + "1" + "}" * 500, '{"a":' + "[" * 100_000 + "]" * 100_000 + "}"])
+def test_a_call_that_is_nested_too_deep_fails_the_turn(
+    api: Api, id_: str, given_model: GivenModel, arguments: str
+) -> None:
+    calls = Script([ToolFragment(0, "call_1", "add", arguments)], finish_reason="tool_calls")
+    problem = check_problem(
+        api.turn(id_, given_model(calls)), 502, "MODEL_ERROR", "conversation_id", "turn_id", "error"
+    )
+    assert "tool call that cannot be" in problem["detail"]
+
+
+def test_calls_whose_ids_are_stored_as_one_are_told_apart(api: Api, id_: str, given_model: GivenModel) -> None:
+    calls = [ToolFragment(0, "a\0", "add", "{}"), ToolFragment(1, "a\ufffd", "add", "{}")]
+    message = waiting_for(api, id_, given_model(Script(calls, finish_reason="tool_calls"), ANSWER))
+    ids = [call["id"] for call in message["content"]]
+    assert len(set(ids)) == 2
+    path = results_path({"conversation_id": id_, "id": message["turn_id"]})
+    results = [{"tool_use_id": call, "content": "3"} for call in ids]
+    assert api.http.post(path, json={"results": results}).json()["turn"]["status"] == "completed"
+
+
+def test_more_calls_than_anybody_can_answer_fail_the_turn(api: Api, id_: str, given_model: GivenModel) -> None:
+    calls = [ToolFragment(number, f"call_{number}", "add", "{}") for number in range(1001)]
+    response = api.turn(id_, given_model(Script(calls, finish_reason="tool_calls")))
+    check_problem(response, 502, "MODEL_ERROR", "conversation_id", "turn_id", "error")
+
+
 def test_a_repeated_stream_of_results_attaches_to_the_first(api: Api, id_: str, model: str) -> None:
     turn = waiting(api, id_, model)
     key = {"Idempotency-Key": f"stream-{turn['id']}"}
@@ -396,7 +452,7 @@ def test_a_server_that_ends_does_not_wait_for_readers_of_a_waiting_turn(
     with httpx.Client(timeout=30) as reader, ExitStack() as reading:
         with serve(database_url) as api:
             turn = waiting(api, api.conversation()["id"], given_model(CALLS))
-            url = f"{api.http.base_url}{results_path(turn)[1:].replace('tool_results', 'stream')}"
+            url = api.http.base_url.join(results_path(turn).replace("tool_results", "stream"))
             answer = reading.enter_context(reader.stream("GET", url, headers={"Last-Event-ID": "7"}))
             assert answer.status_code == 200
             began = monotonic()

@@ -1,0 +1,36 @@
+"""A model's words as PostgreSQL can hold them; unlike a client's they are mended, not refused."""
+
+from decimal import Decimal
+from math import isfinite
+from typing import Any, cast
+
+_WRITTEN_OUT = 1e16
+"""From here on Python writes a float with an exponent, and jsonb all of its digits."""
+
+
+def storable_text(text: str) -> str:
+    """Return `text` with U+FFFD for NUL and lone surrogates."""
+    if "\0" in text:
+        text = text.replace("\0", "\ufffd")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def storable_json(value: Any) -> Any:
+    """Return a JSON value with all text in it made storable, and numbers as jsonb gives them back.
+
+    Raises:
+        RecursionError: it is nested too deep.
+    """
+    if isinstance(value, str):
+        return storable_text(value)
+    if isinstance(value, float) and isfinite(value):
+        return int(Decimal(repr(value))) if abs(value) >= _WRITTEN_OUT else value + 0.0  # which has no -0.0
+    if isinstance(value, list):
+        return [storable_json(item) for item in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        return {storable_text(key): storable_json(item) for key, item in cast("dict[str, Any]", value).items()}
+    return value
