@@ -70,8 +70,10 @@ def test_any_history_cut_anywhere_gives_what_a_plain_reading_of_it_gives(
             assert (await build_past(builder, PROJECTIONS, position, "past")).position == position
 
     asyncio.run(build())
-    check_read_models(prepared_url, before[:position], "past")
-    rows(prepared_url, "DROP SCHEMA past CASCADE")
+    try:
+        check_read_models(prepared_url, before[:position], "past")
+    finally:
+        rows(prepared_url, "DROP SCHEMA past CASCADE")
 
 
 async def test_the_read_model_of_every_position_and_time_is_left_for_queries(store: Store, prepared_url: str) -> None:

@@ -45,8 +45,7 @@ def naive_usage(events: Iterable[ConversationEvent]) -> list[Row]:
                 turn["output_tokens"] = event.usage.output_tokens
                 turn["cached_input_tokens"] = event.usage.cached_input_tokens
                 turn["reasoning_tokens"] = event.usage.reasoning_tokens
-                if event.usage.cost_usd is not None:
-                    turn["cost_usd"] = event.usage.cost_usd
+                turn["cost_usd"] = event.usage.cost_usd
     return list(turns.values())
 
 
