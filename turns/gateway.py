@@ -141,9 +141,13 @@ class ModelGateway:
     async def _attempt(
         self, litellm: LiteLLM, arguments: dict[str, Any], clock: Clock
     ) -> tuple[Answer, list[ModelChunk] | None]:
-        stream = await clock.limit(litellm.acompletion(**arguments, timeout=self._timeouts.total_s))
-        if stream is None:  # so litellm answers when a provider says 422 twice
-            raise ModelError("model_error", "The provider refused the request as invalid.")
+        try:
+            stream = await clock.limit(litellm.acompletion(**arguments, timeout=self._timeouts.total_s))
+            if stream is None:  # so litellm answers when a provider says 422 twice
+                raise ModelError("model_error", "The provider refused the request as invalid.")
+        except BaseException:
+            clock.stop()
+            raise
         answer = Answer(stream, clock)
         try:
             return answer, await answer.read()

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Iterable
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from turns.litellm_types import LiteLLMStream
 from turns.model_call import FinishReason, ModelChunk, ModelTimeouts
 from turns.model_errors import ModelError, model_error_from
-from turns.provider_streams import MAX_ANSWER_SIZE, answer_too_large, provider_stream, text_or_none
+from turns.provider_streams import MAX_ANSWER_SIZE, Delta, answer_too_large, provider_stream
 from turns.tool_fragments import ToolFragments
 
 _T = TypeVar("_T")
@@ -39,14 +39,22 @@ _FINISH_REASONS: Final[dict[str, FinishReason]] = {
 
 
 class Clock:
-    """The deadlines of one attempt at a call, on the event loop's clock."""
+    """The deadlines of one attempt at a call, on the event loop's clock.
+
+    A provider's every chunk moves the deadline, so there is one timer for all of them, which looks again where it
+    comes too early: a timer for each would take a tenth of a chunk's processor time.
+    """
 
     def __init__(self, timeouts: ModelTimeouts, call_began: float) -> None:
         """`call_began` is the loop time at which the whole call began, earlier attempts included."""
+        self._loop = asyncio.get_running_loop()
         self._between_s = timeouts.between_tokens_s
         self._whole = call_began + timeouts.total_s
-        self._next = asyncio.get_running_loop().time() + timeouts.first_token_s
+        self._next = self._loop.time() + timeouts.first_token_s
         self._begun = False
+        self._expired = False
+        self._waiting: asyncio.Task[object] | None = None
+        self._set_timer()
 
     @property
     def deadline(self) -> float:
@@ -57,7 +65,10 @@ class Clock:
         """The provider sent something; only a token ends the wait for the first one."""
         if token or self._begun:
             self._begun = True
-            self._next = asyncio.get_running_loop().time() + (_TRAILER_S if finish else self._between_s)
+            self._next = self._loop.time() + (_TRAILER_S if finish else self._between_s)
+            if self.deadline < self._rings_at:
+                self._timer.cancel()
+                self._set_timer()
 
     async def limit(self, waiting: Awaitable[_T]) -> _T:
         """The result of waiting for the provider, within the deadline.
@@ -65,15 +76,42 @@ class Clock:
         Raises:
             ModelError: litellm raised, or the deadline passed.
         """
-        limit = asyncio.timeout_at(self.deadline)
+        task = self._waiting = asyncio.current_task()
+        assert task is not None
+        cancelled_before = task.cancelling()
+        if self._expired:
+            task.cancel()
         try:
-            async with limit:
-                return await waiting
+            return await waiting
+        except asyncio.CancelledError:
+            if self._expired and task.cancelling() == cancelled_before + 1:
+                raise self._error() from None
+            raise
         except ModelError:
             raise
         except Exception as error:  # noqa: BLE001  whatever litellm raises is translated here
             # No cause is kept: it carries the provider's words, and with them prompts and keys, into every log.
-            raise (self._error() if limit.expired() else model_error_from(error)) from None
+            raise (self._error() if self._expired else model_error_from(error)) from None
+        finally:
+            self._waiting = None
+            if self._expired:
+                task.uncancel()
+
+    def stop(self) -> None:
+        """Wait for nothing any more."""
+        self._timer.cancel()
+
+    def _set_timer(self) -> None:
+        self._rings_at = self.deadline
+        self._timer = self._loop.call_at(self._rings_at, self._ring)
+
+    def _ring(self) -> None:
+        if self._loop.time() < self.deadline:
+            self._set_timer()
+            return
+        self._expired = True
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def _error(self) -> ModelError:
         """The error of the deadline that comes first."""
@@ -82,11 +120,6 @@ class Clock:
         if self._begun:
             return ModelError("model_timeout", "The model stopped in the middle of its answer.")
         return ModelError("model_timeout", "The model did not begin to answer in time.")
-
-
-class _Delta(NamedTuple):
-    pieces: list[ModelChunk]
-    of_tool: bool
 
 
 class Answer:
@@ -109,7 +142,7 @@ class Answer:
         """
         try:
             while (delta := await self._clock.limit(self._next_delta())) is not None:
-                if delta.pieces or delta.of_tool:
+                if delta.pieces or delta.fragments:
                     return delta.pieces
         except ModelError:
             if self._source.finish_reason is None:  # what comes after the finish is no part of the answer
@@ -135,21 +168,25 @@ class Answer:
 
     async def aclose(self) -> None:
         """Close the connection to the provider, whatever is still to come on it."""
+        self._clock.stop()
         await self._stream.aclose()
 
-    async def _next_delta(self) -> _Delta | None:
+    async def _next_delta(self) -> Delta | None:
         delta = await self._source.next()
         if delta is None:
             return None
-        pieces = _pieces(delta)
-        self._count([*(piece.text for piece in pieces), *_tool_texts(delta)])
-        of_tool = self.tools.add(delta.tool_calls)
-        self._texts += [piece.text for piece in pieces]
-        self._clock.heard(token=of_tool or bool(pieces), finish=self._source.finish_reason is not None)
-        return _Delta(pieces, of_tool)
+        for piece in delta.pieces:
+            self._count(piece.text)
+            self._texts.append(piece.text)
+        for fragment in delta.fragments:
+            self._count(fragment.id, fragment.name, fragment.arguments)
+        self.tools.add(delta.fragments)
+        token = bool(delta.pieces or delta.fragments)
+        self._clock.heard(token=token, finish=self._source.finish_reason is not None)
+        return delta
 
-    def _count(self, texts: list[str]) -> None:
-        self._size += sum(map(len, texts))
+    def _count(self, *texts: str | None) -> None:
+        self._size += sum(len(text) for text in texts if text)
         if self._size > MAX_ANSWER_SIZE:
             raise answer_too_large()
 
@@ -158,25 +195,3 @@ class Answer:
             raise ModelError("model_error", "The model's answer ended before it was finished.")
         if self._source.finish_reason == "error":
             raise ModelError("model_error", "The provider reported an error.")
-
-
-def _pieces(delta: Any) -> list[ModelChunk]:
-    """The texts of a delta; some servers call reasoning `reasoning`, most call it `reasoning_content`.
-
-    Raises:
-        TypeError: the text is none.
-    """
-    reasoning = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
-    pieces = [ModelChunk("reasoning", reasoning)] if isinstance(reasoning, str) and reasoning else []
-    text = text_or_none(delta.content)
-    return [*pieces, ModelChunk("text", text)] if text else pieces
-
-
-def _tool_texts(delta: Any) -> list[str]:
-    """The texts in the pieces of tool calls of a delta.
-
-    Raises:
-        TypeError: one of them is none.
-    """
-    values = [(piece.id, piece.function.name, piece.function.arguments) for piece in delta.tool_calls or ()]
-    return [text for texts in values for value in texts if (text := text_or_none(value))]

@@ -1,16 +1,18 @@
 """The two ways in which the chunks of an answer are read from what litellm returns, as one.
 
-A stream of the OpenAI library, which litellm uses for OpenAI and for every server of its kind, is read directly: its
-chunks already have the shape that litellm's would, and litellm's own handling of them costs three times as much CPU
-again. All other providers' streams are read through litellm, which translates them.
+A stream of the OpenAI library, which litellm uses for OpenAI and for every server of its kind, is read directly, and as
+the JSON that the server sent: it already has the shape that litellm's chunks would have, and making them would take six
+times the CPU of all the rest. All other providers' streams are read through litellm, which translates them.
 """
 
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from turns.litellm_types import LiteLLMStream
+from turns.model_call import ModelChunk
 from turns.model_errors import ModelError
+from turns.tool_fragments import ToolFragment
 
 MAX_ANSWER_SIZE: Final = 32 * 1024 * 1024
 """Characters of an answer, and bytes of a line of it: far more than models say, far less than PostgreSQL can hold."""
@@ -21,8 +23,15 @@ def answer_too_large() -> ModelError:
     return ModelError("model_error", "The model's answer is too large.")
 
 
+class Delta(NamedTuple):
+    """What one chunk of a provider adds to its answer."""
+
+    pieces: list[ModelChunk]
+    fragments: list[ToolFragment]
+
+
 class ProviderStream(Protocol):
-    """The deltas of an answer's first choice."""
+    """The deltas of an answer's first choice; what is read may raise anything where the provider sends nonsense."""
 
     @property
     def finish_reason(self) -> str | None:
@@ -34,7 +43,7 @@ class ProviderStream(Protocol):
         """The chunks in which usage may be."""
         ...
 
-    async def next(self) -> Any:
+    async def next(self) -> Delta | None:
         """The next delta; None at the end of the stream."""
         ...
 
@@ -48,18 +57,19 @@ def provider_stream(stream: LiteLLMStream) -> ProviderStream:
 class _OpenAIStream:
     def __init__(self, stream: LiteLLMStream) -> None:
         self._chunks = stream.completion_stream
+        self._chunks._cast_to = object  # the library's word for JSON as it is
         response = self._chunks.response
         response.aiter_bytes = partial(_whole_lines, response.aiter_bytes())
         self.finish_reason: str | None = None
         self.reports: list[object] = []
 
-    async def next(self) -> Any:
+    async def next(self) -> Delta | None:
         while (chunk := await anext(self._chunks, None)) is not None:
-            if chunk.usage is not None:
+            if chunk.get("usage") is not None:
                 self.reports.append(chunk)
-            if chunk.choices:
-                self.finish_reason = text_or_none(chunk.choices[0].finish_reason) or self.finish_reason
-                return chunk.choices[0].delta
+            if choices := chunk.get("choices"):
+                self.finish_reason = _text_or_none(choices[0].get("finish_reason")) or self.finish_reason
+                return _delta_of_json(choices[0].get("delta") or {})
         return None
 
 
@@ -78,18 +88,49 @@ class _TranslatedStream:
     def reports(self) -> Iterable[object]:
         return [*self._stream.chunks, *self._rest]
 
-    async def next(self) -> Any:
+    async def next(self) -> Delta | None:
         while not self._finished and (chunk := await anext(self._stream, None)) is not None:
             if chunk.choices:
                 self._finished = chunk.choices[0].finish_reason is not None
-                return chunk.choices[0].delta
+                return _delta_of_litellm(chunk.choices[0].delta)
         # The rest is read past litellm, which would rebuild the whole answer at the end and log it.
         self._rest += [chunk async for chunk in self._stream.completion_stream]
         return None
 
 
-def text_or_none(value: Any) -> str | None:
-    """The same value; the OpenAI library takes whatever a provider sends for it.
+def _delta_of_json(delta: dict[str, Any]) -> Delta:
+    # Some servers call reasoning `reasoning`, most call it `reasoning_content`.
+    reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+    calls = delta.get("tool_calls") or ()
+    return Delta(_pieces(reasoning, delta.get("content")), [_fragment_of_json(call) for call in calls])
+
+
+def _fragment_of_json(call: dict[str, Any]) -> ToolFragment:
+    function: dict[str, Any] = call.get("function") or {}
+    return _fragment(call.get("index"), call.get("id"), function.get("name"), function.get("arguments"))
+
+
+def _delta_of_litellm(delta: Any) -> Delta:
+    calls = delta.tool_calls or ()
+    return Delta(
+        _pieces(getattr(delta, "reasoning_content", None), delta.content),
+        [_fragment(call.index, call.id, call.function.name, call.function.arguments) for call in calls],
+    )
+
+
+def _pieces(reasoning: object, content: object) -> list[ModelChunk]:
+    pieces = [ModelChunk("reasoning", reasoning)] if isinstance(reasoning, str) and reasoning else []
+    text = _text_or_none(content)
+    return [*pieces, ModelChunk("text", text)] if text else pieces
+
+
+def _fragment(index: object, call_id: object, name: object, arguments: object) -> ToolFragment:
+    at = index if isinstance(index, int) else 0
+    return ToolFragment(at, _text_or_none(call_id), _text_or_none(name), _text_or_none(arguments))
+
+
+def _text_or_none(value: Any) -> str | None:
+    """The same value, which a provider may send as anything.
 
     Raises:
         TypeError: it is something else.

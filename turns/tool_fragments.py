@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, cast
 from uuid import uuid4
 
 from turns.model_call import ToolCall
@@ -14,15 +14,14 @@ MAX_CALLS = 1000
 """As many as a client can answer in one request."""
 
 
-class _Function(Protocol):
-    name: str | None
-    arguments: str | None
+@dataclass(frozen=True, slots=True)
+class ToolFragment:
+    """A piece of a call: what it adds to the call at `index` of the answer, as far as the provider says it."""
 
-
-class _Fragment(Protocol):
     index: int
     id: str | None
-    function: _Function
+    name: str | None
+    arguments: str | None
 
 
 @dataclass(slots=True)
@@ -46,15 +45,14 @@ class ToolFragments:
         """Whether there is any call."""
         return bool(self._calls)
 
-    def add(self, fragments: Iterable[_Fragment] | None) -> bool:
-        """Take the fragments of one chunk; False where there are none.
+    def add(self, fragments: Iterable[ToolFragment]) -> None:
+        """Take the fragments of one chunk.
 
         Raises:
             ModelError: there are more calls than anybody can answer.
         """
-        for fragment in fragments or ():
-            self._call_of(fragment).arguments.append(fragment.function.arguments or "")
-        return bool(fragments)
+        for fragment in fragments:
+            self._call_of(fragment).arguments.append(fragment.arguments or "")
 
     def whole(self, *, cut_off: bool) -> tuple[ToolCall, ...]:
         """The calls in the order they began. Of an answer `cut_off` by its length, those that are complete.
@@ -68,7 +66,7 @@ class ToolFragments:
             raise ModelError("model_error", "The model sent a tool call that cannot be read.")
         return tuple(whole)
 
-    def _call_of(self, fragment: _Fragment) -> _Call:
+    def _call_of(self, fragment: ToolFragment) -> _Call:
         """The call a fragment belongs to. Some servers give parallel calls one index, so a new id is a new call."""
         call = self._at.get(fragment.index)
         if call is None or (fragment.id and fragment.id != call.given_id):
@@ -77,7 +75,7 @@ class ToolFragments:
             call = _Call(self._new_id(storable_text(fragment.id or "")), fragment.id)
             self._at[fragment.index] = call
             self._calls.append(call)
-        call.name = call.name or storable_text(fragment.function.name or "")
+        call.name = call.name or storable_text(fragment.name or "")
         return call
 
     def _new_id(self, given: str) -> str:
