@@ -6,10 +6,12 @@ a reader that stops reading keeps a piece in memory, and not all that it has not
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from time import monotonic
 from typing import Any
 
 import orjson
 from fastapi.responses import StreamingResponse
+from starlette.types import Send
 
 from api.call import Call
 from api.incoming import header_number
@@ -21,7 +23,6 @@ PIECE_BYTES = 64 * 1024
 
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
-
 Encode = Callable[[Any], bytes]
 
 _ending: set[asyncio.Task[None]] = set()
@@ -31,7 +32,7 @@ def event_stream(
     batches: AsyncGenerator[list[Any]], headers: dict[str, str], encode: Encode = lambda frame: frame.encoded
 ) -> StreamingResponse:
     """Answer with the frames of a turn, or with what `encode` encodes, as server-sent events."""
-    return StreamingResponse(_encoded(batches, encode), 200, {**_HEADERS, **headers}, "text/event-stream")
+    return _EventStream(batches, headers, encode)
 
 
 def live_event(item: dict[str, Any] | Frame) -> bytes:
@@ -52,25 +53,50 @@ def last_event_id(call: Call) -> int | None:
     return header_number("Last-Event-ID", given, "an id of the stream") if given else None
 
 
-async def _encoded(batches: AsyncGenerator[list[Any]], encode: Encode) -> AsyncGenerator[bytes]:
-    following = asyncio.ensure_future(anext(batches, None))
-    try:
-        while True:
-            done, _ = await asyncio.wait([following], timeout=HEARTBEAT_S)
-            if not done:
-                yield b": still here\n\n"
-                continue
-            batch = following.result()
-            if batch is None:
-                return
-            for piece in _pieces(map(encode, batch)):
-                yield piece
-            following = asyncio.ensure_future(anext(batches, None))
-    finally:
-        # A task of its own: whoever cancels this one again would interrupt a query that is being cancelled already.
-        ending = asyncio.create_task(_end(following, batches))
-        _ending.add(ending)
-        ending.add_done_callback(_ending.discard)
+class _EventStream(StreamingResponse):
+    """Sends batches in a task of its own, and a comment whenever that has been silent for long."""
+
+    def __init__(self, batches: AsyncGenerator[list[Any]], headers: dict[str, str], encode: Encode) -> None:
+        super().__init__((), 200, {**_HEADERS, **headers}, "text/event-stream")  # its content is `batches`
+        self._batches = batches
+        self._encode = encode
+        self._line = asyncio.Lock()
+        self._heard_at = 0.0
+
+    async def stream_response(self, send: Send) -> None:
+        """Send what comes, to its end."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        self._heard_at = monotonic()
+        sending = asyncio.create_task(self._send(send))
+        try:
+            while not (await asyncio.wait([sending], timeout=self._heard_at + HEARTBEAT_S - monotonic()))[0]:
+                await self._break_silence(send)
+            await sending
+            await send(_body(b"", more=False))
+        finally:
+            # A task of its own: whoever cancels this one again would interrupt a query that is being cancelled already.
+            ending = asyncio.create_task(_end(sending, self._batches))
+            _ending.add(ending)
+            ending.add_done_callback(_ending.discard)
+
+    async def _send(self, send: Send) -> None:
+        async for batch in self._batches:
+            async with self._line:
+                for piece in _pieces(map(self._encode, batch)):
+                    await send(_body(piece))
+            self._heard_at = monotonic()
+
+    async def _break_silence(self, send: Send) -> None:
+        if monotonic() - self._heard_at < HEARTBEAT_S:
+            return
+        self._heard_at = monotonic()
+        if not self._line.locked():  # else a batch is on its way
+            async with self._line:
+                await send(_body(b": still here\n\n"))
+
+
+def _body(data: bytes, *, more: bool = True) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": data, "more_body": more}
 
 
 def _pieces(encoded: Iterable[bytes]) -> Iterator[bytes]:
@@ -88,7 +114,7 @@ def _pieces(encoded: Iterable[bytes]) -> Iterator[bytes]:
     yield b"".join(waiting)
 
 
-async def _end(following: asyncio.Future[Any], batches: AsyncGenerator[list[Any]]) -> None:
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
+async def _end(sending: asyncio.Task[None], batches: AsyncGenerator[list[Any]]) -> None:
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
     await batches.aclose()

@@ -1,10 +1,9 @@
 """The frames of a turn: a pure fold, so that a turn gives the same frames live, from the log, and years later."""
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import orjson
+from pydantic_core import from_json
 
 from domain.content import Content, ReasoningBlock, TextBlock
 from domain.events import (
@@ -27,13 +26,20 @@ from projections.resources import message_resource, turn_resource
 TERMINAL_EVENTS = frozenset({"turn.completed", "turn.failed", "turn.cancelled"})
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One server-sent event of a turn; `seq` counts from 1 without a gap."""
+class Frame(NamedTuple):
+    """One server-sent event of a turn, as it goes over the wire; `seq` counts from 1 without a gap.
+
+    Made of plain values only: a running turn keeps all its frames, and the garbage collector looks at each.
+    """
 
     seq: int
     event: str
-    data: dict[str, Any]
+    encoded: bytes
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What its JSON says."""
+        return from_json(self.encoded.split(b"\ndata: ", 1)[1])
 
     @property
     def terminal(self) -> bool:
@@ -44,11 +50,6 @@ class Frame:
     def pauses(self) -> bool:
         """Whether the turn waits for tool results after this frame; it goes on with the next."""
         return self.event == "turn.requires_action"
-
-    @cached_property
-    def encoded(self) -> bytes:
-        """The frame as it goes over the wire, made once for all its readers."""
-        return b"id: %d\nevent: %s\ndata: %s\n\n" % (self.seq, self.event.encode(), orjson.dumps(self.data))
 
 
 class Chunk(NamedTuple):
@@ -144,7 +145,8 @@ class TurnFrames:
     def _frame(self, event: str, **data: Any) -> Frame:
         self._seq += 1
         identity = {"conversation_id": self.row.conversation_id, "turn_id": self.row.id}
-        return Frame(self._seq, event, {**identity, "seq": self._seq, **data})
+        encoded = orjson.dumps({**identity, "seq": self._seq, **data})
+        return Frame(self._seq, event, b"id: %d\nevent: %s\ndata: %s\n\n" % (self._seq, event.encode(), encoded))
 
 
 def _block(block_type: StreamedBlock, texts: list[str]) -> TextBlock | ReasoningBlock:

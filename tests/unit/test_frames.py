@@ -93,7 +93,7 @@ def names(frames: list[Frame]) -> list[str]:
 def test_a_turn_begins_with_the_question_the_answers_id_and_the_model() -> None:
     story = asked()
     _, frame = begun(story)
-    data = orjson.loads(orjson.dumps(frame.data))
+    data = frame.data
     question, started, _ = turn_of(story.events)
     assert (frame.seq, frame.event, frame.terminal) == (1, "turn.started", False)
     assert data["user_message"]["id"] == str(question.message_id)

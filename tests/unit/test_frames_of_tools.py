@@ -159,7 +159,7 @@ def test_a_turn_that_is_cancelled_while_it_waits_ends_with_its_calls_as_its_mess
     assert (last.event, last.data["turn"]["status"]) == ("turn.cancelled", "cancelled")
     assert last.data["turn"]["usage"]["input_tokens"] == 10
     assert (last.data["turn"]["duration_ms"], last.data["turn"]["time_to_first_token_ms"]) == (40.0, 1.5)
-    assert last.data["message"]["id"] == turn.story.messages()[-2].message_id
+    assert last.data["message"]["id"] == str(turn.story.messages()[-2].message_id)
     assert wire(turn.replayed()) == wire(turn.sent)
 
 
@@ -183,8 +183,8 @@ def test_a_turn_that_answers_again_begins_with_the_question_that_was_said_before
     story.complete("Two")
     replay = TurnReplay(TurnKey(story.id, started.turn_id, started.originator_version), question)
     first, last = replay.take([Recorded(position, event) for position, event in enumerate(story.events, 1)])
-    assert first.data["user_message"]["id"] == question.message_id
-    assert (last.event, last.data["message"]["in_reply_to"]) == ("turn.completed", question.message_id)
+    assert first.data["user_message"]["id"] == str(question.message_id)
+    assert (last.event, last.data["message"]["in_reply_to"]) == ("turn.completed", str(question.message_id))
 
 
 def test_a_turn_that_was_cancelled_in_the_queue_has_one_frame() -> None:
