@@ -1,4 +1,4 @@
-"""Recording a stream: chunks wait at most 40 ms or 1 KiB, then go into the log together."""
+"""Recording streams: chunks wait at most 40 ms or 1 KiB, then go into the log together, many streams in one commit."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,8 +9,29 @@ from turns.frames import Chunk
 
 FLUSH_INTERVAL_S = 0.04
 FLUSH_BYTES = 1024
+TICK_S = 0.008
 
 Record = Callable[[list[dict[str, Any]]], Awaitable[None]]
+
+
+class FlushClock:
+    """The ticks at which the streams of a process are recorded, so that their commits grow with time, not with them."""
+
+    def __init__(self) -> None:
+        self._due: dict[int, list[Callable[[], object]]] = {}
+
+    def within(self, delay_s: float, act: Callable[[], object]) -> None:
+        """Call `act` at the last tick before so many seconds have passed, together with all others of that tick."""
+        loop = asyncio.get_running_loop()
+        tick = int((loop.time() + delay_s) / TICK_S)
+        if tick not in self._due:
+            self._due[tick] = []
+            loop.call_at(tick * TICK_S, self._ring, tick)
+        self._due[tick].append(act)
+
+    def _ring(self, tick: int) -> None:
+        for act in self._due.pop(tick):
+            act()
 
 
 class DeltaBuffer:
@@ -21,8 +42,9 @@ class DeltaBuffer:
     is raised by `close`.
     """
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, clock: FlushClock) -> None:
         self._record = record
+        self._clock = clock
         self._chunks: list[Chunk] = []
         self._size = 0
         self._due = asyncio.Event()
@@ -36,7 +58,7 @@ class DeltaBuffer:
     def add(self, chunk: Chunk) -> None:
         """Take a chunk that was just sent."""
         if not self._chunks:
-            asyncio.get_running_loop().call_later(FLUSH_INTERVAL_S, self._due.set)
+            self._clock.within(FLUSH_INTERVAL_S, self._due.set)
         self._chunks.append(chunk)
         self._size += len(chunk.text)
         if self._size >= FLUSH_BYTES:

@@ -23,7 +23,7 @@ from eventlog.errors import IdempotencyKeyTakenError, LogError, StoreUnavailable
 from eventlog.tokens import Tokenizer
 from eventlog.writer import Idempotency
 from projections.progress import Progress
-from turns.deltas import DeltaBuffer
+from turns.deltas import DeltaBuffer, FlushClock
 from turns.frames import Frame, TurnFrames
 from turns.gateway import ModelGateway
 from turns.model_call import ModelChunk, ModelEnd, ModelRequest, ToolCall
@@ -69,6 +69,7 @@ class TurnRun:
         tokenizer: Tokenizer,
         progress: Progress,
         reader: TurnReader,
+        clock: FlushClock,
         key: TurnKey,
         begun: "Begun",
     ) -> None:
@@ -80,7 +81,7 @@ class TurnRun:
         self._reader = reader
         self._frames = begun.frames
         self._recorder = TurnRecorder(conversations, key, begun.version, begun.origin)
-        self._deltas = DeltaBuffer(self._recorder.deltas)
+        self._deltas = DeltaBuffer(self._recorder.deltas, clock)
         self._began = perf_counter()
         self._first_chunk_ms: float | None = None
         self._calls: Content = ()

@@ -10,6 +10,7 @@ from eventlog.broadcast import Broadcast
 from eventlog.conversations import Conversations
 from eventlog.tokens import Tokenizer
 from projections.progress import Progress
+from turns.deltas import FlushClock
 from turns.gateway import ModelGateway
 from turns.leases import Leases
 from turns.run import Begun, Stop, TurnRun
@@ -41,6 +42,7 @@ class Runs:
         self._broadcast = broadcast
         self._reader = reader
         self._leases = leases
+        self._flush_clock = FlushClock()
         self._running: dict[UUID, TurnRun] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping: set[asyncio.Task[None]] = set()
@@ -56,7 +58,7 @@ class Runs:
 
     def begin(self, key: TurnKey, started: TurnStarted, begun: Begun, position: int) -> None:
         """Ask the model of a turn; its context is what was said up to a position of the log."""
-        run = TurnRun(self._conversations, self._tokenizer, self._progress, self._reader, key, begun)
+        run = TurnRun(self._conversations, self._tokenizer, self._progress, self._reader, self._flush_clock, key, begun)
         self._running[key.turn_id] = run
         watching = ExitStack()
         heard = self._broadcast.heard(key.conversation_id, lambda item: self._stop_if_ended(run, item.event))
