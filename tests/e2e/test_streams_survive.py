@@ -2,8 +2,9 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
@@ -12,10 +13,13 @@ import pytest
 
 from tests.support.model_server import Hang, ModelServer, Pause, Script, Step
 from tests.support.server_process import ServerProcess
-from tests.support.turn_streams import PATIENCE_S, read, streamed, turn_url
+from tests.support.turn_streams import PATIENCE_S, Frame, conversation_url, read, streamed, turn_url
 from tests.support.waiting import eventually
 
 CHUNKS = [f"chunk {number} " for number in range(40)]
+SPEAKING = Script(["one ", "two ", Hang()])
+Servers = tuple[ServerProcess, ServerProcess]
+"""Two processes on one log."""
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +31,28 @@ def model_server() -> Iterator[ModelServer]:
 @pytest.fixture
 def settings(model_server: ModelServer) -> dict[str, str]:
     return {"TURNLOG_MODEL": "scripted", "TURNLOG_MODEL_API_BASE": model_server.url}
+
+
+@pytest.fixture
+def servers(tmp_path: Path, settings: dict[str, str]) -> Iterator[Servers]:
+    data = ("--data-dir", tmp_path / "data")
+    with ServerProcess(*data, settings=settings) as one, ServerProcess(*data, settings=settings) as other:
+        yield one, other
+
+
+@contextmanager
+def speaking_turn(one: ServerProcess, other: ServerProcess) -> Generator[tuple[Iterator[Frame], str]]:
+    """The frames still to come of a turn that runs in one process and whose model is not done; its URL on the other."""
+    with streamed("POST", f"{one.url}/v1/turns", {"content": "Hi", "stream": True}) as seen:
+        first = next(seen)
+        assert [next(seen)["text"] for _ in range(2)] == ["one ", "two "]
+        eventually(lambda: "two" in httpx.get(f"{conversation_url(other.url, first)}/log").text)
+        yield seen, turn_url(other.url, first)
+
+
+def assert_cancelled(rest: list[Frame]) -> None:
+    assert [frame["event"] for frame in rest] == ["block.done", "turn.cancelled"]
+    assert rest[-1]["message"]["content"][0]["text"] == "one two "
 
 
 def test_a_refresh_on_any_worker_two_tabs_and_a_look_back_show_the_same_frames(
@@ -54,28 +80,41 @@ def test_a_refresh_on_any_worker_two_tabs_and_a_look_back_show_the_same_frames(
 
 
 def test_a_cancel_through_another_process_stops_the_model_within_200_ms(
-    tmp_path: Path, model_server: ModelServer, settings: dict[str, str]
+    servers: Servers, model_server: ModelServer
 ) -> None:
-    steps: list[Step] = ["one ", "two ", Hang()]
-    model_server.script("scripted", Script(steps))
-    data = ("--data-dir", tmp_path / "data")
-    with ServerProcess(*data, settings=settings) as one, ServerProcess(*data, settings=settings) as other:
-        took: list[float] = []
-        for _ in range(3):
-            with streamed("POST", f"{one.url}/v1/turns", {"content": "Hi", "stream": True}) as seen:
-                first = next(seen)
-                assert [next(seen)["text"] for _ in range(2)] == ["one ", "two "]
-                turn = turn_url(other.url, first)
-                eventually(lambda turn=turn: "two" in httpx.get(f"{turn.rsplit('/', 2)[0]}/log").text)
-                began = monotonic()
-                cancelled = httpx.post(f"{turn}/cancel", timeout=PATIENCE_S)
-                rest = list(seen)
-                took.append(monotonic() - began)
-            assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
-            assert [frame["event"] for frame in rest] == ["block.done", "turn.cancelled"]
-            assert rest[-1]["message"]["content"][0]["text"] == "one two "
-            eventually(lambda: model_server.requests[-1].gave_up)
-        assert min(took) < 0.2, took
+    model_server.script("scripted", SPEAKING)
+    took: list[float] = []
+    for _ in range(3):
+        with speaking_turn(*servers) as (seen, turn):
+            began = monotonic()
+            cancelled = httpx.post(f"{turn}/cancel", timeout=PATIENCE_S)
+            rest = list(seen)
+            took.append(monotonic() - began)
+        assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
+        assert_cancelled(rest)
+        eventually(lambda: model_server.requests[-1].gave_up)
+    assert min(took) < 0.2, took
+
+
+def test_an_interrupt_through_another_process_stops_the_model_within_200_ms_and_the_new_turn_runs(
+    servers: Servers, model_server: ModelServer
+) -> None:
+    took: list[float] = []
+    for _ in range(3):
+        model_server.script("scripted", SPEAKING, Script(["second"]))
+        with ThreadPoolExecutor(1) as threads, speaking_turn(*servers) as (seen, turn):
+            interrupted = model_server.requests[-1]
+            turns, body = turn.rsplit("/", 1)[0], {"content": "No, wait", "on_busy": "interrupt"}
+            began = monotonic()
+            answered = threads.submit(httpx.post, turns, json=body, timeout=PATIENCE_S)
+            rest = list(seen)
+            took.append(monotonic() - began)
+            answer = answered.result()
+        assert_cancelled(rest)
+        eventually(lambda request=interrupted: request.gave_up)
+        assert (answer.status_code, answer.json()["turn"]["status"]) == (201, "completed")
+        assert answer.json()["assistant_message"]["content"][0]["text"] == "second"
+    assert min(took) < 0.2, took
 
 
 def test_a_turn_on_a_killed_server_ends_for_readers_elsewhere_and_the_chat_goes_on(
@@ -129,24 +168,6 @@ def test_a_paused_server_writes_nothing_more_into_a_turn_that_was_ended_without_
         assert (last["event"], last["message"]) == ("turn.failed", ended["message"])
         assert httpx.get(f"{conversation}/log", params={"limit": 100}).json()["data"] == recorded
         eventually(lambda: model_server.requests[-1].gave_up)
-
-
-def test_an_interrupting_turn_stops_the_one_that_runs_elsewhere_and_keeps_its_text(
-    tmp_path: Path, model_server: ModelServer, settings: dict[str, str]
-) -> None:
-    model_server.script("scripted", Script(["first ", Hang()]), Script(["second"]))
-    data = ("--data-dir", tmp_path / "data")
-    with ServerProcess(*data, settings=settings) as one, ServerProcess(*data, settings=settings) as other:
-        with streamed("POST", f"{one.url}/v1/turns", {"content": "Hi", "stream": True}) as seen:
-            first = next(seen)
-            path = turn_url(other.url, first).rsplit("/", 1)[0]
-            eventually(lambda: "first" in httpx.get(f"{path.removesuffix('/turns')}/log").text)
-            body = {"content": "No, wait", "on_busy": "interrupt"}
-            answer = httpx.post(path, json=body, timeout=PATIENCE_S)
-            *_, last = seen
-        assert answer.status_code == 201
-        assert answer.json()["assistant_message"]["content"][0]["text"] == "second"
-        assert (last["event"], last["message"]["content"][0]["text"]) == ("turn.cancelled", "first ")
 
 
 def test_queued_turns_of_a_killed_server_run_elsewhere_in_their_order(
