@@ -5,6 +5,7 @@ import gc
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from api.settings import Settings
 from domain.events import TurnQueued
@@ -80,71 +81,125 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
     """
     async with AsyncExitStack() as stack:
         await asyncio.to_thread(prepare, conninfo, settings.log_schema)
-        database = Database(conninfo, settings.log_schema)
-        await database.open()
-        stack.push_async_callback(database.close)
-        channels, log = Channels(database), Log(database)
-        feed = Feed(log, channels)
-        stack.push_async_callback(feed.close)
-        broadcast = Broadcast(feed)
-        await broadcast.open()
-        stack.push_async_callback(broadcast.close)
-        await feed.refresh()  # who follows from now on must not begin with the past
-        writer = GroupCommitWriter(database, feed.committed)
-        await writer.open()
-        stack.push_async_callback(writer.close)
+        log = await _open_log(stack, conninfo, settings.log_schema)
         progress = Progress(projection.name for projection in PROJECTIONS)
-        engine = Engine(database, feed, channels, progress, PROJECTIONS)
-        conversations = Conversations(log, writer)
-        stack.push_async_callback(conversations.close)
-        tokenizer, images = Tokenizer(), Images(database)
-        commands, context = Commands(conversations, tokenizer, images), Context(database, log)
-        gateway = _gateway(settings)
+        engine = Engine(log.database, log.feed, log.channels, progress, PROJECTIONS)
+        tokenizer, gateway = Tokenizer(), _gateway(settings)
         stack.push_async_callback(gateway.aclose)
-        leases = Leases(database, lambda conversation_id, turn_id: recovery.recover(conversation_id, turn_id))
-        reader = TurnReader(log, tokenizer, images)
-        contexts = TurnContexts(log, context, progress, gateway, settings.max_context_tokens)
-        runs = Runs(conversations, tokenizer, gateway, contexts, progress, broadcast, reader, leases)
-
-        async def start_queued(key: TurnKey, queued: TurnQueued) -> None:
-            await turns.start_queued(key, queued)
-
-        queue = TurnQueue(log, broadcast, leases, start_queued)
-        recovery = Recovery(conversations, reader, queue)
-        cancels = Cancels(conversations, reader, runs, channels, broadcast)
-        turns = Turns(commands, reader, runs, queue, cancels, leases)
-        streams = Streams(runs, queue, reader, broadcast, progress)
-        await channels.open()
-        stack.push_async_callback(channels.close)
-        await engine.open()
-        stack.push_async_callback(engine.close)
-        await leases.open()
-        stack.push_async_callback(leases.close)
-        stack.push_async_callback(turns.drain, 0)
+        turns = _turn_services(settings, log, progress, tokenizer, gateway)
+        await _open(stack, log.channels)
+        await _open(stack, engine)
+        await _open(stack, turns.leases)
+        stack.push_async_callback(turns.turns.drain, 0)
         stack.push_async_callback(_finished, asyncio.create_task(_warm_up(tokenizer, gateway)))
-        rebuilds = RebuildJobs(database)
+        rebuilds = RebuildJobs(log.database)
         rebuilds.open()
         stack.push_async_callback(rebuilds.close)
-        yield Services(
-            settings=settings,
-            database=database,
-            log=log,
-            feed=feed,
-            progress=progress,
-            images=images,
-            commands=commands,
-            listing=Listing(database),
-            history=History(database),
-            context=context,
-            reader=reader,
-            contexts=contexts,
-            turns=turns,
-            cancels=cancels,
-            streams=streams,
-            client_turns=ClientTurns(conversations, tokenizer, reader, leases),
-            feeds=Feeds(conversations, feed, broadcast, streams),
-            rebuilds=rebuilds,
-        )
+        yield _services(settings, log, progress, turns, rebuilds)
+
+
+class _Openable(Protocol):
+    """What is at work from `open` to `close`."""
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+async def _open(stack: AsyncExitStack, service: _Openable) -> None:
+    await service.open()
+    stack.push_async_callback(service.close)
+
+
+@dataclass(frozen=True)
+class _OpenLog:
+    """A log that is open but for its channels: all who want to hear of something say so before."""
+
+    database: Database
+    channels: Channels
+    log: Log
+    feed: Feed
+    broadcast: Broadcast
+    conversations: Conversations
+    images: Images
+
+
+async def _open_log(stack: AsyncExitStack, conninfo: str, schema: str) -> _OpenLog:
+    database = Database(conninfo, schema)
+    await _open(stack, database)
+    channels, log = Channels(database), Log(database)
+    feed = Feed(log, channels)
+    stack.push_async_callback(feed.close)
+    broadcast = Broadcast(feed)
+    await _open(stack, broadcast)
+    await feed.refresh()  # who follows from now on must not begin with the past
+    writer = GroupCommitWriter(database, feed.committed)
+    await _open(stack, writer)
+    conversations = Conversations(log, writer)
+    stack.push_async_callback(conversations.close)
+    return _OpenLog(database, channels, log, feed, broadcast, conversations, Images(database))
+
+
+@dataclass(frozen=True)
+class _TurnServices:
+    """What the turns of a process are made of."""
+
+    commands: Commands
+    context: Context
+    reader: TurnReader
+    contexts: TurnContexts
+    leases: Leases
+    cancels: Cancels
+    turns: Turns
+    streams: Streams
+    client_turns: ClientTurns
+
+
+def _turn_services(
+    settings: Settings, log: _OpenLog, progress: Progress, tokenizer: Tokenizer, gateway: ModelGateway
+) -> _TurnServices:
+    commands = Commands(log.conversations, tokenizer, log.images)
+    context = Context(log.database, log.log)
+    leases = Leases(log.database, lambda conversation_id, turn_id: recovery.recover(conversation_id, turn_id))
+    reader = TurnReader(log.log, tokenizer, log.images)
+    contexts = TurnContexts(log.log, context, progress, gateway, settings.max_context_tokens)
+    runs = Runs(log.conversations, tokenizer, gateway, contexts, progress, log.broadcast, reader, leases)
+
+    async def start_queued(key: TurnKey, queued: TurnQueued) -> None:
+        await turns.start_queued(key, queued)
+
+    queue = TurnQueue(log.log, log.broadcast, leases, start_queued)
+    recovery = Recovery(log.conversations, reader, queue)
+    cancels = Cancels(log.conversations, reader, runs, log.channels, log.broadcast)
+    turns = Turns(commands, reader, runs, queue, cancels, leases)
+    streams = Streams(runs, queue, reader, log.broadcast, progress)
+    client_turns = ClientTurns(log.conversations, tokenizer, reader, leases)
+    return _TurnServices(commands, context, reader, contexts, leases, cancels, turns, streams, client_turns)
+
+
+def _services(
+    settings: Settings, log: _OpenLog, progress: Progress, turns: _TurnServices, rebuilds: RebuildJobs
+) -> Services:
+    return Services(
+        settings=settings,
+        database=log.database,
+        log=log.log,
+        feed=log.feed,
+        progress=progress,
+        images=log.images,
+        commands=turns.commands,
+        listing=Listing(log.database),
+        history=History(log.database),
+        context=turns.context,
+        reader=turns.reader,
+        contexts=turns.contexts,
+        turns=turns.turns,
+        cancels=turns.cancels,
+        streams=turns.streams,
+        client_turns=turns.client_turns,
+        feeds=Feeds(log.conversations, log.feed, log.broadcast, turns.streams),
+        rebuilds=rebuilds,
+    )
 
 
 def prepare(conninfo: str, schema: str) -> None:
