@@ -12,6 +12,7 @@ from eventlog.images import Images
 from eventlog.log import LAST_VERSION, Log
 from projections.model_messages import model_messages
 from projections.projection import Change, Projection, Rows
+from projections.superseded import superseded_range
 
 
 class ContextWindow(NamedTuple):
@@ -44,7 +45,7 @@ class ContextProjection(Projection):
             elif isinstance(event, MessageDeleted):
                 removed.append(Change(self.sql.writing("delete_message"), [event.originator_id, event.message_id]))
             elif isinstance(event, MessagesSuperseded):
-                removed.append(self.sql.change("delete_superseded", [_superseded(event)]))
+                removed.append(self.sql.change("delete_superseded", [superseded_range(event)]))
             elif isinstance(event, ConversationDeleted):
                 gone.append({"conversation_id": event.originator_id})
         added = [self.sql.change("insert_messages", said)] if said else []
@@ -134,8 +135,3 @@ class Context:
 def _said(event: MessageAdded) -> dict[str, Any]:
     place = {"conversation_id": event.originator_id, "version": event.originator_version}
     return {**place, "message_id": event.message_id, "role": event.role, "tokens": event.tokens}
-
-
-def _superseded(event: MessagesSuperseded) -> dict[str, Any]:
-    places = {"from_version": event.from_version, "before_version": event.originator_version}
-    return {"conversation_id": event.originator_id, **places}

@@ -33,6 +33,7 @@ from eventlog.images import Images
 from eventlog.log import LAST_VERSION
 from projections.history_rows import MessageRow, TurnRow, message_row, turn_change, turn_row, unsaid_row
 from projections.projection import Change, Projection, Rows, json_text, json_value
+from projections.superseded import superseded_range
 
 _UNCHANGED = dict.fromkeys(
     (
@@ -139,7 +140,7 @@ class _Batch:
             "delete_stream_text": [_turn(key) for key in self.silenced],
             "insert_stream_text": [_said_so_far(event) for events in self.said.values() for event in events],
             "delete_unsaid": [_turn(key) for key in self.ended],
-            "supersede_messages": [_superseded(event) for events in self.superseded.values() for event in events],
+            "supersede_messages": [superseded_range(event) for events in self.superseded.values() for event in events],
             "delete_messages": deleted,
             "delete_conversation_messages": conversations,
             "delete_conversation_turns": conversations,
@@ -250,11 +251,6 @@ def _lowest_from_here(events: Sequence[MessagesSuperseded]) -> list[tuple[int, i
     """Return for each event its version and the lowest version that it or a later one supersedes, in their order."""
     lowest = accumulate((event.from_version for event in reversed(events)), min)
     return list(zip((event.originator_version for event in events), reversed(list(lowest)), strict=True))
-
-
-def _superseded(event: MessagesSuperseded) -> dict[str, Any]:
-    places = {"from_version": event.from_version, "before_version": event.originator_version}
-    return {"conversation_id": event.originator_id, **places}
 
 
 def _said_so_far(event: StreamDelta) -> dict[str, Any]:
