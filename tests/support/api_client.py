@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 import httpx
 
-TERMINAL = {"turn.completed", "turn.failed", "turn.cancelled"}
-
 
 class Frame(NamedTuple):
     """One server-sent event."""
