@@ -20,19 +20,13 @@ from eventlog.log import Log
 from eventlog.mapper import Recorded
 from projections.progress import Progress
 from tests.support.builders import MODEL, answer, draft, origin, some_id
-from tests.support.store import ALICE, Store, WordTokenizer, opened
+from tests.support.store import ALICE, Store, WordTokenizer
 from turns.cancels import Cancels
 from turns.queue import TurnQueue
 from turns.run import Stop
 from turns.runs import Runs
 from turns.streams import Streams
 from turns.turn_log import TurnKey, TurnReader
-
-
-@pytest.fixture
-async def here(database_url: str) -> AsyncIterator[Store]:
-    async with opened(database_url) as store:
-        yield store
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Switching to another build while engines run: who writes reads what was written, and nobody sees time go back."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -25,22 +25,10 @@ from tests.support.rebuilding import (
     prepared_url,
     run_turnlog,
 )
-from tests.support.store import PATIENCE_S, Store, opened, rows, until, value
+from tests.support.store import PATIENCE_S, Store, rows, until, value
 
 __all__ = ["in_threads", "prepared_url"]
-pytestmark = pytest.mark.usefixtures("in_threads")
-
-
-@pytest.fixture
-async def here(prepared_url: str) -> AsyncIterator[Store]:
-    async with opened(prepared_url) as store:
-        yield store
-
-
-@pytest.fixture
-async def there(prepared_url: str) -> AsyncIterator[Store]:
-    async with opened(prepared_url) as store:
-        yield store
+pytestmark = pytest.mark.usefixtures("in_threads", "prepared_url")
 
 
 async def reached(progress: Progress, position: int) -> None:
