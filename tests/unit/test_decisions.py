@@ -1,17 +1,12 @@
 """Given what has happened, when something is wished for, then these events, or this refusal."""
 
-from collections.abc import Callable
-
 import pytest
 
 from domain import decisions
 from domain.content import ImageBlock, Role, TextBlock, ToolResultBlock, ToolUseBlock
-from domain.conversation import Conversation
-from domain.decisions import Events, MessagePlace
+from domain.decisions import MessagePlace
 from domain.errors import (
-    ConversationDeletedError,
     ConversationLockedError,
-    ConversationNotFoundError,
     InvalidContentError,
     MessageNotFoundError,
     UnsupportedImageError,
@@ -27,7 +22,7 @@ from domain.events import (
 )
 from domain.tools import UNANSWERED_ENCODING, UNANSWERED_TOKENS
 from tests.support.builders import BEGINNING, Story, draft, folded, origin, some_id
-from tests.support.stories import deleted, idle, locked, types, versions
+from tests.support.stories import idle, locked, types, versions
 
 
 def test_a_conversation_starts_with_its_owner_title_and_metadata() -> None:
@@ -237,36 +232,6 @@ def test_calls_that_are_answered_need_no_closing() -> None:
 
 def test_nothing_is_closed_where_no_call_is_open() -> None:
     assert decisions.close_calls(idle().state, origin(), some_id()) == []
-
-
-OF_OWNERS: dict[str, Callable[[Conversation, str], Events]] = {
-    "update": lambda state, actor: decisions.update_conversation(state, origin(actor), {"title": "New"}),
-    "delete": lambda state, actor: decisions.delete_conversation(state, origin(actor)),
-    "add_message": lambda state, actor: decisions.add_message(state, origin(actor), draft(), some_id()),
-    "delete_message": lambda state, actor: decisions.delete_message(state, origin(actor), some_id(), MessagePlace(2)),
-}
-
-
-@pytest.mark.parametrize("decide", OF_OWNERS.values(), ids=OF_OWNERS)
-def test_another_owners_conversation_is_not_found(decide: Callable[[Conversation, str], Events]) -> None:
-    with pytest.raises(ConversationNotFoundError):
-        decide(idle().state, "mallory")
-    with pytest.raises(ConversationNotFoundError):
-        decide(deleted().state, "mallory")
-
-
-@pytest.mark.parametrize("decide", OF_OWNERS.values(), ids=OF_OWNERS)
-def test_a_deleted_conversation_refuses_its_owner(decide: Callable[[Conversation, str], Events]) -> None:
-    with pytest.raises(ConversationDeletedError):
-        decide(deleted().state, "alice")
-
-
-@pytest.mark.parametrize("name", ["add_message", "delete_message"])
-def test_a_locked_conversation_refuses_and_names_the_turn_that_locks_it(name: str) -> None:
-    story = locked()
-    with pytest.raises(ConversationLockedError) as refusal:
-        OF_OWNERS[name](story.state, "alice")
-    assert refusal.value.active_turn_id == story.turn_id
 
 
 def test_content_is_checked_before_anything_is_recorded_but_after_the_lock() -> None:

@@ -2,24 +2,17 @@
 
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 import pytest
 
 from domain import turn_decisions, turn_starts
 from domain.conversation import Conversation
 from domain.decisions import Events
-from domain.errors import (
-    ConversationDeletedError,
-    ConversationLockedError,
-    ConversationNotFoundError,
-    InvalidContentError,
-    TurnNotActiveError,
-)
+from domain.errors import InvalidContentError, TurnNotActiveError
 from domain.events import MessageAdded, StreamDelta, TurnCancelled, TurnCompleted, TurnFailed, TurnStarted
-from domain.turn_starts import Question, Superseded, TurnSettings, settings_of
+from domain.turn_starts import Superseded, TurnSettings, settings_of
 from tests.support.builders import BEGINNING, MODEL, TOOL, answer, draft, origin, some_id, turn_ids, usage
-from tests.support.stories import deleted, idle, locked, results, types, versions, waiting
+from tests.support.stories import idle, locked, results, types, versions, waiting
 
 CHUNKS: dict[str, Any] = {
     "first_seq": 2,
@@ -118,44 +111,6 @@ def test_a_turn_cancelled_before_a_word_leaves_no_message() -> None:
     story = locked()
     events = turn_decisions.cancel_turn(story.state, origin(), story.turn_id, answer(""), some_id())
     assert types(events) == [TurnCancelled]
-
-
-QUESTION, SUPERSEDED = Question(UUID(int=1), 2), Superseded(3, 1)
-OF_OWNERS: dict[str, Callable[[Conversation, str], Events]] = {
-    "start_turn": lambda state, actor: turn_starts.start_turn(state, origin(actor), draft(), SETTINGS, turn_ids()),
-    "answer_again": lambda state, actor: turn_starts.answer_again(
-        state, origin(actor), QUESTION, SETTINGS, turn_ids(), SUPERSEDED
-    ),
-    "queue_turn": lambda state, actor: turn_starts.queue_turn(state, origin(actor), draft(), SETTINGS, turn_ids()),
-    "resume_turn": lambda state, actor: turn_decisions.resume_turn(
-        state, origin(actor), some_id(), results("call_a_0"), some_id()
-    ),
-    "cancel_turn": lambda state, actor: turn_decisions.cancel_turn(
-        state, origin(actor), some_id(), answer(), some_id()
-    ),
-}
-
-
-@pytest.mark.parametrize("decide", OF_OWNERS.values(), ids=OF_OWNERS)
-def test_another_owners_conversation_is_not_found(decide: Callable[[Conversation, str], Events]) -> None:
-    with pytest.raises(ConversationNotFoundError):
-        decide(idle().state, "mallory")
-    with pytest.raises(ConversationNotFoundError):
-        decide(deleted().state, "mallory")
-
-
-@pytest.mark.parametrize("decide", OF_OWNERS.values(), ids=OF_OWNERS)
-def test_a_deleted_conversation_refuses_its_owner(decide: Callable[[Conversation, str], Events]) -> None:
-    with pytest.raises(ConversationDeletedError):
-        decide(deleted().state, "alice")
-
-
-@pytest.mark.parametrize("name", ["start_turn", "answer_again"])
-def test_a_locked_conversation_refuses_and_names_the_turn_that_locks_it(name: str) -> None:
-    story = locked()
-    with pytest.raises(ConversationLockedError) as refusal:
-        OF_OWNERS[name](story.state, "alice")
-    assert refusal.value.active_turn_id == story.turn_id
 
 
 OF_TURNS: dict[str, Callable[[Conversation, Any], Events]] = {

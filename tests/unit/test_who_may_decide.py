@@ -1,0 +1,56 @@
+"""Given another's conversation, a deleted or a locked one, when anything is wished for, then it is refused."""
+
+from collections.abc import Callable
+from uuid import UUID
+
+import pytest
+
+from domain import decisions, turn_decisions, turn_starts
+from domain.conversation import Conversation
+from domain.decisions import Events, MessagePlace
+from domain.errors import ConversationDeletedError, ConversationLockedError, ConversationNotFoundError
+from domain.turn_starts import Question, Superseded, TurnSettings
+from tests.support.builders import MODEL, answer, draft, origin, some_id, turn_ids
+from tests.support.stories import deleted, idle, locked, results
+
+SETTINGS = TurnSettings(MODEL)
+QUESTION, SUPERSEDED = Question(UUID(int=1), 2), Superseded(3, 1)
+OF_OWNERS: dict[str, Callable[[Conversation, str], Events]] = {
+    "update": lambda state, actor: decisions.update_conversation(state, origin(actor), {"title": "New"}),
+    "delete": lambda state, actor: decisions.delete_conversation(state, origin(actor)),
+    "add_message": lambda state, actor: decisions.add_message(state, origin(actor), draft(), some_id()),
+    "delete_message": lambda state, actor: decisions.delete_message(state, origin(actor), some_id(), MessagePlace(2)),
+    "start_turn": lambda state, actor: turn_starts.start_turn(state, origin(actor), draft(), SETTINGS, turn_ids()),
+    "answer_again": lambda state, actor: turn_starts.answer_again(
+        state, origin(actor), QUESTION, SETTINGS, turn_ids(), SUPERSEDED
+    ),
+    "queue_turn": lambda state, actor: turn_starts.queue_turn(state, origin(actor), draft(), SETTINGS, turn_ids()),
+    "resume_turn": lambda state, actor: turn_decisions.resume_turn(
+        state, origin(actor), some_id(), results("call_a_0"), some_id()
+    ),
+    "cancel_turn": lambda state, actor: turn_decisions.cancel_turn(
+        state, origin(actor), some_id(), answer(), some_id()
+    ),
+}
+
+
+@pytest.mark.parametrize("decide", OF_OWNERS.values(), ids=OF_OWNERS)
+def test_another_owners_conversation_is_not_found(decide: Callable[[Conversation, str], Events]) -> None:
+    with pytest.raises(ConversationNotFoundError):
+        decide(idle().state, "mallory")
+    with pytest.raises(ConversationNotFoundError):
+        decide(deleted().state, "mallory")
+
+
+@pytest.mark.parametrize("decide", OF_OWNERS.values(), ids=OF_OWNERS)
+def test_a_deleted_conversation_refuses_its_owner(decide: Callable[[Conversation, str], Events]) -> None:
+    with pytest.raises(ConversationDeletedError):
+        decide(deleted().state, "alice")
+
+
+@pytest.mark.parametrize("name", ["add_message", "delete_message", "start_turn", "answer_again"])
+def test_a_locked_conversation_refuses_and_names_the_turn_that_locks_it(name: str) -> None:
+    story = locked()
+    with pytest.raises(ConversationLockedError) as refusal:
+        OF_OWNERS[name](story.state, "alice")
+    assert refusal.value.active_turn_id == story.turn_id
