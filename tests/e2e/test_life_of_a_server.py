@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from eventlog.embedded import EmbeddedPostgres
-from tests.support.model_server import Hang, ModelServer, Script
+from tests.support.model_scripts import Hang, Script
+from tests.support.model_server import ModelServer
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually
 

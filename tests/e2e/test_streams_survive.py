@@ -11,7 +11,8 @@ from time import monotonic
 import httpx
 import pytest
 
-from tests.support.model_server import Hang, ModelServer, Pause, Script, Step
+from tests.support.model_scripts import Hang, Pause, Script, Step
+from tests.support.model_server import ModelServer
 from tests.support.server_process import ServerProcess
 from tests.support.turn_streams import PATIENCE_S, Frame, conversation_url, read, streamed, turn_url
 from tests.support.waiting import eventually

@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from eventlog.cluster import Cluster
-from tests.support.model_server import BreakOff, Hang, ModelServer, Raw, Script, Step, Wire
+from tests.support.model_scripts import BreakOff, Hang, Raw, Script, Step, Wire
+from tests.support.model_server import ModelServer
 from tests.support.server_process import ServerProcess
 from tests.support.turn_streams import (
     PATIENCE_S,

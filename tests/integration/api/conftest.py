@@ -14,7 +14,8 @@ from eventlog.tokens import Tokenizer
 from projections.listing import ListingProjection
 from projections.projection import Change
 from tests.support.api_client import Api
-from tests.support.model_server import ModelServer, Refusal, Script, Step
+from tests.support.model_scripts import Refusal, Script, Step
+from tests.support.model_server import ModelServer
 from tests.support.serving import ServedApp
 from turns.gateway import _load_litellm
 

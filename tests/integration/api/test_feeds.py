@@ -11,7 +11,8 @@ import pytest
 
 from tests.integration.api.conftest import GivenModel, Serve
 from tests.support.api_client import Api
-from tests.support.model_server import Hang, ModelServer, Pause, Script
+from tests.support.model_scripts import Hang, Pause, Script
+from tests.support.model_server import ModelServer
 from tests.support.resources import check_problem
 
 Item = dict[str, Any]

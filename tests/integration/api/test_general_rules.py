@@ -11,7 +11,7 @@ from projections.history import HistoryProjection
 from projections.projection import Change
 from tests.integration.api.conftest import GivenModel
 from tests.support.api_client import Api
-from tests.support.model_server import Hang
+from tests.support.model_scripts import Hang
 from tests.support.resources import check_position, check_problem
 from tests.support.waiting import eventually
 

@@ -12,7 +12,7 @@ import pytest
 from api import route
 from tests.integration.api.conftest import GivenModel, Serve
 from tests.support.api_client import Api, frames_of
-from tests.support.model_server import BreakOff, Hang, Pause, Script
+from tests.support.model_scripts import BreakOff, Hang, Pause, Script
 from tests.support.resources import check_problem
 
 

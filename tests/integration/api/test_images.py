@@ -14,7 +14,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from tests.integration.api.conftest import GivenModel, Serve
 from tests.support.api_client import Api, frames_of
-from tests.support.model_server import Hang, ModelServer
+from tests.support.model_scripts import Hang
+from tests.support.model_server import ModelServer
 from tests.support.refusals import CONVERSATION, TAKES_A_BODY, ask, check_invalid
 from tests.support.resources import check_problem
 from tests.support.store import rows, value

@@ -10,7 +10,8 @@ import pytest
 
 from tests.integration.api.conftest import GivenModel, Serve
 from tests.support.api_client import Api, Frame, frames_of
-from tests.support.model_server import Hang, ModelServer, Pause, Script, ToolFragment
+from tests.support.model_scripts import Hang, Pause, Script, ToolFragment
+from tests.support.model_server import ModelServer
 from tests.support.resources import check_conversation, check_position, check_problem, check_turn
 from tests.support.waiting import eventually
 

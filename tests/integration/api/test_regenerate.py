@@ -9,7 +9,8 @@ import pytest
 
 from tests.integration.api.conftest import GivenModel, Serve
 from tests.support.api_client import Api, Frame, frames_of
-from tests.support.model_server import BreakOff, Hang, ModelServer, Script, ToolFragment
+from tests.support.model_scripts import BreakOff, Hang, Script, ToolFragment
+from tests.support.model_server import ModelServer
 from tests.support.resources import check_message, check_position, check_problem, check_turn
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from tests.integration.api.conftest import GivenModel, Serve
 from tests.support.api_client import Api, Frame, frames_of
-from tests.support.model_server import BreakOff, Hang, ModelServer, Pause, Script, ToolFragment, usage
+from tests.support.model_scripts import BreakOff, Hang, Pause, Script, ToolFragment, usage
+from tests.support.model_server import ModelServer
 from tests.support.resources import check_conversation, check_message, check_position, check_problem, check_turn
 from tests.support.store import rows
 from tests.support.waiting import eventually

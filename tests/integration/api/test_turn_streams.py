@@ -10,7 +10,8 @@ import pytest
 from api import sse
 from tests.integration.api.conftest import GivenModel
 from tests.support.api_client import Api, Frame
-from tests.support.model_server import BAD_KEY, BreakOff, Hang, ModelServer, Pause, Reasoning, Script
+from tests.support.model_scripts import BAD_KEY, BreakOff, Hang, Pause, Reasoning, Script
+from tests.support.model_server import ModelServer
 from tests.support.resources import check_message, check_position, check_turn
 from tests.support.waiting import eventually
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.api.conftest import GivenModel, Serve
 from tests.support.api_client import Api, frames_of
-from tests.support.model_server import (
+from tests.support.model_scripts import (
     BAD_KEY,
     CONTENT_FILTERED,
     CONTEXT_TOO_LONG,
@@ -17,7 +17,6 @@ from tests.support.model_server import (
     SERVER_ERROR,
     BreakOff,
     Hang,
-    ModelServer,
     Pause,
     Raw,
     Reasoning,
@@ -25,6 +24,7 @@ from tests.support.model_server import (
     Script,
     usage,
 )
+from tests.support.model_server import ModelServer
 from tests.support.resources import check_conversation, check_message, check_position, check_problem, check_turn
 from tests.support.waiting import eventually
 from turns.frames import Frame

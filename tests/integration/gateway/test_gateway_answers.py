@@ -7,14 +7,8 @@ from decimal import Decimal
 import pytest
 
 from tests.support.model_calls import KEY, PROMPT, QUICK, answer_of, error_of, gateway_to
-from tests.support.model_server import (
-    ModelServer,
-    Pause,
-    Reasoning,
-    Script,
-    ToolFragment,
-    usage,
-)
+from tests.support.model_scripts import Pause, Reasoning, Script, ToolFragment, usage
+from tests.support.model_server import ModelServer
 from turns.gateway import ModelGateway
 from turns.model_call import ModelChunk, ModelTimeouts, ToolDefinition
 

@@ -9,19 +9,10 @@ from time import perf_counter
 
 import pytest
 
-from tests.support import model_server
+from tests.support import model_scripts
 from tests.support.model_calls import KEY, PROMPT, QUICK, answer_of, error_of, gateway_to, request_to
-from tests.support.model_server import (
-    BreakOff,
-    Hang,
-    ModelServer,
-    Raw,
-    Refusal,
-    Script,
-    Step,
-    ToolFragment,
-    Wire,
-)
+from tests.support.model_scripts import BreakOff, Hang, Raw, Refusal, Script, Step, ToolFragment, Wire
+from tests.support.model_server import ModelServer
 from turns.gateway import ModelGateway
 from turns.model_call import ModelTimeouts
 from turns.model_errors import ModelError
@@ -30,14 +21,14 @@ from turns.model_errors import ModelError
 @pytest.mark.parametrize(
     ("refusal", "code"),
     [
-        (model_server.CONTEXT_TOO_LONG, "context_too_long"),
+        (model_scripts.CONTEXT_TOO_LONG, "context_too_long"),
         (Refusal(400, "context_length_exceeded", "Words that nobody knows."), "context_too_long"),
-        (model_server.CONTENT_FILTERED, "content_filtered"),
-        (model_server.BAD_REQUEST, "model_error"),
-        (model_server.BAD_KEY, "model_auth"),
+        (model_scripts.CONTENT_FILTERED, "content_filtered"),
+        (model_scripts.BAD_REQUEST, "model_error"),
+        (model_scripts.BAD_KEY, "model_auth"),
         (Refusal(402, "payment_required"), "model_auth"),
         (Refusal(403, "forbidden"), "model_auth"),
-        (model_server.UNKNOWN_MODEL, "model_error"),
+        (model_scripts.UNKNOWN_MODEL, "model_error"),
     ],
 )
 async def test_a_refusal_has_a_stable_code_and_is_not_tried_again(
@@ -58,10 +49,10 @@ async def test_a_request_that_a_provider_cannot_process_is_an_error(server: Mode
 @pytest.mark.parametrize(
     ("failure", "code"),
     [
-        (model_server.RATE_LIMITED, "model_rate_limited"),
-        (model_server.SERVER_ERROR, "model_unavailable"),
+        (model_scripts.RATE_LIMITED, "model_rate_limited"),
+        (model_scripts.SERVER_ERROR, "model_unavailable"),
         (Refusal(502, "bad_gateway"), "model_unavailable"),
-        (model_server.OVERLOADED, "model_unavailable"),
+        (model_scripts.OVERLOADED, "model_unavailable"),
         (Script([BreakOff()]), "model_unavailable"),
     ],
 )
@@ -77,7 +68,7 @@ async def test_a_failure_that_may_pass_is_tried_three_times(
 async def test_a_call_that_succeeds_at_the_second_attempt_is_a_plain_answer(
     server: ModelServer, gateway: ModelGateway
 ) -> None:
-    server.script("flaky", model_server.OVERLOADED, Script(["fine"]))
+    server.script("flaky", model_scripts.OVERLOADED, Script(["fine"]))
     chunks, _ = await answer_of(gateway, "flaky")
     assert chunks == [("text", "fine")]
 
@@ -214,7 +205,7 @@ async def test_what_breaks_after_the_finish_is_no_failure(server: ModelServer, g
     "script",
     [
         Script(),
-        model_server.BAD_KEY,
+        model_scripts.BAD_KEY,
         Refusal(400, "invalid_value", f"{KEY} {PROMPT}"),
         Refusal(500, "server_error", f"{KEY} {PROMPT}"),
         Script(["a", Raw(f"{{{KEY} {PROMPT}")]),

@@ -3,7 +3,8 @@
 import pytest
 
 from tests.support.model_calls import answer_of, error_of
-from tests.support.model_server import ModelServer, Script, ToolFragment
+from tests.support.model_scripts import Script, ToolFragment
+from tests.support.model_server import ModelServer
 from turns.gateway import ModelGateway
 
 
