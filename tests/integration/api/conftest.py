@@ -73,6 +73,12 @@ def api(shared_database_url: str, serve: Serve) -> Iterator[Api]:
 
 
 @pytest.fixture
+def id_(api: Api) -> str:
+    """The id of a conversation of this test's own."""
+    return api.conversation()["id"]
+
+
+@pytest.fixture
 def fresh_api(database_url: str, serve: Serve) -> Iterator[Api]:
     """An API with an empty log."""
     with serve(database_url) as api:

@@ -22,11 +22,6 @@ def key() -> dict[str, str]:
     return {"Idempotency-Key": uuid4().hex}
 
 
-@pytest.fixture
-def id_(api: Api) -> str:
-    return api.conversation()["id"]
-
-
 def at_once(request: Callable[[], httpx.Response], times: int = 6) -> list[httpx.Response]:
     barrier = Barrier(times)
 

@@ -29,11 +29,6 @@ SENT = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{IMAGE
 TAKES_CONTENT = [(method, path, body) for method, path, body in TAKES_A_BODY if "content" in body]
 
 
-@pytest.fixture
-def id_(api: Api) -> str:
-    return api.conversation()["id"]
-
-
 def stored_content(api: Api, id_: str) -> list[Any]:
     """Return the content of every message as the log holds it."""
     return [event["data"]["content"] for event in api.events(id_) if event["type"] == "MessageAdded"]

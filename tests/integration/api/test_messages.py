@@ -14,11 +14,6 @@ PNG = b64encode(b"\x89PNG\r\n\x1a\n" + bytes(16)).decode()
 IMAGE = {"type": "image", "media_type": "image/png", "data": PNG}
 
 
-@pytest.fixture
-def id_(api: Api) -> str:
-    return api.conversation()["id"]
-
-
 def test_a_message_has_every_field(api: Api, id_: str) -> None:
     response = api.http.post(f"/v1/conversations/{id_}/messages", json={"role": "user", "content": "Hi there"})
     assert response.status_code == 201

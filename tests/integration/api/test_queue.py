@@ -19,11 +19,6 @@ HELD = Script(["Hold", Hang()])
 
 
 @pytest.fixture
-def id_(api: Api) -> str:
-    return api.conversation()["id"]
-
-
-@pytest.fixture
 def threads() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(8) as threads:
         yield threads

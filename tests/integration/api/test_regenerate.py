@@ -5,18 +5,12 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-import pytest
 
 from tests.integration.api.conftest import GivenModel, Serve
 from tests.support.api_client import Api, Frame, frames_of
 from tests.support.model_scripts import BreakOff, Hang, Script, ToolFragment
 from tests.support.model_server import ModelServer
 from tests.support.resources import check_message, check_position, check_problem, check_turn
-
-
-@pytest.fixture
-def id_(api: Api) -> str:
-    return api.conversation()["id"]
 
 
 def regenerate(api: Api, id_: str, message: dict[str, Any], **body: Any) -> httpx.Response:

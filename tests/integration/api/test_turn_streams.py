@@ -26,11 +26,6 @@ KEYS = {
 }
 
 
-@pytest.fixture
-def id_(api: Api) -> str:
-    return api.conversation()["id"]
-
-
 def frames_from(api: Api, id_: str | None, model: str, **body: Any) -> list[Frame]:
     """Read a turn to its end and hold its frames against the rules that every turn keeps."""
     with api.stream(id_, model, **body) as turn:

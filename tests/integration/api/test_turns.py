@@ -33,11 +33,6 @@ from turns.turn_log import TurnKey
 
 
 @pytest.fixture
-def id_(api: Api) -> str:
-    return api.conversation()["id"]
-
-
-@pytest.fixture
 def impatient_api(database_url: str, serve: Serve) -> Iterator[Api]:
     """An API that does not wait long for models."""
     with serve(database_url, model_first_token_timeout_s=0.3, model_between_tokens_timeout_s=0.3) as api:
