@@ -17,6 +17,7 @@ from tests.support.api_client import Api
 from tests.support.model_scripts import Refusal, Script, Step
 from tests.support.model_server import ModelServer
 from tests.support.serving import ServedApp
+from tests.support.tool_turns import ANSWER, CALLS
 from turns.gateway import _load_litellm
 
 Serve = Callable[..., AbstractContextManager[Api]]
@@ -39,6 +40,12 @@ def given_model(models: ModelServer) -> GivenModel:
         return name
 
     return given
+
+
+@pytest.fixture
+def calling_model(given_model: GivenModel) -> str:
+    """A model of this test's own that calls two tools and answers with their results."""
+    return given_model(CALLS, ANSWER)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,91 @@
+"""Turns that wait for results, and the servers that come and go meanwhile."""
+
+import asyncio
+from contextlib import ExitStack
+from time import monotonic
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.api.conftest import GivenModel, Serve
+from tests.support.api_client import frames_of
+from tests.support.model_scripts import Hang, Script
+from tests.support.resources import check_problem
+from tests.support.store import rows
+from tests.support.tool_turns import ANSWER, CALLS, RESULTS, replayed, results_path, waiting
+from tests.support.waiting import eventually
+from turns import leases, tail
+from turns.turn_log import TurnReader
+
+
+def test_results_may_be_given_to_any_server(database_url: str, serve: Serve, given_model: GivenModel) -> None:
+    model = given_model(CALLS, ANSWER)
+    with serve(database_url) as here, serve(database_url) as there:
+        id_ = here.conversation()["id"]
+        turn = waiting(here, id_, model)
+        whole = there.http.post(results_path(turn), json={"results": RESULTS})
+        assert (whole.status_code, whole.json()["turn"]["status"]) == (200, "completed")
+        assert replayed(here, turn) == replayed(there, turn)
+
+
+def test_a_waiting_turn_outlives_its_server(database_url: str, serve: Serve, given_model: GivenModel) -> None:
+    model = given_model(CALLS, ANSWER)
+    with serve(database_url) as before:
+        turn = waiting(before, before.conversation()["id"], model)
+    with serve(database_url) as after:
+        path = f"/v1/conversations/{turn['conversation_id']}/turns/{turn['id']}"
+        assert after.get(path) == turn
+        whole = after.http.post(results_path(turn), json={"results": RESULTS}).json()
+        assert whole["turn"]["status"] == "completed"
+
+
+def test_results_that_are_refused_leave_the_lease_of_the_turn_alone(
+    database_url: str, serve: Serve, given_model: GivenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "RENEW_INTERVAL_S", 0.05)
+    with serve(database_url) as api:
+        turn = waiting(api, api.conversation()["id"], given_model(CALLS, Script(["It", Hang()])))
+        with api.http.stream("POST", results_path(turn), json={"results": RESULTS, "stream": True}) as response:
+            frames = frames_of(response)
+            assert next(frames).event == "delta"
+            check_problem(api.http.post(results_path(turn), json={"results": RESULTS}), 409, "TURN_NOT_ACTIVE")
+            expiry = "SELECT expires_at FROM leases WHERE turn_id = %s"
+            seen = rows(database_url, expiry, [turn["id"]])
+            eventually(lambda: rows(database_url, expiry, [turn["id"]]) > seen)
+            api.http.post(results_path(turn).replace("tool_results", "cancel"))
+
+
+@pytest.mark.parametrize("size", range(1, 12))
+def test_a_replay_does_not_end_at_calls_that_were_answered_however_it_is_read(
+    database_url: str, serve: Serve, given_model: GivenModel, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    read = TurnReader.read
+
+    async def slowly(*arguments: Any, **options: Any) -> Any:
+        await asyncio.sleep(0.02)
+        return await read(*arguments, **options)
+
+    with serve(database_url) as api:
+        turn = waiting(api, api.conversation()["id"], given_model(CALLS, ANSWER))
+        api.http.post(results_path(turn), json={"results": RESULTS})
+        whole = replayed(api, turn)
+        assert whole[-1].event == "turn.completed"
+        monkeypatch.setattr(TurnReader, "read", slowly)
+        monkeypatch.setattr(tail, "FIRST_PAGE_EVENTS", size)
+        monkeypatch.setattr(tail, "PAGE_EVENTS", 3)
+        assert replayed(api, turn) == whole
+
+
+def test_a_server_that_ends_does_not_wait_for_readers_of_a_waiting_turn(
+    database_url: str, serve: Serve, given_model: GivenModel
+) -> None:
+    with httpx.Client(timeout=30) as reader, ExitStack() as reading:
+        with serve(database_url) as api:
+            turn = waiting(api, api.conversation()["id"], given_model(CALLS))
+            url = api.http.base_url.join(results_path(turn).replace("tool_results", "stream"))
+            answer = reading.enter_context(reader.stream("GET", url, headers={"Last-Event-ID": "7"}))
+            assert answer.status_code == 200
+            began = monotonic()
+        assert monotonic() - began < 3
+        assert list(frames_of(answer)) == []
