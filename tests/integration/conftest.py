@@ -1,11 +1,19 @@
-"""Two processes on one log, as far as a test needs them: what each has of it; and engines that soon try again."""
+"""A log with read models, two processes on it, as far as a test needs them, and engines that soon try again."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
 from projections import engine
+from projections.catalog import install
 from tests.support.store import Store, opened
+
+
+@pytest.fixture
+def prepared_url(database_url: str) -> str:
+    """A database with a log and the tables of all projections."""
+    install(database_url)
+    return database_url
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from domain.content import Content, Role, TextBlock, ToolResultBlock, ToolUseBlo
 from domain.events import ConversationEvent
 from eventlog.database import Database, Statement
 from eventlog.log import Log
-from projections.catalog import PROJECTIONS, install
+from projections.catalog import PROJECTIONS
 from projections.context import Context, ContextWindow
 from projections.model_messages import model_messages
 from projections.tool_exchanges import NO_CONTENT
@@ -33,12 +33,6 @@ CONTENTS: list[tuple[Role, Content]] = [
     ("tool", (ToolResultBlock(tool_use_id="a", content="1"),)),
     ("system", (TEXT,)),
 ]
-
-
-@pytest.fixture
-def prepared_url(database_url: str) -> str:
-    install(database_url)
-    return database_url
 
 
 async def projected(store: Store, *stories: Story) -> None:

@@ -14,7 +14,7 @@ from pydantic_core import from_json
 
 from domain.events import ConversationEvent
 from eventlog.database import Database, Statement
-from projections.catalog import PROJECTIONS, install
+from projections.catalog import PROJECTIONS
 from projections.history import History
 from projections.listing import Listing, ListingFilter
 from projections.projection import Change
@@ -30,13 +30,6 @@ MOVE = Change(b"SELECT 1", [])
 IN_FEW_EXAMPLES = settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-
-
-@pytest.fixture
-def prepared_url(database_url: str) -> str:
-    """A database with a log and the tables of all projections."""
-    install(database_url)
-    return database_url
 
 
 def tables(conninfo: str) -> dict[str, list[Row]]:

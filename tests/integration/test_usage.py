@@ -8,19 +8,13 @@ from typing import Any
 import pytest
 
 from domain.events import ConversationEvent, TurnStarted
-from projections.catalog import install, named
+from projections.catalog import named
 from projections.usage import UsageReport, UsageSum
 from tests.support.builders import Story, usage
 from tests.support.store import PATIENCE_S, opened, rows
 
 MARCH, APRIL = datetime(2026, 3, 31, 12, tzinfo=UTC), datetime(2026, 4, 1, 12, tzinfo=UTC)
 BEFORE_MIDNIGHT = datetime(2026, 3, 31, 23, 59, 57, tzinfo=UTC)
-
-
-@pytest.fixture
-def prepared_url(database_url: str) -> str:
-    install(database_url)
-    return database_url
 
 
 def asked(story: Story, model: str) -> Story:

@@ -1,0 +1,21 @@
+"""Rows of the log as other releases write them."""
+
+from typing import Any
+
+from pydantic_core import to_json
+
+from domain.events import ConversationEvent
+from tests.support.store import value
+
+
+def store_row(conninfo: str, event: ConversationEvent, type_name: str, data: dict[str, Any]) -> int:
+    """Write a row of any shape in the place of `event`, as another release would; return its position."""
+    columns = [event.originator_id, event.originator_version, type_name, to_json(data).decode()]
+    statement = (
+        "WITH next AS (UPDATE head SET position = position + 1 RETURNING position) INSERT INTO events (position,"
+        " conversation_id, version, type, data, actor, request_id, recorded_at, digest) SELECT next.position, e.*,"
+        " event_digest(e.id, e.version, e.type, e.data, e.actor, e.request_id, e.at) FROM next, (VALUES (%s::uuid,"
+        " %s::integer, %s::text, %s::jsonb, %s::text, %s::text, %s::timestamptz))"
+        " AS e(id, version, type, data, actor, request_id, at) RETURNING position"
+    )
+    return value(conninfo, statement, [*columns, event.actor, event.request_id, event.timestamp])
