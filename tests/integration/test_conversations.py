@@ -1,16 +1,13 @@
 """Commands from several processes on one log: in one order, on the newest state, and nobody has to retry."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator
 from uuid import UUID
 
 import pytest
-from psycopg.rows import TupleRow
 
-from domain import decisions, turn_decisions, turn_starts
-from domain.content import TextBlock
-from domain.conversation import Conversation, fold
+from domain import turn_decisions, turn_starts
+from domain.conversation import Conversation
 from domain.decisions import Events
 from domain.errors import (
     ConversationDeletedError,
@@ -18,20 +15,11 @@ from domain.errors import (
     ConversationNotFoundError,
     MessageNotFoundError,
     VersionMismatchError,
-    WriteConflictError,
 )
 from domain.turn_starts import TurnIds, TurnSettings
-from eventlog import conversations as conversations_module
-from eventlog.commands import Said
-from eventlog.conversations import SNAPSHOT_INTERVAL, Committed, Conversations
-from eventlog.database import Database, Statement
-from eventlog.errors import StoreUnavailableError, VersionTakenError
-from eventlog.log import Log
-from eventlog.writer import GroupCommitWriter
-from tests.support.builders import MODEL, Story, answer, draft, origin, some_id
-from tests.support.store import ALICE, Store, opened, rows, value
-
-HELLO = Said("user", (TextBlock(text="Hello"),))
+from eventlog.conversations import Committed
+from tests.support.builders import MODEL, answer, draft, origin, some_id
+from tests.support.store import ALICE, HELLO, Store, opened, rows, started
 
 
 @pytest.fixture
@@ -45,10 +33,6 @@ async def there(database_url: str) -> AsyncIterator[Store]:
     """What another process has of the same log; the two tell each other nothing."""
     async with opened(database_url, listening=False) as store:
         yield store
-
-
-async def started(store: Store, **fields: Any) -> UUID:
-    return (await store.commands.start(ALICE, **fields)).state.id
 
 
 async def ask(store: Store, conversation_id: UUID) -> UUID:
@@ -181,135 +165,3 @@ async def test_of_two_processes_that_start_a_turn_at_once_one_is_locked_out(here
     conversation_id = await started(here)
     done = await asyncio.gather(*(ask(store, conversation_id) for store in (here, there)), return_exceptions=True)
     assert sorted(type(item) is ConversationLockedError for item in done) == [False, True]
-
-
-class Losing(GroupCommitWriter):
-    """A writer that always comes too late."""
-
-    def append(self, *_: Any, **__: Any) -> asyncio.Future[int]:
-        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        done.set_exception(VersionTakenError("The version was recorded meanwhile."))
-        return done
-
-
-async def test_a_caller_who_loses_every_time_is_told_of_the_conflict(
-    here: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(conversations_module, "MAX_ATTEMPTS", 3)
-    conversation_id = await started(here)
-    losing = Conversations(here.log, Losing(here.database))
-    with pytest.raises(WriteConflictError):
-        await losing.execute(conversation_id, lambda state: decisions.add_message(state, origin(), draft(), some_id()))
-
-
-class Forgetful(GroupCommitWriter):
-    """A writer whose connection breaks after a commit, before its answer."""
-
-    async def lose(self, done: asyncio.Future[int]) -> int:
-        await done
-        raise StoreUnavailableError("The store does not answer.")
-
-    def append(self, *arguments: Any, **more: Any) -> asyncio.Future[int]:
-        return asyncio.ensure_future(self.lose(super().append(*arguments, **more)))
-
-
-async def test_a_commit_whose_answer_was_lost_is_found_by_the_next_command(here: Store) -> None:
-    conversation_id = await started(here)
-    writer = Forgetful(here.database)
-    await writer.open()
-    forgetful = Conversations(here.log, writer)
-
-    def decide(state: Conversation) -> Events:
-        return decisions.add_message(state, origin(), draft(), some_id())
-
-    for expected in (1, 2):
-        with pytest.raises(StoreUnavailableError):
-            await forgetful.execute(conversation_id, decide)
-        assert (await forgetful.state(conversation_id)).message_count == expected
-    await writer.close()
-
-
-async def test_a_caller_who_leaves_in_the_middle_disturbs_no_later_command(here: Store) -> None:
-    conversation_id = await started(here)
-    leaving = asyncio.create_task(here.commands.add_message(ALICE, conversation_id, HELLO))
-    for _ in range(3):
-        await asyncio.sleep(0)
-    leaving.cancel()
-    after = await here.commands.add_message(ALICE, conversation_id, HELLO)
-    assert after.state == await here.log.state(conversation_id)
-
-
-async def test_commands_take_turns_and_who_leaves_the_queue_holds_nobody_up(here: Store) -> None:
-    conversation_id = await started(here)
-    adding = [asyncio.create_task(here.commands.add_message(ALICE, conversation_id, HELLO)) for _ in range(9)]
-    await asyncio.sleep(0)
-    for leaving in adding[1::3]:
-        leaving.cancel()
-    done = await asyncio.gather(*adding, return_exceptions=True)
-    versions = [commit.state.version for commit in done if isinstance(commit, Committed)]
-    assert versions == [2, 3, 4, 5, 6, 7]
-    assert not here.conversations._locks._held
-
-
-class CountingDatabase(Database):
-    """A database that counts the rows it was asked to send."""
-
-    sent = 0
-
-    async def fetch(self, statement: Statement, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[TupleRow]:
-        found = await super().fetch(statement, parameters)
-        self.sent += len(found)
-        return found
-
-
-async def cold_load(conninfo: str, conversation_id: UUID) -> tuple[Conversation | None, int]:
-    """Return what a process that knows nothing loads, and how many rows it takes."""
-    database = CountingDatabase(conninfo)
-    await database.open()
-    state = await Log(database).state(conversation_id)
-    await database.close()
-    return state, database.sent
-
-
-async def test_a_conversation_of_two_thousand_events_loads_as_fast_as_a_short_one(
-    here: Store, database_url: str
-) -> None:
-    conversation_id = await started(here)
-
-    def say_forty(state: Conversation) -> Events:
-        events: Events = []
-        for _ in range(40):
-            now = fold(state, events)
-            assert now is not None
-            events += decisions.add_message(now, origin(), draft(), some_id())
-        return events
-
-    latest = await here.conversations.execute(conversation_id, say_forty)
-    for _ in range(49):
-        latest = await here.conversations.execute(conversation_id, say_forty)
-    await here.conversations.close()
-    state, sent = await cold_load(database_url, conversation_id)
-    assert state == latest.state
-    assert state is not None and state.version == 2001
-    assert sent <= SNAPSHOT_INTERVAL + 2
-    assert value(database_url, "SELECT count(*) FROM snapshots") == 2000 // SNAPSHOT_INTERVAL
-
-
-async def test_the_deltas_of_a_turn_are_never_read_to_know_the_state(here: Store, database_url: str) -> None:
-    story = Story()
-    story.ask()
-    for _ in range(500):
-        story.stream("a", "b")
-    await here.append(story.events)
-    state, sent = await cold_load(database_url, story.id)
-    assert (state, sent) == (story.state, 4)
-
-
-async def test_a_state_goes_on_from_what_is_known_of_it(here: Store) -> None:
-    story = Story()
-    await here.append(story.events)
-    known = await here.log.state(story.id)
-    assert known == story.state
-    await here.append(story.ask())
-    await here.append(story.stream("a"))
-    assert await here.log.state(story.id, known) == story.state

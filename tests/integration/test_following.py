@@ -20,7 +20,7 @@ from eventlog.log import Log
 from eventlog.mapper import Recorded
 from projections.progress import Progress
 from tests.support.builders import MODEL, answer, draft, origin, some_id
-from tests.support.store import ALICE, Store, WordTokenizer
+from tests.support.store import Store, WordTokenizer, started
 from turns.cancels import Cancels
 from turns.queue import TurnQueue
 from turns.run import Stop
@@ -62,7 +62,7 @@ def streams(runs: Runs, queue: TurnQueue, reader: TurnReader, broadcast: Broadca
 @pytest.fixture
 async def key(here: Store) -> TurnKey:
     """A turn that runs somewhere."""
-    id_, turn_id = (await here.commands.start(ALICE)).state.id, some_id()
+    id_, turn_id = await started(here), some_id()
 
     def decide(state: Conversation) -> Events:
         ids = TurnIds(turn_id, some_id(), some_id())

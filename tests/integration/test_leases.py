@@ -7,16 +7,12 @@ from uuid import UUID
 
 import pytest
 
-from domain.content import TextBlock
 from domain.turn_starts import TurnSettings
-from eventlog.commands import Said
 from tests.support.builders import MODEL, some_id
-from tests.support.store import ALICE, Store, blocked_backend, blocked_head, opened, rows, until
+from tests.support.store import ALICE, HELLO, Store, blocked_backend, blocked_head, opened, rows, started, until
 from turns import leases as leases_module
 from turns.leases import Leases
 from turns.turns import Turns
-
-HELLO = Said("user", (TextBlock(text="Hello"),))
 
 
 @pytest.fixture
@@ -32,7 +28,7 @@ async def nothing(conversation_id: UUID, turn_id: UUID) -> None:
 async def test_a_turn_whose_start_is_cut_off_keeps_its_lease(here: Store, database_url: str) -> None:
     leases, unused = Leases(here.database, nothing), cast(Any, None)
     turns = Turns(here.commands, unused, unused, unused, unused, leases)
-    id_ = (await here.commands.start(ALICE)).state.id
+    id_ = await started(here)
     with blocked_head(database_url):
         asking = asyncio.create_task(turns.start(ALICE, id_, HELLO, TurnSettings(MODEL)))
         await blocked_backend(database_url)

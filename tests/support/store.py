@@ -5,13 +5,15 @@ from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString
+from uuid import UUID
 
 import psycopg
 from psycopg.rows import TupleRow
 
+from domain.content import TextBlock
 from domain.events import ConversationEvent
 from eventlog.channels import Channels
-from eventlog.commands import Caller, Commands
+from eventlog.commands import Caller, Commands, Said
 from eventlog.conversations import Conversations
 from eventlog.database import Database
 from eventlog.feed import Feed
@@ -25,6 +27,7 @@ from projections.progress import Progress
 from projections.projection import Projection
 
 ALICE = Caller("alice", "req-1")
+HELLO = Said("user", (TextBlock(text="Hello"),))
 MAPPER = ConversationMapper(JSONBytesTranscoder())
 PATIENCE_S = 20.0
 
@@ -88,6 +91,11 @@ async def opened(conninfo: str, schema: str = "turnlog", *, listening: bool = Tr
         stack.push_async_callback(conversations.close)
         commands = Commands(conversations, WordTokenizer(), Images(database))
         yield Store(database, log, feed, writer, conversations, commands)
+
+
+async def started(store: Store, **fields: Any) -> UUID:
+    """Start a conversation of Alice's and return its id."""
+    return (await store.commands.start(ALICE, **fields)).state.id
 
 
 async def until(condition: Callable[[], Any]) -> None:

@@ -1,0 +1,80 @@
+"""Loading a conversation: what is read to know its state."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import TupleRow
+
+from domain import decisions
+from domain.conversation import Conversation, fold
+from domain.decisions import Events
+from eventlog.conversations import SNAPSHOT_INTERVAL
+from eventlog.database import Database, Statement
+from eventlog.log import Log
+from tests.support.builders import Story, draft, origin, some_id
+from tests.support.store import Store, started, value
+
+
+class CountingDatabase(Database):
+    """A database that counts the rows it was asked to send."""
+
+    sent = 0
+
+    async def fetch(self, statement: Statement, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[TupleRow]:
+        found = await super().fetch(statement, parameters)
+        self.sent += len(found)
+        return found
+
+
+async def cold_load(conninfo: str, conversation_id: UUID) -> tuple[Conversation | None, int]:
+    """Return what a process that knows nothing loads, and how many rows it takes."""
+    database = CountingDatabase(conninfo)
+    await database.open()
+    state = await Log(database).state(conversation_id)
+    await database.close()
+    return state, database.sent
+
+
+async def test_a_conversation_of_two_thousand_events_loads_as_fast_as_a_short_one(
+    here: Store, database_url: str
+) -> None:
+    conversation_id = await started(here)
+
+    def say_forty(state: Conversation) -> Events:
+        events: Events = []
+        for _ in range(40):
+            now = fold(state, events)
+            assert now is not None
+            events += decisions.add_message(now, origin(), draft(), some_id())
+        return events
+
+    latest = await here.conversations.execute(conversation_id, say_forty)
+    for _ in range(49):
+        latest = await here.conversations.execute(conversation_id, say_forty)
+    await here.conversations.close()
+    state, sent = await cold_load(database_url, conversation_id)
+    assert state == latest.state
+    assert state is not None and state.version == 2001
+    assert sent <= SNAPSHOT_INTERVAL + 2
+    assert value(database_url, "SELECT count(*) FROM snapshots") == 2000 // SNAPSHOT_INTERVAL
+
+
+async def test_the_deltas_of_a_turn_are_never_read_to_know_the_state(here: Store, database_url: str) -> None:
+    story = Story()
+    story.ask()
+    for _ in range(500):
+        story.stream("a", "b")
+    await here.append(story.events)
+    state, sent = await cold_load(database_url, story.id)
+    assert (state, sent) == (story.state, 4)
+
+
+async def test_a_state_goes_on_from_what_is_known_of_it(here: Store) -> None:
+    story = Story()
+    await here.append(story.events)
+    known = await here.log.state(story.id)
+    assert known == story.state
+    await here.append(story.ask())
+    await here.append(story.stream("a"))
+    assert await here.log.state(story.id, known) == story.state

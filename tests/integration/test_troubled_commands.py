@@ -1,0 +1,85 @@
+"""Commands in trouble: callers who lose every race, lose their answer or leave, and the commands after them."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from domain import decisions
+from domain.conversation import Conversation
+from domain.decisions import Events
+from domain.errors import WriteConflictError
+from eventlog import conversations as conversations_module
+from eventlog.conversations import Committed, Conversations
+from eventlog.errors import StoreUnavailableError, VersionTakenError
+from eventlog.writer import GroupCommitWriter
+from tests.support.builders import draft, origin, some_id
+from tests.support.store import ALICE, HELLO, Store, started
+
+
+class Losing(GroupCommitWriter):
+    """A writer that always comes too late."""
+
+    def append(self, *_: Any, **__: Any) -> asyncio.Future[int]:
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        done.set_exception(VersionTakenError("The version was recorded meanwhile."))
+        return done
+
+
+async def test_a_caller_who_loses_every_time_is_told_of_the_conflict(
+    here: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversations_module, "MAX_ATTEMPTS", 3)
+    conversation_id = await started(here)
+    losing = Conversations(here.log, Losing(here.database))
+    with pytest.raises(WriteConflictError):
+        await losing.execute(conversation_id, lambda state: decisions.add_message(state, origin(), draft(), some_id()))
+
+
+class Forgetful(GroupCommitWriter):
+    """A writer whose connection breaks after a commit, before its answer."""
+
+    async def lose(self, done: asyncio.Future[int]) -> int:
+        await done
+        raise StoreUnavailableError("The store does not answer.")
+
+    def append(self, *arguments: Any, **more: Any) -> asyncio.Future[int]:
+        return asyncio.ensure_future(self.lose(super().append(*arguments, **more)))
+
+
+async def test_a_commit_whose_answer_was_lost_is_found_by_the_next_command(here: Store) -> None:
+    conversation_id = await started(here)
+    writer = Forgetful(here.database)
+    await writer.open()
+    forgetful = Conversations(here.log, writer)
+
+    def decide(state: Conversation) -> Events:
+        return decisions.add_message(state, origin(), draft(), some_id())
+
+    for expected in (1, 2):
+        with pytest.raises(StoreUnavailableError):
+            await forgetful.execute(conversation_id, decide)
+        assert (await forgetful.state(conversation_id)).message_count == expected
+    await writer.close()
+
+
+async def test_a_caller_who_leaves_in_the_middle_disturbs_no_later_command(here: Store) -> None:
+    conversation_id = await started(here)
+    leaving = asyncio.create_task(here.commands.add_message(ALICE, conversation_id, HELLO))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    leaving.cancel()
+    after = await here.commands.add_message(ALICE, conversation_id, HELLO)
+    assert after.state == await here.log.state(conversation_id)
+
+
+async def test_commands_take_turns_and_who_leaves_the_queue_holds_nobody_up(here: Store) -> None:
+    conversation_id = await started(here)
+    adding = [asyncio.create_task(here.commands.add_message(ALICE, conversation_id, HELLO)) for _ in range(9)]
+    await asyncio.sleep(0)
+    for leaving in adding[1::3]:
+        leaving.cancel()
+    done = await asyncio.gather(*adding, return_exceptions=True)
+    versions = [commit.state.version for commit in done if isinstance(commit, Committed)]
+    assert versions == [2, 3, 4, 5, 6, 7]
+    assert not here.conversations._locks._held
