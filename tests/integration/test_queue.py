@@ -10,7 +10,7 @@ from domain.events import TurnQueued
 from eventlog.broadcast import Broadcast
 from eventlog.errors import StoreUnavailableError
 from tests.support.builders import Story, some_id
-from tests.support.store import PATIENCE_S, Store
+from tests.support.store import PATIENCE_S, Store, until
 from turns import queue as queue_module
 from turns.queue import TurnQueue
 from turns.turn_log import TurnKey
@@ -67,14 +67,15 @@ async def test_a_turn_that_may_have_started_here_is_left_to_who_finds_its_lease(
 
 
 async def test_a_queue_that_was_closed_releases_what_waits_and_takes_nothing_back(here: Store) -> None:
-    leases, key = Leases(), await queued(here)
+    leases, key, refused = Leases(), await queued(here), asyncio.Event()
 
     async def start(*_: Any) -> None:
+        refused.set()
         raise ConversationLockedError(key.conversation_id, key.turn_id)
 
     queue = made(here, leases, start)
     await queue.add(key)
-    await asyncio.sleep(0)
+    await asyncio.wait_for(refused.wait(), PATIENCE_S)
     await queue.close()
     assert leases.asked == ["release"]
     with pytest.raises(StoreUnavailableError):
@@ -94,9 +95,9 @@ async def test_a_start_that_is_being_recorded_comes_to_its_end_though_the_queue_
 
     queue = made(here, leases, start)
     await queue.add(key)
-    await recording.wait()
+    await asyncio.wait_for(recording.wait(), PATIENCE_S)
     closing = asyncio.create_task(queue.close())
-    await asyncio.sleep(0)
+    await until(lambda: queue._closed)
     assert not closing.done()
     recorded.set()
     await asyncio.wait_for(closing, PATIENCE_S)
