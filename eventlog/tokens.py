@@ -1,63 +1,41 @@
-"""Counts tokens with the o200k_base encoding, whose files ship inside the litellm package: no network, ever."""
+"""Counts tokens with the o200k_base encoding, which ships inside its library: no file, no network."""
 
-import importlib.util
-import os
 from functools import cached_property
-from pathlib import Path
-from typing import Protocol
 
-_SLICE_CHARS = 100_000
-_ENCODING_FILE = "fb374d419588a4632f3f557e76b4b70aebbca790"
-"""tiktoken's cache name of o200k_base: the SHA-1 of its address."""
+import splintr
 
-
-class _Encoding(Protocol):
-    def encode_ordinary(self, text: str) -> list[int]: ...
+_SLICE_CHARS = 20_000
 
 
 class Tokenizer:
     """Token counts of plain text; a special token written in the text counts as the characters it is made of.
 
-    Loading takes about 0.3 s and happens at the first count, unless `load` was called before.
+    Loading takes about 0.2 s and happens at the first count, unless `load` was called before.
     """
 
     name = "o200k_base"
 
     def load(self) -> None:
-        """Read the encoding from disk now instead of at the first count.
-
-        Raises:
-            FileNotFoundError: the installed litellm ships no o200k_base.
-        """
-        _ = self._encoding
+        """Unpack the encoding now instead of at the first count."""
+        self.count("Hello, world.")  # the library prepares more of it at its first use
 
     def count(self, text: str) -> int:
         """The number of tokens in `text`.
 
-        Text is encoded in slices of 100,000 characters, which bounds the worst case; a slice's edge can add one token.
+        Text is encoded in slices of 20,000 characters, 6 ms at worst, because other threads wait for one; a slice's
+        edge can add one token.
         """
+        try:
+            return self._count(text)
+        except UnicodeEncodeError:  # a lone surrogate
+            return self._count(text.encode("utf-8", "replace").decode())
+
+    def _count(self, text: str) -> int:
         encode = self._encoding.encode_ordinary
         if len(text) <= _SLICE_CHARS:
             return len(encode(text))
         return sum(len(encode(text[start : start + _SLICE_CHARS])) for start in range(0, len(text), _SLICE_CHARS))
 
     @cached_property
-    def _encoding(self) -> _Encoding:
-        import tiktoken  # here, because loading it is not worth the start-up of a command that counts nothing
-
-        os.environ["TIKTOKEN_CACHE_DIR"] = str(_encodings_folder())
-        return tiktoken.get_encoding(self.name)
-
-
-def _encodings_folder() -> Path:
-    """Where litellm keeps its encodings, found without importing it.
-
-    Raises:
-        FileNotFoundError: the installed litellm ships no o200k_base; tiktoken would go and download it.
-    """
-    spec = importlib.util.find_spec("litellm")
-    for location in (spec.submodule_search_locations if spec else None) or ():
-        folder = Path(location, "litellm_core_utils", "tokenizers")
-        if (folder / _ENCODING_FILE).is_file():
-            return folder
-    raise FileNotFoundError("o200k_base is not among the encodings of the installed litellm")
+    def _encoding(self) -> splintr.AnyTokenizer:
+        return splintr.Tokenizer.from_pretrained(self.name)
