@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import orjson
 import psycopg
-from psycopg import errors
+from psycopg import AsyncConnection, errors
 from psycopg.pq.abc import PGresult
+from psycopg.rows import TupleRow
 
 from domain.events import ConversationEvent
 from eventlog.database import Database
@@ -22,7 +23,7 @@ from eventlog.errors import (
     VersionTakenError,
 )
 from eventlog.mapper import NewRow, Recorded
-from eventlog.prepared import PreparedStatement
+from eventlog.prepared import execute_prepared
 from eventlog.statements import load_statements
 
 CommitListener = Callable[[int, list[Recorded]], None]
@@ -32,7 +33,7 @@ MAX_BATCH_BYTES = 16 * 1024 * 1024
 MAX_FACTS_BYTES = 64 * 1024
 """Larger commands are not handed to listeners in memory; they find them in the table."""
 
-_SQL = load_statements("eventlog", "log.sql")
+_APPEND = load_statements("eventlog", "log.sql")["append"].encode()
 _log = logging.getLogger(__name__)
 
 
@@ -64,7 +65,7 @@ class GroupCommitWriter:
         self._on_commit = on_commit
         self._waiting: list[_Append] = []
         self._wake = asyncio.Event()
-        self._statement: PreparedStatement | None = None
+        self._connection: AsyncConnection[TupleRow] | None = None
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -142,10 +143,9 @@ class GroupCommitWriter:
             await self._commit([append])
 
     async def _insert(self, batch: list[_Append]) -> int:
-        if self._statement is None:
-            self._statement = PreparedStatement(await self._database.connect(durable=True))
-            await self._statement.prepare(_SQL["append"])
-        result = await self._statement.execute(_rows(batch))
+        if self._connection is None:
+            self._connection = await self._database.connect(durable=True)
+        result = await execute_prepared(self._connection, _APPEND, _rows(batch))
         size = sum(len(append.events) for append in batch)
         if result.ntuples != 1 or _integer(result, 1) != size:
             raise psycopg.InternalError(f"the head row is not one, or {size} events were not {size} rows")
@@ -162,9 +162,9 @@ class GroupCommitWriter:
         self._on_commit(base, recorded)
 
     async def _disconnect(self) -> None:
-        if self._statement is not None:
-            await self._statement.close()
-            self._statement = None
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
 
 
 def _rows(batch: list[_Append]) -> bytes:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import orjson
 import psycopg
 
 from eventlog.mapper import Recorded
@@ -24,10 +25,8 @@ async def apply(
         PositionLostError: one of them is at another position or in another state; nothing was changed.
     """
     changes = [projection.changes(projection.wanted(item.event for item in batch)) for projection in projections]
-    names = [projection.name for projection in projections]
-    versions = [projection.version for projection in projections]
-    builds = [projection.build for projection in projections]
-    parameters = [batch[-1].position, datetime.now(UTC), names, versions, builds, before, state]
+    builds = [{"name": p.name, "version": p.version, "build": p.build} for p in projections]
+    parameters = [batch[-1].position, datetime.now(UTC), orjson.dumps(builds).decode(), before, state]
     move = Change(SQL["move_positions"].encode(), parameters)
     try:
         await run_together(connection, changes, move, len(projections))

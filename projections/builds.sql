@@ -70,7 +70,7 @@ SELECT DISTINCT conversation_id FROM events WHERE position = ANY(%s) ORDER BY co
 -- Builds that read the same batch move together, each from where it was and while it is what it is believed to be.
 UPDATE projections AS p
 SET position = %s, error = NULL, error_position = NULL, updated_at = %s
-FROM unnest(%b::text[], %b::integer[], %b::integer[]) AS m(name, version, build)
+FROM json_to_recordset(%s::json) AS m(name text, version integer, build integer)
 WHERE p.name = m.name AND p.version = m.version AND p.build = m.build AND p.position = %s AND p.state = %s
 RETURNING 1
 

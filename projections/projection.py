@@ -15,7 +15,7 @@ Rows = dict[str, list[tuple[Any, ...]]]
 
 
 class Change(NamedTuple):
-    """A statement on a projection's tables, and its parameters."""
+    """A statement on a projection's tables, and its parameters, which PostgreSQL is given as text."""
 
     statement: bytes
     parameters: Sequence[Any]

@@ -1,12 +1,14 @@
 """Running what several projections change, and the move of their positions, all or nothing."""
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, count
 
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
+from eventlog.prepared import execute_prepared
 from eventlog.statements import load_statements
 from projections.projection import Change
 
@@ -26,8 +28,9 @@ async def run_together(
     """
     if all(len(each) <= 1 and not _has_with(each) for each in changes):
         fused = [*chain.from_iterable(changes), move]
-        parameters = [value for change in fused for value in change.parameters]
-        await connection.execute(_fused(*(change.statement for change in fused)), [*parameters, moving])
+        parameters = [str(value).encode() for change in fused for value in change.parameters]
+        statement = _numbered(*(change.statement for change in fused))
+        await execute_prepared(connection, statement, *parameters, b"%d" % moving)
         return
     async with connection.transaction():
         for change in chain.from_iterable(changes):
@@ -40,6 +43,12 @@ def _has_with(changes: list[Change]) -> bool:
 
 
 @lru_cache(maxsize=256)
+def _numbered(*statements: bytes) -> bytes:
+    """Return the same with the placeholders of a prepared statement."""
+    places = count(1)
+    return re.sub(rb"%s", lambda _: b"$%d" % next(places), _fused(*statements))
+
+
 def _fused(*statements: bytes) -> bytes:
     *changes, move = statements
     parts = [b"change_%d AS (\n%s\n)" % part for part in enumerate(changes)]

@@ -9,7 +9,7 @@ import pytest
 from domain.events import ConversationEvent, ConversationStarted
 from projections import engine
 from projections.progress import Progress
-from projections.projection import Change, Projection, Rows
+from projections.projection import Change, Projection, Rows, json_text
 from tests.support.builders import Story
 from tests.support.store import PATIENCE_S, Store, rows, until, value
 
@@ -54,9 +54,12 @@ class Seen(Projection):
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
         if self.poison and any(isinstance(event, ConversationStarted) and event.title == POISON for event in events):
             return [self.poison()]
-        insert = b"INSERT INTO seen_%s SELECT * FROM unnest(%%b::uuid[], %%b::integer[])" % self.name.encode()
-        columns = [[event.originator_id for event in events], [event.originator_version for event in events]]
-        return [Change(insert, columns)] if events else []
+        insert = (
+            b"INSERT INTO seen_%s SELECT * FROM json_to_recordset(%%s::json)"
+            b" AS e(conversation_id uuid, version integer)" % self.name.encode()
+        )
+        seen = [{"conversation_id": event.originator_id, "version": event.originator_version} for event in events]
+        return [Change(insert, [json_text(seen)])] if events else []
 
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:
         return {self.tables[0]: [(event.originator_id, event.originator_version) for event in events]}

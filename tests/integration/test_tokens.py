@@ -16,8 +16,8 @@ from domain.tools import UNANSWERED_ENCODING, UNANSWERED_TOKENS, unanswered
 from eventlog.commands import count_tokens
 from eventlog.tokens import Tokenizer
 
-
-ODD = ["'s", "'LL", "  ", "\r\n", "\n\n ", "\t", "\u00a0", "\u2003", "e\u0301", "漢字", "かな", "한국어", "👨\u200d👩", "1234", "<|endoftext|>", "</p>"]
+SPACES = ["  ", "\r\n", "\n\n ", "\t", "\u00a0", "\u2003"]
+ODD = [*SPACES, "'s", "'LL", "e\u0301", "漢字", "かな", "한국어", "👨\u200d👩", "1234", "<|endoftext|>", "</p>"]
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from typing import Any
 
 from domain.events import ConversationEvent, ConversationStarted, MessageAdded
 from projections.listing import ListingProjection
-from projections.projection import Change, Projection, Rows
+from projections.projection import Change, Projection, Rows, json_text
 
 POISON = "poison"
 
@@ -25,9 +25,12 @@ class Titles(Projection):
         return [b"ALTER TABLE %s ADD PRIMARY KEY (conversation_id)" % self._table]
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
-        ids, titles = _columns(events)
-        insert = b"INSERT INTO %s SELECT * FROM unnest(%%b::uuid[], %%b::text[])" % self._table
-        return [Change(insert, [ids, titles])] if events else []
+        insert = (
+            b"INSERT INTO %s SELECT * FROM json_to_recordset(%%s::json) AS t(conversation_id uuid, title text)"
+            % self._table
+        )
+        titles = [{"conversation_id": id_, "title": title} for id_, title in zip(*_columns(events), strict=True)]
+        return [Change(insert, [json_text(titles)])] if events else []
 
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:
         return {self.tables[0]: list(zip(*_columns(events), strict=True))}
@@ -91,11 +94,13 @@ class ListingV3(ListingProjection):
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
         update = (
-            b"UPDATE %s AS l SET last_role = s.role FROM unnest(%%b::uuid[], %%b::text[]) AS s(conversation_id, role)"
+            b"UPDATE %s AS l SET last_role = s.role"
+            b" FROM json_to_recordset(%%s::json) AS s(conversation_id uuid, role text)"
             b" WHERE l.conversation_id = s.conversation_id" % self._table
         )
         last = _last_roles(events)
-        spoke = [Change(update, [list(last), list(last.values())])] if last else []
+        roles = [{"conversation_id": id_, "role": role} for id_, role in last.items()]
+        spoke = [Change(update, [json_text(roles)])] if last else []
         return [*super().changes(events), *spoke]
 
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:

@@ -1,0 +1,50 @@
+"""Statements that are prepared without psycopg's help, which prepares and forgets some of its own beside them."""
+
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+
+from eventlog.prepared import MAX_PREPARED, execute_prepared
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[AsyncConnection[TupleRow]]:
+    async with await AsyncConnection.connect(database_url, autocommit=True, prepare_threshold=0) as connection:
+        yield connection
+
+
+async def test_a_statement_gives_its_rows_as_text_each_time(connection: AsyncConnection[TupleRow]) -> None:
+    for number in (b"1", b"41"):
+        result = await execute_prepared(connection, b"SELECT $1::integer + 1", number)
+        assert result.get_value(0, 0) == b"%d" % (int(number) + 1)
+
+
+async def test_statements_that_the_connection_has_forgotten_are_prepared_again(
+    connection: AsyncConnection[TupleRow],
+) -> None:
+    await execute_prepared(connection, b"SELECT 1")
+    await connection.execute("SELECT 2")
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        async with connection.transaction():
+            await connection.execute("SELECT 1 / 0")
+    await connection.execute("SELECT 3")  # after a rollback psycopg has the connection forget what was prepared
+    assert (await execute_prepared(connection, b"SELECT 1")).get_value(0, 0) == b"1"
+
+
+async def test_a_connection_keeps_a_bounded_number_of_statements(connection: AsyncConnection[TupleRow]) -> None:
+    for number in range(MAX_PREPARED * 2 + 10):
+        result = await execute_prepared(connection, b"SELECT %d" % number)
+        assert result.get_value(0, 0) == b"%d" % number
+    kept = await (await connection.execute("SELECT count(*) FROM pg_prepared_statements")).fetchone()
+    assert kept is not None
+    assert kept[0] <= MAX_PREPARED + 1
+
+
+async def test_an_error_of_a_statement_leaves_the_connection_as_it_was(connection: AsyncConnection[TupleRow]) -> None:
+    for _ in range(2):
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            await execute_prepared(connection, b"SELECT 1 / $1::integer", b"0")
+    assert (await execute_prepared(connection, b"SELECT 1 / $1::integer", b"1")).get_value(0, 0) == b"1"
