@@ -1,9 +1,8 @@
-"""Chunks of many models handed on at once by `turnlog serve`, against a passthrough that stores nothing."""
+"""Chunks of many models handed on at once by `turnlog serve`, against passthroughs that store nothing."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from statistics import median
 from typing import NamedTuple
 
 from benchmarks.measure import Measurement, Plan, Round, Target
@@ -15,8 +14,7 @@ STREAMS = 200
 MOST_PACES = 8
 SATURATED = 0.9
 MOST_ROUNDS = 3
-SUSTAINED = 0.7
-MOST_SUSTAINED = 100
+SUSTAINED = 100
 
 LITELLM = "a FastAPI passthrough of litellm"
 OPENAI = "a passthrough of the OpenAI library's stream"
@@ -69,18 +67,16 @@ class Delays:
 
 
 async def run(plan: Plan) -> list[Measurement]:
-    """Return chunks a second at saturation, and the delay that Turnlog adds where both sides keep up."""
+    """Return chunks a second at saturation, and the delay of a chunk at 100 streams."""
     plan = replace(plan, rounds=min(plan.rounds, MOST_ROUNDS))
     async with open_sides() as sides:
         rate = await _saturating(sides["litellm"])
         full = await plan.interleave({name: side.per_second(rate) for name, side in sides.items()})
-        slowest = min(median(full["turnlog"]), median(full["litellm"]))
-        streams = max(1, min(MOST_SUSTAINED, int(slowest * SUSTAINED / CHUNKS_A_SECOND)))
-        delays = {name: Delays(side, streams) for name, side in sides.items()}
+        delays = {name: Delays(side, SUSTAINED) for name, side in sides.items()}
         await plan.interleave({name: each.work for name, each in delays.items()})
     for each in delays.values():
         each.forget_warm_up()
-    return [*_at_saturation(full, rate), *_below(delays, streams)]
+    return [*_at_saturation(full, rate), *_below(delays)]
 
 
 def _at_saturation(full: dict[str, list[float]], rate: float) -> list[Measurement]:
@@ -91,20 +87,17 @@ def _at_saturation(full: dict[str, list[float]], rate: float) -> list[Measuremen
     ]
 
 
-def _below(delays: dict[str, Delays], streams: int) -> list[Measurement]:
-    ours, theirs, at_rate = delays["turnlog"], delays["litellm"], f"{streams} streams at {CHUNKS_A_SECOND} chunks/s"
+def _below(delays: dict[str, Delays]) -> list[Measurement]:
+    """The targets are for what Turnlog adds to a passthrough; its whole delay has to keep them."""
+    ours, theirs, at_rate = delays["turnlog"], delays["openai"], f"{SUSTAINED} streams at {CHUNKS_A_SECOND} chunks/s"
     p50, p99 = Target(5, at_least=False, of_ratio=False), Target(40, at_least=False, of_ratio=False)
-    added_p50, added_p99 = _added(ours.p50_ms, theirs.p50_ms), _added(ours.p99_ms, theirs.p99_ms)
+    through_litellm = delays["litellm"].cpu_us
     return [
-        Measurement(NAME, f"added delay of a chunk, p50, {at_rate}", "ms", added_p50, LITELLM, theirs.p50_ms, p50),
-        Measurement(NAME, f"added delay of a chunk, p99, {at_rate}", "ms", added_p99, LITELLM, theirs.p99_ms, p99),
-        Measurement(NAME, f"server CPU per chunk, {at_rate}", "µs", ours.cpu_us, LITELLM, theirs.cpu_us),
-        Measurement(NAME, f"server CPU per chunk, {at_rate}", "µs", ours.cpu_us, OPENAI, delays["openai"].cpu_us),
+        Measurement(NAME, f"delay of a chunk, p50, {at_rate}", "ms", ours.p50_ms, OPENAI, theirs.p50_ms, p50),
+        Measurement(NAME, f"delay of a chunk, p99, {at_rate}", "ms", ours.p99_ms, OPENAI, theirs.p99_ms, p99),
+        Measurement(NAME, f"server CPU per chunk, {at_rate}", "µs", ours.cpu_us, OPENAI, theirs.cpu_us),
+        Measurement(NAME, f"server CPU per chunk, {at_rate}", "µs", ours.cpu_us, LITELLM, through_litellm),
     ]
-
-
-def _added(ours: list[float], theirs: list[float]) -> list[float]:
-    return [our - their for our, their in zip(ours, theirs, strict=True)]
 
 
 async def _saturating(passthrough: Side) -> float:
