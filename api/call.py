@@ -16,7 +16,7 @@ from domain.errors import (
     ConversationNotFoundError,
     IdempotencyKeyReusedError,
 )
-from eventlog.clock import new_id
+from eventlog.clock import new_hex_id
 from eventlog.commands import Caller
 from eventlog.log import IdempotentCommand
 from eventlog.writer import Idempotency
@@ -141,7 +141,7 @@ def _fingerprint(request: Incoming) -> bytes:
 
 def _request_id(request: Incoming) -> str:
     given = request.header(b"x-request-id")
-    return given if given is not None and _TOKEN.fullmatch(given) else new_id().hex
+    return given if given is not None and _TOKEN.fullmatch(given) else new_hex_id()
 
 
 def _call_of() -> Call:

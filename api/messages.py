@@ -30,8 +30,9 @@ async def add_message(call: CallParam, conversation_id: UUID, body: NewMessage) 
     committed = await call.services.commands.add_message(call.caller, conversation_id, said)
     event = committed.events[-1]
     assert isinstance(event, MessageAdded)
-    # What was kept of the client's images need not be read back.
-    return await _added(call, event.model_copy(update={"content": said.content}), committed.position)
+    if any(block.type == "image" for block in said.content):  # what was kept of them need not be read back
+        event = event.model_copy(update={"content": said.content})
+    return await _added(call, event, committed.position)
 
 
 @router.get("/v1/conversations/{conversation_id}/messages", response_model=Page[Message])

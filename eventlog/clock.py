@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from uuid import UUID
 
+import uuid_utils
 from uuid_utils.compat import uuid7
 
 
@@ -14,3 +15,8 @@ def now() -> datetime:
 def new_id() -> UUID:
     """Return a UUIDv7: unique, and in the order of time."""
     return uuid7()
+
+
+def new_hex_id() -> str:
+    """Return the 32 hexadecimal digits of one, at a third of its cost."""
+    return uuid_utils.uuid7().hex

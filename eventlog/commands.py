@@ -101,7 +101,8 @@ class Commands:
         draft = await self.draft(said)
 
         def decide(state: Conversation) -> Events:
-            return decisions.add_message(state, caller.origin(), draft, new_id())
+            closing_id = new_id() if state.open_calls else draft.id  # else it is not used
+            return decisions.add_message(state, caller.origin(), draft, closing_id)
 
         async def decide_reply(state: Conversation) -> Events:
             if not await self.conversations.log.find_message(conversation_id, draft.in_reply_to or draft.id):

@@ -18,6 +18,7 @@ class Progress:
         self.stopped: set[str] = set()
         self._waiters: list[tuple[int, int, Future[None]]] = []
         self._ticket = count()
+        self._reached = self._least()
 
     def advance(self, positions: dict[str, int]) -> None:
         """Take news of positions; older ones, and those of projections that are not served here, change nothing."""
@@ -45,18 +46,19 @@ class Progress:
 
         A read of what was recorded up to `position` is complete unless it asks one of the returned projections.
         """
-        if self._reached() < position:
+        if self._reached < position:
             loop = asyncio.get_running_loop()
             done: Future[None] = loop.create_future()
             heapq.heappush(self._waiters, (position, next(self._ticket), done))
             expiry = loop.call_later(timeout_s, _finish, done)
             await done
             expiry.cancel()
-            if self._reached() < position:
+            if self._reached < position:
                 self._forget_expired()
         return self.behind(position)
 
-    def _reached(self) -> float:
+    def _least(self) -> float:
+        """Return what every running projection has reached."""
         running = [position for name, position in self.positions.items() if name not in self.stopped]
         return min(running, default=float("inf"))
 
@@ -65,8 +67,8 @@ class Progress:
         heapq.heapify(self._waiters)
 
     def _wake(self) -> None:
-        reached = self._reached()
-        while self._waiters and self._waiters[0][0] <= reached:
+        self._reached = self._least()
+        while self._waiters and self._waiters[0][0] <= self._reached:
             _finish(heapq.heappop(self._waiters)[2])
 
 
