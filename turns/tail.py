@@ -37,8 +37,9 @@ class TurnTail:
         self._task = asyncio.create_task(self._run(), name=f"tail {key.turn_id}")
 
     def close(self) -> None:
-        """Stop, as nobody follows any longer."""
+        """Stop, as nobody follows any longer, or this process ends."""
         self._task.cancel()
+        self.stream.end()  # which a task that is cancelled before it has begun does not do
 
     async def _run(self) -> None:
         try:

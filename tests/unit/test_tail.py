@@ -1,0 +1,17 @@
+"""Following a turn in the log."""
+
+import asyncio
+from typing import Any
+
+from eventlog.clock import new_id
+from turns.tail import TurnTail
+from turns.turn_log import TurnKey
+
+NOBODY: Any = None
+
+
+async def test_a_tail_that_is_closed_before_it_has_begun_ends_for_who_follows_it() -> None:
+    tail = TurnTail(NOBODY, NOBODY, NOBODY, TurnKey(new_id(), new_id(), 1))
+    tail.close()
+    async with asyncio.timeout(1):
+        assert [frames async for frames in tail.stream.follow()] == []
