@@ -64,9 +64,11 @@ def serve(models: ModelServer, loaded_model_library: None) -> Serve:
     def serving(conninfo: str, **settings: Any) -> Generator[Api]:
         models.script("default", Script(["Hello", " there"]))
         with (
+            # Closed last: a request of another thread would not notice until its time is up.
+            httpx.Client(timeout=30) as http,
             ServedApp(conninfo, **{"model": "default", "model_api_base": models.url, **settings}) as served,
-            httpx.Client(base_url=served.url, timeout=30) as http,
         ):
+            http.base_url = served.url
             yield Api(http)
 
     return serving
