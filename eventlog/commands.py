@@ -136,7 +136,7 @@ class Commands:
 async def count_tokens(tokenizer: Tokenizer, content: Sequence[ContentBlock]) -> int:
     """Return the tokens of everything in `content` that a model reads as text; pictures count nothing.
 
-    A MiB takes up to 0.3 s, so large content is counted in a thread while the event loop goes on.
+    A MiB takes up to 0.3 s, so large content is counted in a thread; the event loop goes on between its slices.
     """
     texts = [_text(block) for block in content]
     if sum(map(len, texts)) > LARGE_CONTENT_CHARS:

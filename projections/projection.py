@@ -2,8 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
+from uuid import UUID
 
 import orjson
 from pydantic_core import to_json
@@ -18,7 +20,7 @@ class Change(NamedTuple):
     """A statement on a projection's tables, and its parameters, which PostgreSQL is given as text."""
 
     statement: bytes
-    parameters: Sequence[Any]
+    parameters: Sequence[str | int | UUID | datetime]
 
 
 class Projection(ABC):

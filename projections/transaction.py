@@ -46,9 +46,10 @@ def _has_with(changes: list[Change]) -> bool:
 def _numbered(*statements: bytes) -> bytes:
     """Return the same with the placeholders of a prepared statement."""
     places = count(1)
-    return re.sub(rb"%s", lambda _: b"$%d" % next(places), _fused(*statements))
+    return re.sub(rb"%s", lambda _: b"$%d" % next(places), _fused(*statements)).replace(b"%%", b"%")
 
 
+@lru_cache(maxsize=256)
 def _fused(*statements: bytes) -> bytes:
     *changes, move = statements
     parts = [b"change_%d AS (\n%s\n)" % part for part in enumerate(changes)]

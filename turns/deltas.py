@@ -30,8 +30,9 @@ class FlushClock:
         self._due[tick].append(act)
 
     def _ring(self, tick: int) -> None:
+        loop = asyncio.get_running_loop()
         for act in self._due.pop(tick):
-            act()
+            loop.call_soon(act)  # so that one which raises keeps no other back
 
 
 class DeltaBuffer:

@@ -141,18 +141,17 @@ class ModelGateway:
     async def _attempt(
         self, litellm: LiteLLM, arguments: dict[str, Any], clock: Clock
     ) -> tuple[Answer, list[ModelChunk] | None]:
+        stream = None
         try:
             stream = await clock.limit(litellm.acompletion(**arguments, timeout=self._timeouts.total_s))
             if stream is None:  # so litellm answers when a provider says 422 twice
                 raise ModelError("model_error", "The provider refused the request as invalid.")
-        except BaseException:
-            clock.stop()
-            raise
-        answer = Answer(stream, clock)
-        try:
+            answer = Answer(stream, clock)
             return answer, await answer.read()
         except BaseException:
-            await answer.aclose()
+            clock.stop()
+            if stream is not None:
+                await stream.aclose()
             raise
 
     async def _end(self, litellm: LiteLLM, request: ModelRequest, answer: Answer) -> ModelEnd:

@@ -1,6 +1,7 @@
 """Reads one answer as litellm streams it: the provider's own chunks, then an end, a break or a time-out."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Iterable
 from typing import Final, TypeVar
 
@@ -54,7 +55,8 @@ class Clock:
         self._begun = False
         self._expired = False
         self._waiting: asyncio.Task[object] | None = None
-        self._set_timer()
+        self._rings_at = self.deadline
+        self._timer = self._loop.call_at(self._rings_at, self._ring)
 
     @property
     def deadline(self) -> float:
@@ -67,7 +69,6 @@ class Clock:
             self._begun = True
             self._next = self._loop.time() + (_TRAILER_S if finish else self._between_s)
             if self.deadline < self._rings_at:
-                self._timer.cancel()
                 self._set_timer()
 
     async def limit(self, waiting: Awaitable[_T]) -> _T:
@@ -79,8 +80,8 @@ class Clock:
         task = self._waiting = asyncio.current_task()
         assert task is not None
         cancelled_before = task.cancelling()
-        if self._expired:
-            task.cancel()
+        # What is there already is taken, however late it is asked for.
+        late = self._loop.call_soon(self._ring) if self._loop.time() >= self.deadline else None
         try:
             return await waiting
         except asyncio.CancelledError:
@@ -94,7 +95,10 @@ class Clock:
             raise (self._error() if self._expired else model_error_from(error)) from None
         finally:
             self._waiting = None
+            if late is not None:
+                late.cancel()
             if self._expired:
+                self._expired = False
                 task.uncancel()
 
     def stop(self) -> None:
@@ -102,6 +106,7 @@ class Clock:
         self._timer.cancel()
 
     def _set_timer(self) -> None:
+        self.stop()
         self._rings_at = self.deadline
         self._timer = self._loop.call_at(self._rings_at, self._ring)
 
@@ -109,8 +114,9 @@ class Clock:
         if self._loop.time() < self.deadline:
             self._set_timer()
             return
-        self._expired = True
-        if self._waiting is not None:
+        self._rings_at = math.inf
+        if self._waiting is not None and not self._expired:
+            self._expired = True
             self._waiting.cancel()
 
     def _error(self) -> ModelError:

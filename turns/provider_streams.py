@@ -17,6 +17,8 @@ from turns.tool_fragments import ToolFragment
 MAX_ANSWER_SIZE: Final = 32 * 1024 * 1024
 """Characters of an answer, and bytes of a line of it: far more than models say, far less than PostgreSQL can hold."""
 
+_WHOLE_ANSWER: Final = frozenset({"message", "text"})
+
 
 def answer_too_large() -> ModelError:
     """The error of an answer that is not taken to its end."""
@@ -49,7 +51,13 @@ class ProviderStream(Protocol):
 
 
 def provider_stream(stream: LiteLLMStream) -> ProviderStream:
-    """The cheapest way to read `stream`."""
+    """The cheapest way to read `stream`.
+
+    Raises:
+        ModelError: it is none of litellm's streams of a chat.
+    """
+    if not hasattr(stream, "completion_stream"):
+        raise ModelError("model_error", "This kind of model cannot be asked: it does not chat.")
     of_openai = type(stream.completion_stream).__module__.split(".")[0] == "openai"
     return _OpenAIStream(stream) if of_openai else _TranslatedStream(stream)
 
@@ -69,7 +77,7 @@ class _OpenAIStream:
                 self.reports.append(chunk)
             if choices := chunk.get("choices"):
                 self.finish_reason = _text_or_none(choices[0].get("finish_reason")) or self.finish_reason
-                return _delta_of_json(choices[0].get("delta") or {})
+                return _delta_of_json(choices[0])
         return None
 
 
@@ -98,7 +106,15 @@ class _TranslatedStream:
         return None
 
 
-def _delta_of_json(delta: dict[str, Any]) -> Delta:
+def _delta_of_json(choice: dict[str, Any]) -> Delta:
+    """What a choice adds; one that is no piece of a stream, but a whole answer, says something that would be lost.
+
+    Raises:
+        TypeError: it is one.
+    """
+    if choice.get("delta") is None and not choice.keys().isdisjoint(_WHOLE_ANSWER):
+        raise TypeError("the provider does not stream")
+    delta: dict[str, Any] = choice.get("delta") or {}
     # Some servers call reasoning `reasoning`, most call it `reasoning_content`.
     reasoning = delta.get("reasoning_content") or delta.get("reasoning")
     calls = delta.get("tool_calls") or ()
@@ -125,7 +141,7 @@ def _pieces(reasoning: object, content: object) -> list[ModelChunk]:
 
 
 def _fragment(index: object, call_id: object, name: object, arguments: object) -> ToolFragment:
-    at = index if isinstance(index, int) else 0
+    at = index if isinstance(index, int | float | str) else 0  # some servers count in other types, or not at all
     return ToolFragment(at, _text_or_none(call_id), _text_or_none(name), _text_or_none(arguments))
 
 

@@ -18,7 +18,7 @@ MAX_CALLS = 1000
 class ToolFragment:
     """A piece of a call: what it adds to the call at `index` of the answer, as far as the provider says it."""
 
-    index: int
+    index: int | float | str
     id: str | None
     name: str | None
     arguments: str | None
@@ -38,7 +38,7 @@ class ToolFragments:
     def __init__(self) -> None:
         """No call has begun."""
         self._calls: list[_Call] = []
-        self._at: dict[int, _Call] = {}
+        self._at: dict[int | float | str, _Call] = {}
 
     @property
     def begun(self) -> bool:

@@ -86,3 +86,15 @@ assert Tokenizer().count("hello world") == 2
 assert "litellm" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_all_tokenizers_share_one_encoding_and_loading_it_prepares_it_for_any_word() -> None:
+    program = """
+from time import perf_counter
+from eventlog.tokens import Tokenizer
+Tokenizer().load()
+began = perf_counter()
+assert Tokenizer().count("zqxjwörld blörftangzq") > 2
+assert perf_counter() - began < 0.02, perf_counter() - began
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from tests.support.model_calls import KEY, PROMPT, QUICK, answer_of, error_of, gateway_to
-from tests.support.model_scripts import Pause, Reasoning, Script, ToolFragment, usage
+from tests.support.model_scripts import Pause, Raw, Reasoning, Script, ToolFragment, usage
 from tests.support.model_server import ModelServer
 from turns.gateway import ModelGateway
 from turns.model_call import ModelChunk, ModelTimeouts, ToolDefinition
@@ -25,6 +25,23 @@ async def test_empty_chunks_are_skipped(server: ModelServer, gateway: ModelGatew
     server.script("empty", Script(["", "a", "", "", "b", ""]))
     chunks, _ = await answer_of(gateway, "empty")
     assert [chunk.text for chunk in chunks] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        '{"choices": null}',
+        '{"choices": []}',
+        '{"choices": [{"delta": null}]}',
+        '{"choices": [{"index": 0}]}',
+        '{"choices": [{"delta": {"content": null, "tool_calls": null}}]}',
+        '{"choices": [{"delta": {"content": ""}}], "usage": null}',
+    ],
+)
+async def test_chunks_that_say_nothing_are_skipped(server: ModelServer, gateway: ModelGateway, odd: str) -> None:
+    server.script("pauser", Script(["Be", Raw(odd), "cause"]))
+    chunks, end = await answer_of(gateway, "pauser")
+    assert (chunks, end.finish_reason) == ([("text", "Be"), ("text", "cause")], "stop")
 
 
 async def test_reasoning_is_told_apart_from_the_answer(server: ModelServer, gateway: ModelGateway) -> None:

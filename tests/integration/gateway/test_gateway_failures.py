@@ -99,6 +99,10 @@ async def test_a_server_that_is_not_there_is_unavailable() -> None:
         (Raw('{"choices": 3}'), "model_error"),
         (Raw('{"choices": [{"delta": {"content": 5}}]}'), "model_error"),
         (Raw('{"choices": [{"delta": {}, "finish_reason": 5}]}'), "model_error"),
+        (Raw('{"choices": [{"delta": "text"}]}'), "model_error"),
+        (Raw('{"choices": [{"text": "not a stream of chat"}]}'), "model_error"),
+        (Raw('{"choices": [{"message": {"content": "a whole answer"}}]}'), "model_error"),
+        (Raw('{"choices": ["text"]}'), "model_error"),
         (Raw('{"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"name": {}}}]}}]}'), "model_error"),
         (Raw('{"error": {"message": "overloaded", "code": "server_error"}}'), "model_unavailable"),
         (Hang(), "model_timeout"),
@@ -133,6 +137,14 @@ async def test_an_answer_that_no_log_should_hold_is_broken_off(server: ModelServ
         heard, error = await error_of(gateway, "endless")
     assert (heard[0], error.code, error.detail) == (("text", "said"), "model_error", "The model's answer is too large.")
     assert await server.requests[0].wait_until_given_up(2)
+
+
+async def test_a_kind_of_model_that_does_not_chat_is_an_error_that_says_so(
+    server: ModelServer, gateway: ModelGateway
+) -> None:
+    server.script("completer", Script(["said"]))
+    _, error = await error_of(gateway, "text-completion-openai/completer")
+    assert (error.code, error.detail) == ("model_error", "This kind of model cannot be asked: it does not chat.")
 
 
 async def test_a_model_that_never_begins_is_tried_once_more(server: ModelServer, gateway: ModelGateway) -> None:

@@ -1,9 +1,11 @@
 """Tool calls through the gateway: streamed in fragments, delivered whole."""
 
+import json
+
 import pytest
 
 from tests.support.model_calls import answer_of, error_of
-from tests.support.model_scripts import Script, ToolFragment
+from tests.support.model_scripts import Raw, Script, ToolFragment
 from tests.support.model_server import ModelServer
 from turns.gateway import ModelGateway
 
@@ -44,6 +46,17 @@ async def test_parallel_calls_that_share_an_index_are_told_apart_by_their_ids(
     server.script("muddler", Script(fragments, finish_reason="tool_calls"))
     _, end = await answer_of(gateway, "muddler")
     assert [call.name for call in end.tool_calls] == ["one", "two"]
+
+
+@pytest.mark.parametrize("indexes", [("0", "1"), (0.0, 1.0), (-1, 7)])
+async def test_calls_are_told_apart_by_indexes_of_any_type(
+    server: ModelServer, gateway: ModelGateway, indexes: tuple[object, object]
+) -> None:
+    functions = [{"name": "one", "arguments": ""}, {"name": "two", "arguments": '{"b": 1}'}]
+    calls = [{"index": at, "function": function} for at, function in zip(indexes, functions, strict=True)]
+    server.script("counter", Script([Raw(json.dumps({"choices": [{"delta": {"tool_calls": calls}}]}))]))
+    _, end = await answer_of(gateway, "counter")
+    assert [(call.name, call.input) for call in end.tool_calls] == [("one", {}), ("two", {"b": 1})]
 
 
 @pytest.mark.parametrize("arguments", ['{"a":', "[1]", '"text"'])
