@@ -85,21 +85,21 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
     """
     async with AsyncExitStack() as stack:
         await asyncio.to_thread(prepare, conninfo, settings.log_schema)
-        log = await _open_log(stack, conninfo, settings.log_schema)
+        opened = await _open_log(stack, conninfo, settings.log_schema)
         progress = Progress(projection.name for projection in PROJECTIONS)
-        engine = Engine(log.database, log.feed, log.channels, progress, PROJECTIONS)
+        engine = Engine(opened.database, opened.feed, opened.channels, progress, PROJECTIONS)
         tokenizer, gateway = Tokenizer(), _gateway(settings)
         stack.push_async_callback(gateway.aclose)
-        turns = _turn_services(settings, log, progress, tokenizer, gateway)
-        await _open(stack, log.channels)
+        turning = _turn_services(settings, opened, progress, tokenizer, gateway)
+        await _open(stack, opened.channels)
         await _open(stack, engine)
-        await _open(stack, turns.leases)
-        stack.push_async_callback(turns.turns.drain, 0)
+        await _open(stack, turning.leases)
+        stack.push_async_callback(turning.turns.drain, 0)
         stack.push_async_callback(_finished, asyncio.create_task(_warm_up(tokenizer, gateway)))
-        rebuilds = RebuildJobs(log.database)
+        rebuilds = RebuildJobs(opened.database)
         rebuilds.open()
         stack.push_async_callback(rebuilds.close)
-        yield _services(settings, log, progress, turns, rebuilds)
+        yield _services(settings, opened, progress, turning, rebuilds)
 
 
 class _Openable(Protocol):
@@ -160,48 +160,48 @@ class _TurnServices:
 
 
 def _turn_services(
-    settings: Settings, log: _OpenLog, progress: Progress, tokenizer: Tokenizer, gateway: ModelGateway
+    settings: Settings, opened: _OpenLog, progress: Progress, tokenizer: Tokenizer, gateway: ModelGateway
 ) -> _TurnServices:
-    commands = Commands(log.conversations, tokenizer, log.images)
-    context = Context(log.database, log.log)
-    leases = Leases(log.database, lambda conversation_id, turn_id: recovery.recover(conversation_id, turn_id))
-    reader = TurnReader(log.log, tokenizer, log.images)
-    contexts = TurnContexts(log.log, context, progress, gateway, settings.max_context_tokens)
-    runs = Runs(log.conversations, tokenizer, gateway, contexts, progress, log.broadcast, reader, leases)
+    commands = Commands(opened.conversations, tokenizer, opened.images)
+    context = Context(opened.database, opened.log)
+    leases = Leases(opened.database, lambda conversation_id, turn_id: recovery.recover(conversation_id, turn_id))
+    reader = TurnReader(opened.log, tokenizer, opened.images)
+    contexts = TurnContexts(opened.log, context, progress, gateway, settings.max_context_tokens)
+    runs = Runs(opened.conversations, tokenizer, gateway, contexts, progress, opened.broadcast, reader, leases)
 
     async def start_queued(key: TurnKey, queued: TurnQueued) -> None:
         await turns.start_queued(key, queued)
 
-    queue = TurnQueue(log.log, log.broadcast, leases, start_queued)
-    recovery = Recovery(log.conversations, reader, queue)
-    cancels = Cancels(log.conversations, reader, runs, log.channels, log.broadcast)
+    queue = TurnQueue(opened.log, opened.broadcast, leases, start_queued)
+    recovery = Recovery(opened.conversations, reader, queue)
+    cancels = Cancels(opened.conversations, reader, runs, opened.channels, opened.broadcast)
     turns = Turns(commands, reader, runs, queue, cancels, leases)
-    streams = Streams(runs, queue, reader, log.broadcast, progress)
-    client_turns = ClientTurns(log.conversations, tokenizer, reader, leases)
+    streams = Streams(runs, queue, reader, opened.broadcast, progress)
+    client_turns = ClientTurns(opened.conversations, tokenizer, reader, leases)
     return _TurnServices(commands, context, reader, contexts, leases, cancels, turns, streams, client_turns)
 
 
 def _services(
-    settings: Settings, log: _OpenLog, progress: Progress, turns: _TurnServices, rebuilds: RebuildJobs
+    settings: Settings, opened: _OpenLog, progress: Progress, turning: _TurnServices, rebuilds: RebuildJobs
 ) -> Services:
     return Services(
         settings=settings,
-        database=log.database,
-        log=log.log,
-        feed=log.feed,
+        database=opened.database,
+        log=opened.log,
+        feed=opened.feed,
         progress=progress,
-        images=log.images,
-        commands=turns.commands,
-        listing=Listing(log.database),
-        history=History(log.database),
-        context=turns.context,
-        reader=turns.reader,
-        contexts=turns.contexts,
-        turns=turns.turns,
-        cancels=turns.cancels,
-        streams=turns.streams,
-        client_turns=turns.client_turns,
-        feeds=Feeds(log.conversations, log.feed, log.broadcast, turns.streams),
+        images=opened.images,
+        commands=turning.commands,
+        listing=Listing(opened.database),
+        history=History(opened.database),
+        context=turning.context,
+        reader=turning.reader,
+        contexts=turning.contexts,
+        turns=turning.turns,
+        cancels=turning.cancels,
+        streams=turning.streams,
+        client_turns=turning.client_turns,
+        feeds=Feeds(opened.conversations, opened.feed, opened.broadcast, turning.streams),
         rebuilds=rebuilds,
     )
 
