@@ -1,0 +1,143 @@
+"""What a server sends of an event stream: every frame whole and in order, comments in silence only."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import pytest
+from starlette.requests import ClientDisconnect
+
+from api import sse
+from tests.support.fake_time import in_fake_time, left_behind, now
+from turns.frames import Frame
+
+COMMENT = b": still here\n\n"
+LARGE = b"x" * (3 * sse.PIECE_BYTES)
+
+
+@pytest.fixture(autouse=True)
+def _time_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
+    monkeypatch.setattr(sse, "monotonic", now)
+
+
+class Turn:
+    """Batches of frames, as (seconds before them, what they encode), and how often their reading was ended."""
+
+    def __init__(self, *script: tuple[float, list[bytes]], then: Callable[[], object] = list) -> None:
+        self._script = script
+        self._then = then
+        self.ended = 0
+        self.batches = self._read()
+
+    async def _read(self) -> AsyncGenerator[list[Frame]]:
+        try:
+            for after_s, encoded in self._script:
+                await asyncio.sleep(after_s)
+                yield [Frame(1, "delta", one) for one in encoded]
+            self._then()
+        finally:
+            self.ended += 1
+            await asyncio.sleep(0)  # as a query that is given back
+
+
+class Server:
+    """Takes what an application sends, each part in `takes_s` seconds; its client leaves when `leave` is called."""
+
+    def __init__(self, takes_s: float = 0, spec_version: str = "2.3", gone: bool = False) -> None:
+        self._takes_s = takes_s
+        self._scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": spec_version}}
+        self._gone = gone
+        self._left = asyncio.Event()
+        self.sent: list[dict[str, Any]] = []
+
+    async def serve(self, turn: Turn) -> None:
+        await sse.event_stream(turn.batches, {})(self._scope, self._receive, self._send)
+
+    def leave(self) -> None:
+        self._left.set()
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [message["body"] for message in self.sent if message["type"] == "http.response.body"]
+
+    @property
+    def ended(self) -> list[bool]:
+        return [not message["more_body"] for message in self.sent[1:]]
+
+    async def _receive(self) -> dict[str, Any]:
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Any) -> None:
+        self.sent.append(message)
+        if self._gone and len(self.sent) > 1:
+            raise OSError
+        await asyncio.sleep(self._takes_s)
+
+
+@in_fake_time
+async def test_frames_go_out_in_order_and_end_in_one_empty_body() -> None:
+    turn, server = Turn((0, [b"a", b"b"]), (1, [b"c"]), (0, [b"d"])), Server()
+    await server.serve(turn)
+    assert server.sent[0]["type"] == "http.response.start"
+    assert b"".join(server.bodies) == b"abcd"
+    assert server.bodies[-1] == b""
+    assert server.ended == [False] * (len(server.ended) - 1) + [True]
+    assert turn.ended == 1 and not await left_behind()
+
+
+@in_fake_time
+async def test_a_large_frame_goes_out_in_pieces_and_no_comment_between_them() -> None:
+    slow = Server(takes_s=40)  # for each piece longer than a silence may last
+    await slow.serve(Turn((0, [b"small", LARGE, b"small"])))
+    assert b"".join(slow.bodies) == b"small" + LARGE + b"small"
+    assert max(map(len, slow.bodies)) == sse.PIECE_BYTES
+
+
+@in_fake_time
+async def test_silence_makes_a_comment_again_and_again() -> None:
+    server = Server()
+    await server.serve(Turn((40, [b"a"]), (20, [b"b"])))
+    assert server.bodies == [COMMENT, COMMENT, b"a", COMMENT, b"b", b""]
+
+
+@in_fake_time
+async def test_frames_that_come_keep_comments_away() -> None:
+    server = Server()
+    await server.serve(Turn((10, [b"a"]), (10, [b"b"]), (14.5, [b"c"]), (14.5, [b"d"])))
+    assert server.bodies == [b"a", b"b", b"c", b"d", b""]
+
+
+@pytest.mark.parametrize(
+    ("turn", "takes_s"),
+    [(lambda: Turn((0, [b"a"]), (1000, [])), 0), (lambda: Turn((0, [b"a"]), (0, [LARGE])), 1000)],
+    ids=["who waits for frames", "who waits for the connection"],
+)
+@in_fake_time
+async def test_a_client_that_leaves_ends_the_reading_once(turn: Callable[[], Turn], takes_s: float) -> None:
+    left, server = turn(), Server(takes_s)
+    asyncio.get_running_loop().call_later(takes_s + 2, server.leave)
+    began = now()
+    await server.serve(left)
+    assert now() - began == takes_s + 2
+    assert not await left_behind()
+    assert left.ended == 1 and True not in server.ended
+
+
+@in_fake_time
+async def test_a_connection_that_breaks_ends_the_reading_once() -> None:
+    turn, server = Turn((0, [b"a"]), (0, [b"b"])), Server(spec_version="2.4", gone=True)
+    with pytest.raises(ClientDisconnect):
+        await server.serve(turn)
+    assert not await left_behind()
+    assert turn.ended == 1 and server.bodies == [b"a"]
+
+
+@pytest.mark.parametrize("spec_version", ["2.3", "2.4"])
+@in_fake_time
+async def test_a_reading_that_fails_is_raised_to_the_server(spec_version: str) -> None:
+    turn, server = Turn((0, [b"a"]), then=lambda: 1 / 0), Server(spec_version=spec_version)
+    with pytest.raises(ZeroDivisionError):
+        await server.serve(turn)
+    assert not await left_behind()
+    assert turn.ended == 1 and server.bodies == [b"a"]
