@@ -17,10 +17,11 @@ from eventlog.tokens import Tokenizer
 from turns import demo
 from turns.litellm_types import LiteLLM
 from turns.model_call import ModelChunk, ModelEnd, ModelRequest, ModelTimeouts
+from turns.model_clock import Clock
 from turns.model_errors import ModelError
 from turns.model_retries import Retries
 from turns.model_route import Router
-from turns.model_stream import Answer, Clock
+from turns.model_stream import Answer
 from turns.model_usage import estimated_usage, reported_usage
 from turns.price_table import PriceTable
 
