@@ -1,8 +1,9 @@
 """The two ways in which the chunks of an answer are read from what litellm returns, as one.
 
 A stream of the OpenAI library, which litellm uses for OpenAI and for every server of its kind, is read directly, and as
-the JSON that the server sent: it already has the shape that litellm's chunks would have, and making them would take six
-times the CPU of all the rest. All other providers' streams are read through litellm, which translates them.
+the JSON that the server sent: it already has the shape that litellm's chunks would have, and the OpenAI library's own
+objects alone took a third of a chunk's processor time. All other providers' streams are read through litellm, which
+translates them.
 """
 
 from collections.abc import AsyncIterator, Iterable

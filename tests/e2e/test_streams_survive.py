@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from time import monotonic
 
 import httpx
@@ -38,6 +39,10 @@ def settings(model_server: ModelServer) -> dict[str, str]:
 def servers(tmp_path: Path, settings: dict[str, str]) -> Iterator[Servers]:
     data = ("--data-dir", tmp_path / "data")
     with ServerProcess(*data, settings=settings) as one, ServerProcess(*data, settings=settings) as other:
+        for server in (one, other):
+            # Its first seconds go to loading the model library, which a turn waits for.
+            demo = {"content": "Hi", "model": "turnlog/demo"}
+            httpx.post(f"{server.url}/v1/turns", json=demo, timeout=PATIENCE_S).raise_for_status()
         yield one, other
 
 
@@ -94,7 +99,7 @@ def test_a_cancel_through_another_process_stops_the_model_within_200_ms(
         assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
         assert_cancelled(rest)
         eventually(lambda: model_server.requests[-1].gave_up)
-    assert min(took) < 0.2, took
+    assert median(took) < 0.2, took
 
 
 def test_an_interrupt_through_another_process_stops_the_model_within_200_ms_and_the_new_turn_runs(
@@ -115,7 +120,7 @@ def test_an_interrupt_through_another_process_stops_the_model_within_200_ms_and_
         eventually(lambda request=interrupted: request.gave_up)
         assert (answer.status_code, answer.json()["turn"]["status"]) == (201, "completed")
         assert answer.json()["assistant_message"]["content"][0]["text"] == "second"
-    assert min(took) < 0.2, took
+    assert median(took) < 0.2, took
 
 
 def test_a_turn_on_a_killed_server_ends_for_readers_elsewhere_and_the_chat_goes_on(
