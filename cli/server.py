@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("uvicorn.error")
 
+IDLE_CONNECTION_TIMEOUT_S = 120  # longer than pools keep theirs: httpx 5 s, aiohttp 15, nginx 60, Go 90
 CLOSING_TIMEOUT_S = 3  # for answers still on their way once all turns have ended
 
 
@@ -80,5 +81,6 @@ def configure(app: "FastAPI") -> uvicorn.Config:
         access_log=False,
         log_level="warning",
         server_header=False,
+        timeout_keep_alive=IDLE_CONNECTION_TIMEOUT_S,
         timeout_graceful_shutdown=CLOSING_TIMEOUT_S,
     )
