@@ -21,6 +21,7 @@ from projections.builds import Connection
 from projections.progress import Progress
 from projections.projection import Projection
 from projections.refusals import told
+from projections.transaction import find_by_keys
 
 BATCH_EVENTS = 500
 RETRY_LEAD_S = 0.5
@@ -91,6 +92,7 @@ class Engine:
             try:
                 async with await self._database.connect() as connection:
                     with translated_errors():
+                        await find_by_keys(connection)
                         await self._lead(connection)
             except (LogError, psycopg.Error) as error:
                 _log.warning("projections pause: %s", error)

@@ -15,6 +15,15 @@ from projections.projection import Change
 _ALL_MOVED = load_statements("projections", "builds.sql")["all_moved"].encode()
 
 
+async def find_by_keys(connection: AsyncConnection[TupleRow]) -> None:
+    """Have the changes of all batches on this connection find their rows by key.
+
+    They are planned once, perhaps while a table is nearly empty; a plan that reads all of it would be kept as it grows.
+    """
+    for method in (b"enable_seqscan", b"enable_hashjoin", b"enable_mergejoin"):
+        await connection.execute(b"SET %s = off" % method)
+
+
 async def run_together(
     connection: AsyncConnection[TupleRow], changes: Sequence[list[Change]], move: Change, moving: int
 ) -> None:
