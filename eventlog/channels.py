@@ -4,25 +4,28 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+import orjson
 from psycopg import AsyncConnection, sql
 from psycopg.rows import TupleRow
 
 from eventlog.database import Database, translated_errors
 from eventlog.errors import StoreUnavailableError
+from eventlog.prepared import execute_prepared
 from eventlog.statements import load_statements
 
 POLL_INTERVAL_S = 1.0
 RECONNECT_INTERVAL_S = 0.2
 ANNOUNCE_INTERVAL_S = 0.01
 
-_SQL = load_statements("eventlog", "log.sql")
+_NOTIFY = load_statements("eventlog", "log.sql")["notify"]
+_PREPARED_NOTIFY = _NOTIFY.replace("%s", "$1").encode()
 _log = logging.getLogger(__name__)
 
 
 class Channels:
     """One process's ear and voice on the log's channels; a channel's name is the log's schema and a topic.
 
-    Announcements of one topic that wait are merged into the last one. A handler hears every announcement of its
+    Announcements of one topic that wait are merged into one. A handler hears every announcement of its
     topic, also this process's own, and None each time something may have been missed: after a connection was made
     and after every second of silence. It is quick and does not raise.
     """
@@ -30,7 +33,7 @@ class Channels:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._handlers: dict[str, Callable[[str | None], None]] = {}
-        self._news: dict[str, str] = {}
+        self._news: dict[str, Callable[[], str]] = {}
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -38,9 +41,9 @@ class Channels:
         """Let `handler` hear what is announced on `topic`; to be called before `open`."""
         self._handlers[topic] = handler
 
-    def announce(self, topic: str, payload: str) -> None:
-        """Tell all processes, this one included, soon; a newer payload of the same topic replaces a waiting one."""
-        self._news[topic] = payload
+    def announce(self, topic: str, news: Callable[[], str]) -> None:
+        """Tell all processes, this one included, soon; `news` is asked then, and replaces what waits on its topic."""
+        self._news[topic] = news
         self._wake.set()
 
     async def tell(self, topic: str, payload: str) -> None:
@@ -49,7 +52,7 @@ class Channels:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        await self._database.fetch(_SQL["notify"], [[f"{self._database.schema}_{topic}"], [payload]])
+        await self._database.fetch(_NOTIFY, [self._payloads({topic: payload}).decode()])
 
     async def open(self) -> None:
         """Start to listen and to announce."""
@@ -93,6 +96,10 @@ class Channels:
             await self._wake.wait()
             self._wake.clear()
             news, self._news = self._news, {}
-            channels = [f"{self._database.schema}_{topic}" for topic in news]
-            await connection.execute(_SQL["notify"], [channels, list(news.values())])
+            payloads = self._payloads({topic: ask() for topic, ask in news.items()})
+            await execute_prepared(connection, _PREPARED_NOTIFY, payloads)
             await asyncio.sleep(ANNOUNCE_INTERVAL_S)
+
+    def _payloads(self, news: dict[str, str]) -> bytes:
+        """Return the payload for each channel as the statement takes them, one JSON object."""
+        return orjson.dumps({f"{self._database.schema}_{topic}": payload for topic, payload in news.items()})

@@ -48,7 +48,7 @@ class Feed:
         while len(self._tail) > TAIL_EVENTS:
             self._tail.popitem(last=False)
         self._advance(head)
-        self._channels.announce(_TOPIC, str(head))
+        self._channels.announce(_TOPIC, lambda: str(self.head))
 
     async def read(self, after: int, limit: int) -> list[Recorded]:
         """Return at most `limit` events after a position, in order; empty only where there is none yet.

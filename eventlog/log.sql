@@ -199,4 +199,4 @@ ON CONFLICT ON CONSTRAINT snapshots_pkey DO NOTHING
 
 -- name: notify
 -- Tell listeners, on each channel its payload.
-SELECT pg_notify(n.channel, n.payload) FROM unnest(%b::text[], %b::text[]) AS n(channel, payload)
+SELECT pg_notify(n.channel, n.payload) FROM json_each_text(%s::json) AS n(channel, payload)

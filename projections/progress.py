@@ -34,8 +34,10 @@ class Progress:
 
     def set_stopped(self, stopped: set[str], *, of: Iterable[str]) -> None:
         """Say which of the projections named in `of` an error has stopped; nobody waits for them any longer."""
-        self.stopped = self.stopped.difference(of) | stopped
-        self._wake()
+        stopped = self.stopped.difference(of) | stopped
+        if stopped != self.stopped:
+            self.stopped = stopped
+            self._wake()
 
     def behind(self, position: int) -> list[str]:
         """Return the names of the projections that have not reached `position`."""
