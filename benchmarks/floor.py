@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from asyncio import Future
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
 from hashlib import sha256
@@ -107,7 +107,9 @@ class BatchedWriter:
 class Floor:
     """Both ways to write messages without a domain, in turns a second."""
 
-    def __init__(self, turns: list[Turn], writer: BatchedWriter, connections: list[AsyncConnection[TupleRow]]) -> None:
+    def __init__(
+        self, turns: list[Turn], writer: BatchedWriter, connections: Sequence[AsyncConnection[TupleRow]]
+    ) -> None:
         self._rows = Rows(turns)
         self._writer = writer
         self._connections = connections

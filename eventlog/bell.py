@@ -20,7 +20,8 @@ class Bell:
     async def rung(self, timeout_s: float) -> bool:
         """Return True when the bell has rung since this was last asked, or False after a while."""
         if not self._rung:
-            # Waited for hundreds of times a second; asyncio.timeout around an Event takes three times as long.
+            assert self._waiter is None, "a bell wakes one"
+            # Waited for hundreds of times a second; asyncio.timeout around an Event takes twice as long.
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
             timer = loop.call_later(timeout_s, _finish, self._waiter)

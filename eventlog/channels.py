@@ -42,7 +42,10 @@ class Channels:
         self._handlers[topic] = handler
 
     def announce(self, topic: str, news: Callable[[], str]) -> None:
-        """Tell all processes, this one included, soon; `news` is asked then, and replaces what waits on its topic."""
+        """Tell all processes, this one included, soon; newer news of the same topic replaces what waits.
+
+        `news` is asked when it is told, so that nobody words what is not; it does not raise.
+        """
         self._news[topic] = news
         self._wake.set()
 

@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from eventlog.connection import WatchedConnection
 from eventlog.errors import StoreUnavailableError
 
 CONNECT_TIMEOUT_S = 3
@@ -34,8 +34,9 @@ class Database:
         self.conninfo = conninfo
         self.schema = schema
         self._in_doubt = False
-        self._pool: AsyncConnectionPool[AsyncConnection[TupleRow]] = AsyncConnectionPool(
+        self._pool: AsyncConnectionPool[WatchedConnection] = AsyncConnectionPool(
             conninfo,
+            connection_class=WatchedConnection,
             kwargs=self.settings(),
             min_size=1,
             max_size=POOL_SIZE,
@@ -77,17 +78,17 @@ class Database:
         """Close the pool; connections made by `connect` are their owners' to close."""
         await self._pool.close()
 
-    async def connect(self, *, durable: bool = False) -> AsyncConnection[TupleRow]:
+    async def connect(self, *, durable: bool = False) -> WatchedConnection:
         """Return a connection of the caller's own.
 
         Raises:
             StoreUnavailableError: the database does not answer.
         """
         with translated_errors():
-            return await AsyncConnection.connect(self.conninfo, **self.settings(durable=durable))
+            return await WatchedConnection.connect(self.conninfo, **self.settings(durable=durable))
 
     @asynccontextmanager
-    async def connection(self) -> AsyncGenerator[AsyncConnection[TupleRow]]:
+    async def connection(self) -> AsyncGenerator[WatchedConnection]:
         """Lend a pooled connection.
 
         Raises:

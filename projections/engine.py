@@ -205,12 +205,8 @@ class Engine:
         stopped = {name for name, led in self._led.items() if led.failures}
         self._progress.advance(positions)
         self._progress.set_stopped(stopped, of=positions)
-        self._channels.announce(_TOPIC, self._news)
-
-    def _news(self) -> str:
-        """Return what `_take_news` takes, of the projections that this process leads."""
-        led = [[name, led.projection.version, led.position, bool(led.failures)] for name, led in self._led.items()]
-        return to_json(led).decode()
+        news = [(name, led.projection.version, led.position, bool(led.failures)) for name, led in self._led.items()]
+        self._channels.announce(_TOPIC, lambda: to_json(news).decode())
 
     def _heard(self, payload: str | None) -> None:
         if payload is None:

@@ -19,9 +19,10 @@ async def find_by_keys(connection: AsyncConnection[TupleRow]) -> None:
     """Have the changes of all batches on this connection find their rows by key.
 
     They are planned once, perhaps while a table is nearly empty; a plan that reads all of it would be kept as it grows.
+    A build that follows the log needs no such thing: its tables were loaded and counted before its first batch.
     """
-    for method in (b"enable_seqscan", b"enable_hashjoin", b"enable_mergejoin"):
-        await connection.execute(b"SET %s = off" % method)
+    settings = ["enable_seqscan", "enable_hashjoin", "enable_mergejoin"]
+    await connection.execute("SELECT set_config(name, 'off', false) FROM unnest(%s::text[]) AS name", [settings])
 
 
 async def run_together(

@@ -1,12 +1,22 @@
 """A log with read models, two processes on it, as far as a test needs them, and engines that soon try again."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 
 import pytest
+import uvloop
 
 from projections import engine
 from projections.catalog import install
 from tests.support.store import Store, opened
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Let a test choose the event loops it is run on; on asyncio's own without a choice."""
+    marker = item.get_closest_marker("asyncio")
+    loops = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return loops if marker and "loop_factories" in marker.kwargs else {"asyncio": asyncio.new_event_loop}
 
 
 @pytest.fixture
