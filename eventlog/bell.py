@@ -15,7 +15,7 @@ class Bell:
         """Wake who waits, or let the next wait return at once."""
         self._rung = True
         if self._waiter is not None:
-            _finish(self._waiter)
+            finish(self._waiter)
 
     async def rung(self, timeout_s: float) -> bool:
         """Return True when the bell has rung since this was last asked, or False after a while."""
@@ -24,7 +24,7 @@ class Bell:
             # Waited for hundreds of times a second; asyncio.timeout around an Event takes twice as long.
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
-            timer = loop.call_later(timeout_s, _finish, self._waiter)
+            timer = loop.call_later(timeout_s, finish, self._waiter)
             try:
                 await self._waiter
             finally:
@@ -34,6 +34,7 @@ class Bell:
         return rung
 
 
-def _finish(waiter: Future[None]) -> None:
+def finish(waiter: Future[None]) -> None:
+    """Wake who waits for this, unless somebody or something else has."""
     if not waiter.done():
         waiter.set_result(None)

@@ -6,6 +6,8 @@ from asyncio import Future
 from collections.abc import Iterable
 from itertools import count
 
+from eventlog.bell import finish
+
 
 class Progress:
     """Positions of the serving projections; a stopped one is waited for by nobody.
@@ -52,7 +54,7 @@ class Progress:
             loop = asyncio.get_running_loop()
             done: Future[None] = loop.create_future()
             heapq.heappush(self._waiters, (position, next(self._ticket), done))
-            expiry = loop.call_later(timeout_s, _finish, done)
+            expiry = loop.call_later(timeout_s, finish, done)
             await done
             expiry.cancel()
             if self._reached < position:
@@ -71,9 +73,4 @@ class Progress:
     def _wake(self) -> None:
         self._reached = self._least()
         while self._waiters and self._waiters[0][0] <= self._reached:
-            _finish(heapq.heappop(self._waiters)[2])
-
-
-def _finish(waiter: Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+            finish(heapq.heappop(self._waiters)[2])
