@@ -35,6 +35,7 @@ _ANOTHER_TIME = ("25006", "40001", "40P01", "55P03")
 _CANNOT_NOW = ("08", "53", "57", "58", "XX")
 _LOST = ("08", "57P")
 _LIVENESS_TIMEOUT_S = 1.0
+_LEAST_RETRY_S = 0.1
 
 
 def cannot_now(error: BaseException) -> bool:
@@ -162,7 +163,7 @@ class Database:
                 if not _is_lost(error):
                     raise
                 self._in_doubt = True
-                if monotonic() >= deadline:
+                if monotonic() > deadline - _LEAST_RETRY_S:
                     raise
             await self._require_reachable()
             return await self._fetch(statement, parameters, deadline)

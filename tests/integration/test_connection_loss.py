@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 from typing import LiteralString
 
@@ -45,7 +45,7 @@ def session_pids(conninfo: str) -> list[int]:
 
 
 @contextmanager
-def frozen(pids: list[int]) -> Iterator[None]:
+def frozen(pids: list[int]) -> Generator[None]:
     """Stop processes for as long as the block lasts."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)

@@ -107,6 +107,7 @@ async def test_new_events_are_projected_after_the_log_went_back(here: Store, the
     async with here.projecting(*PROJECTIONS) as led, there.projecting(*PROJECTIONS) as heard:
         await here.append(Story().events)
         await led.wait(1, PATIENCE_S)
+        position = 1
         for _ in range(4):
             position = await here.append(Story().events)
         assert await heard.wait(position, PATIENCE_S) == []
