@@ -76,9 +76,8 @@ async def delete_message(call: CallParam, conversation_id: UUID, message_id: UUI
 async def get_context(call: CallParam, conversation_id: UUID, query: Annotated[ContextQuery, Query()]) -> Response:
     """Read exactly the messages that a model would be sent, in OpenAI's chat form."""
     await call.readable(conversation_id)
-    services = call.services
-    budget = query.max_tokens or await services.contexts.max_tokens(query.model or services.settings.model)
-    window = await services.context.window(conversation_id, budget, query.last)
+    model = query.model or call.services.settings.model
+    window = await call.services.contexts.window(conversation_id, model, query.max_tokens, query.last)
     return json_response(window._asdict())
 
 

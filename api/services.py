@@ -59,7 +59,6 @@ class Services:
     commands: Commands
     listing: Listing
     history: History
-    context: Context
     reader: TurnReader
     contexts: TurnContexts
     turns: Turns
@@ -149,7 +148,6 @@ class _TurnServices:
     """What the turns of a process are made of."""
 
     commands: Commands
-    context: Context
     reader: TurnReader
     contexts: TurnContexts
     leases: Leases
@@ -178,7 +176,7 @@ def _turn_services(
     turns = Turns(commands, reader, runs, queue, cancels, leases)
     streams = Streams(runs, queue, reader, opened.broadcast, progress)
     client_turns = ClientTurns(opened.conversations, tokenizer, reader, leases)
-    return _TurnServices(commands, context, reader, contexts, leases, cancels, turns, streams, client_turns)
+    return _TurnServices(commands, reader, contexts, leases, cancels, turns, streams, client_turns)
 
 
 def _services(
@@ -194,7 +192,6 @@ def _services(
         commands=turning.commands,
         listing=Listing(opened.database),
         history=History(opened.database),
-        context=turning.context,
         reader=turning.reader,
         contexts=turning.contexts,
         turns=turning.turns,

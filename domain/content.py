@@ -7,7 +7,7 @@ from pydantic import Field
 
 from domain.errors import InvalidContentError
 from domain.images import check_image
-from domain.values import Frozen, JsonObject, Sha256, Text
+from domain.values import Frozen, JsonObject, Metadata, Sha256, Text
 
 MAX_TEXT_BYTES = 1024 * 1024
 
@@ -66,6 +66,11 @@ class ToolUseBlock(Frozen):
     id: Text = Field(description="The call's id, unique in its conversation. Model.")
     name: Text = Field(description="The tool's name. Model.")
     input: JsonObject = Field(description="The call's arguments. Model.")
+    extra_content: Metadata | None = Field(
+        default=None,
+        exclude_if=_is_none,
+        description="What the provider sent beside the call and wants back, such as a thought signature. Model.",
+    )
 
 
 class ToolResultBlock(Frozen):

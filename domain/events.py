@@ -59,7 +59,7 @@ class ConversationDeleted(ConversationEvent):
 class MessageAdded(ConversationEvent):
     """Something was said."""
 
-    class_version: ClassVar[int] = 2
+    class_version: ClassVar[int] = 3
 
     message_id: UUID = Field(description="The message. Server; an assistant's is fixed when its turn starts.")
     turn_id: UUID | None = Field(default=None, description="The turn it belongs to; None outside turns. Server.")
@@ -83,6 +83,10 @@ class MessageAdded(ConversationEvent):
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
         """Until version 2 every picture's bytes were in the event; there they stay."""
+
+    @staticmethod
+    def upcast_v2_v3(state: dict[str, Any]) -> None:
+        """Until version 3 no tool call had extra content."""
 
 
 class MessageDeleted(ConversationEvent):
@@ -132,6 +136,8 @@ class TurnBegun(ConversationEvent):
 class TurnQueued(TurnBegun):
     """Someone asked while another turn was active; the message is said and the turn starts when those before it end."""
 
+    class_version: ClassVar[int] = 2
+
     content: Content = Field(description="The blocks of the message to answer, in order. Client.")
     tokens: int = Field(ge=0, description="Tokens of the content as `encoding` counts them. Server.")
     encoding: str = Field(description="The tokenizer behind `tokens`, such as o200k_base. Server.")
@@ -139,6 +145,10 @@ class TurnQueued(TurnBegun):
         default=None, ge=2, description="The messages from this version on are to be superseded; None: none. Client."
     )
     ahead: bool = Field(default=False, description="Whether it goes before all that wait already. Client.")
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """Until version 2 the shape of a tool call, which no user's message holds, had no extra content."""
 
 
 class TurnStarted(TurnBegun):

@@ -10,7 +10,7 @@ from domain.events import ConversationDeleted, ConversationEvent, MessageAdded, 
 from eventlog.database import Database
 from eventlog.images import Images
 from eventlog.log import LAST_VERSION, Log
-from projections.model_messages import model_messages
+from projections.model_messages import ProviderRules, model_messages
 from projections.projection import Change, Projection, Rows
 from projections.superseded import superseded_range
 
@@ -95,7 +95,9 @@ class Context:
         self._log = log
         self._images = Images(database)
 
-    async def window(self, conversation_id: UUID, max_tokens: int, last: int | None = None) -> ContextWindow:
+    async def window(
+        self, conversation_id: UUID, max_tokens: int, last: int | None = None, rules: ProviderRules | None = None
+    ) -> ContextWindow:
         """Return the newest messages that fit into `max_tokens`, at most `last` of them, with all system messages.
 
         The window begins with a user message. It holds the newest one and all after it even where they do not fit:
@@ -114,7 +116,7 @@ class Context:
         said = [item.event for item in recorded if isinstance(item.event, MessageAdded)]
         messages = await self._images.restored_events(said)
         return ContextWindow(
-            model_messages(messages),
+            model_messages(messages, rules),
             sum(tokens for _, tokens in chosen),
             all_messages - len(rows),
         )

@@ -34,11 +34,12 @@ class Exchange:
     use: ToolUseBlock
     result: str = UNANSWERED
 
-    def call(self) -> dict[str, Any]:
-        """Return the entry in the assistant's `tool_calls`."""
+    def call(self, *, with_extra: bool = True) -> dict[str, Any]:
+        """Return the entry in the assistant's `tool_calls`, `with_extra` content where the call has some."""
         name = _FOREIGN.sub("_", self.use.name)[:_MAX_NAME_CHARACTERS] or "tool"
         arguments = to_json(self.use.input).decode()
-        return {"id": self.id, "type": "function", "function": {"name": name, "arguments": arguments}}
+        call = {"id": self.id, "type": "function", "function": {"name": name, "arguments": arguments}}
+        return {**call, "extra_content": self.use.extra_content} if with_extra and self.use.extra_content else call
 
     def answer(self) -> dict[str, Any]:
         """Return the tool message."""

@@ -37,6 +37,7 @@ class ToolCall:
     id: str
     name: str
     input: dict[str, Any]
+    extra_content: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

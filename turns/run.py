@@ -28,7 +28,7 @@ from turns.frames import Frame, TurnFrames
 from turns.gateway import ModelGateway
 from turns.model_call import ModelChunk, ModelEnd, ModelRequest, ToolCall
 from turns.model_errors import ModelError
-from turns.storable import storable_text
+from turns.storable import storable_json, storable_text
 from turns.stream import SHOWN_WAIT_S, TurnStream
 from turns.turn_log import TurnKey, TurnReader, TurnRecorder
 
@@ -218,6 +218,7 @@ def _tool_use(call: ToolCall) -> ToolUseBlock:
         ModelError: its input cannot be.
     """
     try:
-        return ToolUseBlock(id=call.id, name=call.name, input=call.input)
-    except ValidationError:
+        extra = None if call.extra_content is None else storable_json(call.extra_content)
+        return ToolUseBlock(id=call.id, name=call.name, input=call.input, extra_content=extra)
+    except (ValidationError, RecursionError):
         raise ModelError("model_error", "The model sent a tool call that cannot be recorded.") from None

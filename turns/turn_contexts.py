@@ -2,15 +2,17 @@
 
 import asyncio
 from time import monotonic
+from uuid import UUID
 
 from domain.events import TurnStarted
 from eventlog.errors import StoreUnavailableError
 from eventlog.log import Log
-from projections.context import Context
+from projections.context import Context, ContextWindow
 from projections.progress import Progress
 from turns.gateway import ModelGateway
 from turns.model_call import ModelRequest
 from turns.model_errors import ModelError
+from turns.provider_rules import provider_rules
 from turns.turn_log import PATIENCE_S, RETRY_INTERVAL_S
 
 CONTEXT_WAIT_S = 5.0
@@ -52,8 +54,7 @@ class TurnContexts:
         if "context" in await self._progress.wait(position, CONTEXT_WAIT_S):
             await self._log.head()  # where the store is away, that is why
             raise ModelError("model_unavailable", "The context of the conversation is not up to date.")
-        budget = started.max_context_tokens or await self.max_tokens(started.model)
-        window = await self._context.window(started.originator_id, budget)
+        window = await self.window(started.originator_id, started.model, started.max_context_tokens)
         return ModelRequest(
             model=started.model,
             messages=window.messages,
@@ -62,11 +63,18 @@ class TurnContexts:
             tools=started.tools,
         )
 
-    async def max_tokens(self, model: str) -> int:
-        """Return how many tokens a model is sent at most where the client does not say.
+    async def window(
+        self, conversation_id: UUID, model: str, max_tokens: int | None = None, last: int | None = None
+    ) -> ContextWindow:
+        """Return what `model` is sent of a conversation: at most `max_tokens`, and the `last` messages.
 
         Raises:
             ModelError: litellm could not be loaded.
+            StoreUnavailableError: the store is away.
         """
+        budget = max_tokens or await self._max_tokens(model)
+        return await self._context.window(conversation_id, budget, last, provider_rules(model))
+
+    async def _max_tokens(self, model: str) -> int:
         known = self._max_context_tokens or await self._gateway.context_window(model)
         return known or DEFAULT_CONTEXT_TOKENS

@@ -69,6 +69,7 @@ def examples() -> list[ConversationEvent]:
         ContextBlock(data={"page": 3, "large": 2**70, "nested": [{"a": None}]}),
         ReasoningBlock(text="Hm"),
         ToolUseBlock(id="call_1", name="search", input={"q": "cats"}),
+        ToolUseBlock(id="call_2", name="search", input={}, extra_content={"google": {"thought_signature": "c2ln"}}),
         ToolResultBlock(tool_use_id="call_1", content="[]", is_error=True),
     )
     (said,) = story.say()

@@ -28,7 +28,11 @@ PICTURE = ImageBlock(media_type="image/png", data="iVBORw0KGgo=")
 
 
 TEXTS = [TextBlock(text=words) for words in (*BLANKS, "Hello", " two words ")]
-CALLS = [ToolUseBlock(id=call_id, name=NAMES[n % len(NAMES)], input={"n": n}) for n, call_id in enumerate(CALL_IDS)]
+SIGNED = {"google": {"thought_signature": "c2ln"}}
+CALLS = [
+    ToolUseBlock(id=call_id, name=NAMES[n % len(NAMES)], input={"n": n}, extra_content=SIGNED if n % 3 == 0 else None)
+    for n, call_id in enumerate(CALL_IDS)
+]
 RESULTS = [
     ToolResultBlock(tool_use_id=call_id, content=content, is_error=n % 2 == 0)
     for call_id in CALL_IDS

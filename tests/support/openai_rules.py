@@ -41,8 +41,11 @@ def _is_system(message: Message) -> bool:
 
 def _check_message(message: Message) -> None:
     content, calls = message["content"], message.get("tool_calls")
-    assert message.keys() - {"tool_calls"} == {"role", "content"}
+    assert message.keys() - {"tool_calls", "reasoning_content"} == {"role", "content"}
     assert calls is None or (calls and message["role"] == "assistant")
+    if "reasoning_content" in message:
+        assert message["role"] == "assistant" and isinstance(message["reasoning_content"], str)
+        assert message["reasoning_content"], "DeepSeek refuses an empty one"
     if isinstance(content, list):
         assert content and message["role"] in ("user", "system")
         for part in content:
@@ -61,7 +64,8 @@ def _check_part(part: dict[str, Any]) -> None:
 
 
 def _check_call(call: dict[str, Any]) -> None:
-    assert call.keys() == {"id", "type", "function"} and call["type"] == "function"
+    assert call.keys() - {"extra_content"} == {"id", "type", "function"} and call["type"] == "function"
+    assert isinstance(call.get("extra_content", {}), dict)
     own_id, _, _ = call["id"].partition("__thought__")  # litellm takes Gemini's signature off for all others
     assert 1 <= len(own_id) <= 40
     assert call["function"].keys() == {"name", "arguments"}

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from domain.content import (
     ContextBlock,
@@ -16,7 +17,7 @@ from domain.content import (
 )
 from domain.events import MessageAdded
 from domain.tools import UNANSWERED
-from projections.model_messages import model_messages
+from projections.model_messages import ProviderRules, model_messages
 from projections.tool_exchanges import NO_CONTENT
 from tests.support.free_histories import free_histories, message
 from tests.support.openai_rules import check_openai
@@ -230,7 +231,102 @@ def test_where_no_user_begins_a_placeholder_does() -> None:
     assert told() == []
 
 
+def thinking(thought: str, *blocks: Any) -> MessageAdded:
+    return message("assistant", ReasoningBlock(text=thought), *blocks)
+
+
+def thoughts(said: list[MessageAdded], rules: ProviderRules | None = None) -> list[str | None]:
+    """Return the reasoning that is sent with each of an assistant's messages."""
+    sent = model_messages(said, rules)
+    return [answer.get("reasoning_content") for answer in sent if answer["role"] == "assistant"]
+
+
+LOOP = [user("q"), thinking("Hm", CALL), results(("call_1", "1"))]
+
+
+def test_in_an_open_tool_loop_reasoning_goes_back_beside_its_calls() -> None:
+    (_, sent, _) = model_messages(LOOP)
+    assert sent["reasoning_content"] == "Hm"
+    assert [call["id"] for call in sent["tool_calls"]] == ["call_1"]
+
+
+def test_reasoning_in_several_blocks_goes_back_as_the_text_it_was() -> None:
+    said = thinking("One", TextBlock(text="Let me see"), ReasoningBlock(text=" and two"), CALL)
+    assert thoughts([user("q"), said]) == ["One and two"]
+
+
+def test_every_step_of_an_open_tool_loop_has_its_own_reasoning_or_a_space() -> None:
+    steps = [calls("b"), results(("b", "2")), thinking("So", TextBlock(text="It is 2"))]
+    assert thoughts([*LOOP, *steps]) == ["Hm", " ", "So"]
+
+
+def test_what_is_merged_before_a_call_goes_back_with_all_its_reasoning() -> None:
+    said = [user("q"), thinking("One", TextBlock(text="Well")), thinking("Two", CALL)]
+    assert thoughts(said) == ["One\n\nTwo"]
+
+
+def test_reasoning_of_finished_turns_goes_back_only_where_the_provider_wants_it_always() -> None:
+    later = [*LOOP, thinking("So", TextBlock(text="It is 1")), user("And?"), thinking("Oh", TextBlock(text="2"))]
+    assert thoughts(later) == [None, None, None]
+    assert thoughts(later, ProviderRules("always")) == ["Hm", "So", None]
+
+
+@pytest.mark.parametrize("reasoning", ["never", "loop", "always"])
+def test_reasoning_of_answers_that_called_nothing_stays_away(reasoning: Any) -> None:
+    assert thoughts([user("q"), thinking("Hm", TextBlock(text="a"))], ProviderRules(reasoning)) == [None]
+
+
+def test_reasoning_that_a_provider_does_not_take_stays_away() -> None:
+    assert thoughts(LOOP, ProviderRules("never")) == [None]
+
+
+@pytest.mark.parametrize("thought", [" ", "\n"])
+def test_blank_reasoning_is_none(thought: str) -> None:
+    assert thoughts([user("q"), thinking(thought, CALL)]) == [None]
+
+
+SIGNED = {"google": {"thought_signature": "c2ln"}}
+
+
+def extras(said: list[MessageAdded], rules: ProviderRules | None = None) -> list[Any]:
+    """Return the extra content of each call that is sent."""
+    sent = model_messages(said, rules)
+    return [call.get("extra_content") for message in sent for call in message.get("tool_calls", ())]
+
+
+def test_the_extra_content_of_a_call_goes_back_with_that_call_and_no_other() -> None:
+    signed = CALL.model_copy(update={"extra_content": SIGNED})
+    other = ToolUseBlock(id="call_2", name="search", input={})
+    said = [user("q"), message("assistant", signed, other), results(("call_1", "1"), ("call_2", "2"))]
+    assert extras(said) == [SIGNED, None]
+    assert "extra_content" not in model_messages(said)[1]["tool_calls"][1]
+
+
+def test_the_extra_content_of_a_call_goes_back_to_the_model_that_sent_it() -> None:
+    signed = message("assistant", CALL.model_copy(update={"extra_content": SIGNED}))
+    said = [user("q"), signed.model_copy(update={"model": "openai/gemini-3-pro"})]
+    assert extras(said, ProviderRules(model="openai/gemini-3-pro")) == [SIGNED]
+    assert extras(said, ProviderRules(model="gpt-4o")) == [None]
+    assert extras([user("q"), signed], ProviderRules(model="gpt-4o")) == [SIGNED]  # a client recorded it
+
+
+def test_a_signature_in_an_id_and_one_in_extra_content_both_go_back() -> None:
+    call = CALL.model_copy(update={"id": "a__thought__c2ln", "extra_content": SIGNED})
+    said = [user("q"), message("assistant", call), results(("a__thought__c2ln", "1"))]
+    (_, answer, result) = model_messages(said)
+    assert (answer["tool_calls"][0]["id"], answer["tool_calls"][0]["extra_content"]) == ("a__thought__c2ln", SIGNED)
+    assert result["tool_call_id"] == "a__thought__c2ln"
+
+
+RULES = [ProviderRules(), ProviderRules("never", "gpt-4o"), ProviderRules("always", "deepseek/deepseek-chat")]
+
+
 @settings(max_examples=150, deadline=None, database=None)
-@given(free_histories())
-def test_whatever_is_recorded_what_is_sent_is_valid_for_openai(said: list[MessageAdded]) -> None:
-    check_openai(model_messages(said))
+@given(free_histories(), st.sampled_from(RULES))
+def test_whatever_is_recorded_what_is_sent_is_valid_for_openai(said: list[MessageAdded], rules: ProviderRules) -> None:
+    sent = model_messages(said, rules)
+    check_openai(sent)
+    thinking = [place for place, message in enumerate(sent) if "reasoning_content" in message]
+    asked = [place for place, message in enumerate(sent) if message["role"] == "user"]
+    assert not thinking or rules.reasoning != "never"
+    assert not thinking or rules.reasoning == "always" or min(thinking) > max(asked)

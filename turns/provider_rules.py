@@ -1,0 +1,21 @@
+"""What each provider wants back of what its models say for themselves, by the model's litellm name."""
+
+from projections.model_messages import ProviderRules
+
+# They take a model's reasoning in another form, or refuse a request that has it.
+_TAKE_NO_REASONING = frozenset(
+    {"anthropic", "azure", "bedrock", "cerebras", "cohere", "gemini", "groq", "mistral", "vertex_ai"}
+)
+
+
+def provider_rules(model: str) -> ProviderRules:
+    """Return what goes back to `model`.
+
+    OpenAI has no rule of its own: it never shows a model's reasoning, so there is none to go back to it.
+    """
+    provider, slash, _ = model.partition("/")
+    if slash and provider in _TAKE_NO_REASONING:
+        return ProviderRules("never", model)
+    # DeepSeek answers 400 where an answer that called tools comes without its reasoning, also in later turns:
+    # https://api-docs.deepseek.com/guides/thinking_mode. Up to V3.2 it ignored that of earlier turns.
+    return ProviderRules("always" if "deepseek" in model.lower() else "loop", model)
