@@ -6,19 +6,24 @@ from uuid import UUID
 
 from psycopg.rows import TupleRow
 
+from domain.content import ImageBlock
 from domain.events import ConversationDeleted, ConversationEvent, MessageAdded, MessageDeleted, MessagesSuperseded
+from domain.tools import ToolDefinition
 from eventlog.database import Database
 from eventlog.images import Images
 from eventlog.log import LAST_VERSION, Log
+from eventlog.tokens import Tokenizer
+from projections.longest_window import Asked, Window, find_longest_window, sent_of
 from projections.model_messages import ProviderRules, model_messages
 from projections.projection import Change, Projection, Rows
+from projections.sent_tokens import estimated_tokens
 from projections.superseded import superseded_range
 
 
 class ContextWindow(NamedTuple):
-    """What a model is sent, in OpenAI's chat form.
+    """What a model is sent, in OpenAI's chat form, and its `tokens` as providers count them.
 
-    `tokens`, and how many earlier messages were `dropped`, count messages as recorded, of which `messages` merges some.
+    `dropped` is how many earlier messages are not sent. It counts them as recorded, of which `messages` merges some.
     """
 
     messages: list[dict[str, Any]]
@@ -30,7 +35,7 @@ class ContextProjection(Projection):
     """Builds the index of what can be sent to a model; the words themselves stay in the log."""
 
     name = "context"
-    version = 1
+    version = 2
     tables = ("context",)
     types = frozenset({MessageAdded, MessageDeleted, MessagesSuperseded, ConversationDeleted})
 
@@ -94,11 +99,20 @@ class Context:
         self._database = database
         self._log = log
         self._images = Images(database)
+        self._tokenizer = Tokenizer()
 
     async def window(
-        self, conversation_id: UUID, max_tokens: int, last: int | None = None, rules: ProviderRules | None = None
+        self,
+        conversation_id: UUID,
+        max_tokens: int,
+        last: int | None = None,
+        *,
+        tools: Sequence[ToolDefinition] = (),
+        rules: ProviderRules | None = None,
     ) -> ContextWindow:
         """Return the newest messages that fit into `max_tokens`, at most `last` of them, with all system messages.
+
+        The budget holds the definitions of `tools` too.
 
         The window begins with a user message. It holds the newest one and all after it even where they do not fit:
         a model that is asked nothing cannot answer. A result whose call is before the window is not sent.
@@ -107,28 +121,47 @@ class Context:
         if not totals:
             return ContextWindow([], 0, 0)
         all_tokens, all_messages = totals[0]
+        asked = Asked(max_tokens, tools, rules or ProviderRules())
         system = await self._read("read_system", conversation_id)
-        budget = max(0, max_tokens - sum(tokens for _, tokens in system))
-        start = await self._start(conversation_id, all_tokens - budget, last)
-        rows = await self._read("read_from", conversation_id, start)
-        chosen = [*system, *rows]
-        recorded = await self._log.versions(conversation_id, [version for version, _ in chosen])
-        said = [item.event for item in recorded if isinstance(item.event, MessageAdded)]
-        messages = await self._images.restored_events(said)
-        return ContextWindow(
-            model_messages(messages, rules),
-            sum(tokens for _, tokens in chosen),
-            all_messages - len(rows),
-        )
+        first = await self._first(conversation_id, last)
+        aim = max(0, max_tokens - sum(tokens for _, tokens in system))
+        while True:
+            start = max(first, await self._start(conversation_id, all_tokens - aim))
+            rows = await self._read("read_from", conversation_id, start)
+            said = await self._said(conversation_id, [version for version, *_ in (*system, *rows)])
+            window = await find_longest_window(said, asked, self._tokenizer)
+            # The totals are estimates: where all that was read fits and there is more, more is read.
+            if window.before or window.tokens > max_tokens or start == first or aim >= all_tokens:
+                dropped = all_messages - len(rows) + window.before
+                return ContextWindow(await self._with_images(window, said, asked), window.tokens, dropped)
+            aim = max(2 * aim, max_tokens, 1)
 
-    async def _start(self, conversation_id: UUID, tokens_before: int, last: int | None) -> int:
+    async def _first(self, conversation_id: UUID, last: int | None) -> int:
+        """Return where the window of the `last` messages begins."""
+        if last is None:
+            return 0
+        newest = await self._read("find_nth_newest", conversation_id, last - 1)
+        place = newest[0][0] if newest else 0
+        question = await self._read("find_question", conversation_id, place, conversation_id, place)
+        return question[0][0] if question else place
+
+    async def _start(self, conversation_id: UUID, tokens_before: int) -> int:
+        """Return the place of the question before the first message that has so many tokens before it."""
         fitting = await self._read("find_start", conversation_id, tokens_before)
-        start = fitting[0][0] if fitting else LAST_VERSION
-        if last is not None:
-            newest = await self._read("find_nth_newest", conversation_id, last - 1)
-            start = max(start, newest[0][0] if newest else 0)
-        question = await self._read("find_question", conversation_id, start, conversation_id, start)
-        return question[0][0] if question else start
+        place = fitting[0][0] if fitting else LAST_VERSION
+        question = await self._read("find_earlier_question", conversation_id, place, conversation_id, place)
+        return question[0][0] if question else place
+
+    async def _said(self, conversation_id: UUID, versions: list[int]) -> list[MessageAdded]:
+        recorded = await self._log.versions(conversation_id, versions)
+        return [item.event for item in recorded if isinstance(item.event, MessageAdded)]
+
+    async def _with_images(self, window: Window, said: Sequence[MessageAdded], asked: Asked) -> list[dict[str, Any]]:
+        """Return the messages of a window with the bytes of its images, which are read for no others."""
+        if not any(isinstance(block, ImageBlock) for message in said for block in message.content):
+            return window.messages
+        sent = await self._images.restored_events(sent_of(said, window.before))
+        return model_messages(sent, asked.rules)
 
     async def _read(self, name: str, *parameters: Any) -> list[TupleRow]:
         return await self._database.fetch(_SQL.reading(name), parameters)
@@ -136,4 +169,4 @@ class Context:
 
 def _said(event: MessageAdded) -> dict[str, Any]:
     place = {"conversation_id": event.originator_id, "version": event.originator_version}
-    return {**place, "message_id": event.message_id, "role": event.role, "tokens": event.tokens}
+    return {**place, "message_id": event.message_id, "role": event.role, "tokens": estimated_tokens(event)}

@@ -1,5 +1,6 @@
 -- name: create_context
 -- One row per message a model could be sent, keyed by its place; running totals make any window one index probe.
+-- `tokens` is about what the message takes when it is sent: the window is counted when it is read.
 CREATE TABLE {context} (
     conversation_id uuid NOT NULL,
     version integer NOT NULL,
@@ -101,6 +102,15 @@ UNION ALL
  ORDER BY version DESC LIMIT 1)
 LIMIT 1
 
+-- name: find_earlier_question
+-- The newest user message before a place, else the first one from there on.
+(SELECT version FROM {context} WHERE conversation_id = %s AND version < %s AND role = 'user'
+ ORDER BY version DESC LIMIT 1)
+UNION ALL
+(SELECT version FROM {context} WHERE conversation_id = %s AND version >= %s AND role = 'user'
+ ORDER BY version LIMIT 1)
+LIMIT 1
+
 -- name: read_from
 -- The messages from a place on, oldest first, without system messages.
-SELECT version, tokens FROM {context} WHERE conversation_id = %s AND version >= %s AND role <> 'system' ORDER BY version
+SELECT version FROM {context} WHERE conversation_id = %s AND version >= %s AND role <> 'system' ORDER BY version

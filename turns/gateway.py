@@ -103,6 +103,14 @@ class ModelGateway:
         """
         return PriceTable(await self._litellm()).context_window(model)
 
+    async def max_output_tokens(self, model: str) -> int | None:
+        """Return the tokens of the longest answer of `model`, by the same table.
+
+        Raises:
+            ModelError: litellm could not be loaded.
+        """
+        return PriceTable(await self._litellm()).max_output_tokens(model)
+
     async def aclose(self) -> None:
         """Close the connections that are kept open to providers."""
         if self._loading is None:

@@ -18,8 +18,11 @@ class PriceTable:
 
     def context_window(self, model: str) -> int | None:
         """The most input tokens that `model` takes, None where the table does not say."""
-        tokens = self._row(model).get("max_input_tokens")
-        return tokens if isinstance(tokens, int) else None
+        return self._tokens(model, "max_input_tokens")
+
+    def max_output_tokens(self, model: str) -> int | None:
+        """Return the tokens of the longest answer of `model`, None where the table does not say."""
+        return self._tokens(model, "max_output_tokens")
 
     def cost_usd(self, model: str, usage: Usage) -> Decimal | None:
         """The price of `usage` in US dollars, to the billionth; None for a model without a price."""
@@ -44,6 +47,10 @@ class PriceTable:
             prompt_tokens_details={"cached_tokens": usage.cached_input_tokens},
             completion_tokens_details={"reasoning_tokens": usage.reasoning_tokens},
         )
+
+    def _tokens(self, model: str, field: str) -> int | None:
+        tokens = self._row(model).get(field)
+        return tokens if isinstance(tokens, int) else None
 
     def _row(self, model: str) -> dict[str, Any]:
         """The model's row; the table has some models with and some without their provider in front."""

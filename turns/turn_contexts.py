@@ -54,7 +54,9 @@ class TurnContexts:
         if "context" in await self._progress.wait(position, CONTEXT_WAIT_S):
             await self._log.head()  # where the store is away, that is why
             raise ModelError("model_unavailable", "The context of the conversation is not up to date.")
-        window = await self.window(started.originator_id, started.model, started.max_context_tokens)
+        budget = started.max_context_tokens or await self._max_tokens(started.model, started.max_output_tokens)
+        rules = provider_rules(started.model)
+        window = await self._context.window(started.originator_id, budget, tools=started.tools, rules=rules)
         return ModelRequest(
             model=started.model,
             messages=window.messages,
@@ -73,8 +75,18 @@ class TurnContexts:
             StoreUnavailableError: the store is away.
         """
         budget = max_tokens or await self._max_tokens(model)
-        return await self._context.window(conversation_id, budget, last, provider_rules(model))
+        return await self._context.window(conversation_id, budget, last, rules=provider_rules(model))
 
-    async def _max_tokens(self, model: str) -> int:
-        known = self._max_context_tokens or await self._gateway.context_window(model)
-        return known or DEFAULT_CONTEXT_TOKENS
+    async def _max_tokens(self, model: str, max_output_tokens: int | None = None) -> int:
+        """Return how many tokens `model` is sent at most where the client does not say.
+
+        The model's table has no word on whether input and output share one limit, as they do for most: so the longest
+        answer, but at most half of the limit, is left free.
+        """
+        if self._max_context_tokens:
+            return self._max_context_tokens
+        limit = await self._gateway.context_window(model)
+        if limit is None:
+            return DEFAULT_CONTEXT_TOKENS
+        answer = max_output_tokens or await self._gateway.max_output_tokens(model) or 0
+        return limit - min(answer, limit // 2)

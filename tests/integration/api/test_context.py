@@ -7,8 +7,10 @@ import pytest
 from domain.tools import UNANSWERED
 from tests.integration.api.conftest import GivenModel
 from tests.support.api_client import Api
+from tests.support.model_scripts import Script
 from tests.support.model_server import ModelServer
 from tests.support.openai_rules import check_openai
+from tests.support.openai_tokens import openai_tokens
 from tests.support.resources import check_problem
 
 
@@ -18,7 +20,7 @@ def said(role: str, text: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def id_(api: Api) -> str:
-    """A conversation of one system message and four questions with answers, two tokens each, that no test changes."""
+    """A conversation of one system message and four questions with answers that no test changes."""
     turns = [message for n in range(4) for message in (said("user", f"Ask{n}"), said("assistant", f"Answer{n}"))]
     return api.conversation(messages=[said("system", "Be brief."), *turns])["id"]
 
@@ -32,22 +34,17 @@ def test_the_whole_conversation_is_sent_where_it_fits(api: Api, id_: str) -> Non
     context = api.get(f"/v1/conversations/{id_}/context")
     assert context.keys() == {"messages", "tokens", "dropped"}
     assert [message["role"] for message in context["messages"]] == ["system", *["user", "assistant"] * 4]
-    assert context["tokens"] == sum(message["tokens"] for message in api.messages(id_))
+    assert context["tokens"] == openai_tokens(context["messages"])
     assert context["dropped"] == 0
 
 
 def test_a_budget_drops_the_oldest_and_keeps_system_messages(api: Api, id_: str) -> None:
-    messages = api.messages(id_)
-    budget = sum(message["tokens"] for message in [messages[0], *messages[5:]])
+    system, *talk = api.get(f"/v1/conversations/{id_}/context")["messages"]
+    budget = openai_tokens([system, *talk[4:]])
     context = api.get(f"/v1/conversations/{id_}/context", max_tokens=budget)
-    assert [message["content"] for message in context["messages"]] == [
-        "Be brief.",
-        "Ask2",
-        "Answer2",
-        "Ask3",
-        "Answer3",
-    ]
-    assert (context["tokens"], context["dropped"]) == (budget, 4)
+    assert context == {"messages": [system, *talk[4:]], "tokens": budget, "dropped": 4}
+    context = api.get(f"/v1/conversations/{id_}/context", max_tokens=budget - 1)
+    assert (context["messages"], context["dropped"]) == ([system, *talk[6:]], 6)
 
 
 def test_the_newest_question_is_sent_even_where_nothing_fits(api: Api, id_: str) -> None:
@@ -112,13 +109,38 @@ def test_a_model_can_be_sent_whatever_was_recorded(api: Api, given_model: GivenM
         "Error: no such number",
         "Still there?",
     ]
-    recorded = [message["tokens"] for message in api.messages(id_)]
-    assert (context["tokens"], context["dropped"]) == (sum(recorded[1:]), 1)
+    assert (context["tokens"], context["dropped"]) == (openai_tokens(sent), 1)
     model = given_model(["x"])
     assert api.turn(id_, model, content="Well?").status_code == 201
     (request,) = [request for request in models.requests if request.model == model]
     sent[2].pop("content")  # litellm leaves out what is None
     assert request.body["messages"] == [*sent[:-1], said("user", "Still there?\n\nWell?")]
+
+
+def test_a_models_own_limit_leaves_room_for_its_longest_answer(api: Api, models: ModelServer) -> None:
+    words = "The quick brown fox jumps over the lazy dog. " * 10
+    talk = [said("user", words), said("assistant", words)] * 50
+    id_ = api.conversation(messages=talk)["id"]
+    context = api.get(f"/v1/conversations/{id_}/context", model="gpt-4")  # reads 8,192 and says 4,096 at most
+    assert 0.95 * 4096 < context["tokens"] <= 4096
+    assert context["dropped"] > 0
+    models.script("gpt-4", Script(["x"]))
+    assert api.turn(id_, "gpt-4", content="Well?", max_output_tokens=192).status_code == 201
+    (request,) = [request for request in models.requests if request.model == "gpt-4"]
+    assert 0.95 * 8000 < openai_tokens(request.body["messages"]) <= 8000
+
+
+def test_the_tools_of_a_turn_are_within_its_budget(api: Api, given_model: GivenModel, models: ModelServer) -> None:
+    turns = [message for n in range(4) for message in (said("user", f"Ask{n}"), said("assistant", f"Answer{n}"))]
+    messages = [*turns, said("user", "Well?")]
+    tool = {"name": "f", "description": "Does much. " * 20, "input_schema": {"type": "object"}}
+    for tools, left in (([], 9), ([tool], 1)):
+        model = given_model(["x"])
+        id_ = api.conversation(messages=turns)["id"]
+        asked = {"content": "Well?", "tools": tools, "max_context_tokens": openai_tokens(messages)}
+        assert api.turn(id_, model, **asked).status_code == 201
+        (request,) = [request for request in models.requests if request.model == model]
+        assert request.body["messages"] == messages[-left:]
 
 
 @pytest.mark.parametrize(

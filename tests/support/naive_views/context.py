@@ -1,11 +1,15 @@
 """The context, and the window of it that a model is sent, told plainly."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
+from pydantic_core import to_json
+
 from domain.events import ConversationDeleted, ConversationEvent, MessageAdded, MessageDeleted, MessagesSuperseded
+from projections.model_messages import model_messages
 from tests.support.naive_views.rows import Row, without
+from tests.support.openai_tokens import IMAGE, openai_tokens
 
 
 def naive_context(events: Iterable[ConversationEvent]) -> list[Row]:
@@ -17,7 +21,7 @@ def naive_context(events: Iterable[ConversationEvent]) -> list[Row]:
                 "version": event.originator_version,
                 "message_id": event.message_id,
                 "role": event.role,
-                "tokens": event.tokens,
+                "tokens": about(event),
             }
         elif isinstance(event, MessagesSuperseded):
             context = without(
@@ -41,10 +45,35 @@ def naive_context(events: Iterable[ConversationEvent]) -> list[Row]:
     return rows
 
 
-class NaiveWindow(NamedTuple):
-    """The versions of the messages a model is sent, their tokens, and how many were dropped."""
+def about(event: MessageAdded) -> int:
+    """Return the estimate that the table holds: the tokens that are recorded, without reasoning, and what is around."""
+    images = calls = results = characters = thought = other = 0
+    for block in event.content:
+        match block.type:
+            case "image":
+                images += 1
+            case "tool_use":
+                calls += 1
+                characters += len(block.name)
+                other += len(to_json(block.input))
+            case "tool_result":
+                results += 1
+                characters += len(block.tool_use_id)
+            case "reasoning":
+                thought += len(block.text)
+            case "text":
+                other += len(block.text)
+            case "context":
+                pass
+    tokens = event.tokens * other // (other + thought) if thought else event.tokens
+    messages = results if event.role == "tool" else 1
+    return 4 * messages + IMAGE * images + characters // 3 + tokens
 
-    versions: list[int]
+
+class NaiveWindow(NamedTuple):
+    """What a model is sent, its tokens, and how many messages were dropped."""
+
+    messages: list[dict[str, Any]]
     tokens: int
     dropped: int
 
@@ -52,18 +81,16 @@ class NaiveWindow(NamedTuple):
 def naive_window(events: Sequence[ConversationEvent], max_tokens: int, last: int | None = None) -> NaiveWindow:
     """Return the window of the only conversation in `events`, found by trying every start from the oldest on."""
     rows = sorted(naive_context(events), key=lambda row: row["version"])
-    system = [row for row in rows if row["role"] == "system"]
-    others = [row for row in rows if row["role"] != "system"]
-    budget = max(0, max_tokens - sum(row["tokens"] for row in system))
-    start = 0
-    while start < len(others) and (
-        sum(row["tokens"] for row in others[start:]) > budget or (last is not None and len(others) - start > last)
-    ):
-        start += 1
-    questions = [index for index, row in enumerate(others) if row["role"] == "user"]
-    later = [index for index in questions if index >= start]
-    if questions:
-        start = later[0] if later else questions[-1]
-    chosen = others[start:]
-    sent = sorted([*system, *chosen], key=lambda row: row["version"])
-    return NaiveWindow([row["version"] for row in sent], sum(row["tokens"] for row in sent), start)
+    said = {event.originator_version: event for event in events if isinstance(event, MessageAdded)}
+    system = [said[row["version"]] for row in rows if row["role"] == "system"]
+    others = [said[row["version"]] for row in rows if row["role"] != "system"]
+    if not rows:
+        return NaiveWindow([], 0, 0)
+    questions = [place for place, message in enumerate(others) if message.role == "user"]
+    starts = questions or list(range(len(others) + 1))
+    late_enough = [place for place in starts if last is None or len(others) - place <= last] or starts[-1:]
+    for start in late_enough:
+        messages = model_messages([*system, *others[start:]])
+        if openai_tokens(messages) <= max_tokens or start == late_enough[-1]:
+            return NaiveWindow(messages, openai_tokens(messages), start)
+    raise AssertionError("there is always a last start")

@@ -1,0 +1,201 @@
+"""What a window is counted as, held against litellm's counter and OpenAI's published recipe."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from domain.content import (
+    ContextBlock,
+    ImageBlock,
+    ReasoningBlock,
+    TextBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+)
+from domain.events import MessageAdded
+from domain.tools import ToolDefinition
+from eventlog.tokens import Tokenizer
+from projections.longest_window import Asked, longest_window
+from projections.model_messages import model_messages
+from projections.sent_tokens import sent_tokens, text_counter
+from projections.tool_declarations import declarations
+from tests.support.free_histories import free_histories, message
+from tests.support.openai_tokens import openai_tokens
+from turns.gateway import ModelGateway
+
+TOKENIZER = Tokenizer()
+Counter = Callable[..., int]
+Tools = Sequence[ToolDefinition]
+
+
+@pytest.fixture
+async def counted(gateway: ModelGateway, monkeypatch: pytest.MonkeyPatch) -> Counter:
+    """Return litellm's counter for GPT-4o, which Turnlog itself switches off."""
+    await gateway.warm_up()
+    litellm: Any = importlib.import_module("litellm")
+    monkeypatch.setattr(litellm, "disable_token_counter", False)
+
+    def count(messages: list[dict[str, Any]], tools: Tools = ()) -> int:
+        defined = [{"type": "function", "function": _function(tool)} for tool in tools]
+        return litellm.token_counter(model="gpt-4o", messages=messages, tools=defined or None) if messages else 0
+
+    return count
+
+
+def _function(tool: ToolDefinition) -> dict[str, Any]:
+    return {"name": tool.name, "description": tool.description, "parameters": tool.input_schema}
+
+
+# Of any length, with what tokenizers join and split at the edges of texts.
+WORDS = st.one_of(
+    st.sampled_from(["x", "Yes.", "No!", "\n", "...", "  a", "b  ", "漢字", "👩‍🚀", "<|endoftext|>", "don't", "12345"]),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30),
+    st.integers(1, 200).map(lambda n: "The quick brown fox. " * n),
+)
+TEXT = WORDS.map(lambda words: TextBlock(text=words))
+CALL_IDS = [f"call_{n:024x}" for n in (0x5F3A, 0xD0E1F2A3, 0xABCDEF0123456789)]
+NAMES = ["get_weather", "search", "run_sql_query_on_warehouse"]
+CALL = st.builds(
+    ToolUseBlock,
+    id=st.sampled_from(CALL_IDS),
+    name=st.sampled_from(NAMES),
+    input=st.dictionaries(st.text("abc", max_size=3), WORDS, max_size=3),
+)
+RESULT = st.builds(ToolResultBlock, tool_use_id=st.sampled_from(CALL_IDS), content=WORDS, is_error=st.booleans())
+REASONING = WORDS.map(lambda words: ReasoningBlock(text=words))
+SAID = st.one_of(
+    st.lists(TEXT, max_size=2).map(lambda blocks: message("user", *blocks)),
+    st.builds(lambda text, page: message("user", text, ContextBlock(data={"page": page})), TEXT, WORDS),
+    st.lists(TEXT | REASONING, max_size=3).map(lambda blocks: message("assistant", *blocks)),
+    st.lists(TEXT | REASONING | CALL, max_size=4).map(lambda blocks: message("assistant", *blocks)),
+    st.lists(RESULT, max_size=3).map(lambda blocks: message("tool", *blocks)),
+    st.lists(TEXT, max_size=1).map(lambda blocks: message("system", *blocks)),
+)
+HISTORIES = st.lists(SAID, max_size=30)
+LEAF = st.sampled_from(
+    [
+        {"type": "string"},
+        {"type": "string", "enum": ["celsius", "fahrenheit"], "description": "The unit."},
+        {"type": "integer", "description": "How many."},
+        {"type": "number"},
+        {"type": "boolean"},
+        {"type": "null"},
+        {},
+    ]
+)
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": sorted(properties)[:1]}
+
+
+SCHEMA = st.recursive(
+    LEAF,
+    lambda inner: st.one_of(
+        inner.map(lambda items: {"type": "array", "items": items, "description": "Some."}),
+        st.dictionaries(st.sampled_from(["city", "unit", "limit", "filter"]), inner, max_size=3).map(_object),
+    ),
+    max_leaves=6,
+)
+PARAMETERS = st.dictionaries(st.sampled_from(["city", "unit", "limit", "filter"]), SCHEMA, max_size=4).map(_object)
+TOOL = st.builds(
+    ToolDefinition,
+    name=st.sampled_from(NAMES),
+    description=st.sampled_from(["", "Reads the weather of a city, now or later."]),
+    input_schema=PARAMETERS,
+)
+TOOLS = st.lists(TOOL, max_size=3)
+
+
+def ours(messages: list[dict[str, Any]], tools: Tools = ()) -> int:
+    return sent_tokens(messages, tools, text_counter(TOKENIZER))
+
+
+def longer(said: list[MessageAdded], before: int) -> list[dict[str, Any]]:
+    """Return what would be sent with one question more."""
+    talk = [one for one in said if one.role != "system"]
+    earlier = [place for place, one in enumerate(talk[:before]) if one.role == "user"]
+    system = [one for one in said if one.role == "system"]
+    return model_messages([*system, *talk[earlier[-1] :]]) if earlier else []
+
+
+async def test_texts_and_tools_are_counted_as_litellm_counts_them(counted: Counter) -> None:
+    @settings(max_examples=200, deadline=None, database=None)
+    @given(st.lists(SAID.filter(lambda one: one.role != "tool"), max_size=8), TOOLS)
+    def check(said: list[MessageAdded], tools: Tools) -> None:
+        messages = [one for one in model_messages(said) if one["role"] != "tool" and "tool_calls" not in one]
+        texts = declarations(tools) + "".join(str(one["content"]) for one in messages)
+        slack = 2 * (len(texts) // 1024)
+        assert counted(messages, tools) <= ours(messages, tools) <= counted(messages, tools) + slack
+        assert ours(messages) == openai_tokens(messages)
+
+    check()
+
+
+async def test_no_window_is_more_than_its_budget_or_much_less_where_more_would_fit(counted: Counter) -> None:
+    @settings(max_examples=300, deadline=None, database=None)
+    @given(HISTORIES, st.integers(0, 6000), TOOLS)
+    @example([message("user", TextBlock(text="x")) for _ in range(200)], 100, [])
+    @example([message(role, TextBlock(text="x")) for role in ("user", "assistant") * 100], 100, [])
+    def check(said: list[MessageAdded], budget: int, tools: Tools) -> None:
+        window = longest_window(said, Asked(budget, tools), TOKENIZER)
+        asked = [one for one in said if one.role == "user"]
+        if window.tokens <= budget:
+            assert counted(window.messages, tools) <= budget
+        elif asked:  # the newest question is sent even where it does not fit
+            assert window.messages == longest_window(said, Asked(0, tools), TOKENIZER).messages
+        if more := longer(said, window.before):
+            assert counted(more, tools) > 0.95 * budget
+
+    check()
+
+
+async def test_whatever_is_recorded_its_count_is_no_less_than_litellms(counted: Counter) -> None:
+    @settings(max_examples=300, deadline=None, database=None)
+    @given(free_histories(), TOOLS)
+    def check(said: list[MessageAdded], tools: Tools) -> None:
+        messages = model_messages(said)
+        assert ours(messages, tools) >= counted(messages, tools)
+
+    check()
+
+
+async def test_an_image_counts_more_than_litellm_counts_for_it(counted: Counter) -> None:
+    messages = model_messages([message("user", ImageBlock(media_type="image/png", data="iVBORw0KGgo="))])
+    assert ours(messages) == 3 + 4 + 1600 > counted(messages)
+
+
+KEYS = st.sampled_from(
+    ["type", "properties", "items", "enum", "required", "description", "anyOf", "$defs", "object", "array"]
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | KEYS | st.text("ab ", max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200, deadline=None, database=None)
+@given(st.dictionaries(KEYS, JSON, max_size=5))
+def test_a_schema_that_is_none_is_counted_all_the_same(schema: dict[str, Any]) -> None:
+    tool = ToolDefinition(name="f", input_schema=schema)
+    assert ours([{"role": "user", "content": "x"}], [tool]) > ours([{"role": "user", "content": "x"}])
+
+
+def test_kinds_that_are_given_many_times_are_written_once() -> None:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(30):
+        schema = {"type": ["object", "object", "array"], "properties": {"a": schema}}
+    tool = ToolDefinition(name="f", input_schema={"properties": {"a": schema}})
+    assert ours([{"role": "user", "content": "x"}], [tool]) < 2000
+
+
+def test_the_recorded_count_of_a_text_is_taken_where_its_encoding_is_the_same() -> None:
+    said = [message("user", TextBlock(text="two words"))]
+    trusted = [said[0].model_copy(update={"tokens": 99, "encoding": "o200k_base"})]
+    assert text_counter(TOKENIZER, said)("two words") == 2
+    assert text_counter(TOKENIZER, trusted)("two words") == 99
