@@ -2,10 +2,8 @@
 
 from projections.model_messages import ProviderRules
 
-# They take a model's reasoning in another form, or refuse a request that has it.
-_TAKE_NO_REASONING = frozenset(
-    {"anthropic", "azure", "bedrock", "cerebras", "cohere", "gemini", "groq", "mistral", "vertex_ai"}
-)
+_REFUSE_REASONING = frozenset({"cerebras", "groq", "mistral"})
+_TAKE_ANOTHER_FORM = frozenset({"anthropic", "azure", "bedrock", "cohere", "gemini", "vertex_ai"})
 
 
 def provider_rules(model: str) -> ProviderRules:
@@ -14,8 +12,10 @@ def provider_rules(model: str) -> ProviderRules:
     OpenAI has no rule of its own: it never shows a model's reasoning, so there is none to go back to it.
     """
     provider, slash, _ = model.partition("/")
-    if slash and provider in _TAKE_NO_REASONING:
+    if slash and provider in _REFUSE_REASONING:
         return ProviderRules("never", model)
     # DeepSeek answers 400 where an answer that called tools comes without its reasoning, also in later turns:
     # https://api-docs.deepseek.com/guides/thinking_mode. Up to V3.2 it ignored that of earlier turns.
-    return ProviderRules("always" if "deepseek" in model.lower() else "loop", model)
+    if "deepseek" in model.lower():
+        return ProviderRules("always", model)
+    return ProviderRules("never" if slash and provider in _TAKE_ANOTHER_FORM else "loop", model)

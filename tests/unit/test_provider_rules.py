@@ -16,6 +16,8 @@ from turns.provider_rules import provider_rules
         ("gpt-4o", "loop"),
         ("anthropic/claude-sonnet-4-5", "never"),
         ("groq/deepseek-r1-distill-llama-70b", "never"),
+        ("vertex_ai/deepseek-ai/deepseek-v3.2-maas", "always"),
+        ("vertex_ai/gemini-3-pro", "never"),
         ("anthropic", "loop"),
     ],
 )
