@@ -35,8 +35,9 @@ class Window(NamedTuple):
 
 
 async def find_longest_window(said: Sequence[MessageAdded], asked: Asked, tokenizer: Tokenizer) -> Window:
-    """Return the longest window, found in a thread where much was said, so that the event loop goes on."""
-    if sum(message.tokens for message in said) > LARGE_WINDOW_TOKENS:
+    """Return the longest window, found in a thread where that may take long, so that the event loop goes on."""
+    # The definitions of tools may be megabytes, and only counting tells.
+    if asked.tools or sum(message.tokens for message in said) > LARGE_WINDOW_TOKENS:
         return await asyncio.to_thread(longest_window, said, asked, tokenizer)
     return longest_window(said, asked, tokenizer)
 
