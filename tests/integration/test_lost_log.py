@@ -9,7 +9,7 @@ from eventlog.errors import VersionTakenError
 from eventlog.mapper import new_row
 from projections.catalog import PROJECTIONS
 from tests.support.builders import Story
-from tests.support.store import ALICE, HELLO, PATIENCE_S, Store, rows, started, until, value
+from tests.support.store import ALICE, HELLO, PATIENCE_S, Store, rows, started, until
 
 
 def lose_end(conninfo: str, position: int) -> None:
@@ -111,9 +111,7 @@ async def test_new_events_are_projected_after_the_log_went_back(here: Store, the
         for _ in range(4):
             position = await here.append(Story().events)
         assert await heard.wait(position, PATIENCE_S) == []
-        for table in ("listing_v2_1", "history_v2_1", "turns_v2_1", "context_v1_1", "usage_v1_1"):
-            assert value(prepared_url, "SELECT to_regclass(%s) IS NOT NULL", [table]), table
-        rows(prepared_url, "DELETE FROM listing_v2_1")
+        rows(prepared_url, "DELETE FROM listing_v2")
         rows(prepared_url, "UPDATE projections SET position = 1")
         lose_end(prepared_url, 1)
         story = Story()
