@@ -1,8 +1,8 @@
 """Who may call while nobody is authenticated: programs of this machine, and no web page of another site.
 
 A browser on this machine reaches loopback for any page it shows. A page whose name was pointed at 127.0.0.1 (DNS
-rebinding) sends that name as `Host`; one that only writes, and does not read the answer, is named by `Sec-Fetch-Site`
-(https://www.w3.org/TR/fetch-metadata/).
+rebinding) sends that name as `Host`. A page that only writes, and does not read the answer, is named by `Origin`
+(https://fetch.spec.whatwg.org/#origin-header) and `Sec-Fetch-Site` (https://www.w3.org/TR/fetch-metadata/).
 """
 
 import re
@@ -12,8 +12,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.problems import Kind, ProblemError, problem_response
 
 _FORBIDDEN = Kind(403, "FORBIDDEN")
-_LOCAL_HOST = re.compile(rb"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+_LOCAL_HOST = re.compile(rb"(localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::(\d{1,5}))?", re.IGNORECASE)
+_ORIGIN = re.compile(rb"(https?)://" + _LOCAL_HOST.pattern, re.IGNORECASE)
+_DEFAULT_PORTS = {b"http": 80, b"https": 443}
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_OWN_SITES = frozenset({b"same-origin", b"none"})
 
 
 class SameMachine:
@@ -33,9 +36,31 @@ class SameMachine:
 
 def refusal(scope: Scope) -> str | None:
     """Return why a request may not pass, None if it may."""
+    origins: list[bytes] = []
+    sites: list[bytes] = []
+    host = b""
     for name, value in scope["headers"]:
-        if name == b"host" and not _LOCAL_HOST.fullmatch(value):
-            return "The Host header must be localhost, 127.0.0.1 or [::1]."
-        if name == b"sec-fetch-site" and value == b"cross-site" and scope["method"] not in _READING:
-            return "A page of another site cannot write."
+        if name == b"host":
+            if not _LOCAL_HOST.fullmatch(value):
+                return "The Host header must be localhost, 127.0.0.1 or [::1]."
+            host = value
+        elif name == b"origin":
+            origins.append(value)
+        elif name == b"sec-fetch-site":
+            sites.append(value)
+    if scope["method"] in _READING or not (origins or sites):
+        return None
+    own = _origin_of(scope["scheme"].encode() + b"://" + host)
+    # A page of another port is another site's: any program of any user of this machine may have sent it.
+    if not _OWN_SITES.issuperset(sites) or any(own is None or _origin_of(origin) != own for origin in origins):
+        return "A page of another site cannot write."
     return None
+
+
+def _origin_of(url: bytes) -> tuple[bytes, bytes, int] | None:
+    """Return scheme, host and port of an origin of this machine, None for any other."""
+    found = _ORIGIN.fullmatch(url)
+    if found is None:
+        return None
+    scheme, host, port = found.groups()
+    return scheme.lower(), host.lower(), int(port or _DEFAULT_PORTS[scheme.lower()])

@@ -17,6 +17,8 @@ ELSEWHERE = [
     "[::2]",
     "localhost:8000@evil.example",
     "localhost:x",
+    "localhost.",
+    "localhost.:8000",
     "a/b",
     "[",
     "",
@@ -55,9 +57,84 @@ def test_another_sites_page_cannot_write(api: Api, method: str, suffix: str) -> 
     assert [event["type"] for event in api.events(id_)] == ["ConversationStarted"]
 
 
-@pytest.mark.parametrize("site", ["same-origin", "same-site", "none"])
-def test_pages_of_this_machine_and_the_user_can_write(api: Api, site: str) -> None:
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "", "Same-Origin", "none, cross-site", "other"])
+@pytest.mark.parametrize("path", ["/v1/conversations", "/v1/projections/usage/rebuild", "/nowhere"])
+def test_a_page_that_the_browser_calls_foreign_cannot_write(api: Api, path: str, site: str) -> None:
+    check_problem(api.http.post(path, headers={"Sec-Fetch-Site": site}), 403, "FORBIDDEN")
+
+
+@pytest.mark.parametrize("site", ["same-origin", "none"])
+def test_the_servers_own_pages_and_the_user_can_write(api: Api, site: str) -> None:
     assert api.http.post("/v1/conversations", headers={"Sec-Fetch-Site": site}).status_code == 201
+
+
+FOREIGN = [
+    "null",
+    "",
+    "https://evil.example",
+    "http://localhost",
+    "http://localhost:8001",
+    "http://localhost.:8000",
+    "https://localhost:8000",
+    "http://127.0.0.1:8000",
+    "http://[::1]:8000",
+    "http://localhost:8000.evil.example",
+    "http://evil.example:8000@localhost:8000",
+    "http://localhost:8000/",
+    "http://localhost:8000 http://evil.example",
+    "file://",
+    "localhost:8000",
+]
+
+
+@pytest.mark.parametrize("origin", FOREIGN)
+@pytest.mark.parametrize("site", [None, "same-origin", "none"])
+@pytest.mark.parametrize(("method", "suffix"), [("POST", ""), ("PUT", ""), ("PATCH", "/x"), ("DELETE", "/x")])
+def test_a_page_of_another_origin_cannot_write(
+    api: Api, method: str, suffix: str, site: str | None, origin: str
+) -> None:
+    headers = {"Host": "localhost:8000", "Origin": origin, **({"Sec-Fetch-Site": site} if site else {})}
+    check_problem(api.http.request(method, f"/v1/conversations{suffix}", headers=headers), 403, "FORBIDDEN")
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("localhost:8000", "http://localhost:8000"),
+        ("LOCALHOST:8000", "http://localhost:8000"),
+        ("localhost", "http://localhost"),
+        ("localhost:80", "http://localhost"),
+        ("localhost", "http://localhost:80"),
+        ("127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("[::1]:8000", "http://[::1]:8000"),
+    ],
+)
+def test_a_page_of_the_servers_own_origin_can_write(api: Api, host: str, origin: str) -> None:
+    headers = {"Host": host, "Origin": origin, "Sec-Fetch-Site": "same-origin"}
+    assert api.http.post("/v1/conversations", headers=headers).status_code == 201
+
+
+def test_one_foreign_origin_among_two_is_refused(api: Api) -> None:
+    with closing(HTTPConnection("127.0.0.1", api.http.base_url.port)) as connection:
+        connection.putrequest("POST", "/v1/conversations")
+        connection.putheader("Origin", f"http://127.0.0.1:{api.http.base_url.port}")
+        connection.putheader("Origin", "http://evil.example")
+        connection.endheaders()
+        assert connection.getresponse().status == 403
+
+
+def test_a_page_cannot_write_without_a_host_to_hold_its_origin_against(api: Api) -> None:
+    with closing(HTTPConnection("127.0.0.1", api.http.base_url.port)) as connection:
+        connection.putrequest("POST", "/v1/conversations", skip_host=True)
+        connection.putheader("Origin", "http://localhost")
+        connection.endheaders()
+        assert connection.getresponse().status in {400, 403}
+
+
+def test_another_origins_page_reads_nothing_that_a_browser_would_show_it(api: Api) -> None:
+    response = api.http.get("/v1/conversations", headers={"Origin": "https://evil.example"})
+    assert response.status_code == 200
+    assert not [name for name in response.headers if name.startswith("access-control-")]
 
 
 def test_a_link_on_another_site_can_be_followed(api: Api) -> None:
