@@ -1,6 +1,7 @@
 """Routes of conversations."""
 
 import asyncio
+import re
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -22,6 +23,10 @@ from projections.resources import conversation_resource, rfc3339, state_resource
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["conversations"])
 
 DELETED_AT_ONCE = 32
+
+_ETAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+_ETAGS = re.compile(rf"[ \t]*(?:{_ETAG.pattern}[ \t]*)?(?:,[ \t]*(?:{_ETAG.pattern}[ \t]*)?)*")
+_VERSION = re.compile("[1-9][0-9]{0,8}")
 
 
 @router.post("/v1/conversations", status_code=201, response_model=Conversation)
@@ -70,7 +75,7 @@ async def get_conversation(call: CallParam, conversation_id: UUID) -> Response:
 async def update_conversation(call: CallParam, conversation_id: UUID, body: ConversationChanges) -> Response:
     """Rename a conversation, replace its metadata, or both."""
     changes = {name: getattr(body, name) for name in body.model_fields_set}
-    expected = _expected_version(call)
+    expected = _expected_versions(call)
     committed = await call.services.commands.update(call.caller, conversation_id, changes, expected)
     response = await call.written(committed.position, state_resource(committed.state))
     response.headers["ETag"] = f'"{committed.state.visible_version}"'
@@ -80,7 +85,7 @@ async def update_conversation(call: CallParam, conversation_id: UUID, body: Conv
 @router.delete("/v1/conversations/{conversation_id}", status_code=204)
 async def delete_conversation(call: CallParam, conversation_id: UUID) -> Response:
     """Delete a conversation: it leaves every view and stays in the log."""
-    committed = await call.services.commands.delete(call.caller, conversation_id, _expected_version(call))
+    committed = await call.services.commands.delete(call.caller, conversation_id, _expected_versions(call))
     return await call.written(committed.position, status=204)
 
 
@@ -109,10 +114,16 @@ def _metadata_filter(extra: dict[str, Any]) -> dict[str, str]:
     return {name.removeprefix("metadata."): value for name, value in extra.items()}
 
 
-def _expected_version(call: Call) -> int | None:
-    """Return the version that `If-Match` asks for, None without one; an entity tag of no version matches none."""
+def _expected_versions(call: Call) -> frozenset[int] | None:
+    """Return the versions that `If-Match` names, None for any; a tag of no version, or a weak one, matches none.
+
+    Raises:
+        ProblemError: the header is no list of entity tags (https://www.rfc-editor.org/rfc/rfc9110#name-if-match).
+    """
     given = call.request.header(b"if-match")
     if given is None or given.strip() == "*":
         return None
-    tag = given.strip().removeprefix("W/").strip('"')
-    return int(tag) if tag.isdecimal() and len(tag) < 10 else 0
+    if not _ETAGS.fullmatch(given):
+        message = 'must be * or a list of entity tags, as in "3", "4"'
+        raise validation_problem("The request is not valid.", ("header", "If-Match"), message)
+    return frozenset(int(tag) for weak, tag in _ETAG.findall(given) if not weak and _VERSION.fullmatch(tag))

@@ -10,13 +10,14 @@ from api.problems import Kind, ProblemError, validation_problem
 MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_DIGITS = 18
 
+_IF_MATCH = b"if-match"
 _WITH_BODY = frozenset({"POST", "PATCH"})
 _PAYLOAD_TOO_LARGE = Kind(413, "PAYLOAD_TOO_LARGE")
 _BROKEN_OFF = Kind(400, "BAD_REQUEST")
 
 
 class Incoming(NamedTuple):
-    """A request that has arrived whole; `headers` has the first of each name."""
+    """A request that has arrived whole; `headers` has the first of each name, but all of those that are lists."""
 
     method: str
     path: str
@@ -48,6 +49,8 @@ async def read_request(scope: Scope, receive: Receive) -> Incoming:
         ProblemError: its body is too long, or it broke off.
     """
     headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+    if len(headers) < len(scope["headers"]) and _IF_MATCH in headers:
+        headers[_IF_MATCH] = b", ".join(value for name, value in scope["headers"] if name == _IF_MATCH)
     body = await _read_body(headers, receive) if scope["method"] in _WITH_BODY else b""
     return Incoming(scope["method"], scope["path"], scope["query_string"], headers, body)
 

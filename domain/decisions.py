@@ -3,7 +3,7 @@
 What may happen to its turns is in `turn_decisions`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -86,15 +86,15 @@ def start_conversation(
 
 
 def update_conversation(
-    state: Conversation, origin: Origin, changes: dict[str, Any], expected_version: int | None = None
+    state: Conversation, origin: Origin, changes: dict[str, Any], expected_versions: Collection[int] | None = None
 ) -> Events:
     """Return the new title and metadata; what `changes` does not name stays, and no real change is no event.
 
     Raises:
-        VersionMismatchError: the conversation is not at `expected_version`.
+        VersionMismatchError: the conversation is at none of `expected_versions`.
     """
     check_access(state, origin.actor)
-    check_version(state, expected_version)
+    check_version(state, expected_versions)
     title = changes.get("title", state.title)
     metadata = changes.get("metadata", state.metadata)
     if title == state.title and same_json(metadata, state.metadata):
@@ -102,14 +102,16 @@ def update_conversation(
     return [ConversationUpdated(**next_envelope(state, origin), title=title, metadata=metadata)]
 
 
-def delete_conversation(state: Conversation, origin: Origin, expected_version: int | None = None) -> Events:
+def delete_conversation(
+    state: Conversation, origin: Origin, expected_versions: Collection[int] | None = None
+) -> Events:
     """Return the end of the conversation; its turns are cancelled first, for a turn always ends in the log.
 
     Raises:
-        VersionMismatchError: the conversation is not at `expected_version`.
+        VersionMismatchError: the conversation is at none of `expected_versions`.
     """
     check_access(state, origin.actor)
-    check_version(state, expected_version)
+    check_version(state, expected_versions)
     open_turns = [*([state.turn.id] if state.turn else []), *(turn.id for turn in state.queue)]
     cancelled = [
         TurnCancelled(**next_envelope(state, origin, after), turn_id=turn_id)

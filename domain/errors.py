@@ -76,8 +76,8 @@ class DeltaOutOfOrderError(DomainError):
 class VersionMismatchError(DomainError):
     """The caller expected another version of the conversation."""
 
-    def __init__(self, expected: int, actual: int) -> None:
-        super().__init__(f"Expected version {expected}, but the conversation is at version {actual}.")
+    def __init__(self, actual: int) -> None:
+        super().__init__(f"The conversation is at version {actual}, which is not one that was expected.")
 
 
 class WriteConflictError(DomainError):

@@ -1,5 +1,6 @@
 """What every decision checks before it grants a wish: whose conversation it is, and in what state."""
 
+from collections.abc import Collection
 from uuid import UUID
 
 from domain.conversation import ActiveTurn, Conversation
@@ -25,14 +26,14 @@ def check_access(state: Conversation, actor: str) -> None:
         raise ConversationDeletedError(state.id)
 
 
-def check_version(state: Conversation, expected: int | None) -> None:
-    """Hold the conversation against the version that the caller saw, None for any.
+def check_version(state: Conversation, expected: Collection[int] | None) -> None:
+    """Check that the conversation is at one of the versions that the caller expects, None for any.
 
     Raises:
         VersionMismatchError: it has changed since.
     """
-    if expected is not None and expected != state.visible_version:
-        raise VersionMismatchError(expected, state.visible_version)
+    if expected is not None and state.visible_version not in expected:
+        raise VersionMismatchError(state.visible_version)
 
 
 def check_unlocked(state: Conversation) -> None:

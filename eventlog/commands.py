@@ -1,7 +1,7 @@
 """What clients may ask of conversations, without a model: each method is one command, decided and recorded."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -79,20 +79,26 @@ class Commands:
         return await self.conversations.start(events, caller.idempotency)
 
     async def update(
-        self, caller: Caller, conversation_id: UUID, changes: dict[str, Any], expected_version: int | None = None
+        self,
+        caller: Caller,
+        conversation_id: UUID,
+        changes: dict[str, Any],
+        expected_versions: Collection[int] | None = None,
     ) -> Committed:
         """Set title, metadata, or both."""
 
         def decide(state: Conversation) -> Events:
-            return decisions.update_conversation(state, caller.origin(), changes, expected_version)
+            return decisions.update_conversation(state, caller.origin(), changes, expected_versions)
 
         return await self.conversations.execute(conversation_id, decide, caller.idempotency)
 
-    async def delete(self, caller: Caller, conversation_id: UUID, expected_version: int | None = None) -> Committed:
+    async def delete(
+        self, caller: Caller, conversation_id: UUID, expected_versions: Collection[int] | None = None
+    ) -> Committed:
         """Delete a conversation."""
 
         def decide(state: Conversation) -> Events:
-            return decisions.delete_conversation(state, caller.origin(), expected_version)
+            return decisions.delete_conversation(state, caller.origin(), expected_versions)
 
         return await self.conversations.execute(conversation_id, decide, caller.idempotency)
 

@@ -104,8 +104,8 @@ async def test_the_version_that_another_process_made_is_the_one_to_expect(here: 
     conversation_id = await started(here)
     await there.commands.update(ALICE, conversation_id, {"title": "There"})
     with pytest.raises(VersionMismatchError):
-        await here.commands.update(ALICE, conversation_id, {"title": "Here"}, expected_version=1)
-    assert (await here.commands.update(ALICE, conversation_id, {"title": "Here"}, 2)).state.title == "Here"
+        await here.commands.update(ALICE, conversation_id, {"title": "Here"}, expected_versions={1})
+    assert (await here.commands.update(ALICE, conversation_id, {"title": "Here"}, {2})).state.title == "Here"
 
 
 async def test_a_change_that_only_a_stale_state_calls_no_change_is_recorded(here: Store, there: Store) -> None:

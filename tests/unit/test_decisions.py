@@ -82,15 +82,15 @@ def test_the_expected_version_is_that_of_the_last_event_a_reader_can_see() -> No
     story = locked()
     story.stream("a")
     assert story.state.version == 4
-    assert decisions.update_conversation(story.state, origin(), {"title": "New"}, expected_version=3)
+    assert decisions.update_conversation(story.state, origin(), {"title": "New"}, expected_versions={2, 3})
     with pytest.raises(VersionMismatchError):
-        decisions.update_conversation(story.state, origin(), {"title": "New"}, expected_version=4)
+        decisions.update_conversation(story.state, origin(), {"title": "New"}, expected_versions={2, 4})
     with pytest.raises(VersionMismatchError):
-        decisions.delete_conversation(story.state, origin(), expected_version=2)
+        decisions.delete_conversation(story.state, origin(), expected_versions={2})
 
 
 def test_a_conversation_is_deleted() -> None:
-    events = decisions.delete_conversation(idle().state, origin(), expected_version=1)
+    events = decisions.delete_conversation(idle().state, origin(), expected_versions={1})
     assert types(events) == [ConversationDeleted]
     assert versions(events) == [2]
 

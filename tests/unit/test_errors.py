@@ -49,7 +49,7 @@ CODES: list[tuple[DomainError | LogError | ProjectionError, int, str]] = [
     (TurnNotFoundError(some_id()), 404, "TURN_NOT_FOUND"),
     (TurnNotActiveError(some_id()), 409, "TURN_NOT_ACTIVE"),
     (DeltaOutOfOrderError(some_id(), 5, 3), 409, "DELTA_OUT_OF_ORDER"),
-    (VersionMismatchError(2, 3), 412, "VERSION_MISMATCH"),
+    (VersionMismatchError(3), 412, "VERSION_MISMATCH"),
     (WriteConflictError(some_id()), 409, "WRITE_CONFLICT"),
     (InvalidContentError("must not be empty", ("content", 0, "text")), 422, "VALIDATION_FAILED"),
     (UnsupportedImageError("No."), 415, "UNSUPPORTED_IMAGE"),

@@ -96,19 +96,49 @@ def test_the_etag_is_the_version(api: Api) -> None:
     assert patched.headers["etag"] == '"2"' == api.http.get(f"/v1/conversations/{id_}").headers["etag"]
 
 
-@pytest.mark.parametrize("tag", ['"1"', "*"])
+MATCHING = ['"1"', "*", '"2", "1"', '"2","1"', '"a,b" , ,"1"', 'W/"1", "1"', ',"1",', '"é", "1"']
+
+
+@pytest.mark.parametrize("tag", MATCHING)
 def test_if_match_lets_a_matching_write_pass(api: Api, tag: str) -> None:
     path = f"/v1/conversations/{api.conversation()['id']}"
-    assert api.http.patch(path, json={"title": "T"}, headers={"If-Match": tag}).status_code == 200
+    headers = {b"If-Match": tag.encode("latin-1")}
+    assert api.http.patch(path, json={"title": "T"}, headers=headers).status_code == 200
 
 
-@pytest.mark.parametrize("tag", ['"2"', '"0"', '"x"', "", '"99999999999999999999"', '"-1"'])
+def test_if_match_may_come_in_several_headers(api: Api) -> None:
+    path = f"/v1/conversations/{api.conversation()['id']}"
+    headers = [("If-Match", '"7"'), ("X-Other", "x"), ("If-Match", '"1"'), ("If-Match", '"9"')]
+    assert api.http.patch(path, json={"title": "T"}, headers=headers).status_code == 200
+    check_problem(api.http.patch(path, json={"title": "U"}, headers=headers), 412, "VERSION_MISMATCH")
+
+
+OTHERS = ['"2"', '"0"', '"x"', "", '"99999999999999999999"', '"-1"', 'W/"1"', 'W/"1", "2"', '"01"', ","]
+
+
+@pytest.mark.parametrize("tag", OTHERS)
 def test_if_match_refuses_every_other_version(api: Api, tag: str) -> None:
     path = f"/v1/conversations/{api.conversation()['id']}"
     headers = {"If-Match": tag}
     check_problem(api.http.patch(path, json={"title": "T"}, headers=headers), 412, "VERSION_MISMATCH")
     check_problem(api.http.delete(path, headers=headers), 412, "VERSION_MISMATCH")
     assert api.get(path)["version"] == 1
+
+
+@pytest.mark.parametrize("tag", ["1", "x", '"1', '1"', '"1" "2"', '*, "1"', "**", 'w/"1"', '"1";', "' '", '"a"b"'])
+def test_if_match_that_is_no_list_of_entity_tags_is_refused(api: Api, tag: str) -> None:
+    path = f"/v1/conversations/{api.conversation()['id']}"
+    for method in ("PATCH", "DELETE"):
+        response = api.http.request(method, path, headers={"If-Match": tag})
+        problem = check_problem(response, 422, "VALIDATION_FAILED")
+        assert problem["errors"][0]["loc"] == ["header", "If-Match"]
+    assert api.get(path)["version"] == 1
+
+
+def test_if_match_star_needs_a_conversation_that_is_there(api: Api) -> None:
+    path = f"/v1/conversations/{api.conversation()['id']}"
+    assert api.http.delete(path).status_code == 204
+    check_problem(api.http.patch(path, json={}, headers={"If-Match": "*"}), 410, "CONVERSATION_DELETED")
 
 
 def test_if_match_lets_a_matching_delete_pass(api: Api) -> None:
