@@ -107,10 +107,11 @@ def _cursor(row: ConversationRow) -> str:
 
 def _metadata_filter(extra: dict[str, Any]) -> dict[str, str]:
     """Return the `metadata.KEY` parameters by KEY; any other unknown parameter is refused."""
-    unknown = [name for name in extra if not name.startswith("metadata.") or len(name) > 256]
-    if unknown or any("\0" in f"{name}{value}" for name, value in extra.items()):
-        loc = ("query", unknown[0] if unknown else "metadata")
-        raise validation_problem("The request is not valid.", loc, "Extra inputs are not permitted")
+    for name, value in extra.items():
+        if not name.startswith("metadata.") or len(name) > 256:
+            raise validation_problem("The request is not valid.", ("query", name), "Extra inputs are not permitted")
+        if "\0" in f"{name}{value}":
+            raise validation_problem("The request is not valid.", ("query", name), "must not contain NUL")
     return {name.removeprefix("metadata."): value for name, value in extra.items()}
 
 

@@ -129,10 +129,11 @@ def _validated(request: Incoming, adapter: TypeAdapter[Any]) -> Any:
 
 
 def _validated_query(request: Incoming, model: type[BaseModel]) -> BaseModel:
-    given = QueryParams(request.query).multi_items()
-    parameters = dict(given)
-    if len(parameters) < len(given):
-        raise validation_problem("The request is not valid.", ("query",), "names a parameter more than once")
+    parameters: dict[str, str] = {}
+    for name, value in QueryParams(request.query).multi_items():
+        if name in parameters:
+            raise validation_problem("The request is not valid.", ("query", name), "is there more than once")
+        parameters[name] = value
     try:
         return model.model_validate(parameters)
     except ValidationError as error:

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Query, Response
 
 from api.call import Call, CallParam, json_response
 from api.cursors import decode_version, encode_cursor, page
-from api.problems import MODEL_ERROR, ProblemError
+from api.problems import MODEL_ERROR, ProblemError, validation_problem
 from api.requests import NewConversationTurn, NewToolResults, NewTurn, PageQuery, Regeneration, blocks
 from api.resources import PROBLEMS, Page, Turn, WholeTurn
 from api.route import JSONRoute
 from api.sse import event_stream, last_event_id
 from domain.content import ToolResultBlock
-from domain.errors import MessageNotFoundError, TurnNotActiveError, TurnNotFoundError
+from domain.errors import InvalidContentError, MessageNotFoundError, TurnNotActiveError, TurnNotFoundError
 from domain.events import TurnBegun
 from domain.turn_starts import TurnSettings
 from eventlog.commands import Said
@@ -69,9 +69,13 @@ async def regenerate(call: CallParam, conversation_id: UUID, message_id: UUID, b
     """Answer again: the old answer and all after it are superseded."""
     if call.repeated:
         return await _answer(call, *await _repeated(call), body)
-    begun = await call.services.turns.regenerate(
-        call.caller, conversation_id, message_id, body.model, call.services.settings.model
-    )
+    try:
+        begun = await call.services.turns.regenerate(
+            call.caller, conversation_id, message_id, body.model, call.services.settings.model
+        )
+    except InvalidContentError as error:
+        # The body is valid: it is the message of the path that cannot be answered again.
+        raise validation_problem("The request is not valid.", ("path", "message_id"), str(error)) from error
     return await _answer(call, begun.key, begun.asked, body)
 
 

@@ -8,8 +8,6 @@ from domain.events import MessageAdded, TurnStarted
 from domain.turn_starts import Question, TurnSettings, settings_of
 from eventlog.log import LAST_VERSION, Log
 
-_LOC = ("path", "message_id")
-
 
 class Answered(NamedTuple):
     """A question, where its answer begins, and the start of the turn that answered it (None: no turn did)."""
@@ -68,7 +66,7 @@ class Answers:
 
 
 def _not_an_answer() -> InvalidContentError:
-    return InvalidContentError("must be a user's message, or the answer to one", _LOC)
+    return InvalidContentError("must be a user's message, or the answer to one")
 
 
 def _question(message: MessageAdded) -> Question:

@@ -10,6 +10,7 @@ from tests.integration.api.conftest import GivenModel, Serve
 from tests.support.api_client import Api, Frame, frames_of
 from tests.support.model_scripts import BreakOff, Hang, Script, ToolFragment
 from tests.support.model_server import ModelServer
+from tests.support.refusals import check_invalid
 from tests.support.resources import check_message, check_position, check_problem, check_turn
 
 
@@ -154,14 +155,14 @@ def test_only_answers_and_questions_that_are_there_can_be_answered_again(
     check_problem(regenerate(api, id_, {"id": uuid4()}), 404, "MESSAGE_NOT_FOUND")
     check_problem(regenerate(api, str(uuid4()), first), 404, "CONVERSATION_NOT_FOUND")
     system = api.message(id_, "Be brief.", "system")
-    check_problem(regenerate(api, id_, system), 422, "VALIDATION_FAILED", "errors")
+    check_invalid(regenerate(api, id_, system), "path", "message_id")
     greeting = api.message(api.conversation()["id"], "Welcome", "assistant")
-    check_problem(regenerate(api, greeting["conversation_id"], greeting), 422, "VALIDATION_FAILED", "errors")
-    check_problem(regenerate(api, id_, system, content="x"), 422, "VALIDATION_FAILED", "errors")
+    check_invalid(regenerate(api, greeting["conversation_id"], greeting), "path", "message_id")
+    check_invalid(regenerate(api, id_, system, content="x"), "body", "content")
     said = api.message(greeting["conversation_id"], "More", "assistant", in_reply_to=greeting["id"])
-    check_problem(regenerate(api, greeting["conversation_id"], said), 422, "VALIDATION_FAILED", "errors")
+    check_invalid(regenerate(api, greeting["conversation_id"], said), "path", "message_id")
     told = api.message(greeting["conversation_id"], "Be brief.", "system", in_reply_to=greeting["id"])
-    check_problem(regenerate(api, greeting["conversation_id"], told), 422, "VALIDATION_FAILED", "errors")
+    check_invalid(regenerate(api, greeting["conversation_id"], told), "path", "message_id")
 
 
 def test_while_a_turn_runs_nothing_is_answered_again(api: Api, id_: str, given_model: GivenModel) -> None:
