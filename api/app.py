@@ -4,20 +4,21 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from api import client_turns, conversations, events, health, messages, metrics, projections, turns
+from api import client_turns, conversations, events, health, index, messages, metrics, projections, turns
+from api.index import VERSION
 from api.problems import handle_http_exception, handle_unexpected
+from api.route import with_heads
 from api.same_machine import SameMachine
 from api.services import open_services
 from api.settings import Settings
 
-VERSION = "0.1.0"
-
-_MODULES = (messages, turns, client_turns, conversations, events, projections, health, metrics)
-_ROUTES = [route for module in _MODULES for route in module.router.routes]
+_MODULES = (messages, turns, client_turns, conversations, events, projections, health, metrics, index)
+_ROUTES = with_heads([route for module in _MODULES for route in module.router.routes])
 """In the order in which a request tries them, the busiest first; an included router would try each route twice."""
 
 
@@ -30,7 +31,7 @@ def create_app(settings: Settings, conninfo: str) -> FastAPI:
             app.state.services = services
             yield
 
-    return FastAPIOffline(
+    app = FastAPIOffline(
         title="Turnlog",
         version=VERSION,
         lifespan=lifespan,
@@ -40,3 +41,7 @@ def create_app(settings: Settings, conninfo: str) -> FastAPI:
         redirect_slashes=False,
         exception_handlers={HTTPException: handle_http_exception, Exception: handle_unexpected},
     )
+    for page in ("/docs", "/docs/oauth2-redirect"):
+        (route,) = (route for route in app.routes if isinstance(route, APIRoute) and route.path == page)
+        app.add_api_route(page, route.endpoint, methods=["HEAD"], include_in_schema=False)
+    return app

@@ -5,7 +5,7 @@ OpenAPI document are kept.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args, get_origin
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from fastapi import Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.datastructures import QueryParams
+from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
 from api.call import Call, CallParam, caller_of, find_repeated, wait_for_position
@@ -28,6 +29,9 @@ _NOT_FOUND: Mapping[str, type[DomainError]] = {
     "message_id": MessageNotFoundError,
     "turn_id": TurnNotFoundError,
 }
+
+
+READING = frozenset({"GET", "HEAD"})
 
 
 class _Signature(NamedTuple):
@@ -59,7 +63,7 @@ class JSONRoute(APIRoute):
         signature, services = self._signature, scope["app"].state.services
         request = await read_request(scope, receive)
         arguments = _arguments(signature, request, scope)
-        if request.method == "GET":
+        if request.method in READING:
             await wait_for_position(request, services)
         if signature.call is None:
             return await self.endpoint(**arguments)
@@ -73,6 +77,20 @@ class JSONRoute(APIRoute):
             if repeated is None:
                 raise
             return await self.endpoint(**arguments, **{signature.call: call._replace(repeated=repeated)})
+
+
+def with_heads(routes: Sequence[BaseRoute]) -> list[BaseRoute]:
+    """Return the routes and, for each JSON route that is a GET, one of HEAD: it answers the same, and the server sends
+    no body of it.
+
+    It is a route of its own as the OpenAPI document would name an operation twice.
+    """
+    heads = [
+        JSONRoute(route.path, route.endpoint, methods=["HEAD"], include_in_schema=False)
+        for route in routes
+        if isinstance(route, JSONRoute) and "GET" in (route.methods or ())
+    ]
+    return [*routes, *heads]
 
 
 def _read_signature(endpoint: Callable[..., Any]) -> _Signature:

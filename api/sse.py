@@ -1,5 +1,7 @@
 """Server-sent events: frames as they come, and a comment in every 15 s of silence so that proxies keep the line.
 
+A stream begins with a comment, so that a client and the proxies before it see at once that it is open.
+
 They go out in pieces of 64 KiB at most: the server sends the next one only when the connection has taken the last, so
 a reader that stops reading keeps a piece in memory, and not all that it has not read.
 """
@@ -11,13 +13,14 @@ from typing import Any
 
 import orjson
 from fastapi.responses import StreamingResponse
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 from api.call import Call
 from api.incoming import header_number
 from projections.resources import recorded_event_resource
 from turns.frames import Frame
 
+OPEN = b": open\n\n"
 HEARTBEAT_S = 15.0
 PIECE_BYTES = 64 * 1024
 
@@ -63,12 +66,23 @@ class _EventStream(StreamingResponse):
         self._line = asyncio.Lock()
         self._heard_at = 0.0
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with the stream, and a HEAD with its headers alone: nothing is read for it."""
+        if scope["method"] != "HEAD":
+            await super().__call__(scope, receive, send)
+            return
+        await self._start(send)
+        await send(_body(b"", more=False))
+        await self._batches.aclose()
+
     async def stream_response(self, send: Send) -> None:
         """Send what comes, to its end."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await self._start(send)
         self._heard_at = monotonic()
         sending = asyncio.create_task(self._send(send))
         try:
+            async with self._line:
+                await send(_body(OPEN))
             while not (await asyncio.wait([sending], timeout=self._heard_at + HEARTBEAT_S - monotonic()))[0]:
                 await self._break_silence(send)
             await sending
@@ -78,6 +92,9 @@ class _EventStream(StreamingResponse):
             ending = asyncio.create_task(_end(sending, self._batches))
             _ending.add(ending)
             ending.add_done_callback(_ending.discard)
+
+    async def _start(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
 
     async def _send(self, send: Send) -> None:
         async for batch in self._batches:

@@ -89,6 +89,7 @@ def created(response: httpx.Response) -> dict[str, Any]:
 def frames_of(response: httpx.Response) -> Iterator[Frame]:
     """Yield the frames of an answer, each exactly three lines and a blank one; 15 s of silence are a failure."""
     lines = response.iter_lines()
+    assert (next(lines), next(lines)) == (": open", "")
     for line in lines:
         assert not line.startswith(":"), "the turn has nothing to say"
         fields = dict(field.split(": ", 1) for field in (line, next(lines), next(lines)))

@@ -11,6 +11,7 @@ from api import sse
 from tests.support.fake_time import in_fake_time, left_behind, now
 from turns.frames import Frame
 
+OPEN = b": open\n\n"
 COMMENT = b": still here\n\n"
 LARGE = b"x" * (3 * sse.PIECE_BYTES)
 
@@ -43,9 +44,9 @@ class Turn:
 class Server:
     """Takes what an application sends, each part in `takes_s` seconds; its client leaves when `leave` is called."""
 
-    def __init__(self, takes_s: float = 0, spec_version: str = "2.3", gone: bool = False) -> None:
+    def __init__(self, takes_s: float = 0, spec_version: str = "2.3", gone: bool = False, method: str = "GET") -> None:
         self._takes_s = takes_s
-        self._scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": spec_version}}
+        self._scope = {"type": "http", "method": method, "asgi": {"version": "3.0", "spec_version": spec_version}}
         self._gone = gone
         self._left = asyncio.Event()
         self.sent: list[dict[str, Any]] = []
@@ -70,7 +71,7 @@ class Server:
 
     async def _send(self, message: Any) -> None:
         self.sent.append(message)
-        if self._gone and len(self.sent) > 1:
+        if self._gone and len(self.sent) > 2:
             raise OSError
         await asyncio.sleep(self._takes_s)
 
@@ -80,17 +81,39 @@ async def test_frames_go_out_in_order_and_end_in_one_empty_body() -> None:
     turn, server = Turn((0, [b"a", b"b"]), (1, [b"c"]), (0, [b"d"])), Server()
     await server.serve(turn)
     assert server.sent[0]["type"] == "http.response.start"
-    assert b"".join(server.bodies) == b"abcd"
+    assert b"".join(server.bodies) == OPEN + b"abcd"
     assert server.bodies[-1] == b""
     assert server.ended == [False] * (len(server.ended) - 1) + [True]
     assert turn.ended == 1 and not await left_behind()
 
 
 @in_fake_time
+async def test_a_stream_says_that_it_is_open_before_it_has_anything_to_tell() -> None:
+    turn, server = Turn((10, [b"a"])), Server()
+    serving = asyncio.create_task(server.serve(turn))
+    await asyncio.sleep(1)
+    assert server.bodies == [OPEN]
+    await serving
+    assert server.bodies == [OPEN, b"a", b""]
+
+
+@in_fake_time
+async def test_head_has_the_headers_of_a_stream_and_reads_nothing() -> None:
+    turn, server = Turn((1000, [b"a"])), Server(method="HEAD")
+    began = now()
+    await server.serve(turn)
+    assert now() == began and not await left_behind()
+    assert [message["type"] for message in server.sent] == ["http.response.start", "http.response.body"]
+    assert (server.bodies, server.ended, turn.ended) == ([b""], [True], 0)
+    with pytest.raises(StopAsyncIteration):
+        await anext(turn.batches)
+
+
+@in_fake_time
 async def test_a_large_frame_goes_out_in_pieces_and_no_comment_between_them() -> None:
     slow = Server(takes_s=40)  # for each piece longer than a silence may last
     await slow.serve(Turn((0, [b"small", LARGE, b"small"])))
-    assert b"".join(slow.bodies) == b"small" + LARGE + b"small"
+    assert b"".join(slow.bodies) == OPEN + b"small" + LARGE + b"small"
     assert max(map(len, slow.bodies)) == sse.PIECE_BYTES
 
 
@@ -98,14 +121,14 @@ async def test_a_large_frame_goes_out_in_pieces_and_no_comment_between_them() ->
 async def test_silence_makes_a_comment_again_and_again() -> None:
     server = Server()
     await server.serve(Turn((40, [b"a"]), (20, [b"b"])))
-    assert server.bodies == [COMMENT, COMMENT, b"a", COMMENT, b"b", b""]
+    assert server.bodies == [OPEN, COMMENT, COMMENT, b"a", COMMENT, b"b", b""]
 
 
 @in_fake_time
 async def test_frames_that_come_keep_comments_away() -> None:
     server = Server()
     await server.serve(Turn((10, [b"a"]), (10, [b"b"]), (14.5, [b"c"]), (14.5, [b"d"])))
-    assert server.bodies == [b"a", b"b", b"c", b"d", b""]
+    assert server.bodies == [OPEN, b"a", b"b", b"c", b"d", b""]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +153,7 @@ async def test_a_connection_that_breaks_ends_the_reading_once() -> None:
     with pytest.raises(ClientDisconnect):
         await server.serve(turn)
     assert not await left_behind()
-    assert turn.ended == 1 and server.bodies == [b"a"]
+    assert turn.ended == 1 and server.bodies == [OPEN, b"a"]
 
 
 @pytest.mark.parametrize("spec_version", ["2.3", "2.4"])
@@ -140,4 +163,4 @@ async def test_a_reading_that_fails_is_raised_to_the_server(spec_version: str) -
     with pytest.raises(ZeroDivisionError):
         await server.serve(turn)
     assert not await left_behind()
-    assert turn.ended == 1 and server.bodies == [b"a"]
+    assert turn.ended == 1 and server.bodies == [OPEN, b"a"]

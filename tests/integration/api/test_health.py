@@ -21,6 +21,28 @@ def test_a_ready_process_says_how_far_the_log_and_its_projections_have_come(api:
     assert all(not projection["stopped"] for projection in ready["projections"].values())
 
 
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "text/html, application/json", "text/plain", ""])
+def test_the_root_names_the_server_and_where_to_go_on(api: Api, accept: str) -> None:
+    response = api.http.get("/", headers={"Accept": accept})
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
+    index = response.json()
+    assert index.keys() == {"name", "version", "links"}
+    assert (index["name"], index["version"]) == ("Turnlog", api.get("/openapi.json")["info"]["version"])
+    assert {"docs", "openapi", "conversations", "health"} <= index["links"].keys()
+    for link in index["links"].values():
+        assert api.http.get(link).status_code == 200
+
+
+def test_a_browser_gets_the_root_as_a_page(api: Api) -> None:
+    accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+    response = api.http.get("/", headers={"Accept": accept})
+    assert response.headers["content-type"].startswith("text/html")
+    assert response.headers["vary"] == "Accept"
+    index = api.get("/")
+    assert all(f'href="{link}"' in response.text for link in index["links"].values())
+    assert index["version"] in response.text
+
+
 def test_the_documentation_page_is_there(api: Api) -> None:
     response = api.http.get("/docs")
     assert response.status_code == 200
@@ -59,6 +81,7 @@ def test_the_documentation_page_is_there(api: Api) -> None:
         ("get", "/healthz"),
         ("get", "/readyz"),
         ("get", "/metrics"),
+        ("get", "/"),
     ],
 )
 def test_the_openapi_document_describes(api: Api, method: str, path: str) -> None:

@@ -57,7 +57,10 @@ def test_a_frame_is_an_id_an_event_and_one_line_of_data(api: Api, id_: str, give
     body = {"content": "Hi", "model": given_model(["two\nlines", "\r\n\u2028 é🙂"]), "stream": True}
     raw = api.http.post(f"/v1/conversations/{id_}/turns", json=body).content.decode()
     assert raw.endswith("\n\n")
-    for frame in raw.removesuffix("\n\n").split("\n\n"):
+    opened, *frames = raw.removesuffix("\n\n").split("\n\n")
+    assert opened == ": open"
+    assert len(frames) > 4
+    for frame in frames:
         assert re.fullmatch(r"id: \d+\nevent: [a-z.]+\ndata: \{[^\n\r]*\}", frame)
 
 
@@ -196,6 +199,14 @@ def test_a_silent_stream_is_kept_alive_by_comments(
     comments = [line for line in lines if line.startswith(":")]
     assert len(comments) >= 3
     assert lines[lines.index(comments[0]) + 1] == ""
+
+
+def test_a_stream_answers_before_the_model_says_anything(api: Api, id_: str, given_model: GivenModel) -> None:
+    with api.stream(id_, given_model([Hang()])) as turn:
+        lines = turn.response.iter_lines()
+        assert (next(lines), next(lines)) == (": open", "")
+        turn_id = api.get(f"/v1/conversations/{id_}")["active_turn_id"]
+        assert api.http.post(f"/v1/conversations/{id_}/turns/{turn_id}/cancel").status_code == 200
 
 
 def test_many_turns_stream_at_once(api: Api, given_model: GivenModel) -> None:

@@ -1,0 +1,98 @@
+"""HEAD: every route that has a GET answers it in the same way, but for the body."""
+
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from api.app import create_app
+from api.route import JSONRoute
+from api.settings import load_settings
+from tests.integration.api.conftest import GivenModel
+from tests.support.api_client import Api
+from tests.support.resources import check_problem
+
+GETS = sorted(
+    route.path
+    for route in create_app(load_settings(), "").routes
+    if isinstance(route, JSONRoute) and "GET" in (route.methods or ())
+)
+STREAMS = {path for path in GETS if path.endswith(("/stream", "/events"))}
+CHANGING = {"/metrics", "/readyz"}
+"""What these tell may differ from one request to the next."""
+
+
+@pytest.fixture
+def ids(api: Api, given_model: GivenModel) -> dict[str, str]:
+    """What a path names: a turn that has ended, its conversation and its answer."""
+    turn: dict[str, str] = api.turn(api.conversation()["id"], given_model(["Hello"])).json()["turn"]
+    return {**turn, "turn_id": turn["id"], "name": "listing"}
+
+
+def headers(response: httpx.Response) -> dict[str, str]:
+    """Return the headers that the body of a GET has no part in."""
+    return {name: value for name, value in response.headers.items() if name not in {"date", "transfer-encoding"}}
+
+
+def test_streams_are_among_the_routes_that_are_tried() -> None:
+    assert len(STREAMS) == 3
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in GETS if path not in STREAMS]
+    + ["/docs", "/docs/oauth2-redirect", "/openapi.json", "/static-offline-docs/swagger-ui.css"],
+)
+def test_head_is_answered_like_get_without_a_body(api: Api, ids: dict[str, str], path: str) -> None:
+    path = path.format(**ids)
+    got, asked = api.http.get(path), api.http.head(path)
+    assert (got.status_code, asked.status_code, asked.content) == (200, 200, b"")
+    if path not in CHANGING:
+        assert headers(asked) == headers(got)
+
+
+@pytest.mark.parametrize("path", sorted(STREAMS))
+def test_head_of_a_stream_has_its_headers_and_ends_at_once(api: Api, ids: dict[str, str], path: str) -> None:
+    path = path.format(**ids)
+    asked = api.http.head(path)
+    with api.http.stream("GET", path) as got:
+        assert headers(asked) == headers(got)
+    assert (asked.status_code, asked.content) == (200, b"")
+    assert asked.headers["content-type"].startswith("text/event-stream")
+    assert api.http.get("/healthz").status_code == 200  # on the same connection
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/conversations?limit=x", 422),
+        ("/v1/conversations?cursor=x", 400),
+        ("/nowhere", 404),
+        ("/v1/conversations/{id}", 404),
+        ("/v1/conversations/{id}/events", 404),
+        ("/v1/turns", 405),
+    ],
+)
+def test_head_is_refused_like_get(api: Api, path: str, status: int) -> None:
+    path = path.format(id=uuid4())
+    got, asked = api.http.get(path), api.http.head(path)
+    assert (got.status_code, asked.status_code, asked.content) == (status, status, b"")
+    assert headers(asked) == headers(got)
+
+
+@pytest.mark.parametrize("path", GETS)
+def test_the_methods_that_are_named_have_head_where_they_have_get(api: Api, ids: dict[str, str], path: str) -> None:
+    response = api.http.put(path.format(**ids))
+    check_problem(response, 405, "METHOD_NOT_ALLOWED")
+    allowed = response.headers["allow"].split(", ")
+    assert {"GET", "HEAD"} <= set(allowed)
+    assert allowed == sorted(set(allowed))
+
+
+def test_head_waits_for_a_position_like_get(api: Api) -> None:
+    response = api.http.head("/v1/conversations", headers={"Turnlog-Position": "x"})
+    assert response.status_code == 422
+
+
+def test_the_openapi_document_does_not_repeat_operations_for_head(api: Api) -> None:
+    assert not [path for path, item in api.get("/openapi.json")["paths"].items() if "head" in item]
