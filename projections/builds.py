@@ -136,6 +136,13 @@ async def try_lock(connection: Connection, lock: str) -> bool:
     return bool(row and row[0])
 
 
+async def is_locked(connection: Connection, lock: str) -> bool:
+    """Return whether any connection holds an advisory lock."""
+    cursor = await connection.execute(SQL["is_locked"], [lock])
+    row = await cursor.fetchone()
+    return bool(row and row[0])
+
+
 async def exists(connection: Connection, name: str) -> bool:
     """Return whether there is a table or a view of this name."""
     cursor = await connection.execute(SQL["view_exists"], [name])
@@ -183,6 +190,11 @@ async def unlock(connection: Connection) -> None:
 def rebuild_lock(schema: str, name: str) -> str:
     """Return the advisory lock of whoever builds, verifies or switches a projection of a log."""
     return f"{schema}:{name}:rebuild"
+
+
+def starting_lock(schema: str, name: str) -> str:
+    """Return the advisory lock of the server that starts a rebuild's process, until that has claimed the build."""
+    return f"{schema}:{name}:starting"
 
 
 def latest(builds: Sequence[Build], state: str) -> Build | None:

@@ -86,6 +86,14 @@ UPDATE projections SET error = %s, error_position = %s, updated_at = %s WHERE na
 -- Whether this connection holds a lock from now on, until it closes.
 SELECT pg_try_advisory_lock(hashtextextended(%s, 0))
 
+-- name: is_locked
+-- Whether any connection holds a lock; unlike an attempt to take it, this is never in the way of another that does.
+SELECT EXISTS (
+    SELECT 1 FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
+    WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+        AND (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended(%s, 0)
+)
+
 -- name: unlock
 -- This connection gives up all locks that it holds until it closes.
 SELECT pg_advisory_unlock_all()

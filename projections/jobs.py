@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import signal
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
-from eventlog.database import Database
-from eventlog.errors import LogError
+from eventlog.database import Database, translated_errors
+from eventlog.errors import LogError, StoreUnavailableError
 from projections import builds
 from projections.building import Step, open_builder
 from projections.catalog import PROJECTIONS, named
@@ -29,8 +30,10 @@ _log = logging.getLogger(__name__)
 class RebuildJobs:
     """The rebuilds this process has started. They end with it, and the next rebuild goes on where they were."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, claim_timeout_s: float = CLAIM_TIMEOUT_S) -> None:
         self._database = database
+        self._claim_timeout_s = claim_timeout_s
+        self._starting: set[str] = set()
         self._processes: list[SpawnProcess] = []
         self._first: asyncio.Task[None] | None = None
 
@@ -49,11 +52,40 @@ class RebuildJobs:
             await asyncio.to_thread(process.join)
 
     async def start(self, name: str) -> SpawnProcess:
-        """Start to rebuild a projection.
+        """Start to rebuild a projection; no process is started where that is known to be in vain.
 
         Raises:
-            RebuildRunningError: somebody is at it.
+            RebuildRunningError: it is being rebuilt or verified, or is about to be.
+            StoreUnavailableError: the database does not answer, or the process has ended before it claimed the build.
         """
+        if name in self._starting:
+            raise RebuildRunningError(name)
+        self._starting.add(name)
+        try:
+            async with self._right_to_start(name):
+                return await self._launch(name)
+        finally:
+            self._starting.discard(name)
+
+    @asynccontextmanager
+    async def _right_to_start(self, name: str) -> AsyncGenerator[None]:
+        """Keep all other servers from starting a rebuild of the projection.
+
+        The rebuild's own lock is left to the process that is started: a connection cannot hand a lock on. What that
+        process or a command claims is seen here, as whoever starts one holds this lock until it has claimed its own.
+        """
+        async with await self._database.connect() as connection:
+            with translated_errors():
+                free = await builds.try_lock(connection, builds.starting_lock(self._database.schema, name))
+                taken = await builds.is_locked(connection, builds.rebuild_lock(self._database.schema, name))
+            try:
+                if taken or not free:
+                    raise RebuildRunningError(name)
+                yield
+            finally:
+                await builds.unlock(connection)
+
+    async def _launch(self, name: str) -> SpawnProcess:
         ours, theirs = _spawn.Pipe(duplex=False)
         arguments = (self._database.conninfo, self._database.schema, name, theirs)
         process = _spawn.Process(target=_run, args=arguments, name=f"turnlog rebuild {name}")
@@ -61,7 +93,11 @@ class RebuildJobs:
         theirs.close()
         self._processes = [each for each in self._processes if each.is_alive()] + [process]
         with ours:
-            claimed = await asyncio.to_thread(_claimed, ours)
+            claimed = await asyncio.to_thread(_claimed, ours, self._claim_timeout_s)
+        if claimed is None:
+            process.terminate()
+            await asyncio.to_thread(process.join)
+            raise StoreUnavailableError(f"The rebuild of {name} could not be started; the server's log may say why.")
         if not claimed:
             raise RebuildRunningError(name)
         return process
@@ -72,7 +108,7 @@ class RebuildJobs:
         while names := await self._unbuilt():
             for name in names:
                 _log.warning("%s is built for this release", name)
-                with suppress(RebuildRunningError):  # another process is at it
+                with suppress(RebuildRunningError, LogError):  # another process is at it, or it is tried again
                     await asyncio.to_thread((await self.start(name)).join)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, MAX_RETRY_S)
@@ -88,12 +124,12 @@ class RebuildJobs:
             return [each.name for each in PROJECTIONS if (each.name, each.version) not in built]
 
 
-def _claimed(told: Connection) -> bool:
-    """Return whether the process has got hold of the projections; it ends where it has not."""
+def _claimed(told: Connection, timeout_s: float) -> bool | None:
+    """Return whether the process has claimed the projection; None where it did not say so in time, or has ended."""
     try:
-        return told.poll(CLAIM_TIMEOUT_S) and bool(told.recv())
-    except EOFError:
-        return False
+        return told.recv() if told.poll(timeout_s) else None
+    except (EOFError, OSError):
+        return None
 
 
 def _run(conninfo: str, schema: str, name: str, claimed: Connection) -> None:
@@ -112,7 +148,11 @@ def _run(conninfo: str, schema: str, name: str, claimed: Connection) -> None:
 async def _rebuild(conninfo: str, schema: str, name: str, claimed: Connection) -> None:
     projection = named(name)
     async with open_builder(conninfo, schema, WORKERS, _ignore) as builder:
-        await builder.claim([projection])
+        try:
+            await builder.claim([projection])
+        except RebuildRunningError:
+            claimed.send(False)
+            raise
         claimed.send(True)
         for switched in await rebuild(builder, [projection]):
             if switched.compared and switched.compared.differing:
