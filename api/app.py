@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from api import client_turns, conversations, events, health, index, messages, metrics, projections, turns
+from api.bodies import BodyRoom
 from api.index import VERSION
 from api.problems import handle_http_exception, handle_unexpected
 from api.route import with_heads
@@ -41,6 +42,7 @@ def create_app(settings: Settings, conninfo: str) -> FastAPI:
         redirect_slashes=False,
         exception_handlers={HTTPException: handle_http_exception, Exception: handle_unexpected},
     )
+    app.state.body_room = BodyRoom()
     for page in ("/docs", "/docs/oauth2-redirect"):
         (route,) = (route for route in app.routes if isinstance(route, APIRoute) and route.path == page)
         app.add_api_route(page, route.endpoint, methods=["HEAD"], include_in_schema=False)

@@ -5,15 +5,16 @@ from typing import NamedTuple
 
 from starlette.types import Receive, Scope
 
+from api.bodies import broken_off
 from api.problems import Kind, ProblemError, validation_problem
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
+SMALL_BODY_BYTES = 64 * 1024
 MAX_DIGITS = 18
 
 _IF_MATCH = b"if-match"
 _WITH_BODY = frozenset({"POST", "PATCH"})
 _PAYLOAD_TOO_LARGE = Kind(413, "PAYLOAD_TOO_LARGE")
-_BROKEN_OFF = Kind(400, "BAD_REQUEST")
 
 
 class Incoming(NamedTuple):
@@ -51,27 +52,46 @@ async def read_request(scope: Scope, receive: Receive) -> Incoming:
     headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
     if len(headers) < len(scope["headers"]) and _IF_MATCH in headers:
         headers[_IF_MATCH] = b", ".join(value for name, value in scope["headers"] if name == _IF_MATCH)
-    body = await _read_body(headers, receive) if scope["method"] in _WITH_BODY else b""
+    body = await _read_body(headers, scope, receive) if scope["method"] in _WITH_BODY else b""
     return Incoming(scope["method"], scope["path"], scope["query_string"], headers, body)
 
 
-async def _read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+async def _read_body(headers: Mapping[bytes, bytes], scope: Scope, receive: Receive) -> bytes:
     """Return the body, and refuse a long one as soon as it is known to be long."""
     length = headers.get(b"content-length", b"")
     if length.isdigit() and int(length) > MAX_BODY_BYTES:
         raise _too_large()
-    chunks: list[bytes] = []
+    pieces: list[bytes] = []
     size, more = 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ProblemError(_BROKEN_OFF, "The request broke off.")
-        chunks.append(message.get("body", b""))
-        more = message.get("more_body", False)
-        size += len(chunks[-1])
-        if size > MAX_BODY_BYTES:
-            raise _too_large()
-    return b"".join(chunks)
+    while more and size <= SMALL_BODY_BYTES:
+        piece, more = await _receive_piece(receive)
+        pieces.append(piece)
+        size += len(piece)
+    body = b"".join(pieces)
+    return await _read_large_body(body, scope, receive) if more else body
+
+
+async def _read_large_body(body: bytes, scope: Scope, receive: Receive) -> bytes:
+    """Return a body that begins with `body`."""
+    connection = scope.get("state", {}).get("connection")
+    with scope["app"].state.body_room.arriving(connection.hang_up if connection else None) as arriving:
+        await arriving.add(body)
+        size, more = len(body), True
+        while more:
+            piece, more = await _receive_piece(receive)
+            size += len(piece)
+            if size > MAX_BODY_BYTES:
+                raise _too_large()
+            await arriving.add(piece)
+        return arriving.whole()
+
+
+async def _receive_piece(receive: Receive) -> tuple[bytes, bool]:
+    """Return what comes next of a body, and whether there is more."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise broken_off()
+    return message.get("body", b""), message.get("more_body", False)
 
 
 def _too_large() -> ProblemError:

@@ -28,7 +28,10 @@ class Kind(NamedTuple):
     code: str
 
 
+BAD_REQUEST = Kind(400, "BAD_REQUEST")
+REQUEST_TIMEOUT = Kind(408, "REQUEST_TIMEOUT")
 VALIDATION_FAILED = Kind(422, "VALIDATION_FAILED")
+HEADERS_TOO_LARGE = Kind(431, "HEADERS_TOO_LARGE")
 
 KINDS: Mapping[type[Exception], Kind] = {
     errors.ConversationNotFoundError: Kind(404, "CONVERSATION_NOT_FOUND"),
@@ -57,12 +60,14 @@ _TITLES = {
     403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
+    408: "Request timeout",
     409: "Conflict",
     410: "Gone",
     412: "Precondition failed",
     413: "Payload too large",
     415: "Unsupported media type",
     422: "Unprocessable content",
+    431: "Request header fields too large",
     500: "Internal error",
     502: "Bad gateway",
     503: "Service unavailable",

@@ -9,7 +9,7 @@ import re
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.problems import Kind, ProblemError, problem_response
+from api.problems import BAD_REQUEST, Kind, ProblemError, problem_response
 
 _FORBIDDEN = Kind(403, "FORBIDDEN")
 _LOCAL_HOST = re.compile(rb"(localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::(\d{1,5}))?", re.IGNORECASE)
@@ -26,34 +26,35 @@ class SameMachine:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request on, or answer 403."""
-        reason = refusal(scope) if scope["type"] == "http" else None
-        if reason is None:
-            await self._app(scope, receive, send)
-        else:
-            await problem_response(ProblemError(_FORBIDDEN, reason))(scope, receive, send)
+        """Hand the request on, or refuse it."""
+        problem = refusal(scope) if scope["type"] == "http" else None
+        await (self._app if problem is None else problem_response(problem))(scope, receive, send)
 
 
-def refusal(scope: Scope) -> str | None:
+def refusal(scope: Scope) -> ProblemError | None:
     """Return why a request may not pass, None if it may."""
     origins: list[bytes] = []
     sites: list[bytes] = []
-    host = b""
+    host: bytes | None = None
     for name, value in scope["headers"]:
         if name == b"host":
             if not _LOCAL_HOST.fullmatch(value):
-                return "The Host header must be localhost, 127.0.0.1 or [::1]."
+                return ProblemError(_FORBIDDEN, "The Host header must be localhost, 127.0.0.1 or [::1].")
+            if host is not None:
+                return ProblemError(BAD_REQUEST, "There must be one Host header.")
             host = value
         elif name == b"origin":
             origins.append(value)
         elif name == b"sec-fetch-site":
             sites.append(value)
+    if host is None and scope["http_version"] != "1.0":
+        return ProblemError(BAD_REQUEST, "There must be one Host header.")
     if scope["method"] in _READING or not (origins or sites):
         return None
-    own = _origin_of(scope["scheme"].encode() + b"://" + host)
+    own = _origin_of(scope["scheme"].encode() + b"://" + (host or b""))
     # A page of another port is another site's: any program of any user of this machine may have sent it.
     if not _OWN_SITES.issuperset(sites) or any(own is None or _origin_of(origin) != own for origin in origins):
-        return "A page of another site cannot write."
+        return ProblemError(_FORBIDDEN, "A page of another site cannot write.")
     return None
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import socket
 from collections.abc import Awaitable, Callable
 from types import FrameType
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from api.settings import Settings
+    from cli.connections import Limits
 
 _log = logging.getLogger("uvicorn.error")
 
-IDLE_CONNECTION_TIMEOUT_S = 120  # longer than pools keep theirs: httpx 5 s, aiohttp 15, nginx 60, Go 90
 CLOSING_TIMEOUT_S = 3  # for answers still on their way once all turns have ended
 
 
@@ -68,19 +69,21 @@ def run_server(settings: "Settings", conninfo: str, listener: socket.socket, ann
     return 1 if server.force_exit else 0
 
 
-def configure(app: "FastAPI") -> uvicorn.Config:
-    """Returns the one uvicorn configuration there is; the address is that of the listening socket."""
+def configure(app: "FastAPI", limits: "Limits | None" = None) -> uvicorn.Config:
+    """Return the one uvicorn configuration there is; the address is that of the listening socket."""
     from api.shortcut import Shortcut
+    from cli.connections import ConnectionAware, Limits, limited
 
+    limits = limits or Limits()
     return uvicorn.Config(
-        Shortcut(app),
+        ConnectionAware(Shortcut(app)),
         loop="uvloop",
-        http="httptools",
+        http=limited(limits),
         ws="none",
         lifespan="on",
         access_log=False,
         log_level="warning",
         server_header=False,
-        timeout_keep_alive=IDLE_CONNECTION_TIMEOUT_S,
+        timeout_keep_alive=math.ceil(limits.idle_s),
         timeout_graceful_shutdown=CLOSING_TIMEOUT_S,
     )

@@ -15,7 +15,7 @@ from api.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "http-api.md").read_text()
-FRAMEWORK = {Kind(400, "BAD_REQUEST"), Kind(404, "NOT_FOUND"), Kind(405, "METHOD_NOT_ALLOWED")}
+FRAMEWORK = {Kind(404, "NOT_FOUND"), Kind(405, "METHOD_NOT_ALLOWED")}
 
 
 def section(title: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from api.app import create_app
 from api.settings import load_settings
+from cli.connections import Limits
 from cli.server import DrainingServer, configure
 
 STARTS_WITHIN_S = 20
@@ -20,8 +21,9 @@ class ServedApp:
     It may be entered again after it was left, which is a restart on the same database and another port.
     """
 
-    def __init__(self, conninfo: str, **settings: Any) -> None:
+    def __init__(self, conninfo: str, limits: Limits | None = None, **settings: Any) -> None:
         self.url = ""
+        self._limits = limits
         self._conninfo = conninfo
         self._settings = load_settings(**{"shutdown_grace_s": 0.0, **settings})
 
@@ -31,7 +33,7 @@ class ServedApp:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._server = DrainingServer(
-            configure(app), lambda: app.state.services.drain(self._settings.shutdown_grace_s), ready.set
+            configure(app, self._limits), lambda: app.state.services.drain(self._settings.shutdown_grace_s), ready.set
         )
         self._thread = threading.Thread(target=self._server.run, args=[[self._listener]], daemon=True)
         self._thread.start()

@@ -1,0 +1,27 @@
+"""What a server remembers of clients that send half a body and no more."""
+
+from contextlib import ExitStack
+
+import httpx
+
+from tests.support.raw_http import RawConnection
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import eventually
+
+MIB = 1024 * 1024
+HALVES = 60
+REQUEST = b"POST /v1/conversations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n\r\n" + b"x" * 9 * MIB
+
+
+def test_half_bodies_hold_so_much_memory_at_most_and_give_it_back() -> None:
+    with ServerProcess("--ephemeral") as server:
+        # The first turn has waited until the model library was loaded, which takes memory of its own.
+        assert httpx.post(f"{server.url}/v1/turns", json={"content": "Hi"}, timeout=60).status_code == 201
+        before = server.resident_bytes()
+        for _ in range(2):
+            with ExitStack() as stack:
+                for _ in range(HALVES):
+                    stack.enter_context(RawConnection(server.url)).send(REQUEST)
+                assert httpx.get(f"{server.url}/healthz").status_code == 200
+                assert server.resident_bytes() - before < 250 * MIB
+            eventually(lambda: server.resident_bytes() - before < 80 * MIB)

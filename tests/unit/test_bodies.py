@@ -1,0 +1,115 @@
+"""Large bodies while they arrive: what room they take, who has to wait for it, and who is hung up on."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import pytest
+
+from api.bodies import SEGMENT_BYTES, ArrivingBody, BodyRoom
+from api.problems import ProblemError
+from tests.support.fake_time import in_fake_time, now
+
+SEGMENT = b"x" * SEGMENT_BYTES
+
+
+class Clients:
+    """Bodies in a room of so many segments, and which of their clients were hung up on."""
+
+    def __init__(self, segments: int) -> None:
+        self.room = BodyRoom(segments * SEGMENT_BYTES, stalled_s=1, wait_s=5)
+        self.hung_up: list[str] = []
+        self._open = ExitStack()
+
+    def arriving(self, name: str) -> ArrivingBody:
+        return self._open.enter_context(self.room.arriving(lambda: self.hung_up.append(name)))
+
+    def leave(self) -> None:
+        self._open.close()
+
+
+@pytest.mark.parametrize(
+    "sizes", [[0], [1], [SEGMENT_BYTES], [SEGMENT_BYTES + 1], [1, 2 * SEGMENT_BYTES], [70_000] * 9]
+)
+async def test_a_body_is_what_was_added(sizes: Sequence[int]) -> None:
+    pieces = [bytes([number]) * size for number, size in enumerate(sizes)]
+    with BodyRoom().arriving(None) as body:
+        for piece in pieces:
+            await body.add(piece)
+        assert body.whole() == b"".join(pieces)
+
+
+async def test_room_is_given_back_whatever_happens() -> None:
+    room = BodyRoom(2 * SEGMENT_BYTES, wait_s=0)
+
+    async def fail() -> None:
+        with room.arriving(None) as body:
+            await body.add(SEGMENT * 2)
+            raise ZeroDivisionError
+
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            await fail()
+
+
+@in_fake_time
+async def test_a_client_that_has_fallen_silent_makes_room() -> None:
+    clients = Clients(4)
+    first, second, third = map(clients.arriving, ("first", "second", "third"))
+    await first.add(SEGMENT * 2)
+    await asyncio.sleep(0.25)
+    await second.add(SEGMENT * 2)
+    began = now()
+    await third.add(SEGMENT * 2)
+    assert (clients.hung_up, now() - began) == (["first"], 0.75)
+    with pytest.raises(ProblemError, match="broke off"):
+        await first.add(b"x")
+    await third.add(SEGMENT * 2)
+    assert clients.hung_up == ["first", "second"]
+    assert third.whole() == SEGMENT * 4
+
+
+@in_fake_time
+async def test_a_client_that_goes_on_sending_is_not_hung_up_on_and_the_newcomer_is_refused() -> None:
+    clients = Clients(1)
+    sending, newcomer = clients.arriving("sending"), clients.arriving("newcomer")
+
+    async def send() -> None:
+        while True:
+            await sending.add(b"x")
+            await asyncio.sleep(0.5)
+
+    going_on, began = asyncio.create_task(send()), now()
+    await asyncio.sleep(0)
+    with pytest.raises(ProblemError) as refused:
+        await newcomer.add(b"x")
+    assert (refused.value.kind, refused.value.headers) == ((503, "SERVER_BUSY"), {"Retry-After": "1"})
+    assert (clients.hung_up, now() - began) == ([], 5)
+    going_on.cancel()
+
+
+@in_fake_time
+async def test_room_that_comes_free_is_taken_at_once() -> None:
+    clients, room = Clients(1), 0
+    with clients.room.arriving(None) as first:
+        await first.add(SEGMENT)
+        waiting = asyncio.create_task(clients.arriving("second").add(SEGMENT))
+        await asyncio.sleep(3)
+        assert not waiting.done()
+        room = now()
+    await waiting
+    assert (now(), clients.hung_up) == (room, [])
+
+
+@in_fake_time
+async def test_bodies_that_all_wait_for_each_other_are_refused_after_a_while() -> None:
+    clients = Clients(2)
+    bodies = [clients.arriving("first"), clients.arriving("second")]
+    for body in bodies:
+        await body.add(SEGMENT)
+    began = now()
+    answers = await asyncio.gather(*(body.add(b"x") for body in bodies), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [ProblemError, ProblemError]
+    assert (clients.hung_up, now() - began) == ([], 5)
+    clients.leave()
+    await clients.arriving("third").add(SEGMENT * 2)
