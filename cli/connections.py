@@ -72,7 +72,7 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass data on to uvicorn unless it is no request."""
-        if self._refused:
+        if self._problem is not None:
             return  # it is only read so that the client gets to read the refusal
         try:
             if len(data) <= MAX_HEADER_BYTES:
@@ -178,7 +178,9 @@ class ClientConnection(asyncio.Protocol):
         """Note that a request is answered."""
         self._answered += 1
         self._responding = False
-        if self._begun > self._whole:
+        if self._problem is not None:
+            self._refuse(self._problem)
+        elif self._begun > self._whole:
             self._watch()  # else uvicorn waits for the next request
 
     def hang_up(self) -> None:
@@ -190,7 +192,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _watch(self) -> None:
         """Have the timer run that the connection is in need of."""
-        if self._refused or self._transport is None:
+        if self._transport is None:
             return
         if self._begun > self._whole and self._answered >= self._begun - 1:
             if self._timed != self._begun:
@@ -218,20 +220,24 @@ class ClientConnection(asyncio.Protocol):
         return self._passed <= self._answered < self._begun and not self._responding
 
     def _refuse(self, problem: ProblemError) -> None:
-        """Answer with a problem and close.
+        """Answer with a problem and close, once the requests before are answered.
 
         To close while there is something to be read resets the connection, and can take the answer with it: what the
         client still sends is read for a moment.
         """
-        assert self._transport is not None
-        if not self._can_answer():
-            self._transport.close()
+        self._problem = problem
+        if self._refused or self._transport is None:
             return
-        self._refused = True
-        self._set_timer(LINGER_S)
-        self._uvicorn.connection_lost(ConnectionAbortedError())
-        self._transport.write(_encoded(problem))
-        self._transport.write_eof()
+        if self._can_answer():
+            self._refused = True
+            self._set_timer(LINGER_S)
+            self._uvicorn.connection_lost(ConnectionAbortedError())
+            self._transport.write(_encoded(problem))
+            self._transport.write_eof()
+        elif self._answered < self._begun:
+            self._set_timer(None)  # the end of an answer brings this on again
+        else:
+            self._transport.close()
 
 
 class ConnectionAware:

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.integration.api.conftest import GivenModel
 from tests.support.api_client import Api
+from tests.support.model_scripts import Hang
 from tests.support.raw_http import Answer, RawConnection
 from tests.support.resources import PROBLEM_KEYS
 
@@ -207,6 +209,32 @@ def test_what_is_odd_but_allowed_is_answered(raw: RawConnection, request_: bytes
 def test_requests_that_come_together_are_answered_in_order(raw: RawConnection) -> None:
     raw.send(POST + b"Content-Length: 2\r\n\r\n{}" + GET + POST + b"Content-Length: 1\r\n\r\nx" + GET)
     assert [raw.answer().status for _ in range(4)] == [201, 200, 422, 200]
+
+
+def test_what_is_no_request_behind_one_waits_for_its_answer(api: Api, given_model: GivenModel) -> None:
+    id_, model = api.conversation()["id"], given_model(["Hel", Hang()])
+    body = b'{"content": "Hi", "stream": true, "model": "%s"}' % model.encode()
+    path = b"/v1/conversations/%s/turns" % id_.encode()
+    with RawConnection(str(api.http.base_url)) as raw:
+        raw.send(POST.replace(b"/v1/conversations", path) + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert raw.head().status == 200
+        while raw.line() != b"event: turn.started\n":
+            pass
+        raw.send(b"hello\r\n\r\n")
+        turn_id = api.get(f"/v1/conversations/{id_}")["active_turn_id"]
+        assert api.http.post(f"/v1/conversations/{id_}/turns/{turn_id}/cancel").status_code == 200
+        while raw.line() != b"0\r\n":  # the last chunk of the stream
+            pass
+        assert raw.line() == b"\r\n"
+        check_refused(raw.answer(), 400, "BAD_REQUEST")
+        assert raw.rest() == b""
+
+
+def test_what_is_no_body_behind_an_early_answer_closes_the_connection(raw: RawConnection) -> None:
+    raw.send(CHUNKED.replace(b"conversations", b"nowhere"))
+    assert raw.answer().status == 404
+    raw.send(b"no chunk\r\n")
+    assert raw.rest() == b""
 
 
 def test_what_follows_a_closing_request_is_ignored(raw: RawConnection) -> None:
