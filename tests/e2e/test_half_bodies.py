@@ -16,7 +16,7 @@ REQUEST = b"POST /v1/conversations HTTP/1.1\r\nHost: localhost\r\nContent-Length
 def test_half_bodies_hold_so_much_memory_at_most_and_give_it_back() -> None:
     with ServerProcess("--ephemeral") as server:
         # The first turn has waited until the model library was loaded, which takes memory of its own.
-        assert httpx.post(f"{server.url}/v1/turns", json={"content": "Hi"}, timeout=60).status_code == 201
+        assert httpx.post(f"{server.url}/v1/turns", json={"content": "Hi"}, timeout=120).status_code == 201
         before = server.resident_bytes()
         for _ in range(2):
             with ExitStack() as stack:
