@@ -63,10 +63,11 @@ def serve(models: ModelServer, loaded_model_library: None) -> Serve:
     @contextmanager
     def serving(conninfo: str, **settings: Any) -> Generator[Api]:
         models.script("default", Script(["Hello", " there"]))
+        given: dict[str, Any] = {"model": "default", "model_api_base": models.url, **settings}
         with (
             # Closed last: a request of another thread would not notice until its time is up.
             httpx.Client(timeout=30) as http,
-            ServedApp(conninfo, **{"model": "default", "model_api_base": models.url, **settings}) as served,
+            ServedApp(conninfo, **given) as served,
         ):
             http.base_url = served.url
             yield Api(http)
