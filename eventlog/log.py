@@ -17,7 +17,7 @@ from eventlog.statements import load_statements
 
 LAST_VERSION = 2**31 - 1
 MAX_READ_BYTES = 16 * 1024 * 1024
-FEED_BYTES = 1024 * 1024
+FEED_BYTES = 256 * 1024
 
 _SQL = load_statements("eventlog", "log.sql")
 
@@ -77,6 +77,15 @@ class Log:
     async def between(self, after: int, upto: int) -> list[dict[str, Any]]:
         """Return the recorded events of the log after one position and up to another, oldest first."""
         return [audit_record(row) for row in await self._database.fetch(_SQL["read_between"], [after, upto])]
+
+    async def section(self, after: int, upto: int) -> tuple[list[tuple[dict[str, Any], str, str | None]], int]:
+        """Return the recorded events of a section of the log with owner and agent of their conversations, oldest first.
+
+        Large ones come few at a time; the second value is the position up to which the log was read.
+        """
+        rows = await self._database.fetch(_SQL["read_section"], {"after": after, "upto": upto, "bytes": FEED_BYTES})
+        found = [(audit_record(row[:9]), row[9], row[10]) for row in rows]
+        return found, rows[-1][0] if rows and rows[-1][-1] else upto
 
     async def feed(self, wanted: FeedFilter, after: int, upto: int) -> tuple[list[dict[str, Any]], int]:
         """Return the recorded events that are wanted of the log after one position and up to another, oldest first.
