@@ -23,7 +23,7 @@ class Broadcast:
     """Hands each event to the listeners of its conversation and to those of all, in log order, each once.
 
     A listener is quick and does not raise; it hears what was recorded after it came, and perhaps a little of what was
-    recorded just before. Nothing is read while nobody listens.
+    recorded just before. An event of a newer release comes as an UnknownEvent. Nothing is read while nobody listens.
     """
 
     def __init__(self, feed: Feed) -> None:
@@ -69,6 +69,9 @@ class Broadcast:
                 except LogError as error:
                     _log.warning("live followers wait: %s", error)
                     await asyncio.sleep(RETRY_INTERVAL_S)
+                except Exception:  # noqa: BLE001 - a logged boundary of the process
+                    _log.exception("live followers wait")
+                    await asyncio.sleep(RETRY_INTERVAL_S)
                 else:
                     if not handed_on:
                         await bell.rung(POLL_INTERVAL_S)
@@ -78,5 +81,13 @@ class Broadcast:
         for item in batch:
             self._position = item.position
             for listener in (*self._listeners.get(item.event.originator_id, ()), *self._listeners.get(None, ())):
-                listener(item)
+                _tell(listener, item)
         return bool(batch)
+
+
+def _tell(listener: Listener, item: Recorded) -> None:
+    try:
+        listener(item)
+    except Exception:  # noqa: BLE001 - a logged boundary of the process
+        # One listener's defect must not silence the others.
+        _log.exception("a listener failed at position %s", item.position)

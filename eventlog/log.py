@@ -41,7 +41,11 @@ class FeedFilter(NamedTuple):
 
 
 class Log:
-    """The log as it is read. Every method may raise StoreUnavailableError, and UnknownEventError where events pass."""
+    """The log as it is read. Every method may raise StoreUnavailableError.
+
+    `after` and `events` return what a newer release has written as an UnknownEvent. Other methods that read events
+    raise UnknownEventError.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -53,13 +57,13 @@ class Log:
 
     async def after(self, position: int, limit: int) -> list[Recorded]:
         """Return at most `limit` events after `position`, in log order, fewer where they are large."""
-        return await self._recorded("read_after", position, position + limit, MAX_READ_BYTES, position + 1)
+        return await self._passing("read_after", position, position + limit, MAX_READ_BYTES, position + 1)
 
     async def events(
         self, conversation_id: UUID, first: int = 1, last: int = LAST_VERSION, limit: int = LAST_VERSION
     ) -> list[Recorded]:
         """Return at most `limit` events of a conversation, from version `first` to `last`, both included."""
-        return await self._recorded("read_conversation", conversation_id, first, last, limit)
+        return await self._passing("read_conversation", conversation_id, first, last, limit)
 
     async def versions(self, conversation_id: UUID, versions: list[int]) -> list[Recorded]:
         """Return the events of a conversation that have these versions, in order."""
@@ -169,6 +173,14 @@ class Log:
         return None
 
     async def _recorded(self, statement: str, *parameters: Any) -> list[Recorded]:
+        """Return events that the caller needs to read.
+
+        Raises:
+            UnknownEventError: a newer release has written one of them.
+        """
+        return [item.known() for item in await self._passing(statement, *parameters)]
+
+    async def _passing(self, statement: str, *parameters: Any) -> list[Recorded]:
         rows = await self._database.fetch(_SQL[statement], parameters)
         return [Row(*row).recorded() for row in rows]
 

@@ -12,7 +12,7 @@ from pydantic_core import from_json, to_json
 
 from eventlog.channels import Channels
 from eventlog.database import Database, translated_errors
-from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError
+from eventlog.errors import LogError, StoreUnavailableError
 from eventlog.feed import Feed
 from eventlog.mapper import Recorded
 from projections import builds
@@ -151,24 +151,15 @@ class Engine:
             if led.ready and led.position < self._feed.head:
                 groups.setdefault(led.position, []).append(led)
         for position, group in groups.items():
-            batch = await self._read(connection, position, group)
+            batch = await self._read(position, group)
             if batch:
                 await self._apply_isolated(connection, group, batch)
         if groups:
             self._tell()
         return bool(groups)
 
-    async def _read(self, connection: Connection, position: int, group: list[_Led]) -> list[Recorded]:
-        limit = 1 if any(led.failures for led in group) else BATCH_EVENTS
-        while True:
-            try:
-                return await self._feed.read(position, limit)
-            except UnknownEventError as error:
-                if limit == 1:
-                    for led in group:
-                        await self._record_error(connection, led, position + 1, error)
-                    return []
-                limit //= 2
+    async def _read(self, position: int, group: list[_Led]) -> list[Recorded]:
+        return await self._feed.read(position, 1 if any(led.failures for led in group) else BATCH_EVENTS)
 
     async def _apply_isolated(self, connection: Connection, group: list[_Led], batch: list[Recorded]) -> None:
         try:

@@ -19,7 +19,6 @@ from domain.events import (
     TurnStarted,
     TurnSuspended,
 )
-from eventlog.errors import UnknownEventError
 from eventlog.mapper import Recorded, Row
 from eventlog.statements import load_statements
 from projections.errors import ProjectionFailedError
@@ -136,15 +135,14 @@ def _chunks(
     streams = StreamDelta in types
     if streams:  # which of them count is told by the turns
         types |= {type_ for type_ in EVENT_TYPES.values() if issubclass(type_, _TELL_STREAMS)}
-    # Left out by name: a type that this release does not know has to come through, to be refused.
-    left_out = sorted(name for name, type_ in EVENT_TYPES.items() if type_ is StreamDelta or type_ not in types)
+    names = sorted(type_.TOPIC for type_ in types - {StreamDelta})
     chunk: list[Recorded] = []
     with connection.transaction(), connection.cursor("part") as cursor:
         cursor.itersize = CHUNK_EVENTS
-        cursor.execute(_SQL["read_part"], [part.first_id, part.last_id, target, left_out])
+        cursor.execute(_SQL["read_part"], [part.first_id, part.last_id, target, names])
         for _, rows in groupby(cursor, key=lambda row: row[1]):
-            conversation = [_recorded(projections, row) for row in rows]
-            chunk += _with_running_turn(connection, projections, conversation, target) if streams else conversation
+            conversation = [Row(*row).recorded() for row in rows]
+            chunk += _with_running_turn(connection, conversation, target) if streams else conversation
             if len(chunk) >= CHUNK_EVENTS:
                 yield chunk
                 chunk = []
@@ -152,16 +150,7 @@ def _chunks(
         yield chunk
 
 
-def _recorded(projections: Sequence[Projection], row: TupleRow) -> Recorded:
-    try:
-        return Row(*row).recorded()
-    except UnknownEventError as error:
-        raise ProjectionFailedError(_named(projections), row[0], str(error)) from error
-
-
-def _with_running_turn(
-    connection: Connection, projections: Sequence[Projection], conversation: list[Recorded], target: int
-) -> list[Recorded]:
+def _with_running_turn(connection: Connection, conversation: list[Recorded], target: int) -> list[Recorded]:
     """Add what the turn that runs at `target`, if one does, has said so far."""
     running, turn_id = None, None
     for item in conversation:
@@ -172,7 +161,7 @@ def _with_running_turn(
     if running is None:
         return conversation
     rows = connection.execute(_SQL["read_deltas"], [running.event.originator_id, running.position, target])
-    return sorted([*conversation, *(_recorded(projections, row) for row in rows)])
+    return sorted([*conversation, *(Row(*row).recorded() for row in rows)])
 
 
 def _write(connection: Connection, projections: Sequence[Projection], chunk: list[Recorded]) -> None:

@@ -12,12 +12,14 @@ from uuid import UUID
 from domain.errors import DomainError
 from eventlog.clock import new_id
 from eventlog.database import Database
-from eventlog.errors import LogError, StoreUnavailableError
+from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError
 from eventlog.statements import load_statements
 
 LEASE_S = 8.0
 RENEW_INTERVAL_S = 2.0
 CLIENT_LEASE_S = 60.0
+UNREADABLE_RETRY_S = 60.0
+"""How long a turn is left alone that this release cannot read; a newer one may end it meanwhile."""
 
 Recover = Callable[[UUID, UUID], Awaitable[None]]
 
@@ -40,6 +42,7 @@ class Leases:
         self._given_up: set[UUID] = set()
         self._changing = asyncio.Lock()
         self._patient_until = 0.0
+        self._left_until: dict[UUID, float] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -138,9 +141,14 @@ class Leases:
         self._given_up.difference_update(given_up)
 
     async def _recover_expired(self) -> None:
-        for turn_id, conversation_id in await self._database.fetch(_SQL["read_expired"]):
+        self._left_until = {turn_id: until for turn_id, until in self._left_until.items() if until > monotonic()}
+        for turn_id, conversation_id in await self._database.fetch(_SQL["read_expired"], [list(self._left_until)]):
             try:
                 await self._recover(conversation_id, turn_id)
+            except UnknownEventError as error:
+                _log.warning("turn %s is left to a newer release: %s", turn_id, error)
+                self._left_until[turn_id] = monotonic() + UNREADABLE_RETRY_S
+                continue
             except (DomainError, LogError) as error:
                 _log.warning("turn %s could not be ended yet: %s", turn_id, error)
                 continue

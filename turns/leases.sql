@@ -30,8 +30,8 @@ UPDATE leases SET expires_at = now() + make_interval(secs => %s) WHERE holder = 
 RETURNING turn_id
 
 -- name: read_expired
--- Turns whose process is gone.
-SELECT turn_id, conversation_id FROM leases WHERE expires_at < now() ORDER BY expires_at LIMIT 100
+-- Turns whose process is gone, but for some.
+SELECT turn_id, conversation_id FROM leases WHERE expires_at < now() AND turn_id <> ALL(%s::uuid[]) ORDER BY expires_at LIMIT 100
 
 -- name: remove_expired
 -- The turn of an expired lease has ended in the log.

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from domain.turn_starts import TurnSettings
+from eventlog.errors import UnknownEventError
 from tests.support.builders import MODEL, some_id
 from tests.support.store import ALICE, HELLO, Store, blocked_backend, blocked_head, opened, rows, started, until
 from turns import leases as leases_module
@@ -59,6 +60,32 @@ async def test_a_turn_that_cannot_be_ended_does_not_keep_others_open(
         await until(lambda: rows(database_url, "SELECT turn_id FROM leases") == [(poisoned,)])
     finally:
         await leases.close()
+
+
+async def test_turns_that_cannot_be_read_are_asked_for_seldom_and_keep_no_other_waiting(
+    here: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as are looked for at once."""
+    unreadable, other, asked = [some_id() for _ in range(100)], some_id(), list[UUID]()
+
+    async def recover(conversation_id: UUID, turn_id: UUID) -> None:
+        asked.append(turn_id)
+        if turn_id != other:
+            raise UnknownEventError("MessagePinned version 1 is unknown")
+
+    monkeypatch.setattr(leases_module, "RENEW_INTERVAL_S", 0.01)
+    monkeypatch.setattr(leases_module, "LEASE_S", -1.0)
+    dead = Leases(here.database, nothing)
+    for turn_id in [*unreadable, other]:
+        await dead.take(some_id(), turn_id)
+    leases = Leases(here.database, recover)
+    await leases.open()
+    try:
+        await until(lambda: not rows(database_url, "SELECT 1 FROM leases WHERE turn_id = %s", [other]))
+    finally:
+        await leases.close()
+    assert sorted(asked) == sorted([*unreadable, other])
+    assert len(rows(database_url, "SELECT 1 FROM leases")) == len(unreadable)
 
 
 async def test_who_gives_up_a_lease_that_it_took_too_leaves_it_to_who_is_at_work(
