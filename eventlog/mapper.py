@@ -78,6 +78,9 @@ class Row(NamedTuple):
     def recorded(self) -> Recorded:
         """Return the event this row holds, in the shape that today's code knows, or an UnknownEvent."""
         fields: dict[str, Any] = from_json(self.data)
+        if type(fields) is not dict:
+            reason = f"{self.type} of conversation {self.conversation_id} is no object"
+            return Recorded(self.position, self._unknown(reason))
         fields["timestamp"] = self.recorded_at
         fields["actor"] = self.actor
         fields["request_id"] = self.request_id

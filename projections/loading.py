@@ -3,6 +3,7 @@
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -151,17 +152,30 @@ def _chunks(
 
 
 def _with_running_turn(connection: Connection, conversation: list[Recorded], target: int) -> list[Recorded]:
-    """Add what the turn that runs at `target`, if one does, has said so far."""
-    running, turn_id = None, None
+    """Add what the turn that runs at `target`, if one does, has said so far.
+
+    More than one runs where a newer release has ended turns with an event that is unknown here.
+    """
+    running: dict[UUID, Recorded] = {}
     for item in conversation:
         if isinstance(item.event, TurnStarted | TurnResumed):
-            running, turn_id = item, item.event.turn_id
-        elif isinstance(item.event, TurnSuspended | TurnEnded) and item.event.turn_id == turn_id:
-            running = None
-    if running is None:
+            running[item.event.turn_id] = item
+        elif isinstance(item.event, TurnSuspended | TurnEnded):
+            running.pop(item.event.turn_id, None)
+    if not running:
         return conversation
-    rows = connection.execute(_SQL["read_deltas"], [running.event.originator_id, running.position, target])
-    return sorted([*conversation, *(Row(*row).recorded() for row in rows)])
+    first = min(item.position for item in running.values())
+    rows = connection.execute(_SQL["read_deltas"], [conversation[0].event.originator_id, first, target])
+    deltas = (Row(*row).recorded() for row in rows)
+    return sorted([*conversation, *(item for item in deltas if _is_of(running, item))], key=attrgetter("position"))
+
+
+def _is_of(running: dict[UUID, Recorded], delta: Recorded) -> bool:
+    """Return whether a delta belongs to the answer that one of these turns is giving; an unreadable one may."""
+    if not isinstance(delta.event, StreamDelta):
+        return True
+    begun = running.get(delta.event.turn_id)
+    return begun is not None and delta.position > begun.position
 
 
 def _write(connection: Connection, projections: Sequence[Projection], chunk: list[Recorded]) -> None:
