@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class Broadcast:
-    """Hands each event to the listeners of its conversation and to those of all, in log order, each once.
+    """Hands each event to the listeners of its conversation, in log order, each once.
 
     A listener is quick and does not raise; it hears what was recorded after it came, and perhaps a little of what was
     recorded just before. An event of a newer release comes as an UnknownEvent. Nothing is read while nobody listens.
@@ -28,7 +28,7 @@ class Broadcast:
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
-        self._listeners: dict[UUID | None, list[Listener]] = {}
+        self._listeners: dict[UUID, list[Listener]] = {}
         self._came = asyncio.Event()
         self._position = 0
         self._task: asyncio.Task[None] | None = None
@@ -44,8 +44,8 @@ class Broadcast:
             await asyncio.wait([self._task])
 
     @contextmanager
-    def heard(self, conversation_id: UUID | None, listener: Listener) -> Generator[None]:
-        """Let `listener` hear the events of a conversation, or with None of all, for as long as the block lasts."""
+    def heard(self, conversation_id: UUID, listener: Listener) -> Generator[None]:
+        """Let `listener` hear the events of a conversation for as long as the block lasts."""
         if not self._listeners:
             self._position = self._feed.head
             self._came.set()
@@ -80,7 +80,7 @@ class Broadcast:
         batch = await self._feed.read(self._position, BATCH_EVENTS)
         for item in batch:
             self._position = item.position
-            for listener in (*self._listeners.get(item.event.originator_id, ()), *self._listeners.get(None, ())):
+            for listener in tuple(self._listeners.get(item.event.originator_id, ())):
                 _tell(listener, item)
         return bool(batch)
 

@@ -26,7 +26,7 @@ READERS_AT_ONCE = 8
 """How many readers are woken before other requests get their turn."""
 REST_FOR_EACH_S = 0.0005
 MAX_REST_S = 0.25
-"""How long nothing more is read, for each reader that was woken, and at most. Sending to one takes about 0.05 ms,
+"""How long to rest for each reader that was woken, and for all of them at most. Sending to one takes about 0.05 ms,
 whether one event or several, so that hundreds of readers leave most of the time to other requests."""
 POLL_INTERVAL_S = 1.0
 RETRY_INTERVAL_S = 0.5
@@ -221,12 +221,12 @@ class LiveFacts:
         of_one = {reader for fact in facts for reader in self._readers.get(fact.record["conversation_id"], ())}
         readers = (*of_one, *self._readers.get(None, ()))
         waking = [reader for reader in readers if any(map(reader.wants, facts))]
-        for number, reader in enumerate(waking, start=1):
-            reader.hear(after)
-            if number % READERS_AT_ONCE == 0:
-                await asyncio.sleep(0)
-        if self._feed.head - self.head < SECTION_EVENTS:
-            await asyncio.sleep(min(len(waking) * REST_FOR_EACH_S, MAX_REST_S))
+        for start in range(0, len(waking), READERS_AT_ONCE):
+            group = waking[start : start + READERS_AT_ONCE]
+            for reader in group:
+                reader.hear(after)
+            lags = self._feed.head - self.head >= SECTION_EVENTS
+            await asyncio.sleep(0 if lags else len(group) * min(REST_FOR_EACH_S, MAX_REST_S / len(waking)))
 
     def _all_readers(self) -> Iterator[FactReader]:
         return (reader for readers in self._readers.values() for reader in readers)

@@ -129,7 +129,7 @@ async def test_a_listener_that_fails_does_not_silence_the_others(
     here: Store, broadcast: Broadcast, key: TurnKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     heard: list[Recorded] = []
-    with broadcast.heard(key.conversation_id, _failing), broadcast.heard(None, heard.append):
+    with broadcast.heard(key.conversation_id, _failing), broadcast.heard(key.conversation_id, heard.append):
         await here.conversations.execute(
             key.conversation_id, lambda state: turn_decisions.complete_turn(state, origin(), key.turn_id, answer())
         )

@@ -154,6 +154,8 @@ def test_a_queued_turn_of_a_conversation_that_holds_what_is_unknown_is_left_to_a
     with fresh_api.stream(id_, given_model(Script(["so far", Hang()]))) as turn:
         assert [next(turn.frames).event for _ in range(2)] == ["turn.started", "delta"]
         with fresh_api.stream(id_, given_model(["Hello"]), on_busy="queue"):
+            # Only then does the turn record nothing more, whose version the event would take.
+            eventually(lambda: any(event["type"] == "StreamDelta" for event in fresh_api.events(id_)))
             write_unknown(database_url, id_, "the end of a turn")
             fresh_api.conversation()  # which tells the server how far the log is
             eventually(lambda: "is left to a newer release" in caplog.text)
