@@ -6,13 +6,12 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from uuid import UUID
 
-from eventlog.errors import LogError
+from eventlog.background import Background
 from eventlog.feed import Feed
 from eventlog.mapper import Recorded
 
 BATCH_EVENTS = 500
 POLL_INTERVAL_S = 1.0
-RETRY_INTERVAL_S = 0.5
 
 Listener = Callable[[Recorded], None]
 
@@ -31,17 +30,16 @@ class Broadcast:
         self._listeners: dict[UUID, list[Listener]] = {}
         self._came = asyncio.Event()
         self._position = 0
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background()
+        feed.on_back(self._go_back)
 
     async def open(self) -> None:
         """Start to hand events on."""
-        self._task = asyncio.create_task(self._run(), name="broadcast")
+        self._background.keep("broadcast", self._run)
 
     async def close(self) -> None:
         """Stop."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await self._background.close()
 
     @contextmanager
     def heard(self, conversation_id: UUID, listener: Listener) -> Generator[None]:
@@ -64,25 +62,22 @@ class Broadcast:
                 if not self._listeners:
                     self._came.clear()
                     await self._came.wait()
-                try:
-                    handed_on = await self._hand_on()
-                except LogError as error:
-                    _log.warning("live followers wait: %s", error)
-                    await asyncio.sleep(RETRY_INTERVAL_S)
-                except Exception:  # noqa: BLE001 - a logged boundary of the process
-                    _log.exception("live followers wait")
-                    await asyncio.sleep(RETRY_INTERVAL_S)
-                else:
-                    if not handed_on:
-                        await bell.rung(POLL_INTERVAL_S)
+                if not await self._hand_on():
+                    await bell.rung(POLL_INTERVAL_S)
 
     async def _hand_on(self) -> bool:
-        batch = await self._feed.read(self._position, BATCH_EVENTS)
+        after = self._position
+        batch = await self._feed.read(after, BATCH_EVENTS)
+        if self._position != after:
+            return True  # the log has gone back meanwhile, and what was read may be no part of it
         for item in batch:
             self._position = item.position
             for listener in tuple(self._listeners.get(item.event.originator_id, ())):
                 _tell(listener, item)
         return bool(batch)
+
+    def _go_back(self, head: int) -> None:
+        self._position = min(self._position, head)
 
 
 def _tell(listener: Listener, item: Recorded) -> None:

@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 
-from psycopg import AsyncConnection
-
 from eventlog.database import Database
 from projections import builds
 from projections.builds import Connection
@@ -41,8 +39,7 @@ def install(conninfo: str, schema: str = "turnlog", projections: Sequence[Projec
 
 
 async def _install(conninfo: str, schema: str, projections: Sequence[Projection]) -> None:
-    settings = Database(conninfo, schema).settings()
-    async with await AsyncConnection.connect(conninfo, **settings) as connection:
+    async with await Database(conninfo, schema).connect() as connection:
         await connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"{schema}:projections"])
         for projection in projections:
             async with connection.transaction():

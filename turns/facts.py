@@ -1,7 +1,6 @@
 """Recorded events as feeds send them, and the newest of them, which all feeds of this process share."""
 
 import asyncio
-import logging
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,8 +11,8 @@ from uuid import UUID
 
 import orjson
 
+from eventlog.background import Background
 from eventlog.bell import Bell
-from eventlog.errors import StoreUnavailableError
 from eventlog.feed import Feed
 from eventlog.log import Log
 from projections.resources import recorded_event_resource
@@ -29,10 +28,7 @@ MAX_REST_S = 0.25
 """How long to rest for each reader that was woken, and for all of them at most. Sending to one takes about 0.05 ms,
 whether one event or several, so that hundreds of readers leave most of the time to other requests."""
 POLL_INTERVAL_S = 1.0
-RETRY_INTERVAL_S = 0.5
 IDLE_S = 60.0
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,20 +121,24 @@ class FactReader:
 class LiveFacts:
     """Reads each new section of the log once, and keeps the newest events in memory for all readers.
 
-    What was recorded after `start` and up to `head` is there. Nothing is read while there is no reader. A slow reader
-    holds a position and a batch. When its place is in memory no longer, it reads the table.
+    What was recorded after `start` and up to `head` is there. `times_back` says how often the log was found to have
+    lost its end; a read that began before may hold what is no part of it. Nothing is read while there is no reader. A
+    slow reader holds a position and a batch. When its place is in memory no longer, it reads the table.
     """
 
     def __init__(self, log: Log, feed: Feed) -> None:
         self.start = 0
         self.head = 0
+        self.times_back = 0
         self._log = log
         self._feed = feed
         self._facts: list[Fact] = []
         self._size = 0
         self._readers: dict[UUID | None, set[FactReader]] = {}
         self._bell = Bell()
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background()
+        self._running = False
+        feed.on_back(self._go_back)
 
     @contextmanager
     def reading(self, after: int | None, conversation_id: UUID | None, wants: Wants) -> Generator[FactReader]:
@@ -146,9 +146,10 @@ class LiveFacts:
 
         With a `conversation_id` nothing else may be wanted.
         """
-        if self._task is None or self._task.done():
+        if not self._running:
             self._begin(self._feed.head)
-            self._task = asyncio.create_task(self._run(), name="live-facts")
+            self._running = True
+            self._background.keep("live-facts", self._run)
         reader = FactReader(self, wants, self._feed.head if after is None else after)
         self._readers.setdefault(conversation_id, set()).add(reader)
         try:
@@ -173,30 +174,29 @@ class LiveFacts:
     async def _run(self) -> None:
         with self._feed.subscribed() as self._bell:
             while self._readers:
-                try:
-                    if not await self._read_section():
-                        await self._bell.rung(POLL_INTERVAL_S)
-                except StoreUnavailableError as error:
-                    _log.warning("live feeds wait: %s", error)
-                    await asyncio.sleep(RETRY_INTERVAL_S)
-                except Exception:  # noqa: BLE001 - a logged boundary of the process
-                    _log.exception("live feeds wait")
-                    await asyncio.sleep(RETRY_INTERVAL_S)
+                if not await self._read_section():
+                    await self._bell.rung(POLL_INTERVAL_S)
+            self._running = False
 
     async def _read_section(self) -> bool:
         """Read what the log has next, and wake the readers that want some of it; return whether there was anything."""
-        if self._feed.head < self.head:
-            self._begin(self._feed.head)
-            for reader in self._all_readers():
-                reader.go_back(self.head)
-        after = self.head
-        if after == self._feed.head:
+        after, times_back = self.head, self.times_back
+        if after >= self._feed.head:
             return False
         rows, upto = await self._log.section(after, min(after + SECTION_EVENTS, self._feed.head))
+        if self.times_back != times_back:
+            return True  # what was read may be no part of the log
         facts = [Fact(*row) for row in rows]
         self._keep(facts, upto)
         await self._wake(after, facts)
         return True
+
+    def _go_back(self, head: int) -> None:
+        self.times_back += 1
+        if self._running and head < self.head:
+            self._begin(head)
+            for reader in self._all_readers():
+                reader.go_back(head)
 
     def _begin(self, head: int) -> None:
         self.start = self.head = head
@@ -220,8 +220,11 @@ class LiveFacts:
         """Wake readers a few at a time. All at once, they would hold up every other request."""
         of_one = {reader for fact in facts for reader in self._readers.get(fact.record["conversation_id"], ())}
         readers = (*of_one, *self._readers.get(None, ()))
+        times_back = self.times_back
         waking = [reader for reader in readers if any(map(reader.wants, facts))]
         for start in range(0, len(waking), READERS_AT_ONCE):
+            if self.times_back != times_back:
+                return
             group = waking[start : start + READERS_AT_ONCE]
             for reader in group:
                 reader.hear(after)

@@ -85,10 +85,14 @@ class Feeds:
         self._live.wake_all()
 
     async def _active_turn(self, conversation_id: UUID) -> ActiveTurn | None:
-        try:
-            return (await self._conversations.state(conversation_id)).turn
-        except UnknownEventError:
-            return None  # what a newer release has recorded is shown all the same
+        while not self._closed:
+            try:
+                return (await self._conversations.state(conversation_id)).turn
+            except UnknownEventError:
+                return None  # what a newer release has recorded is shown all the same
+            except StoreUnavailableError:
+                await asyncio.sleep(RETRY_INTERVAL_S)
+        return None
 
     async def _conversation_facts(self, conversation_id: UUID, after: int) -> AsyncGenerator[Facts]:
         version = 0
@@ -122,10 +126,13 @@ class Feeds:
         """Read the table, and wait for a store that is away: a feed has no end."""
         try:
             async with self._catching_up:
+                times_back = self._live.times_back
                 found, position = await read(reader.position)
         except StoreUnavailableError:
             await asyncio.sleep(RETRY_INTERVAL_S)
             return []
+        if self._live.times_back != times_back:
+            return []  # what was read may be no part of the log
         reader.advance(position)
         return list(map(Fact, found))
 
