@@ -239,6 +239,22 @@ async def test_a_slow_reader_holds_nobody_up_and_reads_on_in_the_table(
     assert reading.log.pages > 0
 
 
+async def test_a_reader_that_had_nothing_to_read_for_long_reads_on_in_memory(
+    here: Store, reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts_module, "KEPT_EVENTS", 3)
+    quiet, loud = Story(), Story()
+    await here.append([*quiet.events, *loud.events])
+    readers = [reading.open_conversation(quiet.id), reading.open(wanted=FeedFilter(OWNER, conversation_id=quiet.id))]
+    await joined(reading, 2)
+    for _ in range(10):
+        await here.append(loud.say())
+    await until(lambda: reading.live.head == 12)
+    await here.append(quiet.say())
+    await until(lambda: all(reader.positions == [13] for reader in readers))
+    assert reading.log.pages == 0
+
+
 async def test_few_readers_catch_up_at_once(here: Store, reading: Reading) -> None:
     story = Story()
     await here.append([*story.events, *(event for _ in range(40) for event in story.say())])
