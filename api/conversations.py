@@ -35,7 +35,7 @@ async def start_conversation(call: CallParam, body: NewConversation) -> Response
     if call.repeated:
         last = call.repeated.version + len(body.messages)
         events = await call.services.log.events(call.repeated.conversation_id, 1, last)
-        state = fold(None, [item.event for item in events])
+        state = fold(None, [item.known().event for item in events])
         return await call.written(events[-1].position, _shown(state), 201)
     messages = [Said(message.role, blocks(message.content)) for message in body.messages]
     committed = await call.services.commands.start(

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from domain import errors
 from domain.errors import ConversationLockedError, DeltaOutOfOrderError, InvalidContentError
-from eventlog.errors import LogError, StoreUnavailableError, UnstorableEventError
+from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError, UnstorableEventError
 from projections.errors import RebuildRunningError, UnknownProjectionError
 from turns.model_errors import ModelError
 
@@ -47,6 +47,7 @@ KINDS: Mapping[type[Exception], Kind] = {
     errors.UnsupportedImageError: Kind(415, "UNSUPPORTED_IMAGE"),
     errors.IdempotencyKeyReusedError: Kind(422, "IDEMPOTENCY_KEY_REUSED"),
     StoreUnavailableError: Kind(503, "STORE_UNAVAILABLE"),
+    UnknownEventError: Kind(503, "STORE_UNAVAILABLE"),
     UnstorableEventError: VALIDATION_FAILED,
     UnknownProjectionError: Kind(404, "PROJECTION_NOT_FOUND"),
     RebuildRunningError: Kind(409, "WRITE_CONFLICT"),
@@ -142,6 +143,9 @@ def problem_of(error: Exception) -> ProblemError:
         return validation_problem("The request is not valid.", ("body",), detail)
     if isinstance(error, StoreUnavailableError):
         return ProblemError(kind, detail, headers={"Retry-After": "1"})
+    if isinstance(error, UnknownEventError):
+        # No Retry-After: it takes another release, not time.
+        return ProblemError(kind, f"The conversation holds an event of a newer release: {detail}.")
     return ProblemError(kind, detail)
 
 

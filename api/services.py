@@ -198,7 +198,7 @@ def _services(
         cancels=turning.cancels,
         streams=turning.streams,
         client_turns=turning.client_turns,
-        feeds=Feeds(opened.conversations, opened.feed, opened.broadcast, turning.streams),
+        feeds=Feeds(opened.conversations, opened.feed, turning.streams),
         rebuilds=rebuilds,
     )
 

@@ -11,13 +11,12 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from time import monotonic
 from typing import Any
 
-import orjson
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from api.call import Call
 from api.incoming import header_number
-from projections.resources import recorded_event_resource
+from turns.facts import Fact
 from turns.frames import Frame
 
 OPEN = b": open\n\n"
@@ -38,12 +37,9 @@ def event_stream(
     return _EventStream(batches, headers, encode)
 
 
-def live_event(item: dict[str, Any] | Frame) -> bytes:
+def live_event(item: Fact | Frame) -> bytes:
     """Return what comes in a feed: a recorded event, whose id is its position, or a live frame, which has none."""
-    if isinstance(item, Frame):
-        return item.encoded.split(b"\n", 1)[1]
-    data = orjson.dumps(recorded_event_resource(item))
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (item["position"], item["type"].encode(), data)
+    return item.encoded if isinstance(item, Fact) else item.encoded.split(b"\n", 1)[1]
 
 
 def last_event_id(call: Call) -> int | None:

@@ -175,8 +175,9 @@ async def _repeated(call: Call) -> tuple[TurnKey, Recorded]:
     assert call.repeated is not None
     id_, first = call.repeated.conversation_id, call.repeated.version
     for item in await call.services.log.events(id_, first, first + _EVENTS_BEFORE_A_TURN):
-        if isinstance(item.event, TurnBegun):
-            return TurnKey(id_, item.event.turn_id, item.event.originator_version), item
+        event = item.known().event
+        if isinstance(event, TurnBegun):
+            return TurnKey(id_, event.turn_id, event.originator_version), item
     raise AssertionError("a command of this route begins a turn")
 
 

@@ -6,13 +6,12 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from uuid import UUID
 
-from eventlog.errors import LogError
+from eventlog.background import Background
 from eventlog.feed import Feed
 from eventlog.mapper import Recorded
 
 BATCH_EVENTS = 500
 POLL_INTERVAL_S = 1.0
-RETRY_INTERVAL_S = 0.5
 
 Listener = Callable[[Recorded], None]
 
@@ -20,32 +19,31 @@ _log = logging.getLogger(__name__)
 
 
 class Broadcast:
-    """Hands each event to the listeners of its conversation and to those of all, in log order, each once.
+    """Hands each event to the listeners of its conversation, in log order, each once.
 
     A listener is quick and does not raise; it hears what was recorded after it came, and perhaps a little of what was
-    recorded just before. Nothing is read while nobody listens.
+    recorded just before. An event of a newer release comes as an UnknownEvent. Nothing is read while nobody listens.
     """
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
-        self._listeners: dict[UUID | None, list[Listener]] = {}
+        self._listeners: dict[UUID, list[Listener]] = {}
         self._came = asyncio.Event()
         self._position = 0
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background()
+        feed.on_back(self._go_back)
 
     async def open(self) -> None:
         """Start to hand events on."""
-        self._task = asyncio.create_task(self._run(), name="broadcast")
+        self._background.keep("broadcast", self._run)
 
     async def close(self) -> None:
         """Stop."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await self._background.close()
 
     @contextmanager
-    def heard(self, conversation_id: UUID | None, listener: Listener) -> Generator[None]:
-        """Let `listener` hear the events of a conversation, or with None of all, for as long as the block lasts."""
+    def heard(self, conversation_id: UUID, listener: Listener) -> Generator[None]:
+        """Let `listener` hear the events of a conversation for as long as the block lasts."""
         if not self._listeners:
             self._position = self._feed.head
             self._came.set()
@@ -64,19 +62,27 @@ class Broadcast:
                 if not self._listeners:
                     self._came.clear()
                     await self._came.wait()
-                try:
-                    handed_on = await self._hand_on()
-                except LogError as error:
-                    _log.warning("live followers wait: %s", error)
-                    await asyncio.sleep(RETRY_INTERVAL_S)
-                else:
-                    if not handed_on:
-                        await bell.rung(POLL_INTERVAL_S)
+                if not await self._hand_on():
+                    await bell.rung(POLL_INTERVAL_S)
 
     async def _hand_on(self) -> bool:
-        batch = await self._feed.read(self._position, BATCH_EVENTS)
+        after = self._position
+        batch = await self._feed.read(after, BATCH_EVENTS)
+        if self._position != after:
+            return True  # the log has gone back meanwhile, and what was read may be no part of it
         for item in batch:
             self._position = item.position
-            for listener in (*self._listeners.get(item.event.originator_id, ()), *self._listeners.get(None, ())):
-                listener(item)
+            for listener in tuple(self._listeners.get(item.event.originator_id, ())):
+                _tell(listener, item)
         return bool(batch)
+
+    def _go_back(self, head: int) -> None:
+        self._position = min(self._position, head)
+
+
+def _tell(listener: Listener, item: Recorded) -> None:
+    try:
+        listener(item)
+    except Exception:  # noqa: BLE001 - a logged boundary of the process
+        # One listener's defect must not silence the others.
+        _log.exception("a listener failed at position %s", item.position)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 
 from eventlog.background import Background
@@ -37,6 +37,7 @@ class Feed:
         self._asking = asyncio.Lock()
         self._polls = Background()
         self._polling = False
+        self._on_back: list[Callable[[int], None]] = []
         channels.on(_TOPIC, self._heard)
         channels.on_reconnect(self._forget)
 
@@ -49,6 +50,10 @@ class Feed:
             yield bell
         finally:
             self._bells.discard(bell)
+
+    def on_back(self, listener: Callable[[int], None]) -> None:
+        """Let `listener` hear each lower head at which the log is found again."""
+        self._on_back.append(listener)
 
     def committed(self, head: int, recorded: Sequence[Recorded]) -> None:
         """Take what this process's writer has just committed."""
@@ -65,7 +70,6 @@ class Feed:
 
         Raises:
             StoreUnavailableError: the database does not answer.
-            UnknownEventError: an event was written by a newer release.
         """
         if after >= self.head:
             return []
@@ -89,6 +93,8 @@ class Feed:
             _log.warning("the log ends at position %s, before it ended at %s", head, self.head)
             self._tail.clear()
             self.head = head
+            for listener in self._on_back:
+                listener(head)
         self._advance(head)
 
     async def close(self) -> None:

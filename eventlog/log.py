@@ -17,7 +17,7 @@ from eventlog.statements import load_statements
 
 LAST_VERSION = 2**31 - 1
 MAX_READ_BYTES = 16 * 1024 * 1024
-FEED_BYTES = 1024 * 1024
+FEED_BYTES = 256 * 1024
 
 _SQL = load_statements("eventlog", "log.sql")
 
@@ -41,7 +41,11 @@ class FeedFilter(NamedTuple):
 
 
 class Log:
-    """The log as it is read. Every method may raise StoreUnavailableError, and UnknownEventError where events pass."""
+    """The log as it is read. Every method may raise StoreUnavailableError.
+
+    `after` and `events` return what a newer release has written as an UnknownEvent. Other methods that read events
+    raise UnknownEventError.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -53,13 +57,13 @@ class Log:
 
     async def after(self, position: int, limit: int) -> list[Recorded]:
         """Return at most `limit` events after `position`, in log order, fewer where they are large."""
-        return await self._recorded("read_after", position, position + limit, MAX_READ_BYTES, position + 1)
+        return await self._passing("read_after", position, position + limit, MAX_READ_BYTES, position + 1)
 
     async def events(
         self, conversation_id: UUID, first: int = 1, last: int = LAST_VERSION, limit: int = LAST_VERSION
     ) -> list[Recorded]:
         """Return at most `limit` events of a conversation, from version `first` to `last`, both included."""
-        return await self._recorded("read_conversation", conversation_id, first, last, limit)
+        return await self._passing("read_conversation", conversation_id, first, last, limit)
 
     async def versions(self, conversation_id: UUID, versions: list[int]) -> list[Recorded]:
         """Return the events of a conversation that have these versions, in order."""
@@ -77,6 +81,15 @@ class Log:
     async def between(self, after: int, upto: int) -> list[dict[str, Any]]:
         """Return the recorded events of the log after one position and up to another, oldest first."""
         return [audit_record(row) for row in await self._database.fetch(_SQL["read_between"], [after, upto])]
+
+    async def section(self, after: int, upto: int) -> tuple[list[tuple[dict[str, Any], str, str | None]], int]:
+        """Return the recorded events of a section of the log with owner and agent of their conversations, oldest first.
+
+        Large ones come few at a time; the second value is the position up to which the log was read.
+        """
+        rows = await self._database.fetch(_SQL["read_section"], {"after": after, "upto": upto, "bytes": FEED_BYTES})
+        found = [(audit_record(row[:9]), row[9], row[10]) for row in rows]
+        return found, rows[-1][0] if rows and rows[-1][-1] else upto
 
     async def feed(self, wanted: FeedFilter, after: int, upto: int) -> tuple[list[dict[str, Any]], int]:
         """Return the recorded events that are wanted of the log after one position and up to another, oldest first.
@@ -161,6 +174,14 @@ class Log:
         return None
 
     async def _recorded(self, statement: str, *parameters: Any) -> list[Recorded]:
+        """Return events that the caller needs to read.
+
+        Raises:
+            UnknownEventError: a newer release has written one of them.
+        """
+        return [item.known() for item in await self._passing(statement, *parameters)]
+
+    async def _passing(self, statement: str, *parameters: Any) -> list[Recorded]:
         rows = await self._database.fetch(_SQL[statement], parameters)
         return [Row(*row).recorded() for row in rows]
 

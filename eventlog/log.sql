@@ -107,6 +107,25 @@ FROM events
 WHERE position > %s AND position <= %s
 ORDER BY position
 
+-- name: read_section
+-- Recorded events of the whole log after a position, in order, with owner and agent of their conversations; as many as
+-- stay under so many bytes, at least one, and whether that leaves some out. The LIMIT lets PostgreSQL look the start of
+-- each conversation up by its key and never read all starts.
+SELECT e.position, e.conversation_id, e.version, e.type, e.data::text, e.actor, e.request_id, e.recorded_at, e.digest,
+    s.owner_id, s.agent_id, e.size < e.whole
+FROM (
+    SELECT *, sum(pg_column_size(data)) OVER (ORDER BY position) AS size, sum(pg_column_size(data)) OVER () AS whole,
+        row_number() OVER (ORDER BY position) AS n
+    FROM events
+    WHERE position > %(after)s AND position <= %(upto)s
+) AS e
+CROSS JOIN LATERAL (
+    SELECT data ->> 'owner_id' AS owner_id, data ->> 'agent_id' AS agent_id FROM events
+    WHERE conversation_id = e.conversation_id AND version = 1 LIMIT 1
+) AS s
+WHERE e.size <= %(bytes)s OR e.n = 1
+ORDER BY e.position
+
 -- name: read_feed
 -- Recorded events of an owner's conversations in a section of the log, of one conversation, agent or type, or of all; as
 -- many as stay under so many bytes, at least one, and whether that leaves some out.

@@ -18,11 +18,37 @@ _ENVELOPE = set(ENVELOPE_FIELDS)
 _STORABLE = {**EVENT_TYPES, ConversationSnapshot.TOPIC: ConversationSnapshot}
 
 
+class UnknownEvent(ConversationEvent):
+    """An event that this release cannot read, in its place in the log: a newer release has written it."""
+
+    stored_type: str
+    reason: str
+
+    @property
+    def known_type(self) -> type[ConversationEvent] | None:
+        """The type whose newer shape this is, None where the type itself is unknown."""
+        return EVENT_TYPES.get(self.stored_type)
+
+    def error(self) -> UnknownEventError:
+        """Return the error of code that needs to read this event."""
+        return UnknownEventError(self.reason)
+
+
 class Recorded(NamedTuple):
     """An event and its position in the log."""
 
     position: int
     event: ConversationEvent
+
+    def known(self) -> "Recorded":
+        """Return this, of which the caller needs to read the event.
+
+        Raises:
+            UnknownEventError: a newer release has written it.
+        """
+        if isinstance(self.event, UnknownEvent):
+            raise self.event.error()
+        return self
 
 
 class NewRow(NamedTuple):
@@ -50,16 +76,30 @@ class Row(NamedTuple):
     recorded_at: datetime
 
     def recorded(self) -> Recorded:
-        """Return the event this row holds, in the shape that today's code knows.
-
-        Raises:
-            UnknownEventError: the row was written by a newer release.
-        """
+        """Return the event this row holds, in the shape that today's code knows, or an UnknownEvent."""
         fields: dict[str, Any] = from_json(self.data)
+        if type(fields) is not dict:
+            reason = f"{self.type} of conversation {self.conversation_id} is no object"
+            return Recorded(self.position, self._unknown(reason))
         fields["timestamp"] = self.recorded_at
         fields["actor"] = self.actor
         fields["request_id"] = self.request_id
-        return Recorded(self.position, rebuild(self.type, self.conversation_id, self.version, fields))
+        try:
+            event = rebuild(self.type, self.conversation_id, self.version, fields)
+        except UnknownEventError as error:
+            event = self._unknown(str(error))
+        return Recorded(self.position, event)
+
+    def _unknown(self, reason: str) -> UnknownEvent:
+        return UnknownEvent(
+            originator_id=self.conversation_id,
+            originator_version=self.version,
+            timestamp=self.recorded_at,
+            actor=self.actor,
+            request_id=self.request_id,
+            stored_type=self.type,
+            reason=reason,
+        )
 
     def stored(self) -> StoredEvent:
         """Return the row as the eventsourcing library sees a stored event."""

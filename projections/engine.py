@@ -11,7 +11,7 @@ from pydantic_core import from_json, to_json
 from eventlog.background import Background
 from eventlog.channels import Channels
 from eventlog.database import Database, cannot_now, is_alive, translated_errors
-from eventlog.errors import StoreUnavailableError, UnknownEventError
+from eventlog.errors import StoreUnavailableError
 from eventlog.feed import Feed
 from eventlog.mapper import Recorded
 from projections import builds
@@ -146,7 +146,7 @@ class Engine:
             if led.ready and led.position < self._feed.head:
                 groups.setdefault(led.position, []).append(led)
         for position, group in groups.items():
-            batch = await self._read(connection, position, group)
+            batch = await self._read(position, group)
             if batch:
                 await self._apply_isolated(connection, group, batch)
             # Without a batch and an error the log is shorter than was announced: there is nothing to do yet.
@@ -155,17 +155,8 @@ class Engine:
             self._tell()
         return advanced
 
-    async def _read(self, connection: Connection, position: int, group: list[_Led]) -> list[Recorded]:
-        limit = 1 if any(led.failures for led in group) else BATCH_EVENTS
-        while True:
-            try:
-                return await self._feed.read(position, limit)
-            except UnknownEventError as error:
-                if limit == 1:
-                    for led in group:
-                        await self._record_error(connection, led, position + 1, error)
-                    return []
-                limit //= 2
+    async def _read(self, position: int, group: list[_Led]) -> list[Recorded]:
+        return await self._feed.read(position, 1 if any(led.failures for led in group) else BATCH_EVENTS)
 
     async def _apply_isolated(self, connection: Connection, group: list[_Led], batch: list[Recorded]) -> None:
         try:

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 
-from eventlog.errors import UnknownEventError
 from eventlog.mapper import Recorded
 from projections import builds
 from projections.applying import PositionLostError, apply
@@ -24,7 +23,7 @@ async def follow(builder: Builder, projection: Projection, state: str, upto: int
     """
     position = await position_of(builder, projection)
     while position < upto:
-        batch = await _read(builder, projection, position, min(BATCH_EVENTS, upto - position))
+        batch = await builder.log.after(position, min(BATCH_EVENTS, upto - position))
         await _apply(builder, projection, state, position, batch)
         position = batch[-1].position
         builder.report(Step(projection.name, "following", position, max(upto, position)))
@@ -42,15 +41,6 @@ async def position_of(builder: Builder, projection: Projection) -> int:
     """Return up to where a build has read the log."""
     known = await builds.builds_of(builder.connection, projection.name)
     return next(each.position for each in known if builds.identity(each) == builds.identity(projection))
-
-
-async def _read(builder: Builder, projection: Projection, position: int, limit: int) -> list[Recorded]:
-    try:
-        return await builder.log.after(position, limit)
-    except UnknownEventError as error:
-        if limit > 1:
-            return await _read(builder, projection, position, limit // 2)
-        raise ProjectionFailedError(projection.name, position + 1, str(error)) from error
 
 
 async def _apply(builder: Builder, projection: Projection, state: str, position: int, batch: list[Recorded]) -> None:

@@ -166,7 +166,9 @@ class ListingProjection(Projection):
             if isinstance(event, ConversationStarted):
                 started.append(event)
                 happened[event.originator_id] = _Happened(event.originator_id)
-            happened[event.originator_id].note(event)
+            # A newer release may have started the conversation with an event that is unknown here.
+            if event.originator_id in happened:
+                happened[event.originator_id].note(event)
         return {"listing": [_row(event, happened[event.originator_id]) for event in started]}
 
 

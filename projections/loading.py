@@ -3,6 +3,7 @@
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -19,7 +20,6 @@ from domain.events import (
     TurnStarted,
     TurnSuspended,
 )
-from eventlog.errors import UnknownEventError
 from eventlog.mapper import Recorded, Row
 from eventlog.statements import load_statements
 from projections.errors import ProjectionFailedError
@@ -136,15 +136,14 @@ def _chunks(
     streams = StreamDelta in types
     if streams:  # which of them count is told by the turns
         types |= {type_ for type_ in EVENT_TYPES.values() if issubclass(type_, _TELL_STREAMS)}
-    # Left out by name: a type that this release does not know has to come through, to be refused.
-    left_out = sorted(name for name, type_ in EVENT_TYPES.items() if type_ is StreamDelta or type_ not in types)
+    names = sorted(type_.TOPIC for type_ in types - {StreamDelta})
     chunk: list[Recorded] = []
     with connection.transaction(), connection.cursor("part") as cursor:
         cursor.itersize = CHUNK_EVENTS
-        cursor.execute(_SQL["read_part"], [part.first_id, part.last_id, target, left_out])
+        cursor.execute(_SQL["read_part"], [part.first_id, part.last_id, target, names])
         for _, rows in groupby(cursor, key=lambda row: row[1]):
-            conversation = [_recorded(projections, row) for row in rows]
-            chunk += _with_running_turn(connection, projections, conversation, target) if streams else conversation
+            conversation = [Row(*row).recorded() for row in rows]
+            chunk += _with_running_turn(connection, conversation, target) if streams else conversation
             if len(chunk) >= CHUNK_EVENTS:
                 yield chunk
                 chunk = []
@@ -152,27 +151,31 @@ def _chunks(
         yield chunk
 
 
-def _recorded(projections: Sequence[Projection], row: TupleRow) -> Recorded:
-    try:
-        return Row(*row).recorded()
-    except UnknownEventError as error:
-        raise ProjectionFailedError(_named(projections), row[0], str(error)) from error
+def _with_running_turn(connection: Connection, conversation: list[Recorded], target: int) -> list[Recorded]:
+    """Add what the turn that runs at `target`, if one does, has said so far.
 
-
-def _with_running_turn(
-    connection: Connection, projections: Sequence[Projection], conversation: list[Recorded], target: int
-) -> list[Recorded]:
-    """Add what the turn that runs at `target`, if one does, has said so far."""
-    running, turn_id = None, None
+    More than one runs where a newer release has ended turns with an event that is unknown here.
+    """
+    running: dict[UUID, Recorded] = {}
     for item in conversation:
         if isinstance(item.event, TurnStarted | TurnResumed):
-            running, turn_id = item, item.event.turn_id
-        elif isinstance(item.event, TurnSuspended | TurnEnded) and item.event.turn_id == turn_id:
-            running = None
-    if running is None:
+            running[item.event.turn_id] = item
+        elif isinstance(item.event, TurnSuspended | TurnEnded):
+            running.pop(item.event.turn_id, None)
+    if not running:
         return conversation
-    rows = connection.execute(_SQL["read_deltas"], [running.event.originator_id, running.position, target])
-    return sorted([*conversation, *(_recorded(projections, row) for row in rows)])
+    first = min(item.position for item in running.values())
+    rows = connection.execute(_SQL["read_deltas"], [conversation[0].event.originator_id, first, target])
+    deltas = (Row(*row).recorded() for row in rows)
+    return sorted([*conversation, *(item for item in deltas if _is_of(running, item))], key=attrgetter("position"))
+
+
+def _is_of(running: dict[UUID, Recorded], delta: Recorded) -> bool:
+    """Return whether a delta belongs to the answer that one of these turns is giving; an unreadable one may."""
+    if not isinstance(delta.event, StreamDelta):
+        return True
+    begun = running.get(delta.event.turn_id)
+    return begun is not None and delta.position > begun.position
 
 
 def _write(connection: Connection, projections: Sequence[Projection], chunk: list[Recorded]) -> None:

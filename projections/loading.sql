@@ -3,10 +3,10 @@
 DELETE FROM rebuild_parts WHERE name = %s AND version = %s AND build = %s AND first_id = %s
 
 -- name: read_part
--- Events of all but some types, up to a position, of the conversations from one id up to another.
+-- Events of some types, up to a position, of the conversations from one id up to another.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
-WHERE conversation_id >= %s AND conversation_id <= %s AND position <= %s AND type <> ALL(%s)
+WHERE conversation_id >= %s AND conversation_id <= %s AND position <= %s AND type = ANY(%s)
 ORDER BY conversation_id, version
 
 -- name: read_deltas

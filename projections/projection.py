@@ -4,13 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 from uuid import UUID
 
 import orjson
 from pydantic_core import to_json
 
 from domain.events import ConversationEvent
+from eventlog.mapper import UnknownEvent
 from eventlog.statements import load_statements, on_tables
 
 Rows = dict[str, list[tuple[Any, ...]]]
@@ -55,8 +56,18 @@ class Projection(ABC):
         """
 
     def wanted(self, events: Iterable[ConversationEvent]) -> list[ConversationEvent]:
-        """Return those of some events that `changes` and `rows` take."""
-        return [event for event in events if type(event) in self.types]
+        """Return those of some events that `changes` and `rows` take; a type that this release does not know is none.
+
+        Raises:
+            UnknownEventError: one of them is of a shape that this release does not know.
+        """
+        types = self.types
+        return [event for event in events if type(event) in types or self._refuses(event)]
+
+    def _refuses(self, event: ConversationEvent) -> Literal[False]:
+        if isinstance(event, UnknownEvent) and event.known_type in self.types:
+            raise event.error()
+        return False
 
     def at(self, build: int) -> "Projection":
         """Return this projection on the tables of another build."""

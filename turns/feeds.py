@@ -5,60 +5,60 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import orjson
 
-from eventlog.bell import Bell
-from eventlog.broadcast import Broadcast
+from domain.conversation import ActiveTurn
 from eventlog.conversations import Conversations
-from eventlog.errors import LogError, StoreUnavailableError
+from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError
 from eventlog.feed import Feed
 from eventlog.log import FeedFilter
+from turns.facts import Fact, FactReader, LiveFacts
 from turns.frames import Frame
 from turns.streams import Streams
 from turns.turn_log import TurnKey
 
 WINDOW_POSITIONS = 5000
 PAGE_EVENTS = 500
+CATCHING_UP = 2
+"""How many readers read the table at once; with more, other reads would wait for connections and processors."""
 WAITING_BATCHES = 2
-POLL_INTERVAL_S = 1.0
 RETRY_INTERVAL_S = 0.5
 
-T = TypeVar("T")
-Facts = list[dict[str, Any]]
-"""Recorded events as the log's audit functions give them."""
-
+Facts = list[Fact]
+Page = tuple[list[dict[str, Any]], int]
+"""Recorded events, and the position up to which the log was read for them."""
+ReadPage = Callable[[int], Awaitable[Page]]
 
 _log = logging.getLogger(__name__)
 
 
 class Feeds:
-    """The feeds of this process. A reader holds a position and a few batches, however slowly it reads."""
+    """The feeds of this process. A reader holds a position and a few batches, however slowly it reads.
 
-    def __init__(self, conversations: Conversations, feed: Feed, broadcast: Broadcast, streams: Streams) -> None:
+    New events come from memory, where all readers share them. Older ones are read from the table in pages.
+    """
+
+    def __init__(self, conversations: Conversations, feed: Feed, streams: Streams) -> None:
         self._conversations = conversations
         self._log = conversations.log
         self._feed = feed
-        self._broadcast = broadcast
         self._streams = streams
-        self._bells: set[Bell] = set()
+        self._live = LiveFacts(self._log, feed)
+        self._catching_up = asyncio.Semaphore(CATCHING_UP)
         self._closed = False
 
     async def facts(self, wanted: FeedFilter, after: int | None) -> AsyncGenerator[Facts]:
         """Yield the recorded events that are wanted after a position (None: from now on), without end."""
-        position = self._feed.head if after is None else after
-        bell = Bell()
-        with self._broadcast.heard(wanted.conversation_id, lambda _: bell.ring()):
-            while True:
-                while position < self._feed.head:
-                    upto = min(position + WINDOW_POSITIONS, self._feed.head)
-                    facts, position = await _patiently(partial(self._log.feed, wanted, position, upto))
-                    if facts:
-                        yield facts
-                if await self._closes(bell):
-                    return
+
+        async def read(position: int) -> Page:
+            return await self._log.feed(wanted, position, min(position + WINDOW_POSITIONS, self._live.head))
+
+        with self._live.reading(after, wanted.conversation_id, partial(_is_wanted, wanted)) as reader:
+            async for facts in self._follow(reader, read):
+                yield facts
 
     async def conversation(self, conversation_id: UUID, after: int | None) -> AsyncGenerator[Facts | list[Frame]]:
         """Yield a conversation's recorded events after a position (None: from now on), and its live frames."""
@@ -66,7 +66,7 @@ class Feeds:
         try:
             # The head comes first: a turn that starts between the two is heard of, and told from the one that runs.
             joined = self._feed.head
-            turn = (await self._conversations.state(conversation_id)).turn
+            turn = await self._active_turn(conversation_id)
             if turn is not None:
                 merged.add(self._streams.follow(TurnKey(conversation_id, turn.id, turn.first_version), to_the_end=True))
             facts = self._conversation_facts(conversation_id, joined if after is None else after)
@@ -82,30 +82,59 @@ class Feeds:
     def close(self) -> None:
         """End every feed: the server is being stopped."""
         self._closed = True
-        for bell in self._bells:
-            bell.ring()
+        self._live.wake_all()
 
-    async def _closes(self, bell: Bell) -> bool:
-        """Wait until something was heard, or a while, in case it was missed; return whether feeds are to end."""
-        self._bells.add(bell)
-        try:
-            await bell.rung(POLL_INTERVAL_S)
-        finally:
-            self._bells.discard(bell)
-        return self._closed
+    async def _active_turn(self, conversation_id: UUID) -> ActiveTurn | None:
+        while not self._closed:
+            try:
+                return (await self._conversations.state(conversation_id)).turn
+            except UnknownEventError:
+                return None  # what a newer release has recorded is shown all the same
+            except StoreUnavailableError:
+                await asyncio.sleep(RETRY_INTERVAL_S)
+        return None
 
     async def _conversation_facts(self, conversation_id: UUID, after: int) -> AsyncGenerator[Facts]:
         version = 0
-        bell = Bell()
-        with self._broadcast.heard(conversation_id, lambda _: bell.ring()):
-            while True:
-                while facts := await _patiently(
-                    partial(self._log.conversation_feed, conversation_id, version, after, PAGE_EVENTS)
-                ):
-                    version = facts[-1]["version"]
-                    yield facts
-                if await self._closes(bell):
-                    return
+
+        async def read(position: int) -> Page:
+            nonlocal version
+            head = self._live.head
+            found = await self._log.conversation_feed(conversation_id, version, position, PAGE_EVENTS)
+            if not found:
+                return [], head
+            version = found[-1]["version"]
+            return found, found[-1]["position"]
+
+        def wants(fact: Fact) -> bool:
+            return fact.record["conversation_id"] == conversation_id
+
+        with self._live.reading(after, conversation_id, wants) as reader:
+            async for facts in self._follow(reader, read):
+                yield facts
+
+    async def _follow(self, reader: FactReader, read: ReadPage) -> AsyncGenerator[Facts]:
+        """Yield what a reader wants, from memory, or from the table where it is not there any longer."""
+        while not self._closed:
+            facts = await self._page(reader, read) if reader.behind else reader.take()
+            if facts:
+                yield facts
+            elif not reader.pending:
+                await reader.rung()
+
+    async def _page(self, reader: FactReader, read: ReadPage) -> Facts:
+        """Read the table, and wait for a store that is away: a feed has no end."""
+        try:
+            async with self._catching_up:
+                times_back = self._live.times_back
+                found, position = await read(reader.position)
+        except StoreUnavailableError:
+            await asyncio.sleep(RETRY_INTERVAL_S)
+            return []
+        if self._live.times_back != times_back:
+            return []  # what was read may be no part of the log
+        reader.advance(position)
+        return list(map(Fact, found))
 
 
 class _Merged:
@@ -145,16 +174,16 @@ class _Merged:
 def _turns_started(batch: Facts | list[Frame], after: int) -> list[TurnKey]:
     """Return the turns whose start is among these facts, if they were recorded after a position."""
     return [
-        TurnKey(fact["conversation_id"], UUID(orjson.loads(fact["data"])["turn_id"]), fact["version"])
-        for fact in batch
-        if isinstance(fact, dict) and fact["type"] == "TurnStarted" and fact["position"] > after
+        TurnKey(record["conversation_id"], UUID(orjson.loads(record["data"])["turn_id"]), record["version"])
+        for record in (item.record for item in batch if isinstance(item, Fact))
+        if record["type"] == "TurnStarted" and record["position"] > after
     ]
 
 
-async def _patiently(read: Callable[[], Awaitable[T]]) -> T:
-    """Read, and wait for a store that is away: a feed has no end."""
-    while True:
-        try:
-            return await read()
-        except StoreUnavailableError:
-            await asyncio.sleep(RETRY_INTERVAL_S)
+def _is_wanted(wanted: FeedFilter, fact: Fact) -> bool:
+    return (
+        fact.owner_id == wanted.owner_id
+        and wanted.conversation_id in (None, fact.record["conversation_id"])
+        and wanted.agent_id in (None, fact.agent_id)
+        and wanted.type in (None, fact.record["type"])
+    )

@@ -15,7 +15,7 @@ from domain.errors import DomainError
 from eventlog.background import Background
 from eventlog.clock import new_id
 from eventlog.database import Database
-from eventlog.errors import LogError, StoreUnavailableError
+from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError
 from eventlog.statements import load_statements
 
 LEASE_S = 8.0
@@ -25,6 +25,8 @@ EXPIRED_FOR_S = 3.0
 """How long a lease has to be seen expired before its turn is recovered. It is more than a renewal takes, so that a step
 of the database's clock, which lets all leases expire at once, ends no turn that somebody is at work on."""
 CLIENT_LEASE_S = 60.0
+UNREADABLE_RETRY_S = 60.0
+"""How long a turn is left alone that this release cannot read; a newer one may end it meanwhile."""
 
 Recover = Callable[[UUID, UUID], Awaitable[None]]
 
@@ -60,6 +62,7 @@ class Leases:
         self._patient_until = 0.0
         self._renew_at = 0.0
         self._expired: dict[UUID, _Expired] = {}
+        self._left_until: dict[UUID, float] = {}
         self._background = Background()
 
     async def open(self) -> None:
@@ -161,6 +164,10 @@ class Leases:
         for conversation_id, turn_id in await self._seen_for_long():
             try:
                 await self._recover(conversation_id, turn_id)
+            except UnknownEventError as error:
+                _log.warning("turn %s is left to a newer release: %s", turn_id, error)
+                self._left_until[turn_id] = monotonic() + UNREADABLE_RETRY_S
+                continue
             except (DomainError, LogError) as error:
                 _log.warning("turn %s could not be ended yet: %s", turn_id, error)
                 continue
@@ -175,7 +182,9 @@ class Leases:
         if now < self._patient_until:
             return []
         seen: dict[UUID, _Expired] = {}
-        for turn_id, conversation_id, expires_at in await self._database.fetch(_SQL["read_expired"]):
+        self._left_until = {turn_id: until for turn_id, until in self._left_until.items() if until > now}
+        found = await self._database.fetch(_SQL["read_expired"], [list(self._left_until)])
+        for turn_id, conversation_id, expires_at in found:
             before = self._expired.get(turn_id)
             since = before.since if before and before.expires_at == expires_at else now
             seen[turn_id] = _Expired(conversation_id, expires_at, since)

@@ -30,8 +30,10 @@ UPDATE leases SET expires_at = now() + make_interval(secs => %s) WHERE holder = 
 RETURNING turn_id
 
 -- name: read_expired
--- Turns whose process is gone, and when their leases expired; NULL for one that was released.
-SELECT turn_id, conversation_id, nullif(expires_at, '-infinity') FROM leases WHERE expires_at < now() ORDER BY expires_at LIMIT 100
+-- Turns whose process is gone, but for some, and when their leases expired; NULL for one that was released.
+SELECT turn_id, conversation_id, nullif(expires_at, '-infinity') FROM leases
+WHERE expires_at < now() AND turn_id <> ALL(%s::uuid[])
+ORDER BY expires_at LIMIT 100
 
 -- name: remove_expired
 -- The turn of an expired lease has ended in the log.

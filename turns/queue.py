@@ -10,9 +10,9 @@ from domain.errors import ConversationLockedError, DomainError
 from domain.events import TurnEnded, TurnQueued
 from eventlog.bell import Bell
 from eventlog.broadcast import Broadcast
-from eventlog.errors import LogError, StoreUnavailableError
+from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError
 from eventlog.log import Log
-from eventlog.mapper import Recorded
+from eventlog.mapper import Recorded, UnknownEvent
 from turns.leases import Leases
 from turns.turn_log import TurnKey
 
@@ -91,7 +91,7 @@ class TurnQueue:
         bell = Bell()
 
         def ring(item: Recorded) -> None:
-            if isinstance(item.event, TurnEnded):
+            if isinstance(item.event, TurnEnded | UnknownEvent):
                 bell.ring()
 
         with self._broadcast.heard(key.conversation_id, ring):
@@ -103,6 +103,11 @@ class TurnQueue:
                 except DomainError as error:
                     _log.info("queued turn %s does not start here: %s", key.turn_id, error)
                     # Not given up: a try whose outcome was unknown may have started it here, and nobody would know.
+                    self._leases.abandon(key.turn_id)
+                    return True
+                except UnknownEventError as error:
+                    # The lease expires, so that a process of a newer release, which can read this, takes the turn over.
+                    _log.warning("queued turn %s is left to a newer release: %s", key.turn_id, error)
                     self._leases.abandon(key.turn_id)
                     return True
                 except LogError as error:

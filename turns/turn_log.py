@@ -28,13 +28,15 @@ from eventlog.conversations import Committed, Conversations
 from eventlog.errors import StoreUnavailableError
 from eventlog.images import Images
 from eventlog.log import LAST_VERSION, Log
-from eventlog.mapper import Recorded
+from eventlog.mapper import Recorded, UnknownEvent
 from eventlog.tokens import Tokenizer
 from eventlog.writer import Idempotency
 from turns.frames import Frame, TurnFrames
 
 PATIENCE_S = 30.0
 RETRY_INTERVAL_S = 0.2
+
+_OF_TURNS = (MessageAdded, StreamDelta, TurnBegun, TurnSuspended, TurnResumed, TurnEnded)
 
 
 class _DecideKnowing(Protocol):
@@ -87,6 +89,9 @@ class TurnReplay:
 
     def _take(self, event: Any) -> list[Frame]:
         self.next_version = event.originator_version + 1
+        if isinstance(event, UnknownEvent):
+            self._pass(event)
+            return []
         if getattr(event, "turn_id", None) != self._turn_id:
             return []
         if isinstance(event, MessageAdded):
@@ -108,6 +113,15 @@ class TurnReplay:
             return []
         self.ended = event
         return self.frames.end(event, self.answer)
+
+    def _pass(self, event: UnknownEvent) -> None:
+        """Pass an unknown event by, unless it may be one that makes frames of this turn.
+
+        Raises:
+            UnknownEventError: it may be.
+        """
+        if not self.ended and event.known_type is not None and issubclass(event.known_type, _OF_TURNS):
+            raise event.error()
 
     def _begin(self, event: TurnBegun) -> list[Frame]:
         self.frames = self.frames or TurnFrames(event)

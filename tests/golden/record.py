@@ -3,6 +3,9 @@
 Each shape in which an event was ever stored has a file here, `<type>-v<class_version>.json`: examples as they are
 stored, and the JSON schema of the shape. Files are only added, never changed: what they hold is in somebody's log. To
 change a shape, raise the event's `class_version`, write its `upcast_vX_vY`, and run this.
+
+`types_used.json` says which types of events each version of a projection and of the snapshot was made from. A release
+skips types that it does not know. That is right only as long as a version never begins to use a further type.
 """
 
 import json
@@ -23,11 +26,13 @@ from domain.content import (
     ToolUseBlock,
 )
 from domain.conversation import Conversation, ConversationSnapshot
-from domain.events import EVENT_TYPES, ConversationEvent
+from domain.events import EVENT_TYPES, ConversationEvent, StreamDelta
+from projections.catalog import PROJECTIONS
 from tests.support.builders import Story, one_of_each, usage
 from tests.support.store import MAPPER
 
 FOLDER = Path(__file__).parent
+TYPES_USED = FOLDER / "types_used.json"
 STORED_TYPES: dict[str, type[ConversationEvent]] = {**EVENT_TYPES, ConversationSnapshot.TOPIC: ConversationSnapshot}
 
 
@@ -36,7 +41,7 @@ def golden_file(type_name: str, version: int, folder: Path = FOLDER) -> Path:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return what a golden file holds: `stored`, a list of states, and `shape`, a JSON schema."""
+    """Return what a golden file holds: of a shape `stored`, a list of states, and `shape`, a JSON schema."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -92,6 +97,23 @@ def record(cls: type[ConversationEvent], events: Sequence[ConversationEvent], fo
     return path
 
 
+def types_used() -> dict[str, list[str]]:
+    """Return the types from which each projection and the snapshot are made today, by name and version."""
+    used = {f"{each.name}-v{each.version}": sorted(cls.TOPIC for cls in each.types) for each in PROJECTIONS}
+    folded = sorted(name for name in EVENT_TYPES if name != StreamDelta.TOPIC)
+    return {**used, f"{ConversationSnapshot.TOPIC}-v{ConversationSnapshot.class_version}": folded}
+
+
+def record_types_used(path: Path = TYPES_USED) -> Path | None:
+    """Add today's versions; None where they are there already."""
+    recorded: dict[str, list[str]] = read(path) if path.exists() else {}
+    merged = {**types_used(), **recorded}
+    if merged == recorded:
+        return None
+    path.write_text(json.dumps(dict(sorted(merged.items())), indent=2) + "\n", encoding="utf-8")
+    return path
+
+
 if __name__ == "__main__":
-    written = [record(cls, examples()) for cls in STORED_TYPES.values()]
+    written = [*(record(cls, examples()) for cls in STORED_TYPES.values()), record_types_used()]
     print("\n".join(path.name for path in written if path) or "Nothing is missing.")

@@ -12,7 +12,7 @@ from eventlog.mapper import Recorded, rebuild
 from projections.catalog import PROJECTIONS
 from projections.projection import Projection
 from tests.golden.check import why_refused
-from tests.golden.record import FOLDER, STORED_TYPES, golden_file, read
+from tests.golden.record import FOLDER, STORED_TYPES, TYPES_USED, golden_file, read, record_types_used, types_used
 from tests.golden.replay import VERSIONS, conversation
 from tests.support.builders import some_id
 from tests.support.store import MAPPER
@@ -79,6 +79,21 @@ def test_what_was_stored_is_projected_by_batches_and_by_conversations(version: i
     *kept, _ = wanted
     rows = projection.rows(kept)
     assert any(rows.values())
+
+
+def test_what_begins_to_use_a_further_type_takes_a_new_version() -> None:
+    recorded = read(TYPES_USED)
+    for version, used in types_used().items():
+        assert version in recorded, f"run `python -m tests.golden.record`, which adds {version}"
+        assert used == recorded[version], f"{version} was made from other types: give it a new version"
+
+
+def test_the_types_that_a_version_was_made_from_are_never_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "types_used.json"
+    path.write_text('{"listing-v2": ["MessageAdded"]}')
+    assert record_types_used(path) == path
+    assert read(path) == {**types_used(), "listing-v2": ["MessageAdded"]}
+    assert record_types_used(path) is None
 
 
 def nested(levels: int) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from eventlog.log import Log
 from eventlog.mapper import Recorded
 from projections.progress import Progress
 from tests.support.builders import MODEL, answer, draft, origin, some_id
-from tests.support.store import Store, WordTokenizer, started
+from tests.support.releases import store_row
+from tests.support.store import Store, WordTokenizer, started, until
 from turns.cancels import Cancels
 from turns.queue import TurnQueue
 from turns.run import Stop
@@ -91,6 +92,53 @@ async def test_a_reader_stays_while_the_store_is_away(
                 key.conversation_id, lambda state: turn_decisions.complete_turn(state, origin(), key.turn_id, answer())
             )
     assert (seen, away) == (["turn.started", "turn.completed"], [])
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["read", "heard"])
+async def test_what_is_unknown_passes_by_a_turn_that_is_followed(
+    here: Store, streams: Streams, key: TurnKey, database_url: str, live: bool
+) -> None:
+    async def go_on() -> None:
+        state = await here.conversations.state(key.conversation_id)
+        ((_, last),) = await here.log.versions(key.conversation_id, [3])
+        row = last.model_copy(update={"originator_version": 4})
+        store_row(database_url, row, "MessageWhispered", {"turn_id": str(key.turn_id)})
+        await here.append(turn_decisions.complete_turn(state.at_version(4), origin(), key.turn_id, answer()))
+
+    if not live:
+        await go_on()
+    seen: list[str] = []
+    async for frames in streams.follow(key):
+        seen += [frame.event for frame in frames]
+        if live and seen == ["turn.started"]:
+            await go_on()
+    assert seen == ["turn.started", "turn.completed"]
+
+
+async def test_a_turn_whose_events_cannot_be_read_ends_for_who_follows_it(
+    here: Store, streams: Streams, key: TurnKey, database_url: str
+) -> None:
+    ((_, last),) = await here.log.versions(key.conversation_id, [3])
+    row = last.model_copy(update={"originator_version": 4})
+    store_row(database_url, row, "TurnCompleted", {"class_version": 99})
+    seen = [frame.event async for frames in streams.follow(key) for frame in frames]
+    assert seen == []
+
+
+async def test_a_listener_that_fails_does_not_silence_the_others(
+    here: Store, broadcast: Broadcast, key: TurnKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[Recorded] = []
+    with broadcast.heard(key.conversation_id, _failing), broadcast.heard(key.conversation_id, heard.append):
+        await here.conversations.execute(
+            key.conversation_id, lambda state: turn_decisions.complete_turn(state, origin(), key.turn_id, answer())
+        )
+        await until(lambda: heard)
+    assert "a listener failed at position" in caplog.text
+
+
+def _failing(_: Recorded) -> None:
+    raise RuntimeError("a defect")
 
 
 async def test_a_turn_of_another_owner_is_not_stopped(

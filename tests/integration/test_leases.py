@@ -10,6 +10,7 @@ import pytest
 from psycopg import sql
 
 from domain.turn_starts import TurnSettings
+from eventlog.errors import UnknownEventError
 from tests.support.builders import MODEL, some_id
 from tests.support.store import ALICE, HELLO, Store, blocked_backend, blocked_head, opened, rows, started, until
 from turns import leases as leases_module
@@ -69,6 +70,32 @@ async def test_a_turn_that_cannot_be_ended_does_not_keep_others_open(
         await until(lambda: rows(database_url, "SELECT turn_id FROM leases") == [(poisoned,)])
     finally:
         await leases.close()
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_turns_that_cannot_be_read_are_asked_for_seldom_and_keep_no_other_waiting(
+    here: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as are looked for at once."""
+    unreadable, other, asked = [some_id() for _ in range(100)], some_id(), list[UUID]()
+
+    async def recover(conversation_id: UUID, turn_id: UUID) -> None:
+        asked.append(turn_id)
+        if turn_id != other:
+            raise UnknownEventError("MessagePinned version 1 is unknown")
+
+    monkeypatch.setattr(leases_module, "LEASE_S", -1.0)
+    dead = Leases(here.database, nothing)
+    for turn_id in [*unreadable, other]:
+        await dead.take(some_id(), turn_id)
+    leases = Leases(here.database, recover)
+    await leases.open()
+    try:
+        await until(lambda: not rows(database_url, "SELECT 1 FROM leases WHERE turn_id = %s", [other]))
+    finally:
+        await leases.close()
+    assert sorted(asked) == sorted([*unreadable, other])
+    assert len(rows(database_url, "SELECT 1 FROM leases")) == len(unreadable)
 
 
 @pytest.mark.usefixtures("_quick")

@@ -8,8 +8,9 @@ import pytest
 from domain.errors import ConversationLockedError, TurnNotActiveError
 from domain.events import TurnQueued
 from eventlog.broadcast import Broadcast
-from eventlog.errors import StoreUnavailableError
+from eventlog.errors import StoreUnavailableError, UnknownEventError
 from tests.support.builders import Story, some_id
+from tests.support.releases import store_row
 from tests.support.store import PATIENCE_S, Store, until
 from turns import queue as queue_module
 from turns.queue import TurnQueue
@@ -64,6 +65,41 @@ async def test_a_turn_that_may_have_started_here_is_left_to_who_finds_its_lease(
     await queue.add(key)
     await asyncio.wait_for(queue.left(key.turn_id), PATIENCE_S)
     assert leases.asked == ["abandon"]
+
+
+async def test_a_turn_whose_conversation_cannot_be_read_is_left_to_a_newer_release(here: Store) -> None:
+    leases, key = Leases(), await queued(here)
+
+    async def start(*_: Any) -> None:
+        raise UnknownEventError("MessagePinned version 1 is unknown")
+
+    queue = made(here, leases, start)
+    await queue.add(key)
+    await asyncio.wait_for(queue.left(key.turn_id), PATIENCE_S)
+    await queue.close()
+    assert leases.asked == ["abandon"]
+
+
+async def test_a_turn_that_waits_looks_again_when_something_unknown_is_recorded(here: Store, database_url: str) -> None:
+    leases, key, tried, broadcast = Leases(), await queued(here), list[str](), Broadcast(here.feed)
+
+    async def start(*_: Any) -> None:
+        tried.append("start")
+        if len(tried) == 1:
+            raise ConversationLockedError(key.conversation_id, key.turn_id)
+
+    stand_in: Any = leases
+    await broadcast.open()
+    queue = TurnQueue(here.log, broadcast, stand_in, start)
+    await queue.add(key)
+    await until(lambda: tried)
+    (waiting,) = [item.event for item in await here.log.versions(key.conversation_id, [key.first_version])]
+    next_event = waiting.model_copy(update={"originator_version": key.first_version + 1})
+    store_row(database_url, next_event, "TurnCompleted", {"class_version": 99})
+    await here.feed.refresh()
+    await asyncio.wait_for(queue.left(key.turn_id), PATIENCE_S)
+    assert tried == ["start", "start"]
+    await broadcast.close()
 
 
 async def test_a_queue_that_was_closed_releases_what_waits_and_takes_nothing_back(here: Store) -> None:

@@ -8,7 +8,7 @@ from domain.events import ConversationEvent
 from tests.support.store import value
 
 
-def store_row(conninfo: str, event: ConversationEvent, type_name: str, data: dict[str, Any]) -> int:
+def store_row(conninfo: str, event: ConversationEvent, type_name: str, data: Any) -> int:
     """Write a row of any shape in the place of `event`, as another release would; return its position."""
     columns = [event.originator_id, event.originator_version, type_name, to_json(data).decode()]
     statement = (

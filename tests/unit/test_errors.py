@@ -55,6 +55,7 @@ CODES: list[tuple[DomainError | LogError | ProjectionError, int, str]] = [
     (UnsupportedImageError("No."), 415, "UNSUPPORTED_IMAGE"),
     (IdempotencyKeyReusedError("k"), 422, "IDEMPOTENCY_KEY_REUSED"),
     (StoreUnavailableError("Gone."), 503, "STORE_UNAVAILABLE"),
+    (UnknownEventError("MessagePinned version 1 is unknown"), 503, "STORE_UNAVAILABLE"),
     (UnstorableEventError("No."), 422, "VALIDATION_FAILED"),
     (UnknownProjectionError("nope", ["listing"]), 404, "PROJECTION_NOT_FOUND"),
     (RebuildRunningError("listing"), 409, "WRITE_CONFLICT"),
@@ -63,11 +64,10 @@ CODES: list[tuple[DomainError | LogError | ProjectionError, int, str]] = [
 NEVER_MET: set[type[Exception]] = {
     VersionTakenError,
     IdempotencyKeyTakenError,
-    UnknownEventError,
     MissingImageError,
 }
-"""A lost race is decided again, a key recorded meanwhile is answered from the log, and an event of a newer release or
-an image that was removed is the operator's fault and nothing a client could act on."""
+"""A lost race is decided again, a key recorded meanwhile is answered from the log, and an image that was removed is the
+operator's fault and nothing a client could act on."""
 
 MET_BY_OPERATORS: set[type[Exception]] = {UnknownProjectionError, RebuildRunningError}
 """What else goes wrong while something is built, goes wrong in a process of its own."""
@@ -134,6 +134,13 @@ def test_a_locked_conversation_says_which_turn_locks_it_and_when_to_try_again() 
 def test_invalid_content_says_where() -> None:
     body = orjson.loads(problem_response(problem_of(InvalidContentError("must not be empty", ("content", 1)))).body)
     assert body["errors"] == [{"loc": ["body", "content", 1], "msg": "must not be empty"}]
+
+
+def test_an_event_of_a_newer_release_is_told_without_a_time_to_try_again() -> None:
+    response = problem_response(problem_of(UnknownEventError("MessagePinned version 1 is unknown")))
+    detail = "The conversation holds an event of a newer release: MessagePinned version 1 is unknown."
+    assert orjson.loads(response.body)["detail"] == detail
+    assert "retry-after" not in response.headers
 
 
 def test_a_store_that_is_away_says_when_to_try_again() -> None:

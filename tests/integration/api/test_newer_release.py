@@ -1,0 +1,163 @@
+"""A newer release has written to the log: what it concerns is refused or shown as stored, and all else goes on."""
+
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from domain.events import ConversationDeleted
+from tests.integration.api.conftest import GivenModel
+from tests.integration.api.test_feeds import facts, feed
+from tests.support.api_client import Api, frames_of
+from tests.support.model_scripts import Hang, Script
+from tests.support.releases import store_row
+from tests.support.resources import check_problem
+from tests.support.store import value
+from tests.support.waiting import eventually
+
+UNKNOWN: dict[str, tuple[str, dict[str, Any]]] = {
+    "a type": ("BrandNew", {"words": "Psst"}),
+    "a version": ("MessageAdded", {"class_version": 99, "words": "Psst"}),
+    "a shape": ("MessageAdded", {"words": "no message"}),
+    "the end of a turn": ("TurnCompleted", {"class_version": 99}),
+}
+NOBODY = "01900000-0000-7000-8000-000000000000"
+COMMANDS: dict[str, tuple[str, str, Any]] = {
+    "add a message": ("POST", "/messages", {"role": "user", "content": "x"}),
+    "rename": ("PATCH", "", {"title": "x"}),
+    "start a turn": ("POST", "/turns", {"content": "x"}),
+    "queue a turn": ("POST", "/turns", {"content": "x", "on_busy": "queue"}),
+    "start a turn of a client": ("POST", "/turns", {"content": "x", "generate": False}),
+    "cancel a turn": ("POST", f"/turns/{NOBODY}/cancel", {}),
+    "answer again": ("POST", f"/messages/{NOBODY}/regenerate", {}),
+    "delete a message": ("DELETE", f"/messages/{NOBODY}", None),
+    "delete": ("DELETE", "", None),
+}
+
+
+def write_unknown(conninfo: str, conversation_id: str, unknown: str) -> int:
+    """Write an event as a newer release would, next in its conversation; return its position."""
+    last = value(conninfo, "SELECT max(version) FROM events WHERE conversation_id = %s", [conversation_id])
+    place: dict[str, Any] = {"originator_id": UUID(conversation_id), "originator_version": last + 1}
+    event = ConversationDeleted(**place, timestamp=datetime.now(UTC), actor="local")
+    return store_row(conninfo, event, *UNKNOWN[unknown])
+
+
+def check_refused(response: httpx.Response) -> None:
+    problem = check_problem(response, 503, "STORE_UNAVAILABLE")
+    assert problem["detail"].startswith("The conversation holds an event of a newer release: ")
+    assert "retry-after" not in response.headers
+
+
+@pytest.mark.parametrize("unknown", UNKNOWN)
+def test_commands_on_a_conversation_that_holds_what_is_unknown_are_refused(
+    fresh_api: Api, database_url: str, unknown: str
+) -> None:
+    known, fresh = (fresh_api.conversation(messages=[{"role": "user", "content": "x"}])["id"] for _ in range(2))
+    fresh_api.message(known)  # so that its state is remembered
+    for id_ in (known, fresh):
+        write_unknown(database_url, id_, unknown)
+    last = value(database_url, "SELECT position FROM head")
+    for id_ in (known, fresh):
+        for method, path, body in COMMANDS.values():
+            check_refused(fresh_api.http.request(method, f"/v1/conversations/{id_}{path}", json=body))
+    assert value(database_url, "SELECT position FROM head") == last
+
+
+@pytest.mark.parametrize("unknown", UNKNOWN)
+def test_other_conversations_are_served_as_ever(fresh_api: Api, database_url: str, unknown: str) -> None:
+    id_, other = fresh_api.conversation()["id"], fresh_api.conversation()["id"]
+    write_unknown(database_url, id_, unknown)
+    http, path = fresh_api.http, f"/v1/conversations/{other}"
+    written = http.post(f"{path}/messages", json={"role": "user", "content": "x"})
+    assert written.status_code == 201
+    answered = http.post(f"{path}/turns", json={"content": "Hi"})
+    if unknown in {"a version", "a shape"}:
+        # The context is a read model that uses messages, and stands still: no model can be asked.
+        problem = check_problem(answered, 502, "MODEL_ERROR", "error", "conversation_id", "turn_id")
+        assert problem["error"]["code"] == "model_unavailable"
+    else:
+        assert (answered.status_code, answered.json()["turn"]["status"]) == (201, "completed")
+    if unknown != "a type":
+        return  # the read models that use the type stand still
+    assert "turnlog-behind" not in {*written.headers, *answered.headers}
+    position = answered.headers["turnlog-position"]
+    shown = http.get(path, headers={"Turnlog-Position": position})
+    assert (shown.status_code, shown.json()["message_count"]) == (200, 3)
+    assert fresh_api.get(f"/v1/conversations/{fresh_api.conversation(title='new')['id']}")["title"] == "new"
+    assert not any(each["stopped"] for each in fresh_api.get("/readyz")["projections"].values())
+
+
+def test_a_newer_shape_is_seen_where_operators_look(fresh_api: Api, database_url: str) -> None:
+    position = write_unknown(database_url, fresh_api.conversation()["id"], "a version")
+    fresh_api.conversation()
+    projections = eventually(
+        lambda: (found := fresh_api.get("/readyz")["projections"])["listing"]["stopped"] and found  # type: ignore[return-value]
+    )
+    assert {name for name, each in projections.items() if each["stopped"]} == {"listing", "history", "context"}
+    status = fresh_api.get("/v1/projections/listing")
+    assert (status["position"], status["error"]["position"]) == (position - 1, position)
+    written = fresh_api.http.post("/v1/conversations", json={})
+    assert set(written.headers["turnlog-behind"].split(", ")) == {"listing", "history", "context"}
+
+
+@pytest.mark.parametrize("unknown", UNKNOWN)
+def test_a_conversation_that_holds_what_is_unknown_is_read_as_far_as_it_is_known(
+    fresh_api: Api, database_url: str, unknown: str, given_model: GivenModel
+) -> None:
+    id_ = fresh_api.conversation(title="known")["id"]
+    turn = fresh_api.turn(id_, given_model(["Hel", "lo"])).json()["turn"]
+    write_unknown(database_url, id_, unknown)
+    path = f"/v1/conversations/{id_}"
+    assert fresh_api.get(path)["title"] == "known"
+    assert len(fresh_api.messages(id_)) == len(fresh_api.get(f"{path}/context")["messages"]) == 2
+    assert fresh_api.get(f"{path}/turns/{turn['id']}") == turn
+    with fresh_api.http.stream("GET", f"{path}/turns/{turn['id']}/stream") as response:
+        assert [frame.event for frame in frames_of(response)][-1] == "turn.completed"
+    type_name, data = UNKNOWN[unknown]
+    shown = fresh_api.events(id_)[-1]
+    assert (shown["type"], shown["data"]) == (type_name, data)
+
+
+@pytest.mark.parametrize("unknown", UNKNOWN)
+def test_feeds_show_what_is_unknown_as_it_is_stored_and_go_on(fresh_api: Api, database_url: str, unknown: str) -> None:
+    id_, other = fresh_api.conversation()["id"], fresh_api.conversation()["id"]
+    write_unknown(database_url, id_, unknown)
+    with feed(fresh_api, "/v1/events", 0) as every, feed(fresh_api, f"/v1/conversations/{id_}/events", 0) as one:
+        assert facts(every, 3)[-1] == facts(one, 2)[-1] == fresh_api.events(id_)[-1]
+        write_unknown(database_url, id_, unknown)
+        fresh_api.http.post(f"/v1/conversations/{other}/messages", json={"role": "user", "content": "x"})
+        assert facts(one, 1) == [fresh_api.events(id_)[-1]]
+        assert facts(every, 2) == [fresh_api.events(id_)[-1], fresh_api.events(other)[-1]]
+
+
+def test_live_turns_and_queues_of_other_conversations_go_on(
+    fresh_api: Api, database_url: str, given_model: GivenModel
+) -> None:
+    id_, other = fresh_api.conversation()["id"], fresh_api.conversation()["id"]
+    hanging, model = given_model(Script(["so far", Hang()])), given_model(["Hello"])
+    with fresh_api.stream(other, hanging) as turn, fresh_api.stream(other, model, on_busy="queue") as queued:
+        first = [next(turn.frames) for _ in range(2)]
+        write_unknown(database_url, id_, "a type")
+        fresh_api.http.post(f"/v1/conversations/{other}/turns/{first[0].data['turn_id']}/cancel")
+        assert [frame.event for frame in turn.frames][-1:] == ["turn.cancelled"]
+        assert [frame.event for frame in islice(queued.frames, 9)][-1] == "turn.completed"
+
+
+def test_a_queued_turn_of_a_conversation_that_holds_what_is_unknown_is_left_to_a_newer_release(
+    fresh_api: Api, database_url: str, given_model: GivenModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    id_ = fresh_api.conversation()["id"]
+    with fresh_api.stream(id_, given_model(Script(["so far", Hang()]))) as turn:
+        assert [next(turn.frames).event for _ in range(2)] == ["turn.started", "delta"]
+        with fresh_api.stream(id_, given_model(["Hello"]), on_busy="queue"):
+            # Only then does the turn record nothing more, whose version the event would take.
+            eventually(lambda: any(event["type"] == "StreamDelta" for event in fresh_api.events(id_)))
+            write_unknown(database_url, id_, "the end of a turn")
+            fresh_api.conversation()  # which tells the server how far the log is
+            eventually(lambda: "is left to a newer release" in caplog.text)
+    fresh_api.conversation()
+    check_refused(fresh_api.http.patch(f"/v1/conversations/{id_}", json={"title": "x"}))
