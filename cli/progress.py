@@ -4,11 +4,11 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import click
 
-from projections.building import Report, Step
+from projections.building import Step
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -16,19 +16,34 @@ if TYPE_CHECKING:
 LINE_INTERVAL_S = 1.0
 
 
+class Shown(Protocol):
+    """Progress as it is shown, and results between it."""
+
+    def report(self, step: Step) -> None:
+        """Show a step."""
+        ...
+
+    def say(self, line: str) -> None:
+        """Print a result on stdout."""
+        ...
+
+
 @contextmanager
-def shown_progress() -> Generator[Report]:
-    """Give the function that is to be told of each step."""
+def shown_progress() -> Generator[Shown]:
+    """Give what is to be told of each step and each result."""
     if not sys.stderr.isatty():
-        yield _Lines().report
+        yield _Lines()
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     label = TextColumn("{task.description}")
     numbers = TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[rate]:,.0f} events/s")
-    with Progress(label, BarColumn(), numbers, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
-        yield _Bars(progress).report
+    columns = (label, BarColumn(), numbers, TimeRemainingColumn())
+    # Bars go away when they are stopped: what stays on the terminal are the results. Those go to stdout itself, which
+    # may be a file.
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
+        yield _Bars(progress)
 
 
 class _Phase(NamedTuple):
@@ -65,6 +80,12 @@ class _Bars:
         self._phases = _Phases()
         self._tasks: dict[str, TaskID] = {}
 
+    def say(self, line: str) -> None:
+        """Print a result while the bars are away: they are drawn over the lines above the cursor."""
+        self._progress.stop()
+        click.echo(line)
+        self._progress.start()
+
     def report(self, step: Step) -> None:
         """Move the projection's bar."""
         if step.projection not in self._tasks:
@@ -84,6 +105,10 @@ class _Lines:
     def __init__(self) -> None:
         self._phases = _Phases()
         self._said: dict[str, tuple[_Phase, float]] = {}
+
+    def say(self, line: str) -> None:
+        """Print a result."""
+        click.echo(line)
 
     def report(self, step: Step) -> None:
         """Say it, unless something like it was said just now."""

@@ -22,7 +22,6 @@ SETTINGS: Mapping[str, str] = {
     "extra_float_digits": "1",
     "standard_conforming_strings": "on",
     "default_transaction_isolation": "read committed",
-    "default_transaction_read_only": "off",
     "default_transaction_deferrable": "off",
     "statement_timeout": "0",
     "lock_timeout": "0",

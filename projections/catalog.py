@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from psycopg import AsyncConnection
-
 from eventlog.database import Database
+from eventlog.migrations import migrate
 from projections import builds
 from projections.builds import Connection
 from projections.context import ContextProjection
@@ -30,6 +29,12 @@ def named(name: str, projections: Sequence[Projection] = PROJECTIONS) -> Project
     raise UnknownProjectionError(name, [projection.name for projection in projections])
 
 
+def prepare(conninfo: str, schema: str) -> None:
+    """Bring the log's schema and the projections' tables up to date; many processes may do so at once."""
+    migrate(conninfo, schema)
+    install(conninfo, schema)
+
+
 def install(conninfo: str, schema: str = "turnlog", projections: Sequence[Projection] = PROJECTIONS) -> None:
     """Make the tables of every projection whose version has none yet.
 
@@ -41,8 +46,7 @@ def install(conninfo: str, schema: str = "turnlog", projections: Sequence[Projec
 
 
 async def _install(conninfo: str, schema: str, projections: Sequence[Projection]) -> None:
-    settings = Database(conninfo, schema).settings()
-    async with await AsyncConnection.connect(conninfo, **settings) as connection:
+    async with await Database(conninfo, schema).connect() as connection:
         await connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"{schema}:projections"])
         for projection in projections:
             async with connection.transaction():

@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from eventlog import sessions
 
 LEAKING = {
-    "PGOPTIONS": "-c search_path=elsewhere -c default_transaction_read_only=on -c statement_timeout=9s",
+    "PGOPTIONS": "-c search_path=elsewhere -c statement_timeout=9s",
     "PGTZ": "America/New_York",
     "PGDATESTYLE": "SQL, DMY",
     "PGCLIENTENCODING": "LATIN1",
@@ -22,7 +22,6 @@ DEFAULTS: dict[LiteralString, str] = {
     "IntervalStyle": "sql_standard",
     "bytea_output": "escape",
     "search_path": "elsewhere",
-    "default_transaction_read_only": "on",
     "default_transaction_isolation": "serializable",
     "statement_timeout": "1min",
     "lock_timeout": "1min",
