@@ -34,16 +34,11 @@ def shown_progress() -> Generator[Shown]:
     if not sys.stderr.isatty():
         yield _Lines()
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    label = TextColumn("{task.description}")
-    numbers = TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[rate]:,.0f} events/s")
-    columns = (label, BarColumn(), numbers, TimeRemainingColumn())
-    # Bars go away when they are stopped: what stays on the terminal are the results. Those go to stdout itself, which
-    # may be a file.
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
-        yield _Bars(progress)
+    bars = _Bars()
+    try:
+        yield bars
+    finally:
+        bars.stop()
 
 
 class _Phase(NamedTuple):
@@ -73,30 +68,49 @@ class _Phases:
 
 
 class _Bars:
-    """A bar for each projection."""
+    """A bar for each projection that is at work."""
 
-    def __init__(self, progress: "Progress") -> None:
-        self._progress = progress
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
         self._phases = _Phases()
         self._tasks: dict[str, TaskID] = {}
 
-    def say(self, line: str) -> None:
-        """Print a result while the bars are away: they are drawn over the lines above the cursor."""
-        self._progress.stop()
-        click.echo(line)
-        self._progress.start()
-
     def report(self, step: Step) -> None:
         """Move the projection's bar."""
+        progress = self._progress or self._started()
         if step.projection not in self._tasks:
-            self._tasks[step.projection] = self._progress.add_task("", total=step.target, rate=0.0)
-        self._progress.update(
+            self._tasks[step.projection] = progress.add_task("", total=step.target, rate=0.0)
+        progress.update(
             self._tasks[step.projection],
             description=f"{step.projection:<10} {step.phase:<9}",
             completed=step.position,
             total=step.target,
             rate=self._phases.at(step).rate(step.position),
         )
+
+    def say(self, line: str) -> None:
+        """Print a result below what was printed before; bars come again below it with the next step."""
+        self.stop()
+        click.echo(line)
+
+    def stop(self) -> None:
+        """Take the bars off the terminal."""
+        if self._progress is not None:
+            self._progress.stop()
+        # One that is started again would erase as many lines as it had before, which are results by now.
+        self._progress, self._tasks = None, {}
+
+    def _started(self) -> "Progress":
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        label = TextColumn("{task.description}")
+        numbers = TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[rate]:,.0f} events/s")
+        columns = (label, BarColumn(), numbers, TimeRemainingColumn())
+        # Results go to stdout itself, which may be a file.
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
+        self._progress.start()
+        return self._progress
 
 
 class _Lines:

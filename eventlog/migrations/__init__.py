@@ -44,7 +44,9 @@ def migrate(conninfo: str, schema: str = "turnlog") -> list[str]:
 def _pending(connection: psycopg.Connection[TupleRow], schema: str) -> list[str]:
     if not has_table(connection, schema, "migrations"):
         return names()
-    applied = {row[0] for row in connection.execute("SELECT number FROM migrations")}
+    # With the schema's name a role without rights on it is told so, not that there is no such table.
+    statement = sql.SQL("SELECT number FROM {}").format(sql.Identifier(schema, "migrations"))
+    applied = {row[0] for row in connection.execute(statement)}
     return [name for name in names() if _number(name) not in applied]
 
 
