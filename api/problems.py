@@ -5,14 +5,16 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import orjson
+import psycopg
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from domain import errors
 from domain.errors import ConversationLockedError, DeltaOutOfOrderError, InvalidContentError
-from eventlog.errors import StoreUnavailableError, UnstorableEventError
+from eventlog.errors import LogError, StoreUnavailableError, UnstorableEventError
 from projections.errors import RebuildRunningError, UnknownProjectionError
+from turns.model_errors import ModelError
 
 LOCKED_RETRY_S = 1
 
@@ -48,6 +50,7 @@ KINDS: Mapping[type[Exception], Kind] = {
 }
 
 INTERNAL = Kind(500, "INTERNAL_ERROR")
+MODEL_ERROR = Kind(502, "MODEL_ERROR")
 
 _TITLES = {
     400: "Bad request",
@@ -115,7 +118,13 @@ def problem_of(error: Exception) -> ProblemError:
     """Return the problem that an error is to a client."""
     if isinstance(error, ProblemError):
         return error
-    kind = KINDS.get(type(error), INTERNAL)
+    if isinstance(error, ModelError):
+        return ProblemError(MODEL_ERROR, error.detail)
+    kind = KINDS.get(type(error))
+    if kind is None and isinstance(error, LogError | psycopg.Error):
+        _log.error("the store could not do what was asked: %s", error, exc_info=error)
+        return ProblemError(KINDS[StoreUnavailableError], "The store could not do what was asked.")
+    kind = kind or INTERNAL
     detail = str(error) if kind is not INTERNAL else "The server failed."
     if isinstance(error, ConversationLockedError):
         headers = {"Retry-After": str(LOCKED_RETRY_S)}

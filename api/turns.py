@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from api.call import Call, CallParam, json_response
 from api.cursors import decode_version, encode_cursor, page
-from api.problems import Kind, ProblemError
+from api.problems import MODEL_ERROR, ProblemError
 from api.requests import NewConversationTurn, NewToolResults, NewTurn, PageQuery, Regeneration, blocks
 from api.resources import PROBLEMS, Page, Turn, WholeTurn
 from api.route import JSONRoute
@@ -29,7 +29,6 @@ from turns.turn_log import TurnKey
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["turns"])
 
 _CONVERSATION = "/v1/conversations/{conversation_id}"
-_MODEL_ERROR = Kind(502, "MODEL_ERROR")
 _EVENTS_BEFORE_A_TURN = 4
 """What may come before a turn in its command: two that close open calls, what is superseded, and what the user said."""
 
@@ -198,7 +197,7 @@ async def _running(call: Call, key: TurnKey, asked: Recorded, status: int, after
     if turn["status"] == "failed":
         ids = {"conversation_id": key.conversation_id, "turn_id": key.turn_id}
         members: dict[str, Any] = {**ids, "error": turn["error"]}
-        raise ProblemError(_MODEL_ERROR, turn["error"]["detail"], headers=headers, **members)
+        raise ProblemError(MODEL_ERROR, turn["error"]["detail"], headers=headers, **members)
     said = {"user_message": replay.user_message, "assistant_message": replay.answer}
     shown = {name: message_resource(message_row(event)) if event else None for name, event in said.items()}
     return json_response({**shown, "turn": turn}, status, headers)

@@ -80,7 +80,7 @@ async def start_conversations(store: Store, count: int, messages: Sequence[Said]
 async def settle(store: Store) -> None:
     """Wait for the projections, then give the tables the statistics that a running server's autovacuum gives them."""
     await store.progress.wait(await store.log.head(), 300)
-    async with store.database.connection() as connection:
+    async with await store.database.connect() as connection:
         await connection.execute("VACUUM ANALYZE")
 
 

@@ -1,25 +1,21 @@
 """News between processes: coalesced NOTIFY on one side, LISTEN on the other; a hint to look, never the truth itself."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
 import orjson
-from psycopg import AsyncConnection, sql
-from psycopg.rows import TupleRow
+from psycopg import sql
 
-from eventlog.database import Database, translated_errors
-from eventlog.errors import StoreUnavailableError
+from eventlog.background import Background
+from eventlog.database import STATEMENT_TIMEOUT_S, Connection, Database, time_limit, translated_errors
 from eventlog.prepared import execute_prepared
 from eventlog.statements import load_statements
 
 POLL_INTERVAL_S = 1.0
-RECONNECT_INTERVAL_S = 0.2
 ANNOUNCE_INTERVAL_S = 0.01
 
 _NOTIFY = load_statements("eventlog", "log.sql")["notify"]
 _PREPARED_NOTIFY = _NOTIFY.replace("%s", "$1").encode()
-_log = logging.getLogger(__name__)
 
 
 class Channels:
@@ -35,11 +31,15 @@ class Channels:
         self._handlers: dict[str, Callable[[str | None], None]] = {}
         self._news: dict[str, Callable[[], str]] = {}
         self._wake = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._background = Background()
 
     def on(self, topic: str, handler: Callable[[str | None], None]) -> None:
         """Let `handler` hear what is announced on `topic`; to be called before `open`."""
         self._handlers[topic] = handler
+
+    def on_reconnect(self, forget: Callable[[], None]) -> None:
+        """Call `forget` whenever what is remembered of the log may be ahead of it (see `Database.on_reconnect`)."""
+        self._database.on_reconnect(forget)
 
     def announce(self, topic: str, news: Callable[[], str]) -> None:
         """Tell all processes, this one included, soon; newer news of the same topic replaces what waits.
@@ -59,48 +59,37 @@ class Channels:
 
     async def open(self) -> None:
         """Start to listen and to announce."""
-        self._tasks = [
-            asyncio.create_task(self._keep_connected(self._listen), name="listen"),
-            asyncio.create_task(self._keep_connected(self._speak), name="announce"),
-        ]
+        self._background.keep("listen", lambda: self._connected(self._listen))
+        self._background.keep("announce", lambda: self._connected(self._speak))
 
     async def close(self) -> None:
-        """Stop; what was not announced yet is found by the others' polling."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Stop. Other processes find what was not announced yet by polling."""
+        await self._background.close()
 
-    async def _keep_connected(self, work: Callable[[AsyncConnection[TupleRow]], Awaitable[None]]) -> None:
-        while True:
-            try:
-                async with await self._database.connect() as connection:
-                    with translated_errors():
-                        await work(connection)
-            except StoreUnavailableError as error:
-                _log.warning("a channel lost its connection: %s", error.__cause__)
-                await asyncio.sleep(RECONNECT_INTERVAL_S)
-            except Exception:  # noqa: BLE001 - a logged boundary of the process
-                # Whatever another release may say on a channel, this process goes on listening.
-                _log.exception("a channel connects again")
-                await asyncio.sleep(RECONNECT_INTERVAL_S)
+    async def _connected(self, work: Callable[[Connection], Awaitable[None]]) -> None:
+        async with await self._database.connect() as connection:
+            with translated_errors():
+                await work(connection)
 
-    async def _listen(self, connection: AsyncConnection[TupleRow]) -> None:
+    async def _listen(self, connection: Connection) -> None:
         topics = {f"{self._database.schema}_{topic}": handler for topic, handler in self._handlers.items()}
-        for channel in topics:
-            await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        with time_limit(connection, STATEMENT_TIMEOUT_S):
+            for channel in topics:
+                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         while True:
             for handler in topics.values():
                 handler(None)
             async for notification in connection.notifies(timeout=POLL_INTERVAL_S):
                 topics[notification.channel](notification.payload)
 
-    async def _speak(self, connection: AsyncConnection[TupleRow]) -> None:
+    async def _speak(self, connection: Connection) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
             news, self._news = self._news, {}
             payloads = self._payloads({topic: ask() for topic, ask in news.items()})
-            await execute_prepared(connection, _PREPARED_NOTIFY, payloads)
+            with time_limit(connection, STATEMENT_TIMEOUT_S):
+                await execute_prepared(connection, _PREPARED_NOTIFY, payloads)
             await asyncio.sleep(ANNOUNCE_INTERVAL_S)
 
     def _payloads(self, news: dict[str, str]) -> bytes:

@@ -10,6 +10,7 @@ from uuid import UUID
 from domain.conversation import Conversation, evolve
 from domain.decisions import Events
 from domain.errors import ConversationNotFoundError, DomainError, WriteConflictError
+from eventlog.background import Background
 from eventlog.errors import LogError, StoreUnavailableError, VersionTakenError
 from eventlog.log import Log
 from eventlog.mapper import new_row
@@ -43,7 +44,9 @@ class Conversations:
         self._writer = writer
         self._states: OrderedDict[UUID, Conversation] = OrderedDict()
         self._locks = _Locks()
-        self._snapshots: set[asyncio.Task[None]] = set()
+        self._epoch = 0
+        self._snapshots = Background()
+        writer.on_reconnect(self.forget)
 
     async def start(self, events: Events, idempotency: Idempotency | None = None) -> Committed:
         """Record the first events of a conversation.
@@ -89,7 +92,12 @@ class Conversations:
 
     async def close(self) -> None:
         """Wait for the snapshots that are being written."""
-        await asyncio.gather(*self._snapshots, return_exceptions=True)
+        await self._snapshots.finish()
+
+    def forget(self) -> None:
+        """Forget all states: the log may have lost its end."""
+        self._epoch += 1
+        self._states.clear()
 
     async def _decide(self, conversation_id: UUID, decide: Decision) -> tuple[Conversation, Events]:
         cached = self._states.get(conversation_id)
@@ -110,8 +118,12 @@ class Conversations:
         return state, await _events(decide, state)
 
     async def _load(self, conversation_id: UUID, known: Conversation | None) -> Conversation:
+        epoch = self._epoch
         state = await self.log.state(conversation_id, known)
+        if epoch != self._epoch:
+            state = await self.log.state(conversation_id)
         if state is None:
+            self._states.pop(conversation_id, None)
             raise ConversationNotFoundError(conversation_id)
         self._remember(state)
         return state
@@ -140,9 +152,7 @@ class Conversations:
             self._states.popitem(last=False)
 
     def _keep_snapshot(self, state: Conversation) -> None:
-        task = asyncio.create_task(self._write_snapshot(state))
-        self._snapshots.add(task)
-        task.add_done_callback(self._snapshots.discard)
+        self._snapshots.once("snapshot", self._write_snapshot(state))
 
     async def _write_snapshot(self, state: Conversation) -> None:
         try:

@@ -1,10 +1,12 @@
 """The feed: the log in order, from memory where this process has just written it, else from the table."""
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 
+from eventlog.background import Background
 from eventlog.bell import Bell
 from eventlog.channels import Channels
 from eventlog.errors import StoreUnavailableError
@@ -14,12 +16,14 @@ from eventlog.mapper import Recorded
 TAIL_EVENTS = 1024
 
 _TOPIC = "events"
+_log = logging.getLogger(__name__)
 
 
 class Feed:
-    """Follows one log. `head` is the newest position this process knows of; subscribers hear it grow.
+    """Follows one log. `head` is the newest position this process knows of. Subscribers hear it grow.
 
-    Positions have no gaps, so a reader that asks for what follows N needs no other memory than N.
+    Positions have no gaps, so a reader that asks for what follows N needs no other memory than N. After a failover or
+    a restore the head may be lower than before, and a reader goes on from there.
     """
 
     def __init__(self, log: Log, channels: Channels) -> None:
@@ -28,8 +32,13 @@ class Feed:
         self._channels = channels
         self._tail: OrderedDict[int, Recorded] = OrderedDict()
         self._bells: set[Bell] = set()
-        self._poll: asyncio.Task[None] | None = None
+        self._committed = 0
+        self._heard_while_asking = 0
+        self._asking = asyncio.Lock()
+        self._polls = Background()
+        self._polling = False
         channels.on(_TOPIC, self._heard)
+        channels.on_reconnect(self._forget)
 
     @contextmanager
     def subscribed(self) -> Generator[Bell]:
@@ -48,10 +57,11 @@ class Feed:
         while len(self._tail) > TAIL_EVENTS:
             self._tail.popitem(last=False)
         self._advance(head)
-        self._channels.announce(_TOPIC, lambda: str(self.head))
+        self._committed = head
+        self._channels.announce(_TOPIC, lambda: str(self._committed))
 
     async def read(self, after: int, limit: int) -> list[Recorded]:
-        """Return at most `limit` events after a position, in order; empty only where there is none yet.
+        """Return at most `limit` events after a position, in order. The list is empty only where there is none yet.
 
         Raises:
             StoreUnavailableError: the database does not answer.
@@ -65,26 +75,46 @@ class Feed:
         return recent or await self._log.after(after, limit)
 
     async def refresh(self) -> None:
-        """Ask the log for its head, whatever was or was not announced."""
-        self._advance(await self._log.head())
+        """Ask the log for its head and take it, even where it is lower than what was announced.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        async with self._asking:
+            self._heard_while_asking = 0
+            head = await self._log.head()
+            # A commit or an announcement that came meanwhile may be newer than the answer.
+            head = max(head, self._heard_while_asking)
+        if head < self.head:
+            _log.warning("the log ends at position %s, before it ended at %s", head, self.head)
+            self._tail.clear()
+            self.head = head
+        self._advance(head)
 
     async def close(self) -> None:
         """Stop polling."""
-        if self._poll is not None:
-            self._poll.cancel()
-            await asyncio.gather(self._poll, return_exceptions=True)
+        await self._polls.close()
 
     def _heard(self, payload: str | None) -> None:
         if payload is not None:
             self._advance(int(payload))
-        elif self._poll is None or self._poll.done():
-            self._poll = asyncio.create_task(self._refresh_if_possible(), name="poll-head")
+        elif not self._polling:
+            self._polling = True
+            self._polls.once("poll-head", self._refresh_if_possible())
+
+    def _forget(self) -> None:
+        self._tail.clear()
+        self._heard(None)
 
     async def _refresh_if_possible(self) -> None:
-        with suppress(StoreUnavailableError):  # the next poll, or the reader itself, will see
-            await self.refresh()
+        try:
+            with suppress(StoreUnavailableError):  # the next poll, or the reader itself, will see
+                await self.refresh()
+        finally:
+            self._polling = False
 
     def _advance(self, head: int) -> None:
+        self._heard_while_asking = max(head, self._heard_while_asking)
         if head > self.head:
             self.head = head
             for bell in self._bells:

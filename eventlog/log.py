@@ -117,6 +117,8 @@ class Log:
         last = await self._database.fetch_one(_SQL["read_last_version"], [conversation_id])
         if last is None or last[0] is None:
             return None
+        if known is not None and last[0] < known.version:
+            return await self.state(conversation_id)  # the log has lost what was known
         events = await self._recorded("read_state_events", conversation_id, after)
         state = fold(state, (recorded.event for recorded in events))
         return state.at_version(max(state.version, last[0])) if state else None
@@ -148,8 +150,7 @@ class Log:
         """Keep `state` as a snapshot beside the log."""
         snapshot = ConversationSnapshot.take(state)
         data = new_snapshot(snapshot).decode()
-        async with self._database.connection() as connection:
-            await connection.execute(_SQL["write_snapshot"], [state.id, state.version, snapshot.TOPIC, data])
+        await self._database.fetch(_SQL["write_snapshot"], [state.id, state.version, snapshot.TOPIC, data])
 
     async def _snapshot(self, conversation_id: UUID) -> Conversation | None:
         rows = await self._database.fetch(_SQL["read_snapshots"], [conversation_id, 0, LAST_VERSION, 1])

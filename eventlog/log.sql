@@ -1,8 +1,16 @@
 -- name: append
--- Number the events of a JSON array and insert them in one step; returns the position before the first and how many
--- rows went in. The digest is event_digest(), written out: PostgreSQL does not inline the function (3 of 27 µs a row).
-WITH next AS (
-    UPDATE head SET position = position + jsonb_array_length($1::jsonb) WHERE only_row
+-- Number the events of a JSON array and insert them in one step, unless an event of the second array, which some of them
+-- follow, is missing. Returns the position before the first, how many rows went in, and whether one was missing. The digest
+-- is event_digest(), written out: PostgreSQL does not inline the function (3 of 27 µs a row).
+WITH missing AS MATERIALIZED (
+    SELECT EXISTS (
+        SELECT 1 FROM jsonb_to_recordset($2::jsonb) AS p(conversation_id uuid, version integer)
+        WHERE NOT EXISTS (
+            SELECT 1 FROM events AS e WHERE e.conversation_id = p.conversation_id AND e.version = p.version
+        )
+    ) AS lost
+), next AS (
+    UPDATE head SET position = position + jsonb_array_length($1::jsonb) WHERE only_row AND NOT (SELECT lost FROM missing)
     RETURNING position - jsonb_array_length($1::jsonb) AS base
 ), inserted AS (
     INSERT INTO events (position, conversation_id, version, type, data, actor, request_id, recorded_at, digest,
@@ -18,7 +26,7 @@ WITH next AS (
         fingerprint, n)
     RETURNING 1
 )
-SELECT next.base, (SELECT count(*) FROM inserted) FROM next
+SELECT (SELECT base FROM next), (SELECT count(*) FROM inserted), (SELECT lost FROM missing)
 
 -- name: read_head
 -- The position of the last event, 0 for an empty log.

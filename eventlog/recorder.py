@@ -98,9 +98,8 @@ class SnapshotRecorder(AggregateRecorder):
         return found if desc else found[::-1]
 
     async def _insert(self, event: StoredEvent) -> None:
-        async with self._database.connection() as connection:
-            parameters = [event.originator_id, event.originator_version, event.topic, event.state.decode()]
-            await connection.execute(_SQL["write_snapshot"], parameters)
+        parameters = [event.originator_id, event.originator_version, event.topic, event.state.decode()]
+        await self._database.fetch(_SQL["write_snapshot"], parameters)
 
 
 class LogRecorder(ApplicationRecorder):

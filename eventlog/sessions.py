@@ -28,8 +28,13 @@ SETTINGS: Mapping[str, str] = {
     "transaction_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
+    # A client whose machine vanished loses its session, and with it its locks, after 25 s.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "20000",
 }
-"""What each session of Turnlog has, beside its `search_path`."""
+"""What each session of Turnlog has, beside its `search_path`. Whether it may write is left to the operator."""
 
 # An older PostgreSQL lacks some of the settings, such as transaction_timeout before 17.
 APPLY_SETTINGS: LiteralString = """

@@ -6,15 +6,16 @@ from asyncio import Future
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import NamedTuple
+from uuid import UUID
 
 import orjson
 import psycopg
-from psycopg import AsyncConnection, errors
+from psycopg import errors
 from psycopg.pq.abc import PGresult
-from psycopg.rows import TupleRow
 
 from domain.events import ConversationEvent
-from eventlog.database import Database
+from eventlog.background import Background
+from eventlog.database import Connection, Database, is_alive, time_limit
 from eventlog.errors import (
     IdempotencyKeyTakenError,
     LogError,
@@ -30,6 +31,8 @@ CommitListener = Callable[[int, list[Recorded]], None]
 
 MAX_BATCH_APPENDS = 1000
 MAX_BATCH_BYTES = 16 * 1024 * 1024
+APPEND_TIMEOUT_S = 5.0
+"""How long a commit may take. Then the writer gives its connection up; what waits is answered within 10 s."""
 MAX_FACTS_BYTES = 64 * 1024
 """Larger commands are not handed to listeners in memory; they find them in the table."""
 
@@ -65,20 +68,24 @@ class GroupCommitWriter:
         self._on_commit = on_commit
         self._waiting: list[_Append] = []
         self._wake = asyncio.Event()
-        self._connection: AsyncConnection[TupleRow] | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._connection: Connection | None = None
+        self._reconnects = False
+        self._background = Background()
         self._closed = False
 
     async def open(self) -> None:
         """Start to write."""
-        self._task = asyncio.create_task(self._run(), name="group-commit")
+        self._background.keep("group-commit", self._run)
+
+    def on_reconnect(self, forget: Callable[[], None]) -> None:
+        """Call `forget` whenever what is remembered of the log may be ahead of it (see `Database.on_reconnect`)."""
+        self._database.on_reconnect(forget)
 
     async def close(self) -> None:
         """Commit what is waiting, then stop."""
         self._closed = True
         self._wake.set()
-        if self._task is not None:
-            await self._task
+        await self._background.finish()
         await self._disconnect()
 
     def append(
@@ -103,10 +110,35 @@ class GroupCommitWriter:
 
     async def _run(self) -> None:
         while not self._closed or self._waiting:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._waiting:
+            if not self._waiting:
+                await self._wake.wait()
+                self._wake.clear()
+            elif await self._is_connected():
                 await self._commit(self._take())
+
+    async def _is_connected(self) -> bool:
+        """Return whether there is a connection that is alive. Where none can be made, refuse what waits."""
+        if self._connection is not None:
+            if await is_alive(self._connection):
+                return True
+            await self._disconnect()
+        try:
+            self._connection = await self._database.connect(durable=True)
+        except (psycopg.Error, StoreUnavailableError) as error:
+            _log.warning("the writer cannot connect: %s", error.__cause__ or error)
+            self._refuse_waiting(StoreUnavailableError("The store does not answer."))
+            return False
+        if self._reconnects:
+            # What was decided before rests on states that the log may have lost. It is decided again.
+            error = VersionTakenError("The connection to the log was made anew.")
+            self._refuse_waiting(error, lambda append: append.events[0].version > 1)
+        self._reconnects = True
+        return bool(self._waiting)
+
+    def _refuse_waiting(self, error: LogError, wanted: Callable[[_Append], bool] = lambda append: True) -> None:
+        refused = [append for append in self._waiting if wanted(append)]
+        self._waiting = [append for append in self._waiting if not wanted(append)]
+        _refuse(refused, error)
 
     def _take(self) -> list[_Append]:
         size = 0
@@ -121,10 +153,11 @@ class GroupCommitWriter:
     async def _commit(self, batch: list[_Append]) -> None:
         try:
             base = await self._insert(batch)
-        except (errors.UniqueViolation, psycopg.DataError) as error:
+        except (errors.UniqueViolation, psycopg.DataError, _PredecessorMissing) as error:
             await self._commit_singly(batch, error)
-        except (psycopg.Error, StoreUnavailableError) as error:
+        except psycopg.Error as error:
             _log.warning("append failed: %s", error)
+            self._database.doubt()
             await self._disconnect()
             _refuse(batch, StoreUnavailableError("The store does not answer."))
         except Exception:  # noqa: BLE001 - a logged boundary of the process
@@ -140,14 +173,19 @@ class GroupCommitWriter:
             _refuse(batch, _translated(error))
             return
         for append in batch:
-            await self._commit([append])
+            if self._connection is None:
+                _refuse([append], StoreUnavailableError("The store does not answer."))
+            else:
+                await self._commit([append])
 
     async def _insert(self, batch: list[_Append]) -> int:
-        if self._connection is None:
-            self._connection = await self._database.connect(durable=True)
-        result = await execute_prepared(self._connection, _APPEND, _rows(batch))
+        assert self._connection is not None
+        with time_limit(self._connection, APPEND_TIMEOUT_S):
+            result = await execute_prepared(self._connection, _APPEND, _rows(batch), _predecessors(batch))
+        if result.get_value(0, 2) == b"t":
+            raise _PredecessorMissing("an event that one of these follows is not in the log")
         size = sum(len(append.events) for append in batch)
-        if result.ntuples != 1 or _integer(result, 1) != size:
+        if _integer(result, 1) != size:
             raise psycopg.InternalError(f"the head row is not one, or {size} events were not {size} rows")
         return _integer(result, 0)
 
@@ -165,6 +203,26 @@ class GroupCommitWriter:
         if self._connection is not None:
             await self._connection.close()
             self._connection = None
+
+
+class _PredecessorMissing(psycopg.IntegrityError):
+    """The version before an append's first is not in the log: the state it was decided on has been lost."""
+
+
+def _predecessors(batch: list[_Append]) -> bytes:
+    """Return the events that must be in the log already, as a JSON array: those that commands of the batch follow."""
+    wanted: list[dict[str, object]] = []
+    last: set[tuple[UUID, int]] = set()
+    for append in batch:
+        before: tuple[UUID, int] | None = None
+        for event in append.events:
+            follows = event.conversation_id, event.version - 1
+            if follows[1] and follows != before and follows not in last:
+                wanted.append({"conversation_id": follows[0], "version": follows[1]})
+            before = event.conversation_id, event.version
+        if before is not None:
+            last.add(before)
+    return orjson.dumps(wanted)
 
 
 def _rows(batch: list[_Append]) -> bytes:
@@ -198,6 +256,8 @@ def _refuse(batch: list[_Append], error: LogError) -> None:
 
 
 def _translated(error: psycopg.Error) -> LogError:
+    if isinstance(error, _PredecessorMissing):
+        return VersionTakenError("The version before this one is not in the log.")
     if not isinstance(error, errors.UniqueViolation):
         return UnstorableEventError("PostgreSQL cannot hold a value of this event.")
     # A sharding layer may number the constraint: events_pkey_102008.

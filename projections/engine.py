@@ -1,18 +1,17 @@
 """The engine: follows the feed and applies each batch to the projections it leads, rows and position in one step."""
 
-import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-import psycopg
 from pydantic_core import from_json, to_json
 
+from eventlog.background import Background
 from eventlog.channels import Channels
-from eventlog.database import Database, translated_errors
-from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError
+from eventlog.database import Database, cannot_now, is_alive, translated_errors
+from eventlog.errors import StoreUnavailableError, UnknownEventError
 from eventlog.feed import Feed
 from eventlog.mapper import Recorded
 from projections import builds
@@ -74,35 +73,27 @@ class Engine:
         self._projections = projections
         self._led: dict[str, _Led] = {}
         self._take_lead_at = 0.0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
+        self._polling = False
         channels.on(_TOPIC, self._heard)
+        channels.on_reconnect(self._forget)
 
     async def open(self) -> None:
         """Start to run."""
-        self._spawn(self._run())
+        self._background.keep("projections", self._run)
 
     async def close(self) -> None:
         """Stop after the batch under way is undone; whoever leads next reads it again."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
 
     async def _run(self) -> None:
-        while True:
-            try:
-                async with await self._database.connect() as connection:
-                    with translated_errors():
-                        await find_by_keys(connection)
-                        await self._lead(connection)
-            except (LogError, psycopg.Error) as error:
-                _log.warning("projections pause: %s", error)
-                await asyncio.sleep(RETRY_LEAD_S)
-            except Exception:  # noqa: BLE001 - a logged boundary of the process
-                # An event that cannot even be read stops the projections, not the task that tries again.
-                _log.exception("projections pause")
-                await asyncio.sleep(RETRY_LEAD_S)
-            finally:
-                self._lose_lead()
+        try:
+            async with await self._database.connect() as connection:
+                with translated_errors():
+                    await find_by_keys(connection)
+                    await self._lead(connection)
+        finally:
+            self._lose_lead()
 
     async def _lead(self, connection: Connection) -> None:
         with self._feed.subscribed() as bell:
@@ -117,6 +108,9 @@ class Engine:
                     continue
                 if not advanced:
                     await bell.rung(RETRY_LEAD_S)
+                    if not await is_alive(connection):
+                        # The locks have gone with it, and perhaps the end of the log.
+                        raise StoreUnavailableError("The connection of the projections has ended.")
 
     async def _take_lead(self, connection: Connection) -> None:
         for projection in self._projections:
@@ -145,7 +139,8 @@ class Engine:
         self._take_lead_at = 0.0
 
     async def _advance(self, connection: Connection) -> bool:
-        """Apply the next batch to every projection that has one; return whether there was any."""
+        """Apply the next batch to every projection that has one, and return whether there was any."""
+        advanced = False
         groups: dict[int, list[_Led]] = {}
         for led in self._led.values():
             if led.ready and led.position < self._feed.head:
@@ -154,9 +149,11 @@ class Engine:
             batch = await self._read(connection, position, group)
             if batch:
                 await self._apply_isolated(connection, group, batch)
+            # Without a batch and an error the log is shorter than was announced: there is nothing to do yet.
+            advanced = advanced or bool(batch) or any(led.failures for led in group)
         if groups:
             self._tell()
-        return bool(groups)
+        return advanced
 
     async def _read(self, connection: Connection, position: int, group: list[_Led]) -> list[Recorded]:
         limit = 1 if any(led.failures for led in group) else BATCH_EVENTS
@@ -176,8 +173,8 @@ class Engine:
         except PositionLostError:
             raise
         except Exception as error:  # a projection may raise anything; it must not stop the others
-            if connection.closed:
-                raise
+            if connection.closed or cannot_now(error):
+                raise  # the event is not to blame
             if len(group) > 1 or len(batch) > 1:
                 await self._narrow(connection, group, batch)
             else:
@@ -210,9 +207,18 @@ class Engine:
 
     def _heard(self, payload: str | None) -> None:
         if payload is None:
-            self._spawn(self._poll())
+            self._poll_soon()
         elif len(self._led) < len(self._projections):
             self._take_news(from_json(payload))
+
+    def _forget(self) -> None:
+        self._progress.forget()
+        self._poll_soon()
+
+    def _poll_soon(self) -> None:
+        if not self._polling:
+            self._polling = True
+            self._background.once("poll-projections", self._poll())
 
     async def _poll(self) -> None:
         """Read what other processes' projections have reached, in case their announcements were missed."""
@@ -220,6 +226,8 @@ class Engine:
             known = await builds.read_builds(self._database)
         except StoreUnavailableError:
             return
+        finally:
+            self._polling = False
         self._take_news([[b.name, b.version, b.position, b.error is not None] for b in known if b.state == "live"])
 
     def _take_news(self, news: Sequence[Sequence[Any]]) -> None:
@@ -228,8 +236,3 @@ class Engine:
         mine = [(name, position, stopped) for name, version, position, stopped in news if (name, version) in serving]
         self._progress.advance({name: position for name, position, _ in mine})
         self._progress.set_stopped({name for name, _, stopped in mine if stopped}, of=[name for name, _, _ in mine])
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

@@ -34,6 +34,11 @@ class Progress:
         self.positions[name] = position
         self._wake()
 
+    def forget(self) -> None:
+        """Believe no position that is known: the log, and the read models with it, may have lost their end."""
+        self.positions = dict.fromkeys(self.positions, 0)
+        self._wake()
+
     def set_stopped(self, stopped: set[str], *, of: Iterable[str]) -> None:
         """Say which of the projections named in `of` an error has stopped; nobody waits for them any longer."""
         stopped = self.stopped.difference(of) | stopped

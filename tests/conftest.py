@@ -1,5 +1,10 @@
-"""One embedded PostgreSQL for the whole run, xdist's workers included, and a fresh database for each test that asks."""
+"""One embedded PostgreSQL for the whole run, xdist's workers included, and a fresh database for each test that asks.
 
+It listens on its unix socket and on TCP. Tests use the socket unless TURNLOG_TEST_TRANSPORT is `tcp`.
+"""
+
+import os
+import random
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -11,9 +16,11 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from eventlog.cluster import Cluster
 from eventlog.embedded import EmbeddedPostgres
 
 TEMPLATE = "turnlog_template"
+TRANSPORT = "TURNLOG_TEST_TRANSPORT"
 _shared = pytest.StashKey[EmbeddedPostgres]()
 
 
@@ -21,7 +28,7 @@ _shared = pytest.StashKey[EmbeddedPostgres]()
 def pytest_configure_node(node: Any) -> None:
     """Run by xdist for each worker: all share one directory, in which the first of them starts PostgreSQL."""
     if _shared not in node.config.stash:
-        node.config.stash[_shared] = EmbeddedPostgres.ephemeral()
+        node.config.stash[_shared] = _listening(EmbeddedPostgres.ephemeral())
     node.workerinput["data_dir"] = str(node.config.stash[_shared].data_dir)
 
 
@@ -34,9 +41,23 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
     """The conninfo of the run's PostgreSQL, with the migrated template database in it."""
     worker: dict[str, Any] | None = getattr(request.config, "workerinput", None)
-    with EmbeddedPostgres(Path(worker["data_dir"])) if worker else EmbeddedPostgres.ephemeral() as embedded:
+    with EmbeddedPostgres(Path(worker["data_dir"])) if worker else _listening(EmbeddedPostgres.ephemeral()) as embedded:
         _make_template(embedded.conninfo)
-        yield embedded.conninfo
+        yield over_tcp(embedded.conninfo) if os.environ.get(TRANSPORT) == "tcp" else embedded.conninfo
+
+
+def over_tcp(conninfo: str) -> str:
+    """Return the conninfo of the same database over TCP."""
+    with psycopg.connect(conninfo) as connection:
+        row = connection.execute("SHOW listen_addresses").fetchone()
+        assert row
+        return make_conninfo(conninfo, host=row[0])
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def either_url(request: pytest.FixtureRequest, database_url: str) -> str:
+    """The conninfo of `database_url` over a unix socket, and over TCP."""
+    return over_tcp(database_url) if request.param == "tcp" else database_url
 
 
 @pytest.fixture
@@ -83,6 +104,19 @@ class _NextDatabase:
 def _next_database(postgres: str) -> Iterator[_NextDatabase]:
     with ThreadPoolExecutor(1) as executor:
         yield _NextDatabase(postgres, executor)
+
+
+def _listening(embedded: EmbeddedPostgres) -> EmbeddedPostgres:
+    """Let a PostgreSQL that was never started listen on a loopback address of its own, whose port nobody else uses."""
+    directory = embedded.data_dir / "postgres"
+    embedded.data_dir.chmod(0o711)
+    Cluster(directory, embedded.data_dir / "postgres.log").create()
+    address = ".".join(["127", *(str(random.randint(1, 254)) for _ in range(3))])
+    with (directory / "postgresql.auto.conf").open("a") as settings:
+        settings.write(f"listen_addresses = '{address}'\n")
+    with (directory / "pg_hba.conf").open("a") as access:
+        access.write("host all all 127.0.0.0/8 trust\n")
+    return embedded
 
 
 def _create(conninfo: str, template: str) -> str:

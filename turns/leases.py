@@ -6,10 +6,13 @@ A turn is locked by the log alone; a lease only says that somebody is at work on
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from time import monotonic
+from typing import NamedTuple
 from uuid import UUID
 
 from domain.errors import DomainError
+from eventlog.background import Background
 from eventlog.clock import new_id
 from eventlog.database import Database
 from eventlog.errors import LogError, StoreUnavailableError
@@ -17,12 +20,27 @@ from eventlog.statements import load_statements
 
 LEASE_S = 8.0
 RENEW_INTERVAL_S = 2.0
+LOOK_INTERVAL_S = 1.0
+EXPIRED_FOR_S = 3.0
+"""How long a lease has to be seen expired before its turn is recovered. It is more than a renewal takes, so that a step
+of the database's clock, which lets all leases expire at once, ends no turn that somebody is at work on."""
 CLIENT_LEASE_S = 60.0
 
 Recover = Callable[[UUID, UUID], Awaitable[None]]
 
 _SQL = load_statements("turns", "leases.sql")
 _log = logging.getLogger(__name__)
+
+
+class _Expired(NamedTuple):
+    """An expired lease as it was found, and since when (in monotonic seconds) it has been like that.
+
+    `expires_at` is None where its holder released it.
+    """
+
+    conversation_id: UUID
+    expires_at: datetime | None
+    since: float
 
 
 class Leases:
@@ -40,17 +58,17 @@ class Leases:
         self._given_up: set[UUID] = set()
         self._changing = asyncio.Lock()
         self._patient_until = 0.0
-        self._task: asyncio.Task[None] | None = None
+        self._renew_at = 0.0
+        self._expired: dict[UUID, _Expired] = {}
+        self._background = Background()
 
     async def open(self) -> None:
         """Start to renew and to watch."""
-        self._task = asyncio.create_task(self._run(), name="leases")
+        self._background.keep("leases", self._run)
 
     async def close(self) -> None:
         """Give up what is held no longer, and stop."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await self._background.close()
         try:
             await self._renew()
         except StoreUnavailableError as error:
@@ -62,8 +80,8 @@ class Leases:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        async with self._changing, self._database.connection() as connection:
-            await connection.execute(_SQL["take"], [turn_id, conversation_id, self._holder, LEASE_S])
+        async with self._changing:
+            await self._database.fetch(_SQL["take"], [turn_id, conversation_id, self._holder, LEASE_S])
         self._given_up.discard(turn_id)
         self._held[turn_id] = conversation_id
 
@@ -88,8 +106,8 @@ class Leases:
             StoreUnavailableError: the database does not answer.
         """
         self._held.pop(turn_id, None)
-        async with self._changing, self._database.connection() as connection:
-            await connection.execute(_SQL["release"], [turn_id, self._holder])
+        async with self._changing:
+            await self._database.fetch(_SQL["release"], [turn_id, self._holder])
 
     async def lend(self, conversation_id: UUID, turn_id: UUID) -> None:
         """Let a turn whose client runs the model go on for another minute.
@@ -98,8 +116,8 @@ class Leases:
             StoreUnavailableError: the database does not answer.
         """
         self._held.pop(turn_id, None)
-        async with self._changing, self._database.connection() as connection:
-            await connection.execute(_SQL["lend"], [turn_id, conversation_id, self._holder, CLIENT_LEASE_S])
+        async with self._changing:
+            await self._database.fetch(_SQL["lend"], [turn_id, conversation_id, self._holder, CLIENT_LEASE_S])
 
     def give_up(self, turn_id: UUID) -> None:
         """Say that the turn has ended in the log, or never began."""
@@ -113,13 +131,16 @@ class Leases:
     async def _run(self) -> None:
         while True:
             try:
-                await self._renew()
-                if monotonic() >= self._patient_until:
-                    await self._recover_expired()
+                if monotonic() >= self._renew_at:
+                    await self._renew()
+                    self._renew_at = monotonic() + RENEW_INTERVAL_S
+                await self._recover_expired()
             except StoreUnavailableError:
-                # Nobody could renew while the database was away: give everyone the time to do it.
+                # No process could renew while the database was away: give all of them the time to do it.
                 self._patient_until = monotonic() + LEASE_S
-            await asyncio.sleep(RENEW_INTERVAL_S)
+                self._expired.clear()
+                raise
+            await asyncio.sleep(LOOK_INTERVAL_S)
 
     async def _renew(self) -> None:
         async with self._changing:
@@ -127,25 +148,40 @@ class Leases:
 
     async def _write(self) -> None:
         given_up, held = list(self._given_up), dict(self._held)
-        async with self._database.connection() as connection:
-            if given_up:
-                await connection.execute(_SQL["give_up"], [self._holder, given_up])
-            if held:
-                cursor = await connection.execute(_SQL["renew"], [LEASE_S, self._holder, list(held)])
-                for turn_id in held.keys() - {row[0] for row in await cursor.fetchall()}:
-                    # Another process took it too, and gave it up when it found the turn resumed already.
-                    await connection.execute(_SQL["take"], [turn_id, held[turn_id], self._holder, LEASE_S])
+        if given_up:
+            await self._database.fetch(_SQL["give_up"], [self._holder, given_up])
+        if held:
+            renewed = await self._database.fetch(_SQL["renew"], [LEASE_S, self._holder, list(held)])
+            for turn_id in held.keys() - {row[0] for row in renewed}:
+                # Another process took it too, and gave it up when it found the turn resumed already.
+                await self._database.fetch(_SQL["take"], [turn_id, held[turn_id], self._holder, LEASE_S])
         self._given_up.difference_update(given_up)
 
     async def _recover_expired(self) -> None:
-        for turn_id, conversation_id in await self._database.fetch(_SQL["read_expired"]):
+        for conversation_id, turn_id in await self._seen_for_long():
             try:
                 await self._recover(conversation_id, turn_id)
             except (DomainError, LogError) as error:
                 _log.warning("turn %s could not be ended yet: %s", turn_id, error)
                 continue
-            except Exception as error:  # noqa: BLE001  whatever is wrong with one turn, this process's leases go on
-                _log.error("turn %s cannot be ended: %r", turn_id, error)
+            except Exception:  # noqa: BLE001 - a logged boundary: one turn must not keep the others open
+                _log.exception("turn %s cannot be ended", turn_id)
                 continue
-            async with self._database.connection() as connection:
-                await connection.execute(_SQL["remove_expired"], [turn_id])
+            await self._database.fetch(_SQL["remove_expired"], [turn_id])
+
+    async def _seen_for_long(self) -> list[tuple[UUID, UUID]]:
+        """Return conversation and turn of the leases that have been seen expired, and not renewed, for a while."""
+        now = monotonic()
+        if now < self._patient_until:
+            return []
+        seen: dict[UUID, _Expired] = {}
+        for turn_id, conversation_id, expires_at in await self._database.fetch(_SQL["read_expired"]):
+            before = self._expired.get(turn_id)
+            since = before.since if before and before.expires_at == expires_at else now
+            seen[turn_id] = _Expired(conversation_id, expires_at, since)
+        self._expired = seen
+        return [
+            (each.conversation_id, turn_id)
+            for turn_id, each in seen.items()
+            if each.expires_at is None or now - each.since >= EXPIRED_FOR_S
+        ]

@@ -11,8 +11,8 @@ WHERE turn_id = %s AND expires_at < now()
 RETURNING conversation_id
 
 -- name: release
--- A process leaves a turn to others.
-UPDATE leases SET expires_at = now() - interval '1 second' WHERE turn_id = %s AND holder = %s
+-- A process leaves a turn to others, which need not wait.
+UPDATE leases SET expires_at = '-infinity' WHERE turn_id = %s AND holder = %s
 
 -- name: lend
 -- Nobody has to run this turn as long as its client is heard of.
@@ -30,8 +30,8 @@ UPDATE leases SET expires_at = now() + make_interval(secs => %s) WHERE holder = 
 RETURNING turn_id
 
 -- name: read_expired
--- Turns whose process is gone.
-SELECT turn_id, conversation_id FROM leases WHERE expires_at < now() ORDER BY expires_at LIMIT 100
+-- Turns whose process is gone, and when their leases expired; NULL for one that was released.
+SELECT turn_id, conversation_id, nullif(expires_at, '-infinity') FROM leases WHERE expires_at < now() ORDER BY expires_at LIMIT 100
 
 -- name: remove_expired
 -- The turn of an expired lease has ended in the log.

@@ -57,10 +57,10 @@ class RecorderContract:
 
     def test_events_are_inserted_all_or_none(self, recorder: ApplicationRecorder) -> None:
         conversation_id, other = uuid4(), uuid4()
-        recorder.insert_events([event(conversation_id, 2)])
+        recorder.insert_events([event(conversation_id, 1)])
         with pytest.raises(IntegrityError):
-            recorder.insert_events([event(other, 1), event(conversation_id, 1), event(conversation_id, 2)])
-        assert versions(recorder.select_events(conversation_id)) == [2]
+            recorder.insert_events([event(other, 1), event(conversation_id, 2), event(conversation_id, 1)])
+        assert versions(recorder.select_events(conversation_id)) == [1]
         assert list(recorder.select_events(other)) == []
         assert recorder.max_notification_id() == 1
 

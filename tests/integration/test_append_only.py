@@ -132,7 +132,7 @@ async def test_any_json_that_the_domain_accepts_comes_back_from_the_table_as_it_
 
 async def test_every_kind_of_event_and_block_comes_back_from_the_table_as_it_was(database_url: str) -> None:
     events = [event for event in examples() if not isinstance(event, ConversationSnapshot)]
-    alone = [event.model_copy(update={"originator_id": some_id()}) for event in events]
+    alone = [event.model_copy(update={"originator_id": some_id(), "originator_version": 1}) for event in events]
     async with opened(database_url, listening=False) as store:
         await store.append(alone)
         assert [item.event for item in await store.log.after(0, 1000)] == alone

@@ -150,7 +150,7 @@ async def test_what_another_release_says_on_a_channel_does_not_end_the_listening
         stack.push_async_callback(ear.close)
         await until(lambda: heard)
         ear.announce("events", lambda: "a riddle")
-        await until(lambda: "connects again" in caplog.text)
+        await until(lambda: "listen failed and goes on" in caplog.text)
         await until(lambda: ear.announce("events", lambda: "clear") or "clear" in heard)
 
 

@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 from uuid import UUID
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from domain.turn_starts import TurnSettings
 from tests.support.builders import MODEL, some_id
@@ -19,6 +21,14 @@ from turns.turns import Turns
 async def here(database_url: str) -> AsyncIterator[Store]:
     async with opened(database_url, listening=False) as store:
         yield store
+
+
+@pytest.fixture
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let leases be renewed and looked at all the time, and their turns be ended as soon as they are seen twice."""
+    monkeypatch.setattr(leases_module, "RENEW_INTERVAL_S", 0.02)
+    monkeypatch.setattr(leases_module, "LOOK_INTERVAL_S", 0.01)
+    monkeypatch.setattr(leases_module, "EXPIRED_FOR_S", 0.005)
 
 
 async def nothing(conversation_id: UUID, turn_id: UUID) -> None:
@@ -39,6 +49,7 @@ async def test_a_turn_whose_start_is_cut_off_keeps_its_lease(here: Store, databa
     assert rows(database_url, "SELECT conversation_id FROM leases") == [(id_,)]
 
 
+@pytest.mark.usefixtures("_quick")
 async def test_a_turn_that_cannot_be_ended_does_not_keep_others_open(
     here: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,7 +59,6 @@ async def test_a_turn_that_cannot_be_ended_does_not_keep_others_open(
         if turn_id == poisoned:
             raise RuntimeError("its events cannot be read")
 
-    monkeypatch.setattr(leases_module, "RENEW_INTERVAL_S", 0.01)
     monkeypatch.setattr(leases_module, "LEASE_S", -1.0)
     dead = Leases(here.database, nothing)
     await dead.take(some_id(), poisoned)
@@ -61,11 +71,11 @@ async def test_a_turn_that_cannot_be_ended_does_not_keep_others_open(
         await leases.close()
 
 
+@pytest.mark.usefixtures("_quick")
 async def test_who_gives_up_a_lease_that_it_took_too_leaves_it_to_who_is_at_work(
-    here: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
+    here: Store, database_url: str
 ) -> None:
     """Two processes resume one turn; the log lets the first, and the second took its lease meanwhile."""
-    monkeypatch.setattr(leases_module, "RENEW_INTERVAL_S", 0.01)
     turn_id, conversation_id = some_id(), some_id()
     first, second = Leases(here.database, nothing), Leases(here.database, nothing)
     await first.take(conversation_id, turn_id)
@@ -91,3 +101,89 @@ async def test_a_lease_is_taken_over_once_and_only_when_it_has_expired(
     assert not await leases[1].take_over(turn_id)
     await leases[0].release(turn_id)
     assert [await each.take_over(turn_id) for each in leases[1:]] == [True, False]
+
+
+class Recovered:
+    """Remembers the turns that were to be recovered."""
+
+    def __init__(self) -> None:
+        self.turns: list[UUID] = []
+
+    async def recover(self, conversation_id: UUID, turn_id: UUID) -> None:
+        self.turns.append(turn_id)
+
+
+async def test_a_step_of_the_clock_ends_no_turn_that_is_renewed(
+    here: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases_module, "LOOK_INTERVAL_S", 0.01)
+    monkeypatch.setattr(leases_module, "RENEW_INTERVAL_S", 0.05)
+    working, dead = some_id(), some_id()
+    recovered = Recovered()
+    holder, gone = Leases(here.database, nothing), Leases(here.database, nothing)
+    await holder.take(some_id(), working)
+    await gone.take(some_id(), dead)
+    await holder.open()
+    watch = Leases(here.database, recovered.recover)
+    await watch.open()
+    try:
+        rows(database_url, "UPDATE leases SET expires_at = expires_at - interval '1 hour'")
+        await until(lambda: recovered.turns)
+        assert recovered.turns == [dead]
+        assert rows(database_url, "SELECT turn_id FROM leases WHERE expires_at > now()") == [(working,)]
+    finally:
+        await watch.close()
+        await holder.close()
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_a_lease_that_its_holder_released_is_taken_over_without_a_wait(
+    here: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases_module, "EXPIRED_FOR_S", 3600.0)
+    turn_id = some_id()
+    holder = Leases(here.database, nothing)
+    await holder.take(some_id(), turn_id)
+    await holder.release(turn_id)
+    recovered = Recovered()
+    watch = Leases(here.database, recovered.recover)
+    await watch.open()
+    try:
+        await until(lambda: recovered.turns == [turn_id])
+    finally:
+        await watch.close()
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_leases_are_renewed_again_after_the_database_was_read_only(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each session takes the default of its database as it begins."""
+    name = rows(database_url, "SELECT current_database()")[0][0]
+    turn_id = some_id()
+    async with opened(database_url, listening=False) as store:
+        leases = Leases(store.database, nothing)
+        await leases.take(some_id(), turn_id)
+        await leases.open()
+        try:
+            set_read_only(database_url, name, on=True)
+            await until(lambda: "leases waits for the store" in caplog.text)
+            set_read_only(database_url, name, on=False)
+            rows(database_url, "UPDATE leases SET expires_at = now()")
+            await until(lambda: rows(database_url, "SELECT 1 FROM leases WHERE expires_at > now()"))
+        finally:
+            await leases.close()
+
+
+def set_read_only(conninfo: str, name: str, *, on: bool) -> None:
+    """Let new sessions of a database read only, or write again, and end those that there are."""
+    with psycopg.connect(conninfo, autocommit=True, options="-c default_transaction_read_only=off") as connection:
+        setting = sql.SQL("on" if on else "off")
+        connection.execute(
+            sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = {}").format(sql.Identifier(name), setting)
+        )
+    rows(
+        conninfo,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND application_name = 'turnlog'",
+    )

@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 import orjson
+import psycopg
 import pytest
 
 import domain.errors
@@ -38,6 +39,7 @@ from eventlog.errors import (
 )
 from projections.errors import ProjectionError, RebuildRunningError, UnknownProjectionError
 from tests.support.builders import some_id
+from turns.model_errors import ModelError
 
 CODES: list[tuple[DomainError | LogError | ProjectionError, int, str]] = [
     (ConversationNotFoundError(some_id()), 404, "CONVERSATION_NOT_FOUND"),
@@ -100,11 +102,26 @@ def test_an_error_is_told_with_its_status_and_code(
     assert {"type", "title", "detail"} <= set(body)
 
 
-@pytest.mark.parametrize("error", [cls("the secret inside") for cls in sorted(NEVER_MET, key=repr)], ids=repr)
-def test_an_error_that_no_client_should_meet_tells_nothing(error: Any) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [cls("the secret inside") for cls in (*sorted(NEVER_MET, key=repr), psycopg.errors.UndefinedTable)],
+    ids=repr,
+)
+def test_an_error_of_the_store_that_no_client_should_meet_is_no_500_and_tells_nothing(error: Any) -> None:
     problem = problem_of(error)
+    assert problem.kind == (503, "STORE_UNAVAILABLE")
+    assert "secret" not in problem.detail
+
+
+def test_an_error_that_nobody_expected_is_a_500_and_tells_nothing() -> None:
+    problem = problem_of(ValueError("the secret inside"))
     assert problem.kind == INTERNAL
     assert "secret" not in problem.detail
+
+
+def test_an_error_of_the_model_library_outside_of_a_turn_is_a_502() -> None:
+    problem = problem_of(ModelError("model_unavailable", "The model library could not be loaded."))
+    assert (problem.kind, problem.detail) == ((502, "MODEL_ERROR"), "The model library could not be loaded.")
 
 
 def test_a_locked_conversation_says_which_turn_locks_it_and_when_to_try_again() -> None:

@@ -1,0 +1,78 @@
+"""Background tasks: one way to run all of them, so that none ends without a word."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from time import monotonic
+
+from eventlog.errors import StoreUnavailableError
+
+FIRST_PAUSE_S = 0.2
+MAX_PAUSE_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Background:
+    """The background tasks of one service."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Run `work` until it returns; after an error log it, pause, and run it again.
+
+        The pause grows from 0.2 to 1 s while `work` fails at once.
+        """
+        self._add(asyncio.create_task(_keep(name, work), name=name))
+
+    def once(self, name: str, work: Coroutine[None, None, None]) -> None:
+        """Run `work` one time; an error is logged."""
+        self._add(asyncio.create_task(_once(name, work), name=name))
+
+    async def finish(self) -> None:
+        """Wait until all tasks have ended by themselves."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Cancel all tasks and wait for their ends."""
+        for task in self._tasks:
+            task.cancel()
+        await self.finish()
+
+    def _add(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _keep(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    pause_s, said = FIRST_PAUSE_S, ""
+    while True:
+        began = monotonic()
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001 - a logged boundary of the process
+            if monotonic() - began > MAX_PAUSE_S:
+                pause_s, said = FIRST_PAUSE_S, ""
+            # The same error again and again is said once; an outage lasts for many attempts.
+            if (says := f"{error!r} {error.__cause__!r}") != said:
+                _report(name, error)
+                said = says
+        else:
+            return
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, MAX_PAUSE_S)
+
+
+async def _once(name: str, work: Coroutine[None, None, None]) -> None:
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001 - a logged boundary of the process
+        _report(name, error)
+
+
+def _report(name: str, error: Exception) -> None:
+    if isinstance(error, StoreUnavailableError):
+        _log.warning("%s waits for the store: %s", name, error.__cause__ or error)
+    else:
+        _log.error("%s failed and goes on", name, exc_info=error)

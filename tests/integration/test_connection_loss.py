@@ -1,0 +1,192 @@
+"""Connections to PostgreSQL are ended, break under way, or freeze: over TCP and a unix socket, on both event loops."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Generator
+from contextlib import contextmanager
+from typing import LiteralString
+
+import pytest
+
+from eventlog import database as database_module
+from eventlog import writer as writer_module
+from eventlog.database import Database, time_limit
+from eventlog.errors import StoreUnavailableError
+from projections.catalog import PROJECTIONS, install
+from tests.support.builders import Story
+from tests.support.store import (
+    ALICE,
+    HELLO,
+    PATIENCE_S,
+    Store,
+    blocked_backend,
+    blocked_head,
+    opened,
+    rows,
+    started,
+    value,
+)
+
+# Servers run on uvloop, commands on asyncio. Each takes the end of a connection in its own way.
+pytestmark = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
+
+SESSIONS: LiteralString = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'turnlog'"
+
+
+def end_sessions(conninfo: str) -> int:
+    """End every session of the log and return how many there were."""
+    return len(rows(conninfo, f"SELECT pg_terminate_backend(pid, 5000) {SESSIONS}"))
+
+
+def session_pids(conninfo: str) -> list[int]:
+    """Return the process ids of all sessions of the log."""
+    return [row[0] for row in rows(conninfo, f"SELECT pid {SESSIONS}")]
+
+
+@contextmanager
+def frozen(pids: list[int]) -> Generator[None]:
+    """Stop processes for as long as the block lasts."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture
+async def store(either_url: str) -> AsyncIterator[Store]:
+    async with opened(either_url) as store:
+        yield store
+
+
+async def test_the_first_write_and_read_after_all_sessions_were_ended_succeed(store: Store, database_url: str) -> None:
+    id_ = await started(store)
+    for _ in range(3):
+        assert end_sessions(database_url) > 0
+        await store.commands.add_message(ALICE, id_, HELLO)
+        assert end_sessions(database_url) > 0
+        assert await store.log.head()
+    assert (await store.conversations.state(id_)).message_count == 3
+
+
+async def test_projections_go_on_after_all_sessions_were_ended(either_url: str) -> None:
+    await asyncio.to_thread(install, either_url)
+    async with opened(either_url) as store, store.projecting(*PROJECTIONS) as progress:
+        for _ in range(3):
+            assert await progress.wait(await store.append(Story().events), PATIENCE_S) == []
+            end_sessions(either_url)
+
+
+async def test_a_waiting_command_is_answered_when_its_session_is_ended(store: Store, database_url: str) -> None:
+    id_ = await started(store)
+    with blocked_head(database_url):
+        adding = asyncio.create_task(store.commands.add_message(ALICE, id_, HELLO))
+        backend = await blocked_backend(database_url)
+        rows(database_url, "SELECT pg_terminate_backend(%s)", [backend])
+        with pytest.raises(StoreUnavailableError):
+            await adding
+    assert (await store.commands.add_message(ALICE, id_, HELLO)).state.message_count == 1
+
+
+async def test_every_command_is_answered_while_sessions_are_ended_again_and_again(
+    store: Store, database_url: str
+) -> None:
+    """Each command is recorded once or refused, and none is lost after it was answered."""
+    ids = [await started(store) for _ in range(8)]
+    recorded: list[int] = []
+
+    async def write(conversation: int) -> None:
+        for _ in range(40):
+            try:
+                committed = await store.commands.add_message(ALICE, ids[conversation], HELLO)
+            except StoreUnavailableError:
+                await asyncio.sleep(0.01)
+            else:
+                assert committed.position is not None
+                recorded.append(committed.position)
+
+    async def cut() -> None:
+        while True:
+            await asyncio.to_thread(end_sessions, database_url)
+            await asyncio.sleep(0.05)
+
+    cutting = asyncio.create_task(cut())
+    await asyncio.gather(*(write(conversation) for conversation in range(8)))
+    cutting.cancel()
+    await asyncio.gather(cutting, return_exceptions=True)
+    stored = {row[0] for row in rows(database_url, "SELECT position FROM events WHERE type = 'MessageAdded'")}
+    assert len(recorded) == len(set(recorded))
+    assert set(recorded) <= stored
+    head = value(database_url, "SELECT position FROM head")
+    assert value(database_url, "SELECT count(*) FROM events") == head
+
+
+async def test_a_read_on_frozen_sessions_is_given_up_in_time(
+    store: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "STATEMENT_TIMEOUT_S", 0.3)
+    assert await store.log.head() == 0
+    with frozen(session_pids(database_url)):
+        async with asyncio.timeout(PATIENCE_S):
+            with pytest.raises(StoreUnavailableError):
+                await store.log.head()
+    assert await store.log.head() == 0
+
+
+async def test_a_writer_gives_a_frozen_session_up_and_takes_another(
+    store: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "APPEND_TIMEOUT_S", 0.3)
+    await store.append(Story().events)
+    with frozen(session_pids(database_url)):
+        with pytest.raises(StoreUnavailableError):
+            await store.append(Story().events)
+        # The frozen session holds no lock yet, so another one commits beside it.
+        assert await store.append(Story().events) == 2
+
+
+async def test_a_connection_past_its_time_limit_is_broken_off_and_its_descriptor_is_safe(either_url: str) -> None:
+    database = Database(either_url)
+    connection = await database.connect()
+    number = connection.fileno()
+    with pytest.raises(database_module.psycopg.OperationalError), time_limit(connection, 0.1):
+        await connection.execute("SELECT pg_sleep(60)")
+    others = [await database.connect() for _ in range(5)]
+    try:
+        assert number in {other.fileno() for other in others}
+        await connection.close()
+        for other in others:
+            assert await (await other.execute("SELECT 1")).fetchone() == (1,)
+    finally:
+        for other in others:
+            await other.close()
+
+
+async def test_a_time_limit_that_is_kept_leaves_the_connection_alone(either_url: str) -> None:
+    async with await Database(either_url).connect() as connection:
+        with time_limit(connection, 0.01):
+            await connection.execute("SELECT 1")
+        await asyncio.sleep(0.05)
+        assert await (await connection.execute("SELECT 1")).fetchone() == (1,)
+
+
+async def test_a_store_that_cannot_be_reached_is_asked_by_one_and_refused_to_all(
+    store: Store, database_url: str
+) -> None:
+    assert await store.log.head() == 0
+    store.database.conninfo = f"{store.database.conninfo} connect_timeout=1 host=127.0.0.1 port=1"
+    end_sessions(database_url)
+    store.database.doubt()
+    outcomes = await asyncio.gather(*(store.log.head() for _ in range(50)), return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {StoreUnavailableError}
+
+
+async def test_sessions_over_tcp_are_ended_by_the_server_when_their_machine_is_gone(either_url: str) -> None:
+    async with await Database(either_url).connect() as connection:
+        names = ["tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout"]
+        shown = [await (await connection.execute("SELECT current_setting(%s)", [name])).fetchone() for name in names]
+    over_tcp = "host=127" in either_url
+    assert [row and row[0] for row in shown] == (["10", "5", "3", "20000"] if over_tcp else ["0"] * 4)

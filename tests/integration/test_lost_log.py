@@ -1,0 +1,123 @@
+"""The log loses its end under running processes, as in a failover to a replica that lagged, or in a restore."""
+
+import asyncio
+
+import pytest
+
+from domain.errors import ConversationNotFoundError
+from eventlog.errors import VersionTakenError
+from eventlog.mapper import new_row
+from projections.catalog import PROJECTIONS
+from tests.support.builders import Story
+from tests.support.store import ALICE, HELLO, PATIENCE_S, Store, rows, started, until, value
+
+
+def lose_end(conninfo: str, position: int) -> None:
+    """Take the log back to a position, as a restore does, and end every session."""
+    rows(conninfo, "ALTER TABLE events DISABLE TRIGGER events_append_only")
+    rows(conninfo, "DELETE FROM events WHERE position > %s", [position])
+    rows(conninfo, "DELETE FROM snapshots")
+    rows(conninfo, "UPDATE head SET position = %s", [position])
+    rows(conninfo, "ALTER TABLE events ENABLE TRIGGER events_append_only")
+    end_sessions(conninfo)
+
+
+def end_sessions(conninfo: str) -> None:
+    rows(
+        conninfo,
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND application_name = 'turnlog'",
+    )
+
+
+async def test_an_append_whose_predecessor_is_missing_is_refused_and_moves_nothing(here: Store) -> None:
+    story = Story()
+    story.say()
+    story.say()
+    with pytest.raises(VersionTakenError):
+        await here.writer.append(list(map(new_row, story.events[1:])))
+    other = Story().events
+    assert await here.append(other) == 1
+    assert await here.append(story.events) == 4
+
+
+async def test_in_a_batch_only_the_append_without_a_predecessor_is_refused(here: Store) -> None:
+    story, other = Story(), Story()
+    story.say()
+    appends = [here.append(other.events), here.append(story.events[1:]), here.append(Story().events)]
+    done = await asyncio.gather(*appends, return_exceptions=True)
+    assert [type(item) if isinstance(item, Exception) else item for item in done] == [1, VersionTakenError, 2]
+
+
+async def test_appends_of_one_batch_may_follow_each_other(here: Store) -> None:
+    story = Story()
+    story.say()
+    story.say()
+    appends = [here.append(story.events[n : n + 1]) for n in range(3)]
+    assert await asyncio.gather(*appends) == [1, 2, 3]
+
+
+async def test_a_command_on_a_lost_state_is_decided_again_on_the_state_in_the_log(
+    here: Store, database_url: str
+) -> None:
+    id_ = await started(here)
+    for _ in range(4):
+        await here.commands.add_message(ALICE, id_, HELLO)
+    lose_end(database_url, 3)
+    committed = await here.commands.add_message(ALICE, id_, HELLO)
+    assert (committed.state.version, committed.state.message_count, committed.position) == (4, 3, 4)
+    assert rows(database_url, "SELECT position, version FROM events ORDER BY position") == [(n, n) for n in range(1, 5)]
+
+
+async def test_a_command_is_decided_anew_where_another_process_has_filled_the_lost_versions(
+    here: Store, there: Store, database_url: str
+) -> None:
+    id_ = await started(here)
+    await here.commands.add_message(ALICE, id_, HELLO)
+    lose_end(database_url, 1)
+    await there.commands.update(ALICE, id_, {"title": "anew"})
+    committed = await here.commands.add_message(ALICE, id_, HELLO)
+    assert (committed.state.title, committed.state.version) == ("anew", 3)
+
+
+async def test_a_command_on_a_lost_conversation_finds_none(here: Store, database_url: str) -> None:
+    await started(here)
+    id_ = await started(here)
+    lose_end(database_url, 1)
+    with pytest.raises(ConversationNotFoundError):
+        await here.commands.add_message(ALICE, id_, HELLO)
+
+
+async def test_the_head_goes_back_and_readers_see_what_is_recorded_then(
+    here: Store, there: Store, database_url: str
+) -> None:
+    for _ in range(5):
+        await here.append(Story().events)
+    await until(lambda: there.feed.head == 5)
+    lose_end(database_url, 2)
+    await until(lambda: (here.feed.head, there.feed.head) == (2, 2))
+    story = Story()
+    assert await here.append(story.events) == 3
+    await until(lambda: there.feed.head == 3)
+    for store in (here, there):
+        assert [item.event.originator_id for item in await store.feed.read(2, 10)] == [story.state.id]
+
+
+async def test_new_events_are_projected_after_the_log_went_back(here: Store, there: Store, prepared_url: str) -> None:
+    async with here.projecting(*PROJECTIONS) as led, there.projecting(*PROJECTIONS) as heard:
+        await here.append(Story().events)
+        await led.wait(1, PATIENCE_S)
+        position = 1
+        for _ in range(4):
+            position = await here.append(Story().events)
+        assert await heard.wait(position, PATIENCE_S) == []
+        for table in ("listing_v2_1", "history_v2_1", "turns_v2_1", "context_v1_1", "usage_v1_1"):
+            assert value(prepared_url, "SELECT to_regclass(%s) IS NOT NULL", [table]), table
+        rows(prepared_url, "DELETE FROM listing_v2_1")
+        rows(prepared_url, "UPDATE projections SET position = 1")
+        lose_end(prepared_url, 1)
+        story = Story()
+        assert await here.append(story.events) == 2
+        assert await led.wait(2, PATIENCE_S) == []
+        assert await heard.wait(2, PATIENCE_S) == []
+        assert rows(prepared_url, "SELECT conversation_id FROM listing") == [(story.state.id,)]
