@@ -85,8 +85,8 @@ def test_while_it_is_away_requests_get_503_and_then_service_is_back(data_dir: Pa
             eventually(lambda: "could not be started again" in "".join(server.output))
         eventually(lambda: serves(server.url))
         # What a read model had of the last moments was not on the disk yet, and is made again from the log.
-        eventually(lambda: httpx.post(f"{server.url}/v1/conversations", json={}).status_code == 201)
         eventually(lambda: get(server.url, f"/v1/conversations/{conversation_id}")[1]["title"] == "before")
+        eventually(lambda: httpx.post(f"{server.url}/v1/conversations", json={}).status_code == 201)
         server.terminate()
         assert server.wait() == 0
     assert postmaster_pid(data_dir) is None
