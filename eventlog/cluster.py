@@ -287,12 +287,12 @@ def _made_socket_directory(directory: Path) -> Path:
 
 
 def _recorded_pid(file: Path) -> int | None:
-    """Return the process id on a lock file's first line, None where there is no file or it is only being written."""
+    """Return the process id on a lock file's first line, None where there is none, also while it is being written."""
     try:
-        lines = file.read_text().splitlines()
-    except FileNotFoundError:
+        first, *_ = file.read_text().splitlines()
+        return abs(int(first))  # a negative one is that of PostgreSQL's single-user mode
+    except (FileNotFoundError, ValueError):
         return None
-    return abs(int(lines[0])) if lines else None  # a negative one is that of PostgreSQL's single-user mode
 
 
 def _is_alive(pid: int) -> bool:

@@ -52,8 +52,10 @@ def runs_anew(embedded: EmbeddedPostgres, instead_of: int) -> bool:
     return postmaster_pid(embedded.data_dir) not in (None, instead_of) and runs(embedded)
 
 
-def stop_as_an_operator(data_dir: Path) -> None:
-    Cluster(data_dir / "postgres", data_dir / "postgres.log").stop()
+def stop_as_an_operator(data_dir: Path, mode: str = "fast") -> None:
+    postgres = data_dir / "postgres"
+    done = Cluster(postgres, data_dir / "postgres.log")._run(postgres, "pg_ctl", "stop", "-w", "-m", mode)
+    assert done.returncode == 0, done.stderr
 
 
 class Looks:
@@ -124,11 +126,12 @@ def test_a_pid_file_whose_pid_is_now_another_program_is_a_death(watched: Embedde
             other.kill()
 
 
+@pytest.mark.parametrize("mode", ["smart", "fast", "immediate"])
 def test_a_server_that_was_stopped_on_purpose_is_left_alone(
-    watched: EmbeddedPostgres, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+    watched: EmbeddedPostgres, data_dir: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     looks = Looks(monkeypatch)
-    stop_as_an_operator(data_dir)
+    stop_as_an_operator(data_dir, mode)
     looks.wait_for_more()
     assert postmaster_pid(data_dir) is None
     assert watched.condition() is Condition.STOPPED
@@ -136,6 +139,20 @@ def test_a_server_that_was_stopped_on_purpose_is_left_alone(
     shutil.rmtree(data_dir / "postgres")
     looks.wait_for_more()
     assert not (data_dir / "postgres").exists()
+
+
+@pytest.mark.parametrize("words", ["", "\n", "nonsense\n"])
+def test_a_pid_file_that_names_no_process_is_no_death(
+    watched: EmbeddedPostgres, data_dir: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    """As it is for a moment while a server starts."""
+    looks = Looks(monkeypatch)
+    pid_file = data_dir / "postgres" / "postmaster.pid"
+    before = pid_file.read_text()
+    pid_file.write_text(words)
+    looks.wait_for_more()
+    assert pid_file.read_text() == words
+    pid_file.write_text(before)
 
 
 def test_one_that_was_stopped_and_started_by_another_command_is_watched_further(
