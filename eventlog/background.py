@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from time import monotonic
 
 from eventlog.errors import StoreUnavailableError
@@ -26,7 +26,7 @@ class Background:
         """
         self._add(asyncio.create_task(_keep(name, work), name=name))
 
-    def once(self, name: str, work: Coroutine[None, None, None]) -> None:
+    def once(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work` one time; an error is logged."""
         self._add(asyncio.create_task(_once(name, work), name=name))
 
@@ -64,9 +64,9 @@ async def _keep(name: str, work: Callable[[], Awaitable[None]]) -> None:
         pause_s = min(2 * pause_s, MAX_PAUSE_S)
 
 
-async def _once(name: str, work: Coroutine[None, None, None]) -> None:
+async def _once(name: str, work: Callable[[], Awaitable[None]]) -> None:
     try:
-        await work
+        await work()
     except Exception as error:  # noqa: BLE001 - a logged boundary of the process
         _report(name, error)
 

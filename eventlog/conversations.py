@@ -152,7 +152,7 @@ class Conversations:
             self._states.popitem(last=False)
 
     def _keep_snapshot(self, state: Conversation) -> None:
-        self._snapshots.once("snapshot", self._write_snapshot(state))
+        self._snapshots.once("snapshot", lambda: self._write_snapshot(state))
 
     async def _write_snapshot(self, state: Conversation) -> None:
         try:

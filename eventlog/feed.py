@@ -100,7 +100,7 @@ class Feed:
             self._advance(int(payload))
         elif not self._polling:
             self._polling = True
-            self._polls.once("poll-head", self._refresh_if_possible())
+            self._polls.once("poll-head", self._refresh_if_possible)
 
     def _forget(self) -> None:
         self._tail.clear()

@@ -212,16 +212,13 @@ class _PredecessorMissing(psycopg.IntegrityError):
 def _predecessors(batch: list[_Append]) -> bytes:
     """Return the events that must be in the log already, as a JSON array: those that commands of the batch follow."""
     wanted: list[dict[str, object]] = []
-    last: set[tuple[UUID, int]] = set()
+    recorded: dict[UUID, int] = {}
     for append in batch:
-        before: tuple[UUID, int] | None = None
         for event in append.events:
-            follows = event.conversation_id, event.version - 1
-            if follows[1] and follows != before and follows not in last:
-                wanted.append({"conversation_id": follows[0], "version": follows[1]})
-            before = event.conversation_id, event.version
-        if before is not None:
-            last.add(before)
+            before = event.version - 1
+            if before and recorded.get(event.conversation_id) != before:
+                wanted.append({"conversation_id": event.conversation_id, "version": before})
+            recorded[event.conversation_id] = event.version
     return orjson.dumps(wanted)
 
 

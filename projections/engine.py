@@ -218,7 +218,7 @@ class Engine:
     def _poll_soon(self) -> None:
         if not self._polling:
             self._polling = True
-            self._background.once("poll-projections", self._poll())
+            self._background.once("poll-projections", self._poll)
 
     async def _poll(self) -> None:
         """Read what other processes' projections have reached, in case their announcements were missed."""

@@ -3,7 +3,6 @@
 Where it does not within 150 ms, the turn is ended in the log without it, and with what the log has.
 """
 
-import asyncio
 import logging
 from uuid import UUID
 
@@ -15,6 +14,7 @@ from domain.decisions import Events, Origin
 from domain.errors import ConversationNotFoundError, TurnNotActiveError
 from domain.events import TurnEnded
 from domain.turn_decisions import NOTHING_SAID
+from eventlog.background import Background
 from eventlog.bell import Bell
 from eventlog.broadcast import Broadcast
 from eventlog.channels import Channels
@@ -54,7 +54,7 @@ class Cancels:
         self._runs = runs
         self._channels = channels
         self._broadcast = broadcast
-        self._stopping: set[asyncio.Task[None]] = set()
+        self._stopping = Background()
         channels.on(_TOPIC, self._heard)
 
     async def cancel(self, caller: Caller, conversation_id: UUID, turn_id: UUID) -> TurnKey:
@@ -122,9 +122,7 @@ class Cancels:
         if run is not None:
             idempotency = Idempotency(cancel.key, bytes.fromhex(cancel.fingerprint)) if cancel.key else None
             stop = Stop(Origin(cancel.actor, now(), cancel.request_id), idempotency=idempotency)
-            task = asyncio.create_task(run.stop(stop))
-            self._stopping.add(task)
-            task.add_done_callback(self._stopping.discard)
+            self._stopping.once(f"cancel of turn {cancel.turn_id}", lambda: run.stop(stop))
 
 
 def _open_turn(state: Conversation, turn_id: UUID) -> TurnKey:

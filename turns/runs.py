@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from uuid import UUID
 
 from domain.events import ConversationDeleted, ConversationEvent, TurnCancelled, TurnFailed, TurnStarted
+from eventlog.background import Background
 from eventlog.broadcast import Broadcast
 from eventlog.conversations import Conversations
 from eventlog.tokens import Tokenizer
@@ -45,7 +46,7 @@ class Runs:
         self._flush_clock = FlushClock()
         self._running: dict[UUID, TurnRun] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._stopping: set[asyncio.Task[None]] = set()
+        self._stopping = Background()
 
     def get(self, turn_id: UUID) -> TurnRun | None:
         """Return a turn that runs here."""
@@ -92,6 +93,4 @@ class Runs:
         """Stop a turn that the log says is over: cancelled or ended elsewhere, or deleted with its conversation."""
         over = isinstance(event, TurnCancelled | TurnFailed) and event.turn_id == run.key.turn_id
         if over or isinstance(event, ConversationDeleted):
-            task = asyncio.create_task(run.stop(Stop(run.origin, "interrupted")))
-            self._stopping.add(task)
-            task.add_done_callback(self._stopping.discard)
+            self._stopping.once(f"end of turn {run.key.turn_id}", lambda: run.stop(Stop(run.origin, "interrupted")))

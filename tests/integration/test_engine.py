@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from domain.events import ConversationEvent, ConversationStarted
 from projections import engine
@@ -130,6 +131,37 @@ async def test_a_poisonous_event_stops_its_projection_alone_until_it_is_cured(
         await reached(progress, later)
     assert seen(database_url, "seen_poisoned") == 5
     assert rows(database_url, "SELECT error, error_position FROM projections") == [(None, None)] * 2
+
+
+@pytest.mark.parametrize("state", ["53100", "25006", "57014", "58030", "XX000"])
+async def test_no_event_is_to_blame_for_what_the_store_cannot_do_now(
+    here: Store, database_url: str, caplog: pytest.LogCaptureFixture, state: str
+) -> None:
+    """The disk is full, the database read-only, a statement cancelled, the disk broken, or PostgreSQL itself."""
+    seen_all = Seen("all")
+    install(database_url, seen_all)
+    async with here.projecting(seen_all) as progress:
+        await reached(progress, await write(here, "one"))
+        fail_inserts(database_url, state)
+        position = await write(here, "two", "three")
+        await until(lambda: "projections waits for the store" in caplog.text)
+        assert not progress.stopped
+        rows(database_url, "DROP TRIGGER fails ON seen_all")
+        await reached(progress, position)
+    assert seen(database_url) == 3
+    assert rows(database_url, "SELECT error FROM projections") == [(None,)]
+
+
+def fail_inserts(conninfo: str, state: str) -> None:
+    """Let every insert into `seen_all` fail with an SQLSTATE."""
+    function = (
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'cannot now' USING ERRCODE = TG_ARGV[0]; END $$"
+    )
+    with psycopg.connect(conninfo, autocommit=True, options="-c search_path=turnlog") as connection:
+        connection.execute(function)
+        trigger = sql.SQL("CREATE TRIGGER fails BEFORE INSERT ON seen_all FOR EACH ROW EXECUTE FUNCTION fail({})")
+        connection.execute(trigger.format(sql.Literal(state)))
 
 
 async def test_other_processes_hear_that_a_projection_stopped(here: Store, there: Store, database_url: str) -> None:

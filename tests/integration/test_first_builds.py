@@ -13,7 +13,7 @@ from projections.catalog import PROJECTIONS, install
 from tests.support.api_client import Api
 from tests.support.builders import Story
 from tests.support.serving import ServedApp
-from tests.support.store import opened, rows
+from tests.support.store import opened, plant, rows
 from tests.support.waiting import eventually
 
 OLDER = [projection for projection in PROJECTIONS if projection.name != "usage"]
@@ -49,7 +49,9 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def api(database_url: str, request: pytest.FixtureRequest) -> Iterator[Api]:
     """A server of today's release on a log of the one before."""
     story = Story()
-    upgraded_log(database_url, [*story.events, *story.say(), *(poison() if request.param else [])])
+    upgraded_log(database_url, [*story.events, *story.say()])
+    if request.param:
+        plant(database_url, poison())
     with ServedApp(database_url) as served, httpx.Client(base_url=served.url, timeout=30) as http:
         yield Api(http)
 

@@ -121,3 +121,12 @@ async def test_new_events_are_projected_after_the_log_went_back(here: Store, the
         assert await led.wait(2, PATIENCE_S) == []
         assert await heard.wait(2, PATIENCE_S) == []
         assert rows(prepared_url, "SELECT conversation_id FROM listing") == [(story.state.id,)]
+
+
+async def test_one_append_may_mix_conversations(here: Store) -> None:
+    first, second = Story(), Story()
+    for story in (first, second):
+        story.say()
+        story.say()
+    mixed = [event for pair in zip(first.events, second.events, strict=True) for event in pair]
+    assert await here.append(mixed) == 6

@@ -7,7 +7,15 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
+from eventlog import prepared
 from eventlog.prepared import MAX_PREPARED, execute_prepared
+
+
+@pytest.fixture(autouse=True, params=["without a cursor", "with a cursor"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a test both ways."""
+    if request.param == "with a cursor":
+        monkeypatch.setattr(prepared, "_results", None)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from domain.events import ConversationEvent, TurnStarted
 from projections.catalog import named
 from projections.usage import UsageReport, UsageSum
 from tests.support.builders import Story, usage
-from tests.support.store import PATIENCE_S, opened, rows
+from tests.support.store import PATIENCE_S, opened, plant, rows
 
 MARCH, APRIL = datetime(2026, 3, 31, 12, tzinfo=UTC), datetime(2026, 4, 1, 12, tzinfo=UTC)
 BEFORE_MIDNIGHT = datetime(2026, 3, 31, 23, 59, 57, tzinfo=UTC)
@@ -140,6 +140,7 @@ async def test_what_a_deleted_conversation_used_still_counts(prepared_url: str) 
 async def test_a_turn_of_a_conversation_that_never_started_is_refused_and_not_lost(prepared_url: str) -> None:
     story = answered(Story(), "gpt-4o")
     async with opened(prepared_url) as store, store.projecting(named("usage")) as progress:
-        position = await store.append(story.events[1:])
-        assert await progress.wait(position, PATIENCE_S) == ["usage"]
+        plant(prepared_url, story.events[1:])
+        await store.feed.refresh()
+        assert await progress.wait(store.feed.head, PATIENCE_S) == ["usage"]
     assert rows(prepared_url, "SELECT error_position FROM projections WHERE name = 'usage'") == [(2,)]
