@@ -1,14 +1,30 @@
-"""Routes for whoever runs the server: is it alive, is it able to serve."""
+"""Routes for operators: whether the process is alive, and whether it can serve."""
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Response
 
 from api.call import CallParam, json_response
 from api.route import JSONRoute
+from api.services import Services
+from eventlog.embedded import Condition, EmbeddedPostgres
 from eventlog.errors import StoreUnavailableError
 from projections.catalog import PROJECTIONS
 from projections.status import Status, read_status
+
+_CONDITIONS = {
+    Condition.RUNNING: "unreachable",
+    Condition.STARTING: "starting",
+    Condition.DIED: "restarting",
+    Condition.STOPPED: "stopped",
+}
+_DETAILS = {
+    "unreachable": "The store does not answer.",
+    "starting": "PostgreSQL is starting or stopping.",
+    "restarting": "PostgreSQL died and is being started again.",
+    "stopped": "PostgreSQL was stopped on purpose; any turnlog command on its data directory starts it.",
+}
 
 router = APIRouter(route_class=JSONRoute, tags=["operations"])
 
@@ -21,13 +37,25 @@ async def healthz() -> Response:
 
 @router.get("/readyz")
 async def readyz(call: CallParam) -> Response:
-    """Say whether the store answers, and how far each projection has come."""
+    """Say whether the store answers, and how far each projection has come; else what is known of the store."""
     try:
         found = await read_status(call.services.database, PROJECTIONS)
     except StoreUnavailableError:
-        return json_response({"status": "unavailable", "detail": "The store does not answer."}, 503)
+        condition = await asyncio.to_thread(_condition, call.services)
+        return json_response({"status": "unavailable", "store": condition, "detail": _DETAILS[condition]}, 503)
     shown = {status.name: _shown(status) for status in found.projections}
     return json_response({"status": "ready", "position": found.head, "projections": shown})
+
+
+def _condition(services: Services) -> str:
+    """Return what can be known of a store that does not answer: more of the embedded PostgreSQL than of any other."""
+    embedded = EmbeddedPostgres(services.settings.data_dir)
+    if services.settings.database_url is not None:
+        return "unreachable"
+    try:
+        return _CONDITIONS[embedded.condition()] if embedded.serves(services.database.conninfo) else "unreachable"
+    except OSError:  # the data directory is being replaced
+        return "unreachable"
 
 
 def _shown(status: Status) -> dict[str, Any]:

@@ -17,10 +17,9 @@ from eventlog.database import Database
 from eventlog.feed import Feed
 from eventlog.images import Images
 from eventlog.log import Log
-from eventlog.migrations import migrate
 from eventlog.tokens import Tokenizer
 from eventlog.writer import GroupCommitWriter
-from projections.catalog import PROJECTIONS, install
+from projections.catalog import PROJECTIONS, prepare
 from projections.context import Context
 from projections.engine import Engine
 from projections.history import History
@@ -201,12 +200,6 @@ def _services(
         feeds=Feeds(opened.conversations, opened.feed, turning.streams),
         rebuilds=rebuilds,
     )
-
-
-def prepare(conninfo: str, schema: str) -> None:
-    """Bring the log's schema and the projections' tables up to date; many processes may do so at once."""
-    migrate(conninfo, schema)
-    install(conninfo, schema)
 
 
 async def _warm_up(tokenizer: Tokenizer, gateway: ModelGateway) -> None:

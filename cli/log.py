@@ -1,8 +1,8 @@
 """`turnlog log`: the recorded events, on a terminal or as JSON lines."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -10,20 +10,22 @@ from uuid import UUID
 import click
 import orjson
 
-from api.services import prepare
-from cli.database import database_options, open_database, settings_for
+from cli.database import FailedError, OpenLog, database_options, open_log
+from cli.terminal import cut, visible, visible_json, width
 from eventlog.channels import Channels
 from eventlog.database import Database
-from eventlog.errors import StoreUnavailableError
 from eventlog.feed import Feed
 from eventlog.log import Log
 from projections.resources import rfc3339
 
 PAGE = 1000
 DATA_WIDTH = 160
+LEAST_DATA_WIDTH = 20
+NARROW_INDENT = " " * 10
 FOLLOW_POLL_S = 1.0
 
-Work = Callable[[Database], Coroutine[Any, Any, None]]
+Work = Callable[[Database, bool], Coroutine[Any, Any, None]]
+"""What a command does with the log, and whether that can be read only."""
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with all of the data.")
 
@@ -41,11 +43,13 @@ def log() -> None:
 def tail(data_dir: Path | None, database_url: str | None, *, lines: int, follow: bool, as_json: bool) -> None:
     """Print the newest events."""
 
-    async def work(database: Database) -> None:
+    async def work(database: Database, read_only: bool) -> None:
         records = await Log(database).last(lines)
         _print(records, as_json)
         if follow:
-            await _follow(database, records[-1]["position"] if records else 0, as_json)
+            position = records[-1]["position"] if records else 0
+            async with _bell(database, read_only) as next_look:
+                await _follow(database, position, as_json, next_look)
 
     _run(data_dir, database_url, work)
 
@@ -57,27 +61,36 @@ def tail(data_dir: Path | None, database_url: str | None, *, lines: int, follow:
 def show(conversation: UUID, data_dir: Path | None, database_url: str | None, *, as_json: bool) -> None:
     """Print all events of a conversation."""
 
-    async def work(database: Database) -> None:
+    async def work(database: Database, read_only: bool) -> None:
         version = 0
         while records := await Log(database).audit(conversation, version, PAGE):
             _print(records, as_json)
             version = records[-1]["version"]
         if version == 0:
-            raise click.ClickException(f"No conversation {conversation}.")
+            raise FailedError(f"No conversation {conversation}.")
 
     _run(data_dir, database_url, work)
 
 
-async def _follow(database: Database, position: int, as_json: bool) -> None:
+async def _follow(database: Database, position: int, as_json: bool, next_look: Callable[[], Awaitable[Any]]) -> None:
+    while True:
+        records = await Log(database).between(position, position + PAGE)
+        _print(records, as_json)
+        if records:
+            position = records[-1]["position"]
+        else:
+            await next_look()
+
+
+@asynccontextmanager
+async def _bell(database: Database, read_only: bool) -> AsyncGenerator[Callable[[], Awaitable[Any]]]:
+    """Give what waits until there may be news, for a second at most."""
+    if read_only:  # a standby refuses LISTEN
+        yield lambda: asyncio.sleep(FOLLOW_POLL_S)
+        return
     async with _feed(database) as feed:
         with feed.subscribed() as bell:
-            while True:
-                records = await Log(database).between(position, position + PAGE)
-                _print(records, as_json)
-                if records:
-                    position = records[-1]["position"]
-                else:
-                    await bell.rung(FOLLOW_POLL_S)
+            yield lambda: bell.rung(FOLLOW_POLL_S)
 
 
 @asynccontextmanager
@@ -93,36 +106,38 @@ async def _feed(database: Database) -> AsyncGenerator[Feed]:
 
 
 def _run(data_dir: Path | None, database_url: str | None, work: Work) -> None:
-    settings = settings_for(data_dir, database_url)
-    with open_database(data_dir, database_url) as conninfo:
-        prepare(conninfo, settings.log_schema)
-        try:
-            asyncio.run(_with_database(Database(conninfo, settings.log_schema), work))
-        except KeyboardInterrupt:
-            return
-        except StoreUnavailableError as error:
-            raise click.ClickException(str(error)) from None
+    with suppress(KeyboardInterrupt), open_log(data_dir, database_url) as opened:
+        asyncio.run(_with_database(opened, work))
 
 
-async def _with_database(database: Database, work: Work) -> None:
+async def _with_database(opened: OpenLog, work: Work) -> None:
+    database = Database(opened.conninfo, opened.schema)
     await database.open()
     try:
-        await work(database)
+        await work(database, opened.read_only)
     finally:
         await database.close()
 
 
 def _print(records: list[dict[str, Any]], as_json: bool) -> None:
+    columns = width()
     for record in records:
-        click.echo(_json_line(record) if as_json else _line(record))
+        click.echo(_json_line(record) if as_json else _line(record, columns))
 
 
-def _json_line(record: dict[str, Any]) -> bytes:
+def _json_line(record: dict[str, Any]) -> str:
     recorded_at = rfc3339(record["recorded_at"])
-    return orjson.dumps({**record, "data": orjson.Fragment(record["data"]), "recorded_at": recorded_at})
+    line = orjson.dumps({**record, "data": orjson.Fragment(record["data"]), "recorded_at": recorded_at})
+    return visible_json(line.decode())
 
 
-def _line(record: dict[str, Any]) -> str:
-    data = record["data"] if len(record["data"]) <= DATA_WIDTH else record["data"][: DATA_WIDTH - 1] + "…"
+def _line(record: dict[str, Any], columns: int | None) -> str:
+    """Return an event as a line; where a terminal is too narrow for it, as two."""
     place = f"{record['position']:>8}  {rfc3339(record['recorded_at'])}  {record['conversation_id']}"
-    return f"{place}  v{record['version']:<5} {record['type']:<20} {data}"
+    what = f"v{record['version']:<5} {visible(record['type']):<20} "
+    data = visible_json(record["data"][: max(DATA_WIDTH, columns or 0) + 1])
+    if columns is None:
+        return f"{place}  {what}{data if len(data) <= DATA_WIDTH else f'{data[: DATA_WIDTH - 1]}…'}"
+    if columns >= len(place) + len(what) + LEAST_DATA_WIDTH:
+        return cut(f"{place}  {what}{data}", columns)
+    return f"{cut(place, columns)}\n{cut(f'{NARROW_INDENT}{what}{data}', columns)}"

@@ -4,11 +4,11 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import click
 
-from projections.building import Report, Step
+from projections.building import Step
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -16,19 +16,29 @@ if TYPE_CHECKING:
 LINE_INTERVAL_S = 1.0
 
 
-@contextmanager
-def shown_progress() -> Generator[Report]:
-    """Give the function that is to be told of each step."""
-    if not sys.stderr.isatty():
-        yield _Lines().report
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+class Shown(Protocol):
+    """Progress as it is shown, and results between it."""
 
-    label = TextColumn("{task.description}")
-    numbers = TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[rate]:,.0f} events/s")
-    with Progress(label, BarColumn(), numbers, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
-        yield _Bars(progress).report
+    def report(self, step: Step) -> None:
+        """Show a step."""
+        ...
+
+    def say(self, line: str) -> None:
+        """Print a result on stdout."""
+        ...
+
+
+@contextmanager
+def shown_progress() -> Generator[Shown]:
+    """Give what is to be told of each step and each result."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    bars = _Bars()
+    try:
+        yield bars
+    finally:
+        bars.stop()
 
 
 class _Phase(NamedTuple):
@@ -58,24 +68,49 @@ class _Phases:
 
 
 class _Bars:
-    """A bar for each projection."""
+    """A bar for each projection that is at work."""
 
-    def __init__(self, progress: "Progress") -> None:
-        self._progress = progress
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
         self._phases = _Phases()
         self._tasks: dict[str, TaskID] = {}
 
     def report(self, step: Step) -> None:
         """Move the projection's bar."""
+        progress = self._progress or self._started()
         if step.projection not in self._tasks:
-            self._tasks[step.projection] = self._progress.add_task("", total=step.target, rate=0.0)
-        self._progress.update(
+            self._tasks[step.projection] = progress.add_task("", total=step.target, rate=0.0)
+        progress.update(
             self._tasks[step.projection],
             description=f"{step.projection:<10} {step.phase:<9}",
             completed=step.position,
             total=step.target,
             rate=self._phases.at(step).rate(step.position),
         )
+
+    def say(self, line: str) -> None:
+        """Print a result below what was printed before; bars come again below it with the next step."""
+        self.stop()
+        click.echo(line)
+
+    def stop(self) -> None:
+        """Take the bars off the terminal."""
+        if self._progress is not None:
+            self._progress.stop()
+        # One that is started again would erase as many lines as it had before, which are results by now.
+        self._progress, self._tasks = None, {}
+
+    def _started(self) -> "Progress":
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        label = TextColumn("{task.description}")
+        numbers = TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[rate]:,.0f} events/s")
+        columns = (label, BarColumn(), numbers, TimeRemainingColumn())
+        # Results go to stdout itself, which may be a file.
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
+        self._progress.start()
+        return self._progress
 
 
 class _Lines:
@@ -84,6 +119,10 @@ class _Lines:
     def __init__(self) -> None:
         self._phases = _Phases()
         self._said: dict[str, tuple[_Phase, float]] = {}
+
+    def say(self, line: str) -> None:
+        """Print a result."""
+        click.echo(line)
 
     def report(self, step: Step) -> None:
         """Say it, unless something like it was said just now."""

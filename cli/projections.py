@@ -11,17 +11,16 @@ from typing import TypeVar
 import click
 from pydantic_core import to_json
 
-from api.services import prepare
-from cli.database import WrongUseError, database_options, open_database, settings_for
+from cli.database import OpenLog, WrongUseError, database_options, open_log
 from cli.progress import shown_progress
+from cli.terminal import visible, visible_json
 from eventlog.database import Database
-from eventlog.errors import LogError
 from projections import rebuild as rebuilding
 from projections import verify as verifying
 from projections.building import Builder, open_builder
 from projections.catalog import PROJECTIONS, named
 from projections.comparing import Comparison
-from projections.errors import ProjectionError, UnknownProjectionError
+from projections.errors import UnknownProjectionError
 from projections.past import build_past
 from projections.projection import Projection
 from projections.status import LogStatus, Status, read_status
@@ -35,6 +34,9 @@ The read model as of position {position} is in schema {schema}: {names}.
 _SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,39}")
 
 T = TypeVar("T")
+Say = Callable[[str], None]
+"""How a command prints a result while progress is shown."""
+Work = Callable[[Builder, Say], Awaitable[T]]
 
 _workers = click.option(
     "--workers",
@@ -53,10 +55,8 @@ def projections() -> None:
 @database_options
 def status(data_dir: Path | None, database_url: str | None) -> None:
     """Print each projection's version, position and lag, and what stopped it; exit code 1 if one is stopped."""
-    settings = settings_for(data_dir, database_url)
-    with open_database(data_dir, database_url) as conninfo:
-        prepare(conninfo, settings.log_schema)
-        found = asyncio.run(_status(conninfo, settings.log_schema))
+    with open_log(data_dir, database_url) as opened:
+        found = asyncio.run(_status(opened.conninfo, opened.schema))
     click.echo(f"log position {found.head}")
     click.echo(f"{'NAME':<12} {'VERSION':>7} {'BUILD':>5} {'POSITION':>12} {'LAG':>10} {'LAG TIME':>9}  STATE")
     for row in found.projections:
@@ -103,7 +103,7 @@ def rebuild(
     if rollback and prune:
         raise WrongUseError("--rollback and --prune exclude each other.")
     work = _prune if prune else _roll_back if rollback else _rebuild
-    _build(data_dir, database_url, workers, lambda builder: work(builder, chosen))
+    _build(data_dir, database_url, workers, lambda builder, say: work(builder, say, chosen))
 
 
 @projections.command()
@@ -116,7 +116,7 @@ def verify(
 ) -> None:
     """Build projections once more and compare them row by row with what is read; exit code 3 if they differ."""
     chosen = _chosen(names, every=every)
-    differing = _build(data_dir, database_url, workers, lambda builder: _verify(builder, chosen))
+    differing = _build(data_dir, database_url, workers, lambda builder, say: _verify(builder, say, chosen))
     if differing:
         raise SystemExit(DIFFERENT)
 
@@ -131,7 +131,7 @@ def build(as_of: str, schema: str, workers: int, data_dir: Path | None, database
     when = _when(as_of)
     if not _SCHEMA.fullmatch(schema):
         raise WrongUseError(f"--schema {schema}: use up to 40 of a-z, 0-9 and _, not beginning with a digit or pg_.")
-    _build(data_dir, database_url, workers, lambda builder: _build_past(builder, when, schema))
+    _build(data_dir, database_url, workers, lambda builder, say: _build_past(builder, say, when, schema))
 
 
 def _chosen(names: tuple[str, ...], *, every: bool) -> list[Projection]:
@@ -155,46 +155,40 @@ def _when(as_of: str) -> int | datetime:
     return when
 
 
-def _build(data_dir: Path | None, database_url: str | None, workers: int, work: Callable[[Builder], Awaitable[T]]) -> T:
-    settings = settings_for(data_dir, database_url)
+def _build(data_dir: Path | None, database_url: str | None, workers: int, work: Work[T]) -> T:
+    async def run(opened: OpenLog) -> T:
+        with shown_progress() as progress:
+            async with open_builder(opened.conninfo, opened.schema, workers, progress.report) as builder:
+                return await work(builder, progress.say)
 
-    async def run(conninfo: str) -> T:
-        with shown_progress() as report:
-            async with open_builder(conninfo, settings.log_schema, workers, report) as builder:
-                return await work(builder)
-
-    with open_database(data_dir, database_url) as conninfo:
-        prepare(conninfo, settings.log_schema)
-        try:
-            return asyncio.run(run(conninfo))
-        except (ProjectionError, LogError) as error:
-            raise click.ClickException(str(error)) from None
+    with open_log(data_dir, database_url, writes=True) as opened:
+        return asyncio.run(run(opened))
 
 
-async def _rebuild(builder: Builder, chosen: list[Projection]) -> None:
-    await rebuilding.rebuild(builder, chosen, lambda switched: click.echo(_switched(switched)))
+async def _rebuild(builder: Builder, say: Say, chosen: list[Projection]) -> None:
+    await rebuilding.rebuild(builder, chosen, lambda switched: say(_switched(switched)))
 
 
-async def _roll_back(builder: Builder, chosen: list[Projection]) -> None:
+async def _roll_back(builder: Builder, say: Say, chosen: list[Projection]) -> None:
     for switched in await rebuilding.roll_back(builder, chosen):
-        click.echo(_switched(switched))
+        say(_switched(switched))
 
 
-async def _prune(builder: Builder, chosen: list[Projection]) -> None:
+async def _prune(builder: Builder, say: Say, chosen: list[Projection]) -> None:
     for dropped in await rebuilding.prune(builder, chosen):
-        click.echo(f"{dropped.name} version {dropped.version} build {dropped.build} ({dropped.state}) was dropped.")
+        say(f"{dropped.name} version {dropped.version} build {dropped.build} ({dropped.state}) was dropped.")
 
 
-async def _verify(builder: Builder, chosen: list[Projection]) -> bool:
+async def _verify(builder: Builder, say: Say, chosen: list[Projection]) -> bool:
     compared = await verifying.verify(builder, chosen)
     for comparison in compared:
-        click.echo(_compared(comparison))
+        say(_compared(comparison))
     return any(comparison.differing for comparison in compared)
 
 
-async def _build_past(builder: Builder, when: int | datetime, schema: str) -> None:
+async def _build_past(builder: Builder, say: Say, when: int | datetime, schema: str) -> None:
     past = await build_past(builder, PROJECTIONS, when, schema)
-    click.echo(PAST.format(position=past.position, schema=schema, names=", ".join(past.names)))
+    say(PAST.format(position=past.position, schema=schema, names=", ".join(past.names)))
 
 
 def _switched(switched: rebuilding.Switched) -> str:
@@ -207,14 +201,16 @@ def _compared(comparison: Comparison) -> str:
     at = f"{comparison.name} at position {comparison.position}"
     if not comparison.differing:
         return f"{at}: {comparison.rows:,} rows, all the same."
-    keys = [f"  {each.kind:<10} {each.table} {to_json(each.key).decode()}" for each in comparison.differences]
+    keys = [
+        f"  {each.kind:<10} {each.table} {visible_json(to_json(each.key).decode())}" for each in comparison.differences
+    ]
     more = [f"  and {comparison.differing - len(keys):,} more"] if comparison.differing > len(keys) else []
     return "\n".join([f"{at}: {comparison.differing:,} of {comparison.rows:,} rows differ.", *keys, *more])
 
 
 def _state(row: Status) -> str:
     if row.stopped:
-        return f"stopped at {row.stopped.error_position}: {row.stopped.error}"
+        return f"stopped at {row.stopped.error_position}: {visible(row.stopped.error or '')}"
     state = "running" if row.live else "waits for its build"
     if row.rebuild is None:
         return state

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.database import WrongUseError, database_of, database_options, settings_for
+from cli.database import WrongUseError, database_of, database_options, settings_for, told_errors
 
 if TYPE_CHECKING:
     from api.settings import Settings
@@ -44,10 +44,21 @@ def serve(
     _refuse_other_than_loopback(host)
     settings = settings_for(data_dir, database_url)
     _end_on_terminate()
-    with _listen(host, port) as listener, database_of(settings, ephemeral=ephemeral) as conninfo:
+    with _listen(host, port) as listener, database_of(settings, ephemeral=ephemeral) as (conninfo, settings):
+        _make_log(conninfo, settings.log_schema)
         announce = _announcer(settings, listener, _where(settings, conninfo, ephemeral=ephemeral))
         code = _run(settings, conninfo, listener, workers, announce)
     raise SystemExit(code)
+
+
+def _make_log(conninfo: str, schema: str) -> None:
+    """Make the log or bring it up to date, before any worker starts: what stands in the way is told in one line."""
+    from eventlog.requirements import check_writable
+    from projections.catalog import prepare
+
+    with told_errors():
+        check_writable(conninfo)
+        prepare(conninfo, schema)
 
 
 def _run(

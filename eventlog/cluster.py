@@ -46,14 +46,14 @@ class Cluster:
 
     def create(self) -> None:
         """Run initdb where no cluster exists yet. A half-made one never has the final name."""
-        if (self.directory / "PG_VERSION").exists():
+        if self.exists():
             self._check_version()
         else:
             self._make()
 
     def start(self) -> None:
         """Start the server and return once it takes connections."""
-        self._remove_stale_pid_file()
+        self._remove_stale_pid_files()
         self._write_settings()
         if os.geteuid() == 0:
             _open_to_other_users(self.directory)
@@ -82,6 +82,24 @@ class Cluster:
             return False
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             return probe.connect_ex(str(directory / SOCKET_NAME)) == 0
+
+    def exists(self) -> bool:
+        """Return whether the directory holds a cluster."""
+        return (self.directory / "PG_VERSION").exists()
+
+    def has_process(self) -> bool:
+        """Return whether a server process is there, be it one that still starts or already stops."""
+        pid = self._pid()
+        return pid is not None and _is_alive(pid) and _works_in(pid, self.directory)
+
+    def says_ready(self) -> bool:
+        """Return whether the server last said that it serves; it writes its state into its pid file."""
+        lines = self._pid_file_lines()
+        return len(lines) >= 8 and lines[7].strip() in ("ready", "standby")
+
+    def has_died(self) -> bool:
+        """Return whether a server ended without being stopped: a pid file is there, and no process is."""
+        return self._pid() is not None and not self.has_process()
 
     def socket_directory(self) -> Path | None:
         """Where the server listens, or None when none was started."""
@@ -116,18 +134,20 @@ class Cluster:
         except FileNotFoundError:
             return []
 
-    def _remove_stale_pid_file(self) -> None:
-        """PostgreSQL refuses to start while the recorded pid is alive, even when it is another program's by now."""
-        lines = self._pid_file_lines()
-        if not lines or not _is_alive(int(lines[0])) or _works_in(int(lines[0]), self.directory):
-            return
-        (self.directory / "postmaster.pid").unlink()
-        if len(lines) >= 5:
-            (Path(lines[4]) / f"{SOCKET_NAME}.lock").unlink(missing_ok=True)
+    def _pid(self) -> int | None:
+        return _recorded_pid(self.directory / "postmaster.pid")
+
+    def _remove_stale_pid_files(self) -> None:
+        """PostgreSQL refuses to start while a recorded pid is alive, even when it is another program's by now."""
+        sockets = self.socket_directory() or socket_directory_for(self.directory)
+        for file in (self.directory / "postmaster.pid", sockets / f"{SOCKET_NAME}.lock"):
+            pid = _recorded_pid(file)
+            if pid is not None and _is_alive(pid) and not _works_in(pid, self.directory):
+                file.unlink()
 
     def _write_settings(self) -> None:
         """As a new file each time: where root writes, the directory belongs to a less trusted user."""
-        sockets = str(_socket_directory_for(self.directory)).replace('"', '""').replace("'", "''")
+        sockets = str(_made_socket_directory(self.directory)).replace('"', '""').replace("'", "''")
         new = self.directory / f"{SETTINGS_NAME}.new"
         new.unlink(missing_ok=True)
         with new.open("x") as file:
@@ -241,14 +261,20 @@ def _give_to_owner(path: Path | int, directory: Path) -> None:
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def _socket_directory_for(directory: Path) -> Path:
-    """The data directory itself, or a private one with a short name where a socket's path would be too long for the
-    system or, with a comma in it, would read as two to libpq."""
+def socket_directory_for(directory: Path) -> Path:
+    """Return the data directory itself, or a private one with a short name where a socket's path would be too long for
+    the system or, with a comma in it, would read as two to libpq."""
     path = str(directory / SOCKET_NAME)
     if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH_BYTES and "," not in path and not path.startswith("@"):
         return directory
     name = hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]
-    short = Path(tempfile.gettempdir()) / f"turnlog-{directory.stat().st_uid}-{name}"
+    return Path(tempfile.gettempdir()) / f"turnlog-{directory.stat().st_uid}-{name}"
+
+
+def _made_socket_directory(directory: Path) -> Path:
+    short = socket_directory_for(directory)
+    if short == directory:
+        return directory
     try:
         short.mkdir(mode=0o700)
         _give_to_owner(short, directory)
@@ -258,6 +284,15 @@ def _socket_directory_for(directory: Path) -> Path:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != directory.stat().st_uid or found.st_mode & 0o077:
         raise ClusterError(f"{short}, where PostgreSQL's socket has to be, belongs to somebody else")
     return short
+
+
+def _recorded_pid(file: Path) -> int | None:
+    """Return the process id on a lock file's first line, None where there is none, also while it is being written."""
+    try:
+        first, *_ = file.read_text().splitlines()
+        return abs(int(first))  # a negative one is that of PostgreSQL's single-user mode
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _is_alive(pid: int) -> bool:

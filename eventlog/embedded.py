@@ -1,7 +1,8 @@
 """The embedded PostgreSQL: real PostgreSQL 18 on a unix socket, started by the first process that needs it.
 
 Any number of processes share one data directory. Each holds a shared lock while it uses the server; whoever leaves and
-finds itself alone stops it. The kernel drops the locks of a process that dies, so none is left behind.
+finds itself alone stops it. The kernel drops the locks of a process that dies, so none is left behind. A process that
+stays, such as a server, watches over it and starts it again when it died.
 """
 
 import fcntl
@@ -10,12 +11,37 @@ import subprocess
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-from eventlog.cluster import SUPERUSER, Cluster, ClusterError
+from psycopg.conninfo import conninfo_to_dict
+
+from eventlog.cluster import SUPERUSER, Cluster, ClusterError, socket_directory_for
+from eventlog.watchdog import LOOK_EVERY_S, Watchdog
+
+# Every value that libpq would otherwise take from its environment, such as PGHOSTADDR, and that changes where a
+# connection goes or whether it succeeds. `options` is free, so that PGOPTIONS works for psql.
+_PARAMETERS = {
+    "port": "5432",
+    "hostaddr": "",
+    "sslmode": "disable",
+    "gssencmode": "disable",
+    "target_session_attrs": "any",
+    "requirepeer": "",
+    "channel_binding": "disable",
+}
+
+
+class Condition(Enum):
+    """How the server of a data directory is."""
+
+    RUNNING = "running"
+    STARTING = "starting"  # a process is there that takes no connections yet, or no more
+    DIED = "died"  # processes that watch over it start it again
+    STOPPED = "stopped"
 
 
 class EmbeddedPostgresError(Exception):
@@ -34,6 +60,8 @@ class EmbeddedPostgres:
         self._cluster = Cluster(self.data_dir / "postgres", self.data_dir / "postgres.log")
         self._share: int | None = None
         self._lock: int | None = None
+        self._marker = self.data_dir / "postgres.died"
+        self._watchdog: Watchdog | None = None
         self._remover: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -49,7 +77,22 @@ class EmbeddedPostgres:
         directory = self._cluster.socket_directory()
         if directory is None:
             raise EmbeddedPostgresError(f"PostgreSQL does not run in {self.data_dir}")
-        return f"postgresql://{SUPERUSER}@/{SUPERUSER}?host={quote(str(directory), safe='')}&port=5432"
+        parameters = urlencode({"host": str(directory), **_PARAMETERS}, quote_via=quote, safe="")
+        return f"postgresql://{SUPERUSER}@/{SUPERUSER}?{parameters}"
+
+    def exists(self) -> bool:
+        """Return whether the data directory holds a database."""
+        return self._cluster.exists()
+
+    def serves(self, conninfo: str) -> bool:
+        """Return whether a conninfo leads to this data directory's server, be it running or not."""
+        return conninfo_to_dict(conninfo).get("host") == str(socket_directory_for(self._cluster.directory))
+
+    def condition(self) -> Condition:
+        """Return how the server is, as any process can tell."""
+        if self._cluster.has_process():
+            return Condition.RUNNING if self._cluster.says_ready() else Condition.STARTING
+        return Condition.DIED if self._cluster.has_died() or self._marker.exists() else Condition.STOPPED
 
     def start(self) -> None:
         """Make the database where it is missing, and start the server unless it runs.
@@ -66,12 +109,21 @@ class EmbeddedPostgres:
                     self._cluster.create()
                     if not self._cluster.is_running():
                         self._cluster.start()
+                    self._marker.unlink(missing_ok=True)
                 except BaseException:
                     self._leave()
                     raise
 
+    def watch(self, look_every_s: float = LOOK_EVERY_S) -> None:
+        """Start the server again whenever it dies, until `stop`; one that was stopped on purpose is left alone."""
+        self._watchdog = Watchdog(self._cluster, self._marker, self._try_lock, look_every_s)
+        self._watchdog.open()
+
     def stop(self) -> None:
         """Give up the share. The last one stops the server; calling it again does nothing."""
+        if self._watchdog is not None:
+            self._watchdog.close()
+            self._watchdog = None
         if self._share is not None:
             with _clear_errors(self.data_dir), self._one_at_a_time():
                 self._leave()
@@ -84,11 +136,7 @@ class EmbeddedPostgres:
         if share is None:
             return
         try:
-            fcntl.flock(share, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return  # others still use it
-        else:
-            if self._cluster.is_running():
+            if _is_locked(share) and self._cluster.is_running():  # else others still use it
                 self._cluster.stop()
         finally:
             fcntl.flock(share, fcntl.LOCK_UN)  # at once, even if a forked child holds the descriptor too
@@ -104,6 +152,15 @@ class EmbeddedPostgres:
             yield
         finally:
             self._unlock()
+
+    @contextmanager
+    def _try_lock(self) -> Generator[bool]:
+        """Hold the lock for the block if it is free, and give whether it was; for the watchdog's thread."""
+        lock = self._open("postgres.lock")
+        try:
+            yield _is_locked(lock)
+        finally:
+            os.close(lock)
 
     def _unlock(self) -> None:
         lock, self._lock = self._lock, None
@@ -123,6 +180,15 @@ class EmbeddedPostgres:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
+
+
+def _is_locked(descriptor: int) -> bool:
+    """Take an exclusive lock if it is free and return whether it was."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from eventlog.database import Database
+from eventlog.migrations import migrate
 from projections import builds
 from projections.builds import Connection
 from projections.context import ContextProjection
@@ -26,6 +27,12 @@ def named(name: str, projections: Sequence[Projection] = PROJECTIONS) -> Project
         if projection.name == name:
             return projection
     raise UnknownProjectionError(name, [projection.name for projection in projections])
+
+
+def prepare(conninfo: str, schema: str) -> None:
+    """Bring the log's schema and the projections' tables up to date; many processes may do so at once."""
+    migrate(conninfo, schema)
+    install(conninfo, schema)
 
 
 def install(conninfo: str, schema: str = "turnlog", projections: Sequence[Projection] = PROJECTIONS) -> None:

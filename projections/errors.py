@@ -10,7 +10,8 @@ ProjectionError
 ├── BuildInterruptedError        a worker or the database has gone; the next rebuild goes on from here
 ├── ViewInUseError               a view of somebody's own stands in the way of a switch
 ├── SchemaExistsError            the schema that a read model of the past is to have is there already
-└── NothingRecordedError         the log has no event up to then
+├── NothingRecordedError         the log has no event up to then
+└── NotYetRecordedError          the position or time is beyond the end of the log
 """
 
 
@@ -96,3 +97,10 @@ class NothingRecordedError(ProjectionError):
 
     def __init__(self, when: str) -> None:
         super().__init__(f"Nothing was recorded up to {when}.")
+
+
+class NotYetRecordedError(ProjectionError):
+    """The position is beyond the log's head, or the time is in the future."""
+
+    def __init__(self, when: str, head: int) -> None:
+        super().__init__(f"{when} is beyond the end of the log, which is at position {head} now.")

@@ -1,7 +1,7 @@
 """Loading parts of a build: whole conversations read from the log, their rows written with COPY; run by workers."""
 
 from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from domain.events import (
     TurnSuspended,
 )
 from eventlog.mapper import Recorded, Row
+from eventlog.sessions import connect
 from eventlog.statements import load_statements
 from projections.errors import ProjectionFailedError
 from projections.projection import Projection, Rows
@@ -96,11 +97,9 @@ def _writing(source: Source) -> AbstractContextManager[Connection]:
     return _connected(source, source.into or source.schema)
 
 
-@contextmanager
-def _connected(source: Source, schema: str) -> Generator[Connection]:
-    settings = f"-c search_path={schema} -c timezone=UTC -c synchronous_commit=off"
-    with psycopg.connect(source.conninfo, autocommit=True, application_name="turnlog", options=settings) as connection:
-        yield connection
+def _connected(source: Source, schema: str) -> Connection:
+    # What is loaded can be loaded again, so no commit waits for the disk.
+    return connect(source.conninfo, schema, synchronous_commit="off")
 
 
 def _named(projections: Sequence[Projection]) -> str:

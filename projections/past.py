@@ -11,7 +11,7 @@ from eventlog.statements import load_statements
 from projections import builds
 from projections.building import Builder, Step
 from projections.builds import Connection
-from projections.errors import NothingRecordedError, RebuildRunningError, SchemaExistsError
+from projections.errors import NothingRecordedError, NotYetRecordedError, RebuildRunningError, SchemaExistsError
 from projections.loading import Part, Source, finish, load_part
 from projections.parts import plan_parts
 from projections.projection import Projection
@@ -39,6 +39,7 @@ async def build_past(builder: Builder, projections: Sequence[Projection], as_of:
 
     Raises:
         NothingRecordedError: the log has nothing up to then.
+        NotYetRecordedError: the position is beyond the log's head, or the time is in the future.
         SchemaExistsError: there is a schema of this name.
         RebuildRunningError: somebody else builds it.
         ProjectionFailedError: a projection cannot take an event.
@@ -67,11 +68,15 @@ async def build_past(builder: Builder, projections: Sequence[Projection], as_of:
 async def _position(connection: Connection, as_of: int | datetime) -> int:
     head = await builds.head(connection)
     if isinstance(as_of, datetime):
-        cursor = await connection.execute(_SQL["read_position_at"], [head, as_of])
+        cursor = await connection.execute(_SQL["read_position_at"], {"head": head, "time": as_of})
         row = await cursor.fetchone()
-        position = row[0] if row else 0
+        position, in_future = row or (0, False)
+        if in_future:
+            raise NotYetRecordedError(str(as_of), head)
     else:
-        position = min(as_of, head)
+        position = as_of
+    if position > head:
+        raise NotYetRecordedError(str(as_of), head)
     if position < 1:
         raise NothingRecordedError(str(as_of))
     return position

@@ -4,7 +4,10 @@ from importlib.resources import files
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import TupleRow
 
+from eventlog.requirements import UnusableDatabaseError, check_database, has_table
+from eventlog.sessions import connect
 from eventlog.statements import load_statements
 
 _PACKAGE = "eventlog.migrations"
@@ -14,20 +17,37 @@ _CREATE_MIGRATIONS = """CREATE TABLE IF NOT EXISTS migrations (number integer PR
 def migrate(conninfo: str, schema: str = "turnlog") -> list[str]:
     """Bring the log in `schema` up to date and return the names of the migrations that were applied now.
 
-    Any number of processes may call this at once: one works, the others wait and find nothing to do.
+    Any number of processes may call this at once: one works, the others wait and find nothing to do. A log that is up
+    to date is only read, which a standby allows too.
+
+    Raises:
+        UnusableDatabaseError: the database cannot hold a log, or is read-only and has an older one.
+        psycopg.Error: PostgreSQL refuses a statement, or does not answer.
     """
-    with psycopg.connect(conninfo, autocommit=True) as connection:
+    with connect(conninfo, schema) as connection:
+        read_only = check_database(connection)
+        if not _pending(connection, schema):
+            return []
+        if read_only:
+            raise UnusableDatabaseError(f"The database is read-only, and its log in {schema} is not up to date.")
         connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"{schema}:migrations"])
         # IF NOT EXISTS would ask for the right to create even where the schema is there.
         if not connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [schema]).fetchone():
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
-        connection.execute("SELECT set_config('search_path', %s, false)", [schema])
         connection.execute(_CREATE_MIGRATIONS)
-        applied = {row[0] for row in connection.execute("SELECT number FROM migrations")}
-        pending = [name for name in names() if _number(name) not in applied]
+        pending = _pending(connection, schema)
         for name in pending:
             _apply(connection, name)
         return pending
+
+
+def _pending(connection: psycopg.Connection[TupleRow], schema: str) -> list[str]:
+    if not has_table(connection, schema, "migrations"):
+        return names()
+    # With the schema's name a role without rights on it is told so, not that there is no such table.
+    statement = sql.SQL("SELECT number FROM {}").format(sql.Identifier(schema, "migrations"))
+    applied = {row[0] for row in connection.execute(statement)}
+    return [name for name in names() if _number(name) not in applied]
 
 
 def names() -> list[str]:

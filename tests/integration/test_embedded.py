@@ -72,7 +72,7 @@ def select(conninfo: str, expression: str) -> object:
 def postmaster_pid(data_dir: Path) -> int | None:
     try:
         return int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0])
-    except FileNotFoundError:
+    except (FileNotFoundError, IndexError):  # there is no file, or it is being written
         return None
 
 

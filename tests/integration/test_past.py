@@ -1,7 +1,7 @@
 """The read model of the past: what it was at a position or a time, in a schema of its own, and nothing else touched."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
@@ -91,8 +91,8 @@ async def test_the_read_model_of_every_position_and_time_is_left_for_queries(sto
         at = event.timestamp + timedelta(microseconds=number)
         assert (await built(prepared_url, at.isoformat(), f"at_{number}"))[0] == 0
         check_read_models(prepared_url, [each for each in events if each.timestamp <= at], f"at_{number}")
-    assert (await built(prepared_url, 10**30, "beyond"))[0] == 0
-    check_read_models(prepared_url, events, "beyond")
+    assert (await built(prepared_url, len(events), "head"))[0] == 0
+    check_read_models(prepared_url, events, "head")
     assert rows(prepared_url, "SELECT * FROM projections") == registry
     assert value(prepared_url, "SELECT count(*) FROM rebuilds") == 0
     keys = "SELECT count(*) FROM pg_constraint WHERE contype = 'p' AND connamespace = 'past'::regnamespace"
@@ -118,6 +118,24 @@ async def test_before_the_first_event_there_was_nothing(store: Store, prepared_u
     code, out, err = await built(prepared_url, when)
     assert (code, out, err.startswith("Error: Nothing was recorded up to")) == (1, "", True)
     assert schemas(prepared_url) == {"turnlog"}
+
+
+@pytest.mark.parametrize("when", [2, 10**30, "2999-01-01T00:00:00Z", "9999-12-31T23:59:59.999999-12:00"])
+async def test_beyond_the_end_of_the_log_there_is_nothing_yet(store: Store, prepared_url: str, when: int | str) -> None:
+    await store.append(Story().events[:1])
+    code, out, err = await built(prepared_url, when)
+    assert (code, out, err.count("\n")) == (1, "", 0)
+    assert err.endswith("is beyond the end of the log, which is at position 1 now.")
+    assert schemas(prepared_url) == {"turnlog"}
+
+
+async def test_a_time_after_the_last_event_that_is_not_in_the_future_is_that_of_the_head(
+    store: Store, prepared_url: str
+) -> None:
+    events = Story().events
+    await store.append(events)
+    assert (await built(prepared_url, datetime.now(UTC).isoformat()))[0] == 0
+    check_read_models(prepared_url, events, "past")
 
 
 @pytest.mark.parametrize("schema", ["mine", "turnlog"])

@@ -1,0 +1,253 @@
+"""Commands on an existing log: nothing is created, no variable of libpq leaks in, and refusals are one line."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sysconfig
+import tempfile
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import LiteralString
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from eventlog.embedded import EmbeddedPostgres
+from eventlog.migrations import migrate, names
+from projections.catalog import prepare
+from tests.support.builders import Story
+from tests.support.rebuilding import url
+from tests.support.store import opened, rows, value
+
+TURNLOG = Path(sysconfig.get_path("scripts")) / "turnlog"
+READING = [("log", "tail"), ("log", "show", str(uuid4())), ("projections", "status")]
+WRITING = [
+    ("projections", "rebuild", "--all"),
+    ("projections", "rebuild", "--all", "--prune"),
+    ("projections", "verify", "--all"),
+    ("projections", "build", "--as-of", "1", "--schema", "past"),
+]
+SERVE = ("serve", "--port", "0")
+LEAKING = {
+    "PGTZ": "America/New_York",
+    "PGDATESTYLE": "SQL, DMY",
+    "PGOPTIONS": "-c search_path=elsewhere -c default_transaction_read_only=on -c timezone=Asia/Kolkata",
+    "PGCLIENTENCODING": "LATIN1",
+}
+ELSEWHERE = {
+    "PGHOST": "127.0.0.1",
+    "PGHOSTADDR": "127.0.0.1",
+    "PGPORT": "1",
+    "PGDATABASE": "elsewhere",
+    "PGUSER": "somebody",
+    "PGSERVICE": "no_such_service",
+    "PGSERVICEFILE": "/no/such/file",
+    "PGSSLMODE": "require",
+    "PGGSSENCMODE": "require",
+    "PGREQUIREAUTH": "scram-sha-256",
+    "PGREQUIREPEER": "somebody",
+    "PGTARGETSESSIONATTRS": "standby",
+    "PGCONNECT_TIMEOUT": "nonsense",
+    "PGSSLNEGOTIATION": "direct",
+    "PGMINPROTOCOLVERSION": "3.2",
+}
+
+
+def turnlog(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("TURNLOG_", "PG"))}
+    done = subprocess.run(
+        [TURNLOG, *arguments], capture_output=True, text=True, timeout=60, env=clean | dict(environment or {})
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def check_refused(done: tuple[int, str, str], *words: str) -> None:
+    code, out, err = done
+    assert (code, out, err.count("\n")) == (1, "", 1), err
+    assert err.startswith("Error: ")
+    assert [word for word in words if word not in err] == [], err
+
+
+@pytest.fixture(scope="module")
+def data_dir() -> Iterator[Path]:
+    """A data directory with a log of one conversation; its PostgreSQL is stopped."""
+    with tempfile.TemporaryDirectory(prefix="tl-") as directory:
+        with EmbeddedPostgres(Path(directory) / "data") as embedded:
+            prepare(embedded.conninfo, "turnlog")
+            asyncio.run(recorded(embedded.conninfo))
+        yield Path(directory) / "data"
+
+
+async def recorded(conninfo: str) -> None:
+    async with opened(conninfo, listening=False) as store:
+        await store.append(Story(title="kept").events)
+
+
+@contextmanager
+def altered(conninfo: str, settings: Mapping[LiteralString, str]) -> Generator[None]:
+    """Give the database defaults of its own for the block."""
+    database = sql.Identifier(str(conninfo_to_dict(conninfo)["dbname"]))
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        for name, setting in settings.items():
+            statement = sql.SQL("ALTER DATABASE {} SET {} = {}")
+            connection.execute(statement.format(database, sql.Identifier(name), sql.Literal(setting)))
+        yield
+        # The session that undoes it began before.
+        connection.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(database))
+
+
+@pytest.mark.parametrize("command", READING + WRITING, ids=" ".join)
+def test_a_wrong_data_directory_is_an_error_and_nothing_is_made(command: tuple[str, ...], tmp_path: Path) -> None:
+    check_refused(turnlog(*command, "--data-dir", tmp_path / "typo"), "There is no log in", "typo")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "postgres").mkdir()
+    check_refused(turnlog(*command, "--data-dir", tmp_path), "There is no log in")
+    assert list((tmp_path / "postgres").iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [READING[0], WRITING[0]], ids=" ".join)
+def test_a_database_without_a_log_is_an_error_and_nothing_is_made(
+    command: tuple[str, ...], empty_database_url: str
+) -> None:
+    check_refused(turnlog(*command, "--database-url", url(empty_database_url)), "no log in the schema turnlog")
+    assert value(empty_database_url, "SELECT count(*) FROM pg_namespace WHERE nspname = 'turnlog'") == 0
+
+
+def test_another_schema_of_a_database_with_a_log_is_an_error(database_url: str) -> None:
+    done = turnlog("log", "tail", "--database-url", url(database_url), environment={"TURNLOG_LOG_SCHEMA": "typo"})
+    check_refused(done, "no log in the schema typo")
+
+
+def test_a_log_of_an_older_release_is_brought_up_to_date(database_url: str) -> None:
+    rows(database_url, "DROP INDEX events_superseded")
+    rows(database_url, "DELETE FROM migrations WHERE number = 5")
+    code, _, _ = turnlog("log", "tail", "--database-url", url(database_url))
+    assert code == 0
+    assert value(database_url, "SELECT count(*) FROM migrations") == len(names())
+
+
+def test_times_are_utc_and_the_log_is_found_whatever_the_environment_says(data_dir: Path) -> None:
+    expected = turnlog("log", "tail", "--json", "--data-dir", data_dir)
+    assert json.loads(expected[1])["recorded_at"].endswith("Z")
+    assert turnlog("log", "tail", "--json", "--data-dir", data_dir, environment=LEAKING | ELSEWHERE) == expected
+
+
+@pytest.mark.parametrize("command", WRITING[2:], ids=" ".join)
+def test_building_goes_its_way_whatever_the_environment_says(command: tuple[str, ...], data_dir: Path) -> None:
+    code, _, err = turnlog(*command, "--data-dir", data_dir, environment=LEAKING | ELSEWHERE)
+    assert (code, "Traceback" in err) == (0, False), err
+
+
+@pytest.mark.parametrize("name", ["PGHOSTADDR", "PGSERVICE", "PGSSLNEGOTIATION", "PGCONNECT_TIMEOUT"])
+def test_no_variable_of_libpq_leads_away_from_the_embedded_postgresql(name: str, data_dir: Path) -> None:
+    environment = {name: ELSEWHERE[name]}
+    assert turnlog("projections", "status", "--data-dir", data_dir, environment=environment)[0] == 0
+
+
+def test_what_a_database_sets_for_everybody_changes_nothing(database_url: str) -> None:
+    prepare(database_url, "turnlog")
+    asyncio.run(recorded(database_url))
+    address = ("--database-url", url(database_url))
+    expected = turnlog("log", "tail", "--json", *address)
+    settings: dict[LiteralString, str] = {
+        "timezone": "Asia/Kolkata",
+        "datestyle": "German",
+        "search_path": "elsewhere",
+        "statement_timeout": "1min",
+        "bytea_output": "escape",
+    }
+    with altered(database_url, settings):
+        assert turnlog("log", "tail", "--json", *address, environment=LEAKING) == expected
+        for command in WRITING:
+            code, _, err = turnlog(*command, *address, environment=LEAKING)
+            assert code in (0, 3), err
+
+
+@pytest.mark.parametrize("command", [SERVE, WRITING[2]], ids=" ".join)
+def test_a_read_only_database_is_told_by_what_writes(command: tuple[str, ...], database_url: str) -> None:
+    prepare(database_url, "turnlog")
+    with altered(database_url, {"default_transaction_read_only": "on"}):
+        check_refused(turnlog(*command, "--database-url", url(database_url)), "read-only")
+
+
+@pytest.mark.parametrize("command", [READING[0], READING[2]], ids=" ".join)
+def test_a_read_only_database_can_be_read(command: tuple[str, ...], database_url: str) -> None:
+    prepare(database_url, "turnlog")
+    with altered(database_url, {"default_transaction_read_only": "on"}):
+        assert turnlog(*command, "--database-url", url(database_url))[0] == 0
+
+
+def test_a_read_only_database_with_an_older_log_is_told(database_url: str) -> None:
+    rows(database_url, "DELETE FROM migrations WHERE number = 5")
+    with altered(database_url, {"default_transaction_read_only": "on"}):
+        check_refused(turnlog("log", "tail", "--database-url", url(database_url)), "read-only", "not up to date")
+
+
+@pytest.fixture(params=["LATIN1", "SQL_ASCII"])
+def wrong_encoding_url(request: pytest.FixtureRequest, postgres: str) -> Iterator[str]:
+    name = f"test_{uuid4().hex}"
+    statement = "CREATE DATABASE {} TEMPLATE template0 ENCODING {} LOCALE 'C' LOCALE_PROVIDER libc"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(sql.SQL(statement).format(sql.Identifier(name), sql.Literal(request.param)))
+        yield make_conninfo(postgres, dbname=name)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def test_a_database_of_another_encoding_is_told(wrong_encoding_url: str) -> None:
+    check_refused(turnlog(*SERVE, "--database-url", url(wrong_encoding_url)), "encoding", "UTF8")
+    check_refused(turnlog("log", "tail", "--database-url", url(wrong_encoding_url)))
+    assert value(wrong_encoding_url, "SELECT count(*) FROM pg_namespace WHERE nspname = 'turnlog'") == 0
+
+
+@pytest.fixture
+def stranger(postgres: str) -> Iterator[str]:
+    """A role that may log in and nothing else."""
+    name = f"stranger_{uuid4().hex}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
+        yield name
+        connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
+
+def test_a_role_that_may_not_create_is_told(empty_database_url: str, stranger: str) -> None:
+    as_stranger = url(make_conninfo(empty_database_url, user=stranger))
+    check_refused(turnlog(*SERVE, "--workers", "2", "--database-url", as_stranger), "permission denied for database")
+
+
+@pytest.mark.parametrize("command", [READING[2], WRITING[0]], ids=" ".join)
+def test_a_role_that_may_not_read_is_told(command: tuple[str, ...], database_url: str, stranger: str) -> None:
+    as_stranger = url(make_conninfo(database_url, user=stranger))
+    check_refused(turnlog(*command, "--database-url", as_stranger), "permission denied")
+
+
+@pytest.mark.parametrize("as_of", ["2", "10000000000000000000000", "2999-01-01T00:00:00Z", "0"])
+def test_a_moment_beyond_the_log_is_told(as_of: str, data_dir: Path) -> None:
+    done = turnlog("projections", "build", "--as-of", as_of, "--schema", "beyond", "--data-dir", data_dir)
+    check_refused(done, as_of[:4])
+
+
+def test_a_standby_is_read_and_not_written(data_dir: Path) -> None:
+    standby = data_dir / "postgres" / "standby.signal"
+    standby.touch()
+    try:
+        code, out, err = turnlog("log", "tail", "--data-dir", data_dir)
+        assert (code, "kept" in out, err) == (0, True, "")
+        assert turnlog("projections", "status", "--data-dir", data_dir)[0] == 0
+        for command in (SERVE, *WRITING):
+            check_refused(turnlog(*command, "--data-dir", data_dir), "read-only")
+    finally:
+        standby.unlink()
+
+
+def test_a_migrated_log_needs_no_right_to_create(database_url: str, stranger: str) -> None:
+    for statement in ("GRANT USAGE ON SCHEMA turnlog TO {}", "GRANT SELECT ON ALL TABLES IN SCHEMA turnlog TO {}"):
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute(sql.SQL(statement).format(sql.Identifier(stranger)))
+    assert migrate(make_conninfo(database_url, user=stranger)) == []
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(stranger)))

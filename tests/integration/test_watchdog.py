@@ -1,0 +1,277 @@
+"""The embedded PostgreSQL is started again when it died, by one of the processes that use it, and only then."""
+
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+
+import psycopg
+import pytest
+
+from eventlog.cluster import Cluster, ClusterError
+from eventlog.embedded import Condition, EmbeddedPostgres
+from tests.integration.test_embedded import kill_postmaster, postmaster_pid, select
+from tests.support.waiting import eventually
+
+LOOK_EVERY_S = 0.02
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="tl-"))
+    yield directory
+    kill_postmaster(directory)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def watched(data_dir: Path) -> Iterator[EmbeddedPostgres]:
+    with EmbeddedPostgres(data_dir) as embedded:
+        embedded.watch(LOOK_EVERY_S)
+        yield embedded
+
+
+def kill(data_dir: Path) -> int:
+    """Kill the postmaster and return its process id."""
+    pid = postmaster_pid(data_dir)
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def runs(embedded: EmbeddedPostgres) -> bool:
+    return embedded.condition() is Condition.RUNNING
+
+
+def runs_anew(embedded: EmbeddedPostgres, instead_of: int) -> bool:
+    return postmaster_pid(embedded.data_dir) not in (None, instead_of) and runs(embedded)
+
+
+def stop_as_an_operator(data_dir: Path, mode: str = "fast") -> None:
+    postgres = data_dir / "postgres"
+    done = Cluster(postgres, data_dir / "postgres.log")._run(postgres, "pg_ctl", "stop", "-w", "-m", mode)
+    assert done.returncode == 0, done.stderr
+
+
+class Looks:
+    """Counts how often a watchdog looked at a cluster."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        exists = Cluster.exists
+
+        def counted(cluster: Cluster) -> bool:
+            self.count += 1
+            return exists(cluster)
+
+        monkeypatch.setattr(Cluster, "exists", counted)
+
+    def wait_for_more(self) -> None:
+        before = self.count
+        eventually(lambda: self.count > before + 3)
+
+
+def test_a_killed_server_runs_again_with_what_was_committed(watched: EmbeddedPostgres, data_dir: Path) -> None:
+    with psycopg.connect(watched.conninfo) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    for _ in range(2):
+        killed = kill(data_dir)
+        eventually(lambda killed=killed: runs_anew(watched, killed))
+        assert select(watched.conninfo, "answer FROM kept") == 42
+
+
+def test_a_server_whose_backends_are_busy_runs_again_once_they_have_noticed(
+    watched: EmbeddedPostgres, data_dir: Path
+) -> None:
+    with psycopg.connect(watched.conninfo, autocommit=True) as connection:
+        connection.execute("SELECT 1")
+        killed = kill(data_dir)
+        eventually(lambda: runs_anew(watched, killed))
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 1")
+
+
+def test_of_many_watchers_one_starts_it(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    users = [EmbeddedPostgres(data_dir) for _ in range(3)]
+    for user in users:
+        user.start()
+        user.watch(LOOK_EVERY_S)
+    killed = kill(data_dir)
+    eventually(lambda: "runs again" in caplog.text)
+    assert runs_anew(users[0], killed)
+    for user in users:
+        user.stop()
+    assert caplog.text.count("runs again") == 1
+    assert postmaster_pid(data_dir) is None
+
+
+def test_a_pid_file_whose_pid_is_now_another_program_is_a_death(watched: EmbeddedPostgres, data_dir: Path) -> None:
+    pid_file = data_dir / "postgres" / "postmaster.pid"
+    with subprocess.Popen(["sleep", "60"]) as other:
+        killed = postmaster_pid(data_dir)
+        assert killed
+        words = pid_file.read_text()
+        os.kill(killed, signal.SIGSTOP)  # nobody sees a moment between the kill and the reuse of the pid
+        pid_file.write_text(words.replace(str(killed), str(other.pid), 1))
+        os.kill(killed, signal.SIGKILL)
+        try:
+            eventually(lambda: runs_anew(watched, other.pid))
+        finally:
+            other.kill()
+
+
+@pytest.mark.parametrize("mode", ["smart", "fast", "immediate"])
+def test_a_server_that_was_stopped_on_purpose_is_left_alone(
+    watched: EmbeddedPostgres, data_dir: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    looks = Looks(monkeypatch)
+    stop_as_an_operator(data_dir, mode)
+    looks.wait_for_more()
+    assert postmaster_pid(data_dir) is None
+    assert watched.condition() is Condition.STOPPED
+    shutil.copytree(data_dir / "postgres", data_dir / "copy", symlinks=True)
+    shutil.rmtree(data_dir / "postgres")
+    looks.wait_for_more()
+    assert not (data_dir / "postgres").exists()
+
+
+@pytest.mark.parametrize("words", ["", "\n", "nonsense\n"])
+def test_a_pid_file_that_names_no_process_is_no_death(
+    watched: EmbeddedPostgres, data_dir: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    """As it is for a moment while a server starts."""
+    looks = Looks(monkeypatch)
+    pid_file = data_dir / "postgres" / "postmaster.pid"
+    before = pid_file.read_text()
+    pid_file.write_text(words)
+    looks.wait_for_more()
+    assert pid_file.read_text() == words
+    pid_file.write_text(before)
+
+
+def test_one_that_was_stopped_and_started_by_another_command_is_watched_further(
+    watched: EmbeddedPostgres, data_dir: Path
+) -> None:
+    stop_as_an_operator(data_dir)
+    with EmbeddedPostgres(data_dir):
+        pass
+    killed = kill(data_dir)
+    eventually(lambda: runs_anew(watched, killed))
+
+
+class RefusingCluster:
+    """Lets starts fail until told otherwise, as on a full disk: also with the pid file removed by PostgreSQL itself."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.tries = 0
+        self.reason: str | None = "could not write lock file: No space left on device"
+        start = Cluster.start
+
+        def failing(cluster: Cluster) -> None:
+            self.tries += 1
+            if self.reason is not None:
+                (cluster.directory / "postmaster.pid").unlink(missing_ok=True)
+                raise ClusterError(self.reason)
+            start(cluster)
+
+        monkeypatch.setattr(Cluster, "start", failing)
+
+
+def test_a_start_that_fails_is_tried_again_and_told_once(
+    watched: EmbeddedPostgres,
+    data_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    refusing = RefusingCluster(monkeypatch)
+    kill(data_dir)
+    eventually(lambda: refusing.tries >= 4)
+    assert watched.condition() is Condition.DIED
+    assert caplog.text.count("No space left on device") == 1
+    refusing.reason = None
+    eventually(lambda: runs(watched))
+    eventually(lambda: "runs again" in caplog.text)
+    assert not (data_dir / "postgres.died").exists()
+
+
+def test_a_death_whose_start_failed_elsewhere_is_known_to_every_process(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = EmbeddedPostgres(data_dir), EmbeddedPostgres(data_dir)
+    first.start()
+    second.start()
+    refusing = RefusingCluster(monkeypatch)
+    first.watch(LOOK_EVERY_S)
+    kill(data_dir)
+    eventually(lambda: refusing.tries)
+    first.stop()
+    assert second.condition() is Condition.DIED
+    refusing.reason = None
+    second.watch(LOOK_EVERY_S)
+    eventually(lambda: runs(second))
+    second.stop()
+
+
+def test_a_command_that_starts_it_ends_the_watchers_attempts(
+    watched: EmbeddedPostgres, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing = RefusingCluster(monkeypatch)
+    kill(data_dir)
+    eventually(lambda: refusing.tries)
+    refusing.reason = None
+    with EmbeddedPostgres(data_dir) as command:
+        assert select(command.conninfo, "1") == 1
+    looks = Looks(monkeypatch)
+    looks.wait_for_more()
+    stop_as_an_operator(data_dir)
+    looks.wait_for_more()
+    assert watched.condition() is Condition.STOPPED
+
+
+def test_nothing_is_started_by_a_process_that_stops(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedded = EmbeddedPostgres(data_dir)
+    embedded.start()
+    held = Event()
+    has_died = Cluster.has_died
+
+    def slow(cluster: Cluster) -> bool:
+        found = has_died(cluster)
+        if found and not held.is_set():
+            held.set()
+            eventually(lambda: embedded._watchdog is None or embedded._watchdog._ending.is_set())
+        return found
+
+    monkeypatch.setattr(Cluster, "has_died", slow)
+    embedded.watch(LOOK_EVERY_S)
+    killed = kill(data_dir)
+    assert held.wait(30)
+    embedded.stop()
+    assert postmaster_pid(data_dir) == killed, "it was started"
+
+
+def test_an_ephemeral_one_is_watched_and_leaves_nothing_behind() -> None:
+    with EmbeddedPostgres.ephemeral() as embedded:
+        embedded.watch(LOOK_EVERY_S)
+        killed = kill(embedded.data_dir)
+        eventually(lambda: runs_anew(embedded, killed))
+    assert not embedded.data_dir.exists()
+
+
+def test_the_condition_of_a_frozen_or_starting_server_is_not_that_of_a_dead_one(watched: EmbeddedPostgres) -> None:
+    assert watched.condition() is Condition.RUNNING
+    pid_file = watched.data_dir / "postgres" / "postmaster.pid"
+    pid_file.write_text(pid_file.read_text().replace("ready   ", "starting"))
+    assert watched.condition() is Condition.STARTING
+    pid_file.write_text(pid_file.read_text().replace("starting", "ready   "))
+    pid = postmaster_pid(watched.data_dir)
+    assert pid
+    os.kill(pid, signal.SIGSTOP)
+    assert watched.condition() is Condition.RUNNING
+    os.kill(pid, signal.SIGCONT)
