@@ -1,13 +1,14 @@
 """News between processes: coalesced NOTIFY on one side, LISTEN on the other; a hint to look, never the truth itself."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from weakref import WeakSet
 
 import orjson
 from psycopg import sql
 
 from eventlog.background import Background
-from eventlog.database import STATEMENT_TIMEOUT_S, Connection, Database, time_limit, translated_errors
+from eventlog.database import STATEMENT_TIMEOUT_S, Connection, Database, break_off, time_limit, translated_errors
 from eventlog.prepared import execute_prepared
 from eventlog.statements import load_statements
 
@@ -32,6 +33,8 @@ class Channels:
         self._news: dict[str, Callable[[], str]] = {}
         self._wake = asyncio.Event()
         self._background = Background()
+        self._connections: WeakSet[Connection] = WeakSet()
+        database.on_reconnect(self._news.clear)  # it tells positions that the log may have lost
 
     def on(self, topic: str, handler: Callable[[str | None], None]) -> None:
         """Let `handler` hear what is announced on `topic`; to be called before `open`."""
@@ -59,17 +62,26 @@ class Channels:
 
     async def open(self) -> None:
         """Start to listen and to announce."""
-        self._background.keep("listen", lambda: self._connected(self._listen))
-        self._background.keep("announce", lambda: self._connected(self._speak))
+        self._background.keep("listen", self._keep_listening)
+        self._background.keep("announce", self._keep_announcing)
 
     async def close(self) -> None:
         """Stop. Other processes find what was not announced yet by polling."""
+        for connection in self._connections:
+            break_off(connection)
         await self._background.close()
 
-    async def _connected(self, work: Callable[[Connection], Awaitable[None]]) -> None:
-        async with await self._database.connect() as connection:
+    async def _keep_listening(self) -> None:
+        async with await self._database.connect_anew() as connection:
+            self._connections.add(connection)
             with translated_errors():
-                await work(connection)
+                await self._listen(connection)
+
+    async def _keep_announcing(self) -> None:
+        async with await self._database.connect() as connection:
+            self._connections.add(connection)
+            with translated_errors():
+                await self._speak(connection)
 
     async def _listen(self, connection: Connection) -> None:
         topics = {f"{self._database.schema}_{topic}": handler for topic, handler in self._handlers.items()}
@@ -86,7 +98,8 @@ class Channels:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            news, self._news = self._news, {}
+            news = dict(self._news)
+            self._news.clear()
             payloads = self._payloads({topic: ask() for topic, ask in news.items()})
             with time_limit(connection, STATEMENT_TIMEOUT_S):
                 await execute_prepared(connection, _PREPARED_NOTIFY, payloads)

@@ -44,7 +44,6 @@ class Conversations:
         self._writer = writer
         self._states: OrderedDict[UUID, Conversation] = OrderedDict()
         self._locks = _Locks()
-        self._epoch = 0
         self._snapshots = Background()
         writer.on_reconnect(self.forget)
 
@@ -55,7 +54,7 @@ class Conversations:
             IdempotencyKeyTakenError: the key was recorded meanwhile.
             StoreUnavailableError: the log does not answer.
         """
-        return await self._record(None, events, idempotency)
+        return await self._record(None, events, idempotency, None)
 
     async def execute(
         self, conversation_id: UUID, decide: Decision, idempotency: Idempotency | None = None
@@ -71,11 +70,12 @@ class Conversations:
         """
         async with self._locks.hold(conversation_id):
             for attempt in range(MAX_ATTEMPTS):
+                generation = self._writer.generation
                 state, events = await self._decide(conversation_id, decide)
                 if not events:
                     return Committed(state, events, None)
                 try:
-                    return await self._record(state, events, idempotency)
+                    return await self._record(state, events, idempotency, generation)
                 except VersionTakenError:
                     # Others are writing too: let them, a little longer each time.
                     await asyncio.sleep(0.001 * min(attempt, 20))
@@ -88,7 +88,7 @@ class Conversations:
             ConversationNotFoundError: there is no such conversation.
             StoreUnavailableError: the log does not answer.
         """
-        return await self._load(conversation_id, self._states.get(conversation_id))
+        return await self._load(conversation_id, self._states.get(conversation_id), self._writer.generation)
 
     async def close(self) -> None:
         """Wait for the snapshots that are being written."""
@@ -96,46 +96,51 @@ class Conversations:
 
     def forget(self) -> None:
         """Forget all states: the log may have lost its end."""
-        self._epoch += 1
         self._states.clear()
 
     async def _decide(self, conversation_id: UUID, decide: Decision) -> tuple[Conversation, Events]:
-        cached = self._states.get(conversation_id)
+        cached, generation = self._states.get(conversation_id), self._writer.generation
         if cached is None:
-            state = await self._load(conversation_id, None)
+            state = await self._load(conversation_id, None, generation)
             return state, await _events(decide, state)
         # What changes nothing, a refusal or no events, must rest on the newest state: no append will correct it.
         try:
             events = await _events(decide, cached)
         except DomainError:
-            state = await self._load(conversation_id, cached)
-            if state.version == cached.version:
+            state = await self._load(conversation_id, cached, generation)
+            if state is cached:
                 raise
         else:
             if events:
                 return cached, events
-            state = await self._load(conversation_id, cached)
+            state = await self._load(conversation_id, cached, generation)
         return state, await _events(decide, state)
 
-    async def _load(self, conversation_id: UUID, known: Conversation | None) -> Conversation:
-        epoch = self._epoch
-        state = await self.log.state(conversation_id, known)
-        if epoch != self._epoch:
-            state = await self.log.state(conversation_id)
+    async def _load(self, conversation_id: UUID, known: Conversation | None, generation: int) -> Conversation:
+        """Return the newest state, made of the one that is `known` unless that is of an older generation."""
+        while True:
+            current = self._writer.generation
+            state = await self.log.state(conversation_id, known if generation == current else None)
+            if current == self._writer.generation:
+                break
         if state is None:
             self._states.pop(conversation_id, None)
             raise ConversationNotFoundError(conversation_id)
+        if known is not None and generation == current and state.version == known.version:
+            state = known
         self._remember(state)
         return state
 
-    async def _record(self, state: Conversation | None, events: Events, idempotency: Idempotency | None) -> Committed:
+    async def _record(
+        self, state: Conversation | None, events: Events, idempotency: Idempotency | None, generation: int | None
+    ) -> Committed:
         rows = list(map(new_row, events))
         before = state.version if state else 0
         for event in events:
             state = evolve(state, event)
         assert state is not None
         try:
-            position = await self._writer.append(rows, idempotency, events)
+            position = await self._writer.append(rows, idempotency, events, generation)
         except (LogError, asyncio.CancelledError):
             # Whether this was recorded is not known here, so the log has to be asked again.
             self._states.pop(state.id, None)

@@ -13,7 +13,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from eventlog.errors import StoreUnavailableError
 from eventlog.sessions import APPLY_SETTINGS, session_settings, startup_parameters
@@ -21,8 +21,11 @@ from eventlog.sessions import APPLY_SETTINGS, session_settings, startup_paramete
 CONNECT_TIMEOUT_S = 3
 POOL_TIMEOUT_S = 3.0
 POOL_SIZE = 8
-STATEMENT_TIMEOUT_S = 8.0
-"""How long a statement of the pool may take, with its wait for a connection, so that a request is answered in 10 s."""
+STATEMENT_TIMEOUT_S = 6.0
+"""How long a statement of the pool may take, with its wait for a connection.
+
+A request that waited so long for another one, and then finds that the database cannot be reached, is answered in 10 s.
+"""
 UNREACHABLE_FOR_S = 0.5
 """How long nobody tries again after the database could not be reached."""
 
@@ -67,11 +70,17 @@ def time_limit(connection: Connection, seconds: float) -> Generator[None]:
     What waits for the connection then gets psycopg.OperationalError at once. A server that is frozen answers no
     cancel request either, so psycopg's own cancelling would wait for another ten seconds.
     """
-    timer = asyncio.get_running_loop().call_later(seconds, _break_off, connection)
+    timer = asyncio.get_running_loop().call_later(seconds, break_off, connection)
     try:
         yield
     finally:
         timer.cancel()
+
+
+def break_off(connection: Connection) -> None:
+    """Shut the socket down, so that libpq finds the connection broken and closes it by itself."""
+    with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+        duplicate.shutdown(socket.SHUT_RDWR)
 
 
 async def is_alive(connection: Connection) -> bool:
@@ -97,10 +106,13 @@ class Database:
     def __init__(self, conninfo: str, schema: str = "turnlog") -> None:
         self.conninfo = conninfo
         self.schema = schema
+        self.generation = 0
+        """How often what is remembered of the log had to be forgotten."""
         self._in_doubt = False
         self._probe: asyncio.Task[bool] | None = None
         self._unreachable_until = 0.0
         self._forgetting: list[Callable[[], None]] = []
+        self._busy: set[Connection] = set()
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             conninfo,
             kwargs=self._parameters(),
@@ -123,7 +135,16 @@ class Database:
 
     async def close(self) -> None:
         """Close the pool. Connections made by `connect` are closed by their owners."""
+        if self._probe is not None:
+            self._probe.cancel()
+            await asyncio.wait([self._probe])
+        self.break_off()
         await self._pool.close()
+
+    def break_off(self) -> None:
+        """Break the statements of the pool off that are under way, for a server that is frozen answers no cancel."""
+        for connection in self._busy:
+            break_off(connection)
 
     async def connect(self, *, durable: bool = False) -> Connection:
         """Return a connection of the caller's own: autocommit, the log's schema first, UTC.
@@ -132,15 +153,37 @@ class Database:
         notifications) can be made again from the log, or is lost together with the position that counts it.
 
         Raises:
-            StoreUnavailableError: the database does not answer.
+            StoreUnavailableError: the database does not answer within 3 s, or did not a moment ago.
         """
-        with translated_errors():
-            connection = await AsyncConnection.connect(self.conninfo, **self._parameters())
-            try:
-                await self._set_up(connection, durable=durable)
-            except BaseException:
-                await connection.close()
-                raise
+        if monotonic() < self._unreachable_until:
+            raise StoreUnavailableError("The store does not answer.")
+        deadline = monotonic() + CONNECT_TIMEOUT_S
+        try:
+            with translated_errors():
+                # libpq's own limit holds for each address of the host.
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    connection = await AsyncConnection.connect(self.conninfo, **self._parameters())
+                try:
+                    await self._set_up(connection, durable=durable, seconds=deadline - monotonic())
+                except BaseException:
+                    await connection.close()
+                    raise
+        except (StoreUnavailableError, TimeoutError) as error:
+            self._in_doubt = True
+            self._unreachable_until = monotonic() + UNREACHABLE_FOR_S
+            raise StoreUnavailableError("The store does not answer.") from (error.__cause__ or error)
+        return connection
+
+    async def connect_anew(self, *, durable: bool = False) -> Connection:
+        """Return a connection that is to follow or to write the log, after everything remembered of it was forgotten.
+
+        The log may have lost its end: a failover or a restore ends every connection first.
+
+        Raises:
+            StoreUnavailableError: as `connect` does.
+        """
+        connection = await self.connect(durable=durable)
+        self.generation += 1
         for forget in self._forgetting:
             forget()
         return connection
@@ -151,12 +194,12 @@ class Database:
         It is repeated once where the connection was broken, as all pooled connections are after a restart.
 
         Raises:
-            StoreUnavailableError: the database does not answer within 8 s.
+            StoreUnavailableError: the database does not answer within 6 s.
         """
         deadline = monotonic() + STATEMENT_TIMEOUT_S
-        if self._in_doubt:
-            await self._require_reachable()
         with _refused_is_unavailable():
+            if self._in_doubt:
+                await self._require_reachable(deadline)
             try:
                 return await self._fetch(statement, parameters, deadline)
             except psycopg.Error as error:
@@ -165,7 +208,7 @@ class Database:
                 self._in_doubt = True
                 if monotonic() > deadline - _LEAST_RETRY_S:
                     raise
-            await self._require_reachable()
+            await self._require_reachable(deadline)
             return await self._fetch(statement, parameters, deadline)
 
     async def fetch_one(
@@ -174,7 +217,7 @@ class Database:
         """Return the first row of a statement that may run twice, None without one.
 
         Raises:
-            StoreUnavailableError: the database does not answer within 8 s.
+            StoreUnavailableError: the database does not answer within 6 s.
         """
         rows = await self.fetch(statement, parameters)
         return rows[0] if rows else None
@@ -184,11 +227,7 @@ class Database:
         self._in_doubt = True
 
     def on_reconnect(self, forget: Callable[[], None]) -> None:
-        """Call `forget` whenever a connection is made by `connect`, before anything is read on it.
-
-        What is remembered of the log may be ahead of it then: after a failover or a restore the log may have lost its
-        end, and both break every connection first.
-        """
+        """Call `forget` whenever a connection is made by `connect_anew`, before anything is read on it."""
         self._forgetting.append(forget)
 
     def _parameters(self) -> dict[str, Any]:
@@ -204,22 +243,27 @@ class Database:
         }
 
     async def _configure(self, connection: Connection) -> None:
-        await self._set_up(connection, durable=False)
+        await self._set_up(connection, durable=False, seconds=CONNECT_TIMEOUT_S)
 
-    async def _set_up(self, connection: Connection, *, durable: bool) -> None:
+    async def _set_up(self, connection: Connection, *, durable: bool, seconds: float) -> None:
         settings = session_settings(self.schema, synchronous_commit="on" if durable else "off")
-        with time_limit(connection, CONNECT_TIMEOUT_S):
+        with time_limit(connection, seconds):
             await connection.execute(APPLY_SETTINGS, settings, prepare=False)
 
     async def _fetch(
         self, statement: Statement, parameters: Sequence[Any] | Mapping[str, Any], deadline: float
     ) -> list[TupleRow]:
-        async with self._pool.connection() as connection:
-            with time_limit(connection, deadline - monotonic()):
-                cursor = await connection.execute(statement, parameters, binary=True)
-                return await cursor.fetchall() if cursor.description else []
+        left_s = deadline - monotonic()
+        async with self._pool.connection(timeout=min(POOL_TIMEOUT_S, left_s)) as connection:
+            self._busy.add(connection)
+            try:
+                with time_limit(connection, deadline - monotonic()):
+                    cursor = await connection.execute(statement, parameters, binary=True)
+                    return await cursor.fetchall() if cursor.description else []
+            finally:
+                self._busy.discard(connection)
 
-    async def _require_reachable(self) -> None:
+    async def _require_reachable(self, deadline: float) -> None:
         """Replace the pool's connections if the database can be reached, else raise StoreUnavailableError.
 
         All callers wait for one attempt, and for a moment after it failed nobody makes another.
@@ -228,18 +272,18 @@ class Database:
             raise StoreUnavailableError("The store does not answer.")
         if self._probe is None or self._probe.done():
             self._probe = asyncio.create_task(self._reach(), name="reach-database")
-        if not await asyncio.shield(self._probe):
+        await asyncio.wait([self._probe], timeout=deadline - monotonic())
+        if not self._probe.done() or self._probe.cancelled() or not self._probe.result():
             raise StoreUnavailableError("The store does not answer.")
 
     async def _reach(self) -> bool:
         try:
             await (await self.connect()).close()
+            self._in_doubt = False
+            await self._pool.drain()
         except (StoreUnavailableError, psycopg.Error) as error:
             _log.warning("the database cannot be reached: %s", error.__cause__ or error)
-            self._unreachable_until = monotonic() + UNREACHABLE_FOR_S
             return False
-        self._in_doubt = False
-        await self._pool.drain()
         return True
 
 
@@ -249,12 +293,14 @@ def _refused_is_unavailable() -> Generator[None]:
     try:
         yield
     except psycopg.Error as error:
+        if not cannot_now(error):
+            _log.error("PostgreSQL refuses a statement: %s", error)
         raise StoreUnavailableError("The store does not answer.") from error
 
 
 def _is_lost(error: psycopg.Error) -> bool:
-    """Return whether the connection broke or none was to be had, so that another one may do better."""
-    if not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+    """Return whether the connection broke, so that another one may do better. A busy pool is no such case."""
+    if isinstance(error, PoolTimeout) or not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         return False
     return error.sqlstate is None or error.sqlstate.startswith(_LOST)
 
@@ -263,9 +309,3 @@ def _has_input(connection: Connection) -> bool:
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)
     return bool(poll.poll(0))
-
-
-def _break_off(connection: Connection) -> None:
-    """Shut the socket down, so that libpq finds the connection broken and closes it by itself."""
-    with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
-        duplicate.shutdown(socket.SHUT_RDWR)

@@ -15,7 +15,7 @@ from psycopg.pq.abc import PGresult
 
 from domain.events import ConversationEvent
 from eventlog.background import Background
-from eventlog.database import Connection, Database, is_alive, time_limit
+from eventlog.database import Connection, Database, cannot_now, is_alive, time_limit
 from eventlog.errors import (
     IdempotencyKeyTakenError,
     LogError,
@@ -55,6 +55,7 @@ class _Append(NamedTuple):
     idempotency: Idempotency | None
     size: int
     done: Future[int]
+    generation: int | None
 
 
 class GroupCommitWriter:
@@ -69,13 +70,17 @@ class GroupCommitWriter:
         self._waiting: list[_Append] = []
         self._wake = asyncio.Event()
         self._connection: Connection | None = None
-        self._reconnects = False
         self._background = Background()
         self._closed = False
 
     async def open(self) -> None:
         """Start to write."""
         self._background.keep("group-commit", self._run)
+
+    @property
+    def generation(self) -> int:
+        """How often what is remembered of the log had to be forgotten (see `Database.connect_anew`)."""
+        return self._database.generation
 
     def on_reconnect(self, forget: Callable[[], None]) -> None:
         """Call `forget` whenever what is remembered of the log may be ahead of it (see `Database.on_reconnect`)."""
@@ -93,18 +98,21 @@ class GroupCommitWriter:
         events: Sequence[NewRow],
         idempotency: Idempotency | None = None,
         facts: Sequence[ConversationEvent] = (),
+        generation: int | None = None,
     ) -> Future[int]:
         """Return a future of the position of the last of `events`, which are recorded together or not at all.
 
-        `facts` are the same events as the domain knows them, for who listens to commits in this process. The future
-        raises VersionTakenError, IdempotencyKeyTakenError, UnstorableEventError or StoreUnavailableError.
+        `facts` are the same events as the domain knows them, for listeners to commits in this process. `generation` is
+        that of what was remembered of the log when they were decided on. The future raises VersionTakenError, also
+        where another generation has begun meanwhile, IdempotencyKeyTakenError, UnstorableEventError or
+        StoreUnavailableError.
         """
         done: Future[int] = asyncio.get_running_loop().create_future()
         if self._closed:
             done.set_exception(StoreUnavailableError("The log is closing."))
             return done
         size = sum(len(event.data) for event in events)
-        self._waiting.append(_Append(events, facts, idempotency, size, done))
+        self._waiting.append(_Append(events, facts, idempotency, size, done, generation))
         self._wake.set()
         return done
 
@@ -114,7 +122,9 @@ class GroupCommitWriter:
                 await self._wake.wait()
                 self._wake.clear()
             elif await self._is_connected():
-                await self._commit(self._take())
+                self._refuse_outdated()
+                if batch := self._take():
+                    await self._commit(batch)
 
     async def _is_connected(self) -> bool:
         """Return whether there is a connection that is alive. Where none can be made, refuse what waits."""
@@ -123,17 +133,18 @@ class GroupCommitWriter:
                 return True
             await self._disconnect()
         try:
-            self._connection = await self._database.connect(durable=True)
-        except (psycopg.Error, StoreUnavailableError) as error:
+            self._connection = await self._database.connect_anew(durable=True)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
             _log.warning("the writer cannot connect: %s", error.__cause__ or error)
             self._refuse_waiting(StoreUnavailableError("The store does not answer."))
             return False
-        if self._reconnects:
-            # What was decided before rests on states that the log may have lost. It is decided again.
-            error = VersionTakenError("The connection to the log was made anew.")
-            self._refuse_waiting(error, lambda append: append.events[0].version > 1)
-        self._reconnects = True
-        return bool(self._waiting)
+        return True
+
+    def _refuse_outdated(self) -> None:
+        """Let what was decided on states that the log may have lost be decided again."""
+        current = self._database.generation
+        error = VersionTakenError("The log was connected to anew.")
+        self._refuse_waiting(error, lambda append: append.generation not in (None, current))
 
     def _refuse_waiting(self, error: LogError, wanted: Callable[[_Append], bool] = lambda append: True) -> None:
         refused = [append for append in self._waiting if wanted(append)]
@@ -153,13 +164,17 @@ class GroupCommitWriter:
     async def _commit(self, batch: list[_Append]) -> None:
         try:
             base = await self._insert(batch)
-        except (errors.UniqueViolation, psycopg.DataError, _PredecessorMissing) as error:
-            await self._commit_singly(batch, error)
         except psycopg.Error as error:
-            _log.warning("append failed: %s", error)
-            self._database.doubt()
-            await self._disconnect()
-            _refuse(batch, StoreUnavailableError("The store does not answer."))
+            if self._connection is None or self._connection.closed:
+                _log.warning("append failed: %s", error)
+                self._database.doubt()
+                await self._disconnect()
+                _refuse(batch, StoreUnavailableError("The store does not answer."))
+            elif cannot_now(error):
+                _log.warning("append failed: %s", error)
+                _refuse(batch, StoreUnavailableError("The store does not answer."))
+            else:
+                await self._commit_singly(batch, error)
         except Exception:  # noqa: BLE001 - a logged boundary of the process
             # The one writer must outlive whatever a single batch brings, or every later append would wait for ever.
             _log.exception("append failed")
@@ -253,14 +268,18 @@ def _refuse(batch: list[_Append], error: LogError) -> None:
 
 
 def _translated(error: psycopg.Error) -> LogError:
+    """Return what the refusal of a single append means."""
     if isinstance(error, _PredecessorMissing):
         return VersionTakenError("The version before this one is not in the log.")
-    if not isinstance(error, errors.UniqueViolation):
+    if isinstance(error, errors.UniqueViolation):
+        # A sharding layer may number the constraint: events_pkey_102008.
+        if (error.diag.constraint_name or "").startswith("events_idempotency"):
+            return IdempotencyKeyTakenError("The idempotency key was recorded meanwhile.")
+        return VersionTakenError("The version was recorded meanwhile.")
+    if isinstance(error, psycopg.DataError | psycopg.IntegrityError | errors.ProgramLimitExceeded):
         return UnstorableEventError("PostgreSQL cannot hold a value of this event.")
-    # A sharding layer may number the constraint: events_pkey_102008.
-    if (error.diag.constraint_name or "").startswith("events_idempotency"):
-        return IdempotencyKeyTakenError("The idempotency key was recorded meanwhile.")
-    return VersionTakenError("The version was recorded meanwhile.")
+    _log.error("PostgreSQL refuses an append: %s", error)
+    return StoreUnavailableError("The store does not answer.")
 
 
 def _integer(result: PGresult, column: int) -> int:

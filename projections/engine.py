@@ -10,7 +10,7 @@ from pydantic_core import from_json, to_json
 
 from eventlog.background import Background
 from eventlog.channels import Channels
-from eventlog.database import Database, cannot_now, is_alive, translated_errors
+from eventlog.database import Database, break_off, cannot_now, is_alive, translated_errors
 from eventlog.errors import StoreUnavailableError
 from eventlog.feed import Feed
 from eventlog.mapper import Recorded
@@ -74,6 +74,7 @@ class Engine:
         self._led: dict[str, _Led] = {}
         self._take_lead_at = 0.0
         self._background = Background()
+        self._connection: Connection | None = None
         self._polling = False
         channels.on(_TOPIC, self._heard)
         channels.on_reconnect(self._forget)
@@ -84,11 +85,14 @@ class Engine:
 
     async def close(self) -> None:
         """Stop after the batch under way is undone; whoever leads next reads it again."""
+        if self._connection is not None:
+            break_off(self._connection)
         await self._background.close()
 
     async def _run(self) -> None:
         try:
-            async with await self._database.connect() as connection:
+            async with await self._database.connect_anew() as connection:
+                self._connection = connection
                 with translated_errors():
                     await find_by_keys(connection)
                     await self._lead(connection)
@@ -214,7 +218,11 @@ class Engine:
     async def _poll(self) -> None:
         """Read what other processes' projections have reached, in case their announcements were missed."""
         try:
-            known = await builds.read_builds(self._database)
+            while True:
+                generation = self._database.generation
+                known = await builds.read_builds(self._database)
+                if generation == self._database.generation:  # else these are positions that may have been lost
+                    break
         except StoreUnavailableError:
             return
         finally:

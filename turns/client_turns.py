@@ -34,6 +34,10 @@ class ClientTurns:
         self._leases = leases
         self._replays: OrderedDict[UUID, TurnReplay] = OrderedDict()
 
+    def forget(self) -> None:
+        """Forget how far the turns are: the log may have lost its end."""
+        self._replays.clear()
+
     async def record(
         self, caller: Caller, conversation_id: UUID, turn_id: UUID, seq: int, chunks: Sequence[str]
     ) -> tuple[int, int | None]:
@@ -109,7 +113,9 @@ class ClientTurns:
         """Return the turn as far as the log has it at this state."""
         turn = check_client_turn(state, turn_id)
         key = TurnKey(state.id, turn_id, turn.first_version)
-        replay = self._replays.get(turn_id) or await self._reader.begin(key)
+        replay = self._replays.get(turn_id)
+        if replay is None or replay.next_version > state.version + 1:
+            replay = await self._reader.begin(key)
         self._replays[turn_id] = replay
         self._replays.move_to_end(turn_id)
         if len(self._replays) > KNOWN_TURNS:

@@ -18,10 +18,10 @@ from eventlog.database import Database
 from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError
 from eventlog.statements import load_statements
 
-LEASE_S = 8.0
+LEASE_S = 6.0
 RENEW_INTERVAL_S = 2.0
 LOOK_INTERVAL_S = 1.0
-EXPIRED_FOR_S = 3.0
+EXPIRED_FOR_S = 4.5
 """How long a lease has to be seen expired before its turn is recovered. It is more than a renewal takes, so that a step
 of the database's clock, which lets all leases expire at once, ends no turn that somebody is at work on."""
 CLIENT_LEASE_S = 60.0
@@ -35,14 +35,23 @@ _log = logging.getLogger(__name__)
 
 
 class _Expired(NamedTuple):
-    """An expired lease as it was found, and since when (in monotonic seconds) it has been like that.
+    """A lease that has expired as it was found, and since when (in monotonic seconds) it has been like that.
 
-    `expires_at` is None where its holder released it.
+    `expires_at` is None where its holder released it. `ahead` says that it expires later than any lease may, because
+    the database's clock was set back.
     """
 
+    turn_id: UUID
     conversation_id: UUID
     expires_at: datetime | None
+    ahead: bool
     since: float
+
+    def patience_s(self) -> float:
+        """Return for how long it has to be seen like that."""
+        if self.expires_at is None:
+            return 0.0
+        return CLIENT_LEASE_S if self.ahead else EXPIRED_FOR_S
 
 
 class Leases:
@@ -59,15 +68,14 @@ class Leases:
         self._held: dict[UUID, UUID] = {}
         self._given_up: set[UUID] = set()
         self._changing = asyncio.Lock()
-        self._patient_until = 0.0
-        self._renew_at = 0.0
         self._expired: dict[UUID, _Expired] = {}
         self._left_until: dict[UUID, float] = {}
         self._background = Background()
 
     async def open(self) -> None:
         """Start to renew and to watch."""
-        self._background.keep("leases", self._run)
+        self._background.keep("leases", self._keep_renewing)
+        self._background.keep("expired-leases", self._keep_looking)
 
     async def close(self) -> None:
         """Give up what is held no longer, and stop."""
@@ -95,7 +103,7 @@ class Leases:
             StoreUnavailableError: the database does not answer.
         """
         async with self._changing:
-            row = await self._database.fetch_one(_SQL["take_over"], [self._holder, LEASE_S, turn_id])
+            row = await self._database.fetch_one(_SQL["take_over"], [self._holder, LEASE_S, turn_id, self._holder])
         if row is None:
             return False
         self._given_up.discard(turn_id)
@@ -131,16 +139,17 @@ class Leases:
         """Let the lease expire: the turn could not be ended here, and whoever finds the lease will end it."""
         self._held.pop(turn_id, None)
 
-    async def _run(self) -> None:
+    async def _keep_renewing(self) -> None:
+        while True:
+            await self._renew()
+            await asyncio.sleep(RENEW_INTERVAL_S)
+
+    async def _keep_looking(self) -> None:
         while True:
             try:
-                if monotonic() >= self._renew_at:
-                    await self._renew()
-                    self._renew_at = monotonic() + RENEW_INTERVAL_S
                 await self._recover_expired()
             except StoreUnavailableError:
-                # No process could renew while the database was away: give all of them the time to do it.
-                self._patient_until = monotonic() + LEASE_S
+                # No process could renew while the store was away or read-only: give all of them the time to do it.
                 self._expired.clear()
                 raise
             await asyncio.sleep(LOOK_INTERVAL_S)
@@ -161,36 +170,36 @@ class Leases:
         self._given_up.difference_update(given_up)
 
     async def _recover_expired(self) -> None:
-        for conversation_id, turn_id in await self._seen_for_long():
-            try:
-                await self._recover(conversation_id, turn_id)
-            except UnknownEventError as error:
-                _log.warning("turn %s is left to a newer release: %s", turn_id, error)
-                self._left_until[turn_id] = monotonic() + UNREADABLE_RETRY_S
-                continue
-            except (DomainError, LogError) as error:
-                _log.warning("turn %s could not be ended yet: %s", turn_id, error)
-                continue
-            except Exception:  # noqa: BLE001 - a logged boundary: one turn must not keep the others open
-                _log.exception("turn %s cannot be ended", turn_id)
-                continue
-            await self._database.fetch(_SQL["remove_expired"], [turn_id])
+        for lease in await self._seen_for_long():
+            if await self._database.fetch(_SQL["is_expired"], [lease.turn_id]):  # it may have been renewed meanwhile
+                await self._recover_one(lease)
 
-    async def _seen_for_long(self) -> list[tuple[UUID, UUID]]:
-        """Return conversation and turn of the leases that have been seen expired, and not renewed, for a while."""
+    async def _recover_one(self, lease: "_Expired") -> None:
+        try:
+            await self._recover(lease.conversation_id, lease.turn_id)
+        except StoreUnavailableError:
+            raise
+        except UnknownEventError as error:
+            _log.warning("turn %s is left to a newer release: %s", lease.turn_id, error)
+            self._left_until[lease.turn_id] = monotonic() + UNREADABLE_RETRY_S
+        except (DomainError, LogError) as error:
+            _log.warning("turn %s could not be ended yet: %s", lease.turn_id, error)
+            del self._expired[lease.turn_id]  # others come first
+        except Exception:  # noqa: BLE001 - a logged boundary: one turn must not keep the others open
+            _log.exception("turn %s cannot be ended", lease.turn_id)
+            del self._expired[lease.turn_id]
+        else:
+            await self._database.fetch(_SQL["remove_expired"], [lease.turn_id])
+
+    async def _seen_for_long(self) -> list["_Expired"]:
+        """Return the leases that have been seen expired, and not renewed, for long enough to recover their turns."""
         now = monotonic()
-        if now < self._patient_until:
-            return []
-        seen: dict[UUID, _Expired] = {}
         self._left_until = {turn_id: until for turn_id, until in self._left_until.items() if until > now}
-        found = await self._database.fetch(_SQL["read_expired"], [list(self._left_until)])
-        for turn_id, conversation_id, expires_at in found:
-            before = self._expired.get(turn_id)
-            since = before.since if before and before.expires_at == expires_at else now
-            seen[turn_id] = _Expired(conversation_id, expires_at, since)
+        seen: dict[UUID, _Expired] = {}
+        for row in await self._database.fetch(_SQL["find_expired"], [list(self._left_until)]):
+            lease = _Expired(*row, since=now)
+            before = self._expired.get(lease.turn_id)
+            unchanged = before is not None and before.expires_at == lease.expires_at
+            seen[lease.turn_id] = before if before is not None and unchanged else lease
         self._expired = seen
-        return [
-            (each.conversation_id, turn_id)
-            for turn_id, each in seen.items()
-            if each.expires_at is None or now - each.since >= EXPIRED_FOR_S
-        ]
+        return [lease for lease in seen.values() if now - lease.since >= lease.patience_s()]

@@ -5,9 +5,9 @@ VALUES (%s, %s, %s, now() + make_interval(secs => %s))
 ON CONFLICT ON CONSTRAINT leases_pkey DO UPDATE SET holder = EXCLUDED.holder, expires_at = EXCLUDED.expires_at
 
 -- name: take_over
--- A process takes over a turn whose process is gone; of several that try, one does.
+-- A process takes over a turn whose process is gone. Of several that try, one does, however often it asks.
 UPDATE leases SET holder = %s, expires_at = now() + make_interval(secs => %s)
-WHERE turn_id = %s AND expires_at < now()
+WHERE turn_id = %s AND (expires_at < now() OR holder = %s)
 RETURNING conversation_id
 
 -- name: release
@@ -29,12 +29,17 @@ DELETE FROM leases WHERE holder = %s AND turn_id = ANY(%s)
 UPDATE leases SET expires_at = now() + make_interval(secs => %s) WHERE holder = %s AND turn_id = ANY(%s)
 RETURNING turn_id
 
--- name: read_expired
--- Turns whose process is gone, but for some, and when their leases expired; NULL for one that was released.
-SELECT turn_id, conversation_id, nullif(expires_at, '-infinity') FROM leases
-WHERE expires_at < now() AND turn_id <> ALL(%s::uuid[])
-ORDER BY expires_at LIMIT 100
+-- name: find_expired
+-- Turns whose process is gone, but for some: when their leases expired (NULL for one that was released), and whether the
+-- lease lasts longer than any may. It writes, so that nobody takes a database for one in which leases can be renewed.
+UPDATE leases SET holder = holder
+WHERE (expires_at < now() OR expires_at > now() + interval '70 seconds') AND turn_id <> ALL(%s::uuid[])
+RETURNING turn_id, conversation_id, nullif(expires_at, '-infinity'), expires_at > now()
+
+-- name: is_expired
+-- Whether a lease is still one of those.
+SELECT 1 FROM leases WHERE turn_id = %s AND (expires_at < now() OR expires_at > now() + interval '70 seconds')
 
 -- name: remove_expired
 -- The turn of an expired lease has ended in the log.
-DELETE FROM leases WHERE turn_id = %s AND expires_at < now()
+DELETE FROM leases WHERE turn_id = %s AND (expires_at < now() OR expires_at > now() + interval '70 seconds')

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from uuid import UUID
 
-from domain.errors import ConversationLockedError, DomainError
+from domain.errors import ConversationLockedError, DomainError, TurnNotActiveError
 from domain.events import TurnEnded, TurnQueued
 from eventlog.bell import Bell
 from eventlog.broadcast import Broadcast
@@ -126,6 +126,7 @@ class TurnQueue:
             self._starting.discard(key.turn_id)
 
     async def _queued(self, key: TurnKey) -> TurnQueued:
-        (recorded,) = await self._log.versions(key.conversation_id, [key.first_version])
-        assert isinstance(recorded.event, TurnQueued)
-        return recorded.event
+        recorded = await self._log.versions(key.conversation_id, [key.first_version])
+        if not recorded or not isinstance(recorded[0].event, TurnQueued):
+            raise TurnNotActiveError(key.turn_id)  # the log has lost it
+        return recorded[0].event

@@ -57,6 +57,11 @@ class Streams:
         for tail in self._tails.values():
             tail.close()
 
+    def restart(self) -> None:
+        """End what is read from the log now, after the log lost its end; clients come again."""
+        for tail in self._tails.values():
+            tail.close()
+
     @contextmanager
     def _tailed(self, key: TurnKey) -> Generator[TurnStream]:
         """Lend the frames of a turn that does not run here; its readers share them."""
