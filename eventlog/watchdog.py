@@ -14,7 +14,7 @@ from time import monotonic
 from eventlog.cluster import Cluster, ClusterError
 
 LOOK_EVERY_S = 0.5
-MAX_PAUSE_S = 30.0
+MAX_PAUSE_S = 10.0
 SAY_AGAIN_AFTER_S = 60.0
 
 _log = logging.getLogger(__name__)
