@@ -32,11 +32,12 @@ class ModelChunk(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool call, whole."""
+    """A tool call, whole; `extra_content` is what a provider adds to a call and wants back with it."""
 
     id: str
     name: str
     input: dict[str, Any]
+    extra_content: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

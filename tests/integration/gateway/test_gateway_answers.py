@@ -135,7 +135,8 @@ async def test_a_model_that_no_provider_is_known_for_is_an_error_that_says_so(mo
 async def test_finish_reasons_have_one_vocabulary(
     server: ModelServer, gateway: ModelGateway, word: str, reason: str
 ) -> None:
-    server.script("finisher", Script(["a"], finish_reason=word))
+    call = [ToolFragment(0, "call_a", "now")] if reason == "tool_use" else []
+    server.script("finisher", Script(["a", *call], finish_reason=word))
     _, end = await answer_of(gateway, "finisher")
     assert end.finish_reason == reason
 
