@@ -173,7 +173,8 @@ class _Stream:
             await self._choice({}, script.finish_reason)
         if script.usage is not None and self._wants_usage:
             await self._chunk({"choices": [], "usage": script.usage})
-        await self._data("[DONE]")
+        if script.done:
+            await self._data("[DONE]")
         self._writer.write(b"0\r\n\r\n")
         await self._writer.drain()
 
