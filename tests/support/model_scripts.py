@@ -88,6 +88,8 @@ class Script:
     finish_reason: str | None = "stop"
     usage: Mapping[str, Any] | None = field(default_factory=lambda: USAGE)
     done: bool = True
+    media_type: str = "text/event-stream"
+    keep_alive: bool = False
 
 
 @dataclass(frozen=True)
