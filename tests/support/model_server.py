@@ -39,6 +39,9 @@ from tests.support.model_scripts import (
 ANY_MODEL = "*"
 """The name to script what models answer that have no script of their own."""
 
+HANG_S = 60
+"""What is waited for so long does not come."""
+
 
 class ReceivedRequest:
     """One request as the server got it, and what became of the client."""
@@ -55,7 +58,7 @@ class ReceivedRequest:
         """Whether the client closed the connection before the answer's end."""
         return self.given_up.is_set()
 
-    async def wait_until_given_up(self, timeout_s: float) -> bool:
+    async def wait_until_given_up(self, timeout_s: float = HANG_S) -> bool:
         """Wait, without blocking the caller's event loop, until the client left early; False when the time is over."""
         return await asyncio.to_thread(self.given_up.wait, timeout_s)
 
@@ -79,7 +82,7 @@ class ModelServer:
         """Set what `model` answers from now on: each in turn, the last one for good."""
         self._scripts[model] = list(answers)
 
-    async def wait_until_all_left(self, timeout_s: float) -> bool:
+    async def wait_until_all_left(self, timeout_s: float = HANG_S) -> bool:
         """Wait until no connection is open; False when the time is over."""
 
         def wait() -> bool:
@@ -88,7 +91,7 @@ class ModelServer:
 
         return await asyncio.to_thread(wait)
 
-    async def wait_for_requests(self, count: int, timeout_s: float) -> bool:
+    async def wait_for_requests(self, count: int, timeout_s: float = HANG_S) -> bool:
         """Wait, without blocking the caller's event loop, for `count` requests; False when the time is over."""
 
         def wait() -> bool:

@@ -1,12 +1,17 @@
 """The built-in demo model, through the same litellm call as any other."""
 
 from contextlib import aclosing
-from time import perf_counter
+from typing import Any
 
+import litellm
 import pytest
+from litellm.llms.custom_llm import CustomLLM
 
-from tests.support.model_calls import PROMPT, QUICK, answer_of, request_to
+from tests.support.model_calls import PATIENT, PROMPT, answer_of, error_of, request_to
+from tests.support.model_scripts import Script
+from tests.support.model_server import ModelServer
 from turns import demo
+from turns.demo_provider import DemoProvider
 from turns.gateway import ModelGateway
 from turns.model_call import ModelChunk, ModelRequest
 
@@ -15,7 +20,7 @@ async def test_the_demo_model_answers_without_a_key_or_a_server_and_says_what_it
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(demo, "DELAY_S", 0)
-    async with aclosing(ModelGateway(api_base=None, api_key=None, timeouts=QUICK)) as gateway:
+    async with aclosing(ModelGateway(api_base=None, api_key=None, timeouts=PATIENT)) as gateway:
         first, end = await answer_of(gateway, "turnlog/demo")
         second, _ = await answer_of(gateway, "turnlog/demo")
     text = "".join(chunk.text for chunk in first)
@@ -31,7 +36,7 @@ async def test_the_demo_model_answers_without_a_key_or_a_server_and_says_what_it
 
 async def test_the_demo_model_quotes_no_more_than_the_beginning_of_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "DELAY_S", 0)
-    async with aclosing(ModelGateway(api_base=None, api_key=None, timeouts=QUICK)) as gateway:
+    async with aclosing(ModelGateway(api_base=None, api_key=None, timeouts=PATIENT)) as gateway:
         long = ModelRequest(
             model=demo.MODEL, messages=[{"role": "user", "content": [{"type": "text", "text": "x" * 500}]}]
         )
@@ -40,9 +45,41 @@ async def test_the_demo_model_quotes_no_more_than_the_beginning_of_a_message(mon
     assert "x" * 80 not in text
 
 
-async def test_the_demo_model_begins_within_50_ms_once_loaded(gateway: ModelGateway) -> None:
-    await gateway.warm_up()
+async def test_the_demo_model_answers_word_by_word(gateway: ModelGateway) -> None:
     async with aclosing(gateway.stream(request_to(demo.MODEL))) as stream:
-        began = perf_counter()
-        await anext(stream)
-        assert perf_counter() - began < 0.05
+        first, second = await anext(stream), await anext(stream)
+    assert (first, second) == (("text", "This "), ("text", "is "))
+
+
+async def test_the_demo_model_is_a_provider_as_litellm_wants_them(gateway: ModelGateway) -> None:
+    await gateway.warm_up()
+    library: Any = litellm
+    (entry,) = (entry for entry in library.custom_provider_map if entry["provider"] == demo.PROVIDER)
+    assert isinstance(entry["custom_handler"], CustomLLM)
+
+
+async def test_a_demo_model_that_does_not_start_keeps_no_other_model_from_answering(
+    server: ModelServer, gateway: ModelGateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no demo")
+
+    monkeypatch.setattr(DemoProvider, "astreaming", broken)
+    server.script("other", Script(["fine"]))
+    chunks, _ = await answer_of(gateway, "other")
+    assert chunks == [("text", "fine")]
+    assert "the demo model is not ready" in caplog.text
+    _, error = await error_of(gateway, demo.MODEL)
+    assert error.code == "model_error"
+
+
+async def test_providers_that_the_application_registered_stay(gateway: ModelGateway) -> None:
+    library: Any = litellm
+    other = {"provider": "ours", "custom_handler": CustomLLM()}
+    before = library.custom_provider_map
+    try:
+        library.custom_provider_map = [other]
+        await gateway.warm_up()
+        assert other in library.custom_provider_map
+    finally:
+        library.custom_provider_map = before

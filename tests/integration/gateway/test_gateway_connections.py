@@ -11,13 +11,11 @@ import pytest
 
 from tests.support.model_calls import answer_of, error_of, gateway_to
 from tests.support.model_scripts import Pause, Script, Wire
-from tests.support.model_server import ANY_MODEL, ModelServer
+from tests.support.model_server import ANY_MODEL, HANG_S, ModelServer
 from turns.gateway import ModelGateway
-from turns.model_call import ModelTimeouts
 from turns.model_errors import ModelError
 from turns.model_route import _ASKED_BY_LITELLM
 
-PATIENT = ModelTimeouts(first_token_s=60, between_tokens_s=60, total_s=120)
 SAID = 'data: {"choices": [{"delta": {"content": "a\u2028b"}}]}\n\n'
 OTHERWISE_SIGNED_IN = {"chatgpt", "github_copilot", "gigachat", "oci", "sap", "vertex_ai", "vertex_ai_beta"}
 """Providers that ask another server for a token first."""
@@ -34,7 +32,7 @@ def known_providers() -> set[str]:
 async def test_every_provider_of_openais_kind_is_read_by_our_parser(server: ModelServer) -> None:
     server.script(ANY_MODEL, Script([Wire(SAID.encode())], usage=None))
     said: dict[str, Any] = {}
-    async with aclosing(gateway_to(server, PATIENT, max_attempts=1)) as gateway:
+    async with aclosing(gateway_to(server, max_attempts=1)) as gateway:
         await gateway.warm_up()
         for name in sorted(known_providers() - OTHERWISE_SIGNED_IN):
             server.requests.clear()
@@ -111,7 +109,7 @@ def asking(server: ModelServer, model: str) -> Generator[list[str]]:
     asked, stop = threading.Event(), threading.Event()
 
     async def ask() -> None:
-        async with aclosing(gateway_to(server, PATIENT, max_attempts=1)) as gateway:
+        async with aclosing(gateway_to(server, max_attempts=1)) as gateway:
             while not stop.is_set():
                 try:
                     await answer_of(gateway, model)
@@ -122,7 +120,7 @@ def asking(server: ModelServer, model: str) -> Generator[list[str]]:
     thread = threading.Thread(target=lambda: asyncio.run(ask()))
     thread.start()
     try:
-        assert asked.wait(120)
+        assert asked.wait(HANG_S)
         yield wrong
     finally:
         stop.set()
@@ -135,7 +133,7 @@ def test_a_gateway_that_closes_disturbs_no_other(server: ModelServer, model: str
     server.script("busy", script if model.startswith("anthropic") else Script(["a"] * 20 + [Pause(0.01)] + ["b"] * 20))
 
     async def ask_and_close() -> None:
-        async with aclosing(gateway_to(server, PATIENT, max_attempts=1)) as gateway:
+        async with aclosing(gateway_to(server, max_attempts=1)) as gateway:
             await answer_of(gateway, model)
 
     with asking(server, model) as wrong:
@@ -161,7 +159,7 @@ async def test_a_gateway_that_is_closed_leaves_no_connection_open(server: ModelS
         await answer_of(gateway, "kept")
         await answer_of(gateway, "hosted_vllm/kept")
         assert server.open_connections == 1
-    assert await server.wait_until_all_left(30)
+    assert await server.wait_until_all_left()
 
 
 async def test_requests_of_others_in_the_process_go_by_connections_of_their_own(
