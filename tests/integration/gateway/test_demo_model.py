@@ -3,15 +3,12 @@
 from contextlib import aclosing
 from typing import Any
 
-import litellm
 import pytest
-from litellm.llms.custom_llm import CustomLLM
 
-from tests.support.model_calls import PATIENT, PROMPT, answer_of, error_of, request_to
+from tests.support.model_calls import PATIENT, PROMPT, answer_of, error_of, gateway_to, request_to
 from tests.support.model_scripts import Script
 from tests.support.model_server import ModelServer
 from turns import demo
-from turns.demo_provider import DemoProvider
 from turns.gateway import ModelGateway
 from turns.model_call import ModelChunk, ModelRequest
 
@@ -51,35 +48,35 @@ async def test_the_demo_model_answers_word_by_word(gateway: ModelGateway) -> Non
     assert (first, second) == (("text", "This "), ("text", "is "))
 
 
-async def test_the_demo_model_is_a_provider_as_litellm_wants_them(gateway: ModelGateway) -> None:
-    await gateway.warm_up()
-    library: Any = litellm
-    (entry,) = (entry for entry in library.custom_provider_map if entry["provider"] == demo.PROVIDER)
-    assert isinstance(entry["custom_handler"], CustomLLM)
+async def test_the_demo_model_is_a_provider_as_litellm_wants_them(litellm: Any) -> None:
+    (entry,) = (entry for entry in litellm.custom_provider_map if entry["provider"] == demo.PROVIDER)
+    assert isinstance(entry["custom_handler"], litellm.CustomLLM)
 
 
 async def test_a_demo_model_that_does_not_start_keeps_no_other_model_from_answering(
-    server: ModelServer, gateway: ModelGateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: ModelServer, litellm: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("no demo")
 
-    monkeypatch.setattr(DemoProvider, "astreaming", broken)
+    assert litellm.custom_provider_map
+    monkeypatch.setattr("turns.demo_provider.DemoProvider.astreaming", broken)
     server.script("other", Script(["fine"]))
-    chunks, _ = await answer_of(gateway, "other")
-    assert chunks == [("text", "fine")]
-    assert "the demo model is not ready" in caplog.text
-    _, error = await error_of(gateway, demo.MODEL)
+    async with aclosing(gateway_to(server)) as gateway:
+        chunks, _ = await answer_of(gateway, "other")
+        assert chunks == [("text", "fine")]
+        assert "the demo model is not ready" in caplog.text
+        _, error = await error_of(gateway, demo.MODEL)
     assert error.code == "model_error"
 
 
-async def test_providers_that_the_application_registered_stay(gateway: ModelGateway) -> None:
-    library: Any = litellm
-    other = {"provider": "ours", "custom_handler": CustomLLM()}
-    before = library.custom_provider_map
+async def test_providers_that_the_application_registered_stay(server: ModelServer, litellm: Any) -> None:
+    other = {"provider": "ours", "custom_handler": litellm.CustomLLM()}
+    before = litellm.custom_provider_map
     try:
-        library.custom_provider_map = [other]
-        await gateway.warm_up()
-        assert other in library.custom_provider_map
+        litellm.custom_provider_map = [other]
+        async with aclosing(gateway_to(server)) as gateway:
+            await gateway.warm_up()
+        assert [entry["provider"] for entry in litellm.custom_provider_map] == ["ours", demo.PROVIDER]
     finally:
-        library.custom_provider_map = before
+        litellm.custom_provider_map = before

@@ -6,7 +6,6 @@ from collections.abc import Generator
 from contextlib import aclosing, contextmanager
 from typing import Any
 
-import litellm
 import pytest
 
 from tests.support.model_calls import answer_of, error_of, gateway_to
@@ -21,20 +20,18 @@ OTHERWISE_SIGNED_IN = {"chatgpt", "github_copilot", "gigachat", "oci", "sap", "v
 """Providers that ask another server for a token first."""
 
 
-def known_providers() -> set[str]:
+def known_providers(litellm: Any) -> set[str]:
     """The providers of OpenAI's kind, and those that litellm asks by itself, as far as the installed one has them."""
-    library: Any = litellm
-    known = {str(getattr(name, "value", name)) for name in library.provider_list}
-    alike = {str(getattr(name, "value", name)) for name in library.openai_compatible_providers}
+    known = {str(getattr(name, "value", name)) for name in litellm.provider_list}
+    alike = {str(getattr(name, "value", name)) for name in litellm.openai_compatible_providers}
     return (alike | _ASKED_BY_LITELLM | {"azure", "openai"}) & (known | alike)
 
 
-async def test_every_provider_of_openais_kind_is_read_by_our_parser(server: ModelServer) -> None:
+async def test_every_provider_of_openais_kind_is_read_by_our_parser(server: ModelServer, litellm: Any) -> None:
     server.script(ANY_MODEL, Script([Wire(SAID.encode())], usage=None))
     said: dict[str, Any] = {}
     async with aclosing(gateway_to(server, max_attempts=1)) as gateway:
-        await gateway.warm_up()
-        for name in sorted(known_providers() - OTHERWISE_SIGNED_IN):
+        for name in sorted(known_providers(litellm) - OTHERWISE_SIGNED_IN):
             server.requests.clear()
             try:
                 chunks, _ = await answer_of(gateway, f"{name}/some-model")
@@ -163,10 +160,9 @@ async def test_a_gateway_that_is_closed_leaves_no_connection_open(server: ModelS
 
 
 async def test_requests_of_others_in_the_process_go_by_connections_of_their_own(
-    server: ModelServer, gateway: ModelGateway
+    server: ModelServer, litellm: Any
 ) -> None:
     server.script("other", Script(["a", "b"]))
-    await gateway.warm_up()
     call = {"model": "openai/other", "api_base": server.url, "api_key": "k", "stream": True}
     stream: Any = await litellm.acompletion(**call, messages=[{"role": "user", "content": "Hi"}])
     texts = [chunk.choices[0].delta.content async for chunk in stream]
@@ -175,12 +171,11 @@ async def test_requests_of_others_in_the_process_go_by_connections_of_their_own(
 
 @pytest.mark.parametrize("model", ["gone", "hosted_vllm/gone"])
 async def test_whatever_litellm_raises_is_an_error_of_the_model(
-    server: ModelServer, gateway: ModelGateway, model: str, monkeypatch: pytest.MonkeyPatch
+    server: ModelServer, gateway: ModelGateway, litellm: Any, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(**_: Any) -> None:
         raise RuntimeError("litellm is broken")
 
-    await gateway.warm_up()
     monkeypatch.setattr(litellm, "acompletion", broken)
     _, error = await error_of(gateway, model)
     assert error.code == "model_error"
