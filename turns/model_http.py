@@ -20,8 +20,13 @@ from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 from turns.model_events import DONE, EventParser, event_bytes, without_unusual_line_ends
 
 _CHAT_PATH: Final = "/chat/completions"
-_REFUSES_A_PARAMETER: Final = frozenset({400, 422})
-_USAGE_REFUSED: Final = re.compile(rb"stream[ _]?options|include_usage", re.IGNORECASE)
+_USAGE_REFUSED: Final = re.compile(
+    rb"stream.?options|include_usage|(extra|additional) (inputs?|fields?|propert)"
+    rb"|(unknown|unrecognized|unexpected|unsupported)[^.]{0,20} (field|parameter|argument|key)",
+    re.IGNORECASE,
+)
+"""What servers say that refuse a parameter, by name or without."""
+
 _OF_THE_BODY: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 _NOTHING_SAID: Final = b"data: %b\n\n" % DONE
 
@@ -169,7 +174,7 @@ async def _streamed_chat(request: httpx.Request) -> dict[str, object] | None:
 
 async def _refuses_usage(response: httpx.Response) -> bool:
     """Return whether a server does not take the wish for usage, which is not worth an answer."""
-    if response.status_code not in _REFUSES_A_PARAMETER:
+    if not response.is_error:
         return False
     return _USAGE_REFUSED.search(await response.aread()) is not None
 

@@ -192,6 +192,9 @@ def _value_of(pieces: list[str]) -> object:
     try:
         return _parsed(text) if text else {}
     except ValueError:
+        half, rest = text[: len(text) // 2].strip(), text[len(text) // 2 :].strip()
+        if half == rest:
+            return _parsed(half)  # some servers send the whole at the end once more
         whole = [piece for piece in pieces if piece.strip()]
         grows = all(later.startswith(earlier) for earlier, later in pairwise(whole))
         if len(whole) < 2 or not grows:

@@ -101,6 +101,9 @@ async def test_an_error_that_says_nothing_is_none(
         Refusal(400, "unknown_parameter", "Unrecognized request argument supplied: stream_options"),
         Refusal(422, "invalid", '[{"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}]'),
         Refusal(400, "invalid_value", "Unknown field: include_usage"),
+        Refusal(400, "invalid_value", "json: unknown field"),
+        Refusal(422, "invalid", "Extra inputs are not permitted"),
+        Refusal(500, "server_error", "TypeError: create() got an unexpected keyword argument 'stream_options'"),
     ],
 )
 async def test_a_server_that_does_not_know_stream_options_is_asked_again_without(
