@@ -3,14 +3,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NEWEST := $(VENV)/newest-litellm
 STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check fmt bench clean
+.PHONY: help setup serve test test-newest check fmt bench clean
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Make .venv with .venv/bin/turnlog and the pinned dependencies
 
@@ -27,6 +28,15 @@ serve: $(STAMP) ## Start PostgreSQL and the API (ARGS="--port 9000" passes optio
 
 test: $(STAMP) ## Run all tests against a real embedded PostgreSQL (ARGS="-k name" passes options)
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-newest: $(STAMP) ## Run the gateway's tests on the newest release of litellm
+	@test -x $(NEWEST)/bin/python || $(BIN)/python -m venv --without-pip $(NEWEST)
+	@# What the newest release does not need otherwise it finds in the first environment.
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' > \
+		"$$($(NEWEST)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/first.pth"
+	@$(BIN)/python -m pip --python $(NEWEST)/bin/python install --quiet --disable-pip-version-check --upgrade litellm
+	@$(NEWEST)/bin/python -c 'from importlib.metadata import version; print("litellm", version("litellm"))'
+	@$(NEWEST)/bin/python -m pytest tests/integration/gateway tests/unit $(ARGS)
 
 check: $(STAMP) ## Format check, lint, types, import contract
 	$(BIN)/ruff format --check .

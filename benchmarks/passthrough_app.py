@@ -2,7 +2,7 @@
 
 `python -m benchmarks.passthrough_app MODEL_URL` serves it with the settings of `turnlog serve`, litellm's included, and
 prints its port. `/litellm` reads the model through litellm, as an application does; `/openai` reads the stream of the
-OpenAI library inside of it, as Turnlog's gateway does.
+OpenAI library inside of it.
 """
 
 import asyncio

@@ -1,7 +1,4 @@
-"""The built-in demo model `turnlog/demo`: a litellm custom provider that answers the same every time and needs no key.
-
-litellm only asks a provider for its methods, not for its class, so nothing of litellm is imported here.
-"""
+"""The built-in demo model `turnlog/demo`, which answers the same every time and needs no key."""
 
 import asyncio
 import re
@@ -44,19 +41,19 @@ class DemoChunk(TypedDict):
 
 
 class DemoModel:
-    """A provider for litellm's `custom_provider_map`."""
+    """Answers in litellm's words; `turns.demo_provider` makes a provider for litellm of it."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         """The tokenizer counts the usage."""
         self._tokenizer = tokenizer
 
-    async def astreaming(self, *, messages: Sequence[dict[str, Any]], **_: object) -> AsyncIterator[DemoChunk]:
-        """The answer word by word, then a last chunk with the usage; litellm passes much else that is not needed."""
-        answer = answer_to(messages)
-        for word in re.findall(r"\S+\s*", answer):
+    async def answer(self, messages: Sequence[dict[str, Any]]) -> AsyncIterator[DemoChunk]:
+        """Stream the answer word by word, then a last chunk with the usage."""
+        said = answer_to(messages)
+        for word in re.findall(r"\S+\s*", said):
             await asyncio.sleep(DELAY_S)
             yield _chunk(word)
-        yield _chunk("", await asyncio.to_thread(self._usage, messages, answer))
+        yield _chunk("", await asyncio.to_thread(self._usage, messages, said))
 
     def _usage(self, messages: Sequence[dict[str, Any]], answer: str) -> DemoUsage:
         asked = sum(self._tokenizer.count(_text(message)) for message in messages)

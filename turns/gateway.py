@@ -1,7 +1,8 @@
-"""Every model behind one streaming call; the only module that imports litellm, and never when it is imported itself.
+"""Every model behind one streaming call.
 
 litellm takes seconds of CPU to import, tries the network while it does, and logs and prints a lot: it is loaded in a
-thread at first use (or by `warm_up`), told to use its own files, and silenced.
+thread at first use (or by `warm_up`), told to use its own files, and silenced. The two modules that cannot be imported
+without it, `model_http` and `demo_provider`, are imported together with it.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import importlib
 import logging
 import os
 from collections.abc import AsyncGenerator
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from pydantic import SecretStr
 
@@ -24,6 +25,10 @@ from turns.model_route import Router
 from turns.model_stream import Answer
 from turns.model_usage import estimated_usage, reported_usage
 from turns.price_table import PriceTable
+from turns.provider_streams import OpenAIStream, ProviderStream, TranslatedStream
+
+if TYPE_CHECKING:
+    from turns.model_http import ProviderConnections
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +57,13 @@ _LOG_LEVELS: Final = {
 """Loggers that write prompts, keys or a line for each request."""
 
 
+class _Library(NamedTuple):
+    """litellm, and the connections by which it asks for one gateway."""
+
+    litellm: LiteLLM
+    connections: "ProviderConnections"
+
+
 class ModelGateway:
     """Calls models. One for a process and event loop; `aclose` it at the end."""
 
@@ -67,12 +79,12 @@ class ModelGateway:
         self._timeouts = timeouts
         self._max_attempts = max_attempts
         self._tokenizer = Tokenizer()
-        self._loading: asyncio.Task[LiteLLM] | None = None
+        self._loading: asyncio.Task[_Library] | None = None
 
     async def warm_up(self) -> None:
         """Load litellm in the background, so that the first turn does not wait for it; a failure is only logged."""
         try:
-            await self._litellm()
+            await self._library()
         except ModelError:
             logger.warning("the model library is not ready; the next turn will try to load it again", exc_info=True)
 
@@ -84,14 +96,14 @@ class ModelGateway:
         Raises:
             ModelError: the model could not be asked, or its answer broke off.
         """
-        litellm = await self._litellm()
-        answer, pieces = await self._open(litellm, request)
+        library = await self._library()
+        answer, pieces = await self._open(library, request)
         try:
             while pieces is not None:
                 for piece in pieces:
                     yield piece
                 pieces = await answer.read()
-            yield await self._end(litellm, request, answer)
+            yield await self._end(library.litellm, request, answer)
         finally:
             await answer.aclose()
 
@@ -101,7 +113,7 @@ class ModelGateway:
         Raises:
             ModelError: litellm could not be loaded.
         """
-        return PriceTable(await self._litellm()).context_window(model)
+        return PriceTable((await self._library()).litellm).context_window(model)
 
     async def max_output_tokens(self, model: str) -> int | None:
         """Return the tokens of the longest answer of `model`, by the same table.
@@ -112,32 +124,30 @@ class ModelGateway:
         return PriceTable(await self._litellm()).max_output_tokens(model)
 
     async def aclose(self) -> None:
-        """Close the connections that are kept open to providers."""
+        """Close the connections that this gateway keeps open to providers, and no others."""
         if self._loading is None:
             return
         self._loading.cancel()  # of no effect on a finished one
         if not _has_failed(self._loading) and self._loading.done():
-            litellm = self._loading.result()
-            await litellm.close_litellm_async_clients()
-            litellm.in_memory_llm_clients_cache.flush_cache()
+            await self._loading.result().connections.aclose()
 
-    async def _litellm(self) -> LiteLLM:
+    async def _library(self) -> _Library:
         """The loaded library; whoever asks while it loads waits for the one load."""
         if self._loading is None or _has_failed(self._loading):
-            self._loading = asyncio.create_task(asyncio.to_thread(_load_litellm, self._tokenizer))
+            self._loading = asyncio.create_task(asyncio.to_thread(_open_library, self._tokenizer))
         try:
             return await asyncio.shield(self._loading)
         except Exception as error:
             raise ModelError("model_unavailable", "The model library could not be loaded.") from error
 
-    async def _open(self, litellm: LiteLLM, request: ModelRequest) -> tuple[Answer, list[ModelChunk] | None]:
+    async def _open(self, library: _Library, request: ModelRequest) -> tuple[Answer, list[ModelChunk] | None]:
         """An answer and its first chunks, after as many attempts as it takes and as are allowed."""
-        arguments = self._router.arguments(litellm, request)
+        arguments = self._router.arguments(library.litellm, request)
         retries = Retries(self._max_attempts)
         began = asyncio.get_running_loop().time()
         while True:
             try:
-                return await self._attempt(litellm, arguments, Clock(self._timeouts, began))
+                return await self._attempt(library, request, arguments, Clock(self._timeouts, began))
             except ModelError as error:
                 delay_s = retries.delay_after(error)
                 logger.warning(
@@ -148,33 +158,56 @@ class ModelGateway:
             await asyncio.sleep(delay_s)
 
     async def _attempt(
-        self, litellm: LiteLLM, arguments: dict[str, Any], clock: Clock
+        self, library: _Library, request: ModelRequest, arguments: dict[str, Any], clock: Clock
     ) -> tuple[Answer, list[ModelChunk] | None]:
-        stream = None
+        source = None
         try:
-            stream = await clock.limit(litellm.acompletion(**arguments, timeout=self._timeouts.total_s))
-            if stream is None:  # so litellm answers when a provider says 422 twice
-                raise ModelError("model_error", "The provider refused the request as invalid.")
-            answer = Answer(stream, clock)
+            source = await clock.limit(self._ask(library, arguments))
+            answer = Answer(source, clock, [tool.name for tool in request.tools])
             return answer, await answer.read()
         except BaseException:
             clock.stop()
-            if stream is not None:
-                await stream.aclose()
+            if source is not None:
+                await source.aclose()
             raise
 
+    async def _ask(self, library: _Library, arguments: dict[str, Any]) -> ProviderStream:
+        from turns.model_http import HANDLER, ProviderCall
+
+        call = ProviderCall(library.connections)
+        if self._router.takes_handler(library.litellm, arguments["model"]):
+            arguments = {**arguments, "client": HANDLER}
+        try:
+            with call.active():
+                stream = await library.litellm.acompletion(**arguments, timeout=self._timeouts.total_s)
+        except BaseException:
+            await call.aclose()
+            raise
+        if call.answer is not None:
+            return OpenAIStream(call.answer)
+        if stream is None:  # so litellm answers when a provider says 422 twice
+            raise ModelError("model_error", "The provider refused the request as invalid.")
+        return TranslatedStream(stream, call)
+
     async def _end(self, litellm: LiteLLM, request: ModelRequest, answer: Answer) -> ModelEnd:
+        calls = answer.calls()
         usage = reported_usage(answer.reports)
         if usage is None:
             usage = await asyncio.to_thread(estimated_usage, self._tokenizer, request, answer.text)
         cost_usd = PriceTable(litellm).cost_usd(request.model, usage)
-        reason = answer.finish_reason
-        calls = answer.tools.whole(cut_off=reason in {"length", "content_filter"})
-        return ModelEnd(reason, usage.model_copy(update={"cost_usd": cost_usd}), calls)
+        return ModelEnd(answer.finish_reason, usage.model_copy(update={"cost_usd": cost_usd}), calls)
 
 
-def _has_failed(task: asyncio.Task[LiteLLM]) -> bool:
+def _has_failed(task: asyncio.Task[_Library]) -> bool:
     return task.done() and (task.cancelled() or task.exception() is not None)
+
+
+def _open_library(tokenizer: Tokenizer) -> _Library:
+    litellm = _load_litellm(tokenizer)
+    from turns.model_http import SESSION, ProviderConnections
+
+    litellm.aclient_session = SESSION
+    return _Library(litellm, ProviderConnections())
 
 
 def _load_litellm(tokenizer: Tokenizer) -> LiteLLM:
@@ -188,15 +221,27 @@ def _load_litellm(tokenizer: Tokenizer) -> LiteLLM:
     for name, value in _SETTINGS.items():
         setattr(litellm, name, value)
     tokenizer.load()
-    litellm.custom_provider_map = [{"provider": demo.PROVIDER, "custom_handler": demo.DemoModel(tokenizer)}]
     module = cast("LiteLLM", litellm)
-    asyncio.run(_first_call(module))
+    try:
+        _register_demo(module, tokenizer)
+        asyncio.run(_first_call(module))
+    except Exception:
+        # The other models are asked without the demo.
+        logger.warning("the demo model is not ready", exc_info=True)
     return module
 
 
 def _quieten() -> None:
     for name, level in _LOG_LEVELS.items():
         logging.getLogger(name).setLevel(level)
+
+
+def _register_demo(litellm: LiteLLM, tokenizer: Tokenizer) -> None:
+    from turns.demo_provider import DemoProvider
+
+    others = [entry for entry in litellm.custom_provider_map if entry["provider"] != demo.PROVIDER]
+    handler = DemoProvider(tokenizer)
+    litellm.custom_provider_map = [*others, {"provider": demo.PROVIDER, "custom_handler": handler}]
 
 
 async def _first_call(litellm: LiteLLM) -> None:

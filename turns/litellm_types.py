@@ -17,10 +17,6 @@ class LiteLLMStream(Protocol):
     async def aclose(self) -> None: ...
 
 
-class _ClientCache(Protocol):
-    def flush_cache(self) -> None: ...
-
-
 class LiteLLM(Protocol):
     """The litellm module."""
 
@@ -28,9 +24,8 @@ class LiteLLM(Protocol):
     provider_list: list[str]
     custom_provider_map: list[Any]
     Usage: Any
-    in_memory_llm_clients_cache: _ClientCache
+    aclient_session: Any
 
     async def acompletion(self, **arguments: Any) -> LiteLLMStream | None: ...
     def get_llm_provider(self, model: str) -> tuple[str, str, str | None, str | None]: ...
     def cost_per_token(self, **arguments: Any) -> tuple[float, float]: ...
-    async def close_litellm_async_clients(self) -> None: ...

@@ -32,7 +32,7 @@ class ModelChunk(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool call, whole."""
+    """A tool call, whole; `extra_content` is what a provider adds to a call and wants back with it."""
 
     id: str
     name: str

@@ -3,8 +3,9 @@
 Neither code nor detail ever holds words of the provider, of the prompt or of a key: providers like to repeat all three.
 """
 
-from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple, get_args
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal, NamedTuple, cast, get_args
 
 ModelErrorCode = Literal[
     "model_error",
@@ -66,15 +67,63 @@ _BY_CLASS: Final = {
 """litellm's classes that say enough by themselves. By name, because litellm must not be imported to name them."""
 
 _BY_PROVIDER_CODE: Final = {
-    "context_length_exceeded": _TOO_LONG,
-    "content_filter": _FILTERED,
-    "content_policy_violation": _FILTERED,
-    "rate_limit_exceeded": _RATE_LIMITED,
-    "insufficient_quota": _RATE_LIMITED,
-    "server_error": _DOWN,
+    "contextlengthexceeded": _TOO_LONG,
+    "stringabovemaxlength": _TOO_LONG,
+    "requesttoolarge": _TOO_LONG,
+    "contentfilter": _FILTERED,
+    "contentpolicyviolation": _FILTERED,
+    "ratelimitexceeded": _RATE_LIMITED,
+    "ratelimiterror": _RATE_LIMITED,
+    "ratelimited": _RATE_LIMITED,
+    "ratelimit": _RATE_LIMITED,
+    "toomanyrequests": _RATE_LIMITED,
+    "resourceexhausted": _RATE_LIMITED,
+    "insufficientquota": _RATE_LIMITED,
+    "throttlingexception": _RATE_LIMITED,
+    "invalidapikey": _KEY_REFUSED,
+    "authenticationerror": _KEY_REFUSED,
+    "unauthenticated": _KEY_REFUSED,
+    "unauthorized": _KEY_REFUSED,
+    "permissionerror": _NOT_ALLOWED,
+    "permissiondenied": _NOT_ALLOWED,
+    "permissiondeniederror": _NOT_ALLOWED,
+    "forbidden": _NOT_ALLOWED,
+    "paymentrequired": _UNPAID,
+    "insufficientcredits": _UNPAID,
+    "insufficientbalance": _UNPAID,
+    "modelnotfound": _NO_MODEL,
+    "notfounderror": _NO_MODEL,
+    "servererror": _DOWN,
+    "internalservererror": _DOWN,
+    "internalerror": _DOWN,
+    "badgateway": _DOWN,
+    "serviceunavailable": _DOWN,
+    "serviceunavailableerror": _DOWN,
+    "unavailable": _DOWN,
+    "overloaded": _DOWN,
+    "overloadederror": _DOWN,
+    "engineoverloaded": _DOWN,
+    "engineoverloadederror": _DOWN,
+    "timeout": _TOO_SLOW,
+    "timeouterror": _TOO_SLOW,
+    "deadlineexceeded": _TOO_SLOW,
+    "gatewaytimeout": _TOO_SLOW,
 }
+"""What providers call an error, in lower case and without all that is no letter or digit."""
+
+_BY_WORDS: Final = (
+    (
+        re.compile(r"context.?(length|window|size)|prompt is too long|input is too long|too many (input )?tokens"),
+        _TOO_LONG,
+    ),
+    (re.compile(r"rate.?limit|too many requests|quota"), _RATE_LIMITED),
+    (re.compile(r"content.?(filter|policy|management)|safety system"), _FILTERED),
+    (re.compile(r"overloaded|temporarily unavailable|no (available )?capacity|at capacity"), _DOWN),
+)
+"""What the sentences of an error say, in lower case, where no code and no number does."""
 
 _BY_CAUSE: Final = {
+    "TimeoutException": _TOO_SLOW,
     "TransportError": _DISCONNECTED,
     "APIConnectionError": _DISCONNECTED,
     "ConnectionError": _DISCONNECTED,
@@ -83,6 +132,8 @@ _BY_CAUSE: Final = {
     "TypeError": _UNREADABLE,
     "ValidationError": _UNREADABLE,
     "UnicodeDecodeError": _UNREADABLE,
+    "DecodingError": _UNREADABLE,
+    "RecursionError": _UNREADABLE,
 }
 """What litellm wrapped, where its own class says nothing: it calls everything it does not know a connection error."""
 
@@ -98,6 +149,9 @@ _BY_STATUS: Final = {
     429: _RATE_LIMITED,
     504: _TOO_SLOW,
 }
+_FACTS: Final = ("code", "type", "status", "status_code", "error_code", "http_code", "message", "msg")
+"""Where an error in a stream says what it is."""
+
 _BOTTOM = 6
 """How far down a chain of causes is looked."""
 
@@ -108,12 +162,60 @@ def model_error_from(error: BaseException) -> ModelError:
     chain = _causes(head)
     meaning = (
         _first(_BY_CLASS, _class_names(head))
-        or _first(_BY_PROVIDER_CODE, [str(getattr(link, "code", "")) for link in chain])
+        or _first(_BY_PROVIDER_CODE, [_letters(getattr(link, "code", "")) for link in chain])
         or _first(_BY_CAUSE, [name for link in chain if not _is_litellms(link) for name in _class_names(link)])
         or _by_status(head)
     )
     cause = f"{type(chain[-1]).__name__} {getattr(head, 'status_code', '')}".strip()
     return ModelError(*meaning, cause=cause, retry_after_s=_retry_after_s(head))
+
+
+def error_in_stream(report: object) -> ModelError:
+    """Return the `ModelError` that an error stands for which a provider sends in place of a chunk."""
+    facts = list(_facts(report))
+    statuses = [status for fact in facts if (status := _status(fact)) is not None]
+    said = " ".join(fact for fact in facts if isinstance(fact, str)).lower()
+    by_words = next((meaning for words, meaning in _BY_WORDS if words.search(said)), None)
+    by_status = _of_status(statuses[0]) if statuses else None
+    meaning = (
+        _first(_BY_PROVIDER_CODE, [_letters(fact) for fact in facts])
+        or (by_status if by_status is not _REFUSED else by_words)
+        or by_status
+        or by_words
+        or _FAILED
+    )
+    return ModelError(*meaning, cause=f"error in the stream {' '.join(map(str, statuses))}".strip())
+
+
+def reports_error(chunk: Mapping[str, object]) -> bool:
+    """Return whether an object that is no chunk of an answer says that something failed."""
+    kinds = (chunk.get("object"), chunk.get("type"))
+    statuses = (chunk.get(name) for name in ("code", "status", "status_code", "error_code"))
+    return "error" in kinds or bool(chunk.get("errors")) or any(_status(status) is not None for status in statuses)
+
+
+def _facts(report: object, depth: int = 3) -> Iterator[object]:
+    """Yield what an error says of itself, the most telling first; what it wraps comes last."""
+    if isinstance(report, str | int):
+        yield report
+    elif isinstance(report, list) and report and depth:
+        yield from _facts(cast("list[object]", report)[0], depth - 1)
+    elif isinstance(report, Mapping) and depth:
+        fields = cast("Mapping[str, object]", report)
+        yield from (fields[name] for name in _FACTS if isinstance(fields.get(name), str | int))
+        for name in ("error", "errors", "detail"):
+            yield from _facts(fields.get(name), depth - 1)
+
+
+def _status(fact: object) -> int | None:
+    """Return the HTTP status that a fact is, if it is one."""
+    if isinstance(fact, str) and fact.isascii() and fact.isdigit() and len(fact) == 3:
+        fact = int(fact)
+    return fact if isinstance(fact, int) and 400 <= fact < 600 else None
+
+
+def _letters(fact: object) -> str:
+    return re.sub("[^a-z0-9]", "", str(fact).lower())
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -139,6 +241,10 @@ def _by_status(error: BaseException) -> _Meaning:
     status = getattr(error, "status_code", None)
     if type(error).__name__ == "APIConnectionError" or not isinstance(status, int):
         return _FAILED
+    return _of_status(status)
+
+
+def _of_status(status: int) -> _Meaning:
     return _BY_STATUS.get(status, _DOWN if status >= 500 else _FAILED)
 
 

@@ -13,6 +13,20 @@ from turns.model_errors import ModelError
 _NO_KEY: Final = "none"
 """For a server of one's own that has no key; the key in the environment is OpenAI's and must not go elsewhere."""
 
+_ASKED_BY_LITELLM: Final = frozenset(
+    {
+        "a2a", "anthropic", "azure_ai", "bedrock", "bedrock_mantle", "cometapi", "compactifai", "databricks",
+        "datarobot", "deepseek", "edenai", "fireworks_ai", "gemini", "groq", "heroku", "hosted_vllm",
+        "huggingface", "langflow", "langgraph", "lemonade", "minimax", "mistral", "nadir", "ollama",
+        "ollama_chat", "opencode_go", "openrouter", "ovhcloud", "snowflake", "together_ai", "vertex_ai",
+        "vertex_ai_beta", "xai",
+    }
+)  # fmt: skip
+"""The providers to which litellm sends its requests by an HTTP client of its own, which can be given to it.
+
+It sends all others of OpenAI's kind through the OpenAI library, and accepts no such client for them.
+"""
+
 _NO_PROVIDER: Final = "No provider is known for this model name."
 
 
@@ -46,6 +60,13 @@ class Router:
             **self._destination(litellm, request.model),
             **{name: value for name, value in optional.items() if value is not None},
         }
+
+    def takes_handler(self, litellm: LiteLLM, name: str) -> bool:
+        """Return whether litellm takes an HTTP client for a model of this name."""
+        provider, slash, _ = name.partition("/")
+        if not slash or provider not in litellm.provider_list:
+            _, provider, _, _ = litellm.get_llm_provider(name)
+        return provider in _ASKED_BY_LITELLM
 
     def _destination(self, litellm: LiteLLM, model: str) -> dict[str, Any]:
         provider, slash, _ = model.partition("/")

@@ -1,13 +1,14 @@
-"""Reads one answer as litellm streams it: the provider's own chunks, then an end, a break or a time-out."""
+"""Reads one streamed answer: the provider's own chunks, then an end, a break or a time-out."""
 
 from collections.abc import Iterable
 from typing import Final
 
-from turns.litellm_types import LiteLLMStream
-from turns.model_call import FinishReason, ModelChunk
+from turns.model_call import FinishReason, ModelChunk, ToolCall
+from turns.model_chunks import Delta
 from turns.model_clock import Clock
 from turns.model_errors import ModelError
-from turns.provider_streams import MAX_ANSWER_SIZE, Delta, answer_too_large, provider_stream
+from turns.model_events import MAX_ANSWER_SIZE, answer_too_large
+from turns.provider_streams import ProviderStream
 from turns.tool_fragments import ToolFragments
 
 _FINISH_REASONS: Final[dict[str, FinishReason]] = {
@@ -32,18 +33,19 @@ _FINISH_REASONS: Final[dict[str, FinishReason]] = {
 }
 """Providers' words, in lower case. Every other one (`stop`, `end_turn`, `eos`, `stop_sequence`, …) is a plain stop."""
 
+_FAILED: Final = frozenset({"error", "abort"})
+
 
 class Answer:
     """One streamed answer: `read` it until it gives None, `aclose` it in any case."""
 
-    def __init__(self, stream: LiteLLMStream, clock: Clock) -> None:
-        """Takes over the stream."""
-        self._stream = stream
-        self._source = provider_stream(stream)
+    def __init__(self, source: ProviderStream, clock: Clock, tool_names: Iterable[str]) -> None:
+        """Take over the stream; the names are those of the tools that the model may call."""
+        self._source = source
         self._clock = clock
         self._texts: list[str] = []
         self._size = 0
-        self.tools = ToolFragments()
+        self._tools = ToolFragments(tool_names)
 
     async def read(self) -> list[ModelChunk] | None:
         """The next chunks, an empty list for a piece of a tool call, None once the provider has finished.
@@ -75,12 +77,26 @@ class Answer:
     def finish_reason(self) -> FinishReason:
         """Why the provider finished, in our words."""
         reason = _FINISH_REASONS.get((self._source.finish_reason or "").lower(), "stop")
-        return "tool_use" if reason == "stop" and self.tools.begun else reason
+        return "tool_use" if reason == "stop" and self._tools.begun else reason
+
+    def calls(self) -> tuple[ToolCall, ...]:
+        """Return the tool calls of a finished answer.
+
+        Raises:
+            ModelError: a call cannot be read, one was announced and did not come, or the model said nothing at all.
+        """
+        reason = self.finish_reason
+        calls = self._tools.whole(cut_off=reason in {"length", "content_filter"})
+        if reason == "tool_use" and not calls:
+            raise ModelError("model_error", "The model announced a tool call and sent none.")
+        if not calls and not self._texts:
+            raise _nothing_said(reason)
+        return calls
 
     async def aclose(self) -> None:
         """Close the connection to the provider, whatever is still to come on it."""
         self._clock.stop()
-        await self._stream.aclose()
+        await self._source.aclose()
 
     async def _next_delta(self) -> Delta | None:
         delta = await self._source.next()
@@ -91,7 +107,7 @@ class Answer:
             self._texts.append(piece.text)
         for fragment in delta.fragments:
             self._count(fragment.id, fragment.name, fragment.arguments)
-        self.tools.add(delta.fragments)
+        self._tools.add(delta.fragments)
         token = bool(delta.pieces or delta.fragments)
         self._clock.heard(token=token, finish=self._source.finish_reason is not None)
         return delta
@@ -104,5 +120,13 @@ class Answer:
     def _require_finish(self) -> None:
         if self._source.finish_reason is None:
             raise ModelError("model_error", "The model's answer ended before it was finished.")
-        if self._source.finish_reason == "error":
+        if self._source.finish_reason in _FAILED:
             raise ModelError("model_error", "The provider reported an error.")
+
+
+def _nothing_said(reason: FinishReason) -> ModelError:
+    if reason == "content_filter":
+        return ModelError("content_filtered", "The provider's content filter let nothing of the answer through.")
+    if reason == "length":
+        return ModelError("model_error", "The model reached the limit of its output before it said anything.")
+    return ModelError("model_error", "The model ended its answer without saying anything.")

@@ -12,12 +12,21 @@ MAX_COUNT = 2**31
 """From here on a count is a provider's mistake; clients that count themselves are refused it too."""
 
 _FIELDS = {
-    "input_tokens": ("prompt_tokens",),
-    "output_tokens": ("completion_tokens",),
-    "cached_input_tokens": ("prompt_tokens_details", "cached_tokens"),
-    "reasoning_tokens": ("completion_tokens_details", "reasoning_tokens"),
+    "input_tokens": (("prompt_tokens",), ("input_tokens",)),
+    "output_tokens": (("completion_tokens",), ("output_tokens",)),
+    "cached_input_tokens": (
+        ("prompt_tokens_details", "cached_tokens"),
+        ("input_tokens_details", "cached_tokens"),
+        ("prompt_cache_hit_tokens",),
+        ("cached_tokens",),
+    ),
+    "reasoning_tokens": (
+        ("completion_tokens_details", "reasoning_tokens"),
+        ("output_tokens_details", "reasoning_tokens"),
+        ("reasoning_tokens",),
+    ),
 }
-"""Our words and where litellm and OpenAI keep them."""
+"""Our words and where litellm, OpenAI and servers of its kind keep them."""
 
 
 def reported_usage(chunks: Iterable[object]) -> Usage | None:
@@ -25,7 +34,8 @@ def reported_usage(chunks: Iterable[object]) -> Usage | None:
     counts = dict.fromkeys(_FIELDS, 0)
     for chunk in chunks:
         if (usage := _at(chunk, ("usage",))) is not None:
-            counts |= {name: count for name, path in _FIELDS.items() if (count := _count(usage, path))}
+            counts |= {name: count for name, paths in _FIELDS.items() if (count := _count(usage, paths))}
+            counts["output_tokens"] += _reasoning_apart(usage, counts)
     return Usage.model_validate(counts) if counts["input_tokens"] or counts["output_tokens"] else None
 
 
@@ -37,9 +47,16 @@ def estimated_usage(tokenizer: Tokenizer, request: ModelRequest, answer: str) ->
     return Usage.model_validate(counts)
 
 
-def _count(usage: object, path: tuple[str, ...]) -> int:
-    value = _at(usage, path)
-    return value if isinstance(value, int) and 0 < value < MAX_COUNT else 0
+def _reasoning_apart(usage: object, counts: Mapping[str, int]) -> int:
+    """Return the tokens of reasoning that a provider counts beside the output, by its own total."""
+    reasoning = counts["reasoning_tokens"]
+    total = _count(usage, (("total_tokens",),))
+    return reasoning if total == counts["input_tokens"] + counts["output_tokens"] + reasoning else 0
+
+
+def _count(usage: object, paths: Iterable[tuple[str, ...]]) -> int:
+    values = (_at(usage, path) for path in paths)
+    return next((value for value in values if isinstance(value, int) and 0 < value < MAX_COUNT), 0)
 
 
 def _at(thing: object, path: tuple[str, ...]) -> object:

@@ -1,36 +1,31 @@
-"""The two ways in which the chunks of an answer are read from what litellm returns, as one.
+"""The two ways in which the chunks of an answer are read, as one.
 
-A stream of the OpenAI library, which litellm uses for OpenAI and for every server of its kind, is read directly, and as
-the JSON that the server sent: it already has the shape that litellm's chunks would have, and the OpenAI library's own
-objects alone took a third of a chunk's processor time. All other providers' streams are read through litellm, which
-translates them.
+An answer in OpenAI's shape is read from its bytes, whichever library of litellm's asked for it. All other providers'
+answers are read through litellm, which translates them.
 """
 
-from collections.abc import AsyncIterator, Iterable
-from functools import partial
-from typing import Any, Final, NamedTuple, Protocol
+import re
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
 from turns.litellm_types import LiteLLMStream
 from turns.model_call import ModelChunk
-from turns.model_errors import ModelError
-from turns.tool_fragments import ToolFragment
+from turns.model_chunks import Delta, delta_of_choice, delta_of_json, finish_reason_of, first_choice
+from turns.model_errors import ModelError, error_in_stream, reports_error
+from turns.model_events import DONE, EventParser, ServerEvent, parsed
+from turns.storable import storable_text
 
-MAX_ANSWER_SIZE: Final = 32 * 1024 * 1024
-"""Characters of an answer, and bytes of a line of it: far more than models say, far less than PostgreSQL can hold."""
+if TYPE_CHECKING:
+    import httpx
 
-_WHOLE_ANSWER: Final = frozenset({"message", "text"})
+    from turns.model_http import ProviderCall
 
+_HEARTBEATS: Final = frozenset({b"null", b"ping", b"pong", b"heartbeat", b"keepalive", b"keep-alive"})
+"""Data of events that some servers send to keep a connection alive, besides none at all."""
 
-def answer_too_large() -> ModelError:
-    """The error of an answer that is not taken to its end."""
-    return ModelError("model_error", "The model's answer is too large.")
-
-
-class Delta(NamedTuple):
-    """What one chunk of a provider adds to its answer."""
-
-    pieces: list[ModelChunk]
-    fragments: list[ToolFragment]
+_OF_CHUNKS: Final = frozenset({b"", b"message"})
+_OF_ERRORS: Final = b"error"
+_HALF: Final = re.compile("[\ud800-\udbff]$")
 
 
 class ProviderStream(Protocol):
@@ -50,41 +45,86 @@ class ProviderStream(Protocol):
         """The next delta; None at the end of the stream."""
         ...
 
-
-def provider_stream(stream: LiteLLMStream) -> ProviderStream:
-    """The cheapest way to read `stream`.
-
-    Raises:
-        ModelError: it is none of litellm's streams of a chat.
-    """
-    if not hasattr(stream, "completion_stream"):
-        raise ModelError("model_error", "This kind of model cannot be asked: it does not chat.")
-    of_openai = type(stream.completion_stream).__module__.split(".")[0] == "openai"
-    return _OpenAIStream(stream) if of_openai else _TranslatedStream(stream)
+    async def aclose(self) -> None:
+        """Close the connection to the provider."""
+        ...
 
 
-class _OpenAIStream:
-    def __init__(self, stream: LiteLLMStream) -> None:
-        self._chunks = stream.completion_stream
-        self._chunks._cast_to = object  # the library's word for JSON as it is
-        response = self._chunks.response
-        response.aiter_bytes = partial(_whole_lines, response.aiter_bytes())
+class OpenAIStream:
+    """An answer in OpenAI's shape, from the bytes of the response."""
+
+    def __init__(self, response: "httpx.Response") -> None:
+        """Take over the response, of which nothing has been read."""
+        self._response = response
+        self._pieces: AsyncIterator[bytes] = response.aiter_bytes()
+        self._parser = EventParser()
+        self._events: Iterator[ServerEvent] = iter(())
+        self._ended = False
+        self._refused = False
+        self._halves = _Halves()
         self.finish_reason: str | None = None
         self.reports: list[object] = []
 
     async def next(self) -> Delta | None:
-        while (chunk := await anext(self._chunks, None)) is not None:
-            if chunk.get("usage") is not None:
-                self.reports.append(chunk)
-            if choices := chunk.get("choices"):
-                self.finish_reason = _text_or_none(choices[0].get("finish_reason")) or self.finish_reason
-                return _delta_of_json(choices[0])
-        return None
+        """Return the next delta, None at the end of the stream.
+
+        Raises:
+            ModelError: the provider reports an error, or sends too much.
+            TypeError, ValueError: it sends something else than chunks.
+        """
+        while True:
+            for event in self._events:
+                if event.data.upper() == DONE:
+                    self._ended, self._events = True, iter(())
+                elif (delta := self._delta(event)) is not None:
+                    return delta
+            if self._ended:
+                return self._halves.rest()
+            piece = await anext(self._pieces, None)
+            self._ended = piece is None
+            self._events = iter(self._parser.end() if piece is None else self._parser.feed(piece))
+
+    async def aclose(self) -> None:
+        """Close the connection to the provider."""
+        await self._response.aclose()
+
+    def _delta(self, event: ServerEvent) -> Delta | None:
+        """Return what an event adds, None for one that has no part in the answer."""
+        chunk = _chunk_of(event)
+        if chunk is None:
+            return None
+        choice = first_choice(chunk)
+        if (report := _error_in(event, chunk, choice or {})) is not None:
+            raise error_in_stream(report)
+        self._note_usage(chunk, choice or {})
+        if choice is None:
+            return None
+        delta = delta_of_choice(choice)
+        self._refused = self._refused or delta.is_refusal
+        if (reason := finish_reason_of(choice)) is not None:
+            self.finish_reason = "refusal" if self._refused else reason
+        return self._halves.joined(delta)
+
+    def _note_usage(self, chunk: Mapping[str, Any], choice: Mapping[str, Any]) -> None:
+        """Note a usage wherever it is: the standard's place, Moonshot's and Groq's."""
+        for at in (chunk, choice, chunk.get("x_groq")):
+            if isinstance(at, Mapping) and (usage := cast("Mapping[str, Any]", at).get("usage")):
+                self.reports.append({"usage": usage})
 
 
-class _TranslatedStream:
-    def __init__(self, stream: LiteLLMStream) -> None:
+class TranslatedStream:
+    """An answer in any other shape, from litellm."""
+
+    def __init__(self, stream: LiteLLMStream, call: "ProviderCall") -> None:
+        """Take over the stream; some of litellm's ask the provider only when they are read.
+
+        Raises:
+            ModelError: it is none of litellm's streams of a chat.
+        """
+        if not hasattr(stream, "completion_stream"):
+            raise ModelError("model_error", "This kind of model cannot be asked: it does not chat.")
         self._stream = stream
+        self._call = call
         self._finished = False
         self._rest: list[object] = []
 
@@ -95,84 +135,76 @@ class _TranslatedStream:
 
     @property
     def reports(self) -> Iterable[object]:
+        """The chunks in which usage may be."""
         return [*self._stream.chunks, *self._rest]
 
     async def next(self) -> Delta | None:
-        while not self._finished and (chunk := await anext(self._stream, None)) is not None:
-            if chunk.choices:
-                self._finished = chunk.choices[0].finish_reason is not None
-                return _delta_of_litellm(chunk.choices[0].delta)
-        # The rest is read past litellm, which would rebuild the whole answer at the end and log it.
-        self._rest += [chunk async for chunk in self._stream.completion_stream]
+        """Return the next delta, None at the end of the stream."""
+        with self._call.active():
+            while not self._finished and (chunk := await anext(self._stream, None)) is not None:
+                if chunk.choices:
+                    self._finished = chunk.choices[0].finish_reason is not None
+                    return _delta_of_litellm(chunk.choices[0].delta)
+            # The rest is read past litellm, which would rebuild the whole answer at the end and log it.
+            self._rest += [chunk async for chunk in self._stream.completion_stream]
         return None
 
-
-def _delta_of_json(choice: dict[str, Any]) -> Delta:
-    """What a choice adds; one that is no piece of a stream, but a whole answer, says something that would be lost.
-
-    Raises:
-        TypeError: it is one.
-    """
-    if choice.get("delta") is None and not choice.keys().isdisjoint(_WHOLE_ANSWER):
-        raise TypeError("the provider does not stream")
-    delta: dict[str, Any] = choice.get("delta") or {}
-    # Some servers call reasoning `reasoning`, most call it `reasoning_content`.
-    reasoning = delta.get("reasoning_content") or delta.get("reasoning")
-    calls = delta.get("tool_calls") or ()
-    return Delta(_pieces(reasoning, delta.get("content")), [_fragment_of_json(call) for call in calls])
-
-
-def _fragment_of_json(call: dict[str, Any]) -> ToolFragment:
-    function: dict[str, Any] = call.get("function") or {}
-    return _fragment(call.get("index"), call.get("id"), function.get("name"), function.get("arguments"))
+    async def aclose(self) -> None:
+        """Close the connection to the provider."""
+        await self._stream.aclose()
 
 
 def _delta_of_litellm(delta: Any) -> Delta:
-    calls = delta.tool_calls or ()
-    return Delta(
-        _pieces(getattr(delta, "reasoning_content", None), delta.content),
-        [_fragment(call.index, call.id, call.function.name, call.function.arguments) for call in calls],
-    )
+    fields = {"content": delta.content, "reasoning_content": getattr(delta, "reasoning_content", None)}
+    return delta_of_json({**fields, "tool_calls": [call.model_dump() for call in delta.tool_calls or ()]})
 
 
-def _pieces(reasoning: object, content: object) -> list[ModelChunk]:
-    pieces = [ModelChunk("reasoning", reasoning)] if isinstance(reasoning, str) and reasoning else []
-    text = _text_or_none(content)
-    return [*pieces, ModelChunk("text", text)] if text else pieces
+class _Halves:
+    """Joins the halves of a surrogate pair that a server cut between two chunks."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Literal["text", "reasoning"], str] = {}
+
+    def joined(self, delta: Delta) -> Delta:
+        """Return a delta in which no piece ends in half a pair."""
+        if not self._waiting and not any(_HALF.search(piece.text) for piece in delta.pieces):
+            return delta
+        pieces = [piece._replace(text=self._take(piece)) for piece in delta.pieces]
+        return delta._replace(pieces=[piece for piece in pieces if piece.text])
+
+    def rest(self) -> Delta | None:
+        """Return the halves that no other half came for."""
+        pieces = [ModelChunk(kind, storable_text(half)) for kind, half in self._waiting.items()]
+        self._waiting = {}
+        return Delta(pieces, []) if pieces else None
+
+    def _take(self, piece: ModelChunk) -> str:
+        text = self._waiting.pop(piece.kind, "") + piece.text
+        if _HALF.search(text):
+            self._waiting[piece.kind], text = text[-1], text[:-1]
+        return storable_text(text)
 
 
-def _fragment(index: object, call_id: object, name: object, arguments: object) -> ToolFragment:
-    at = index if isinstance(index, int | float | str) else 0  # some servers count in other types, or not at all
-    return ToolFragment(at, _text_or_none(call_id), _text_or_none(name), _text_or_none(arguments))
-
-
-def _text_or_none(value: Any) -> str | None:
-    """The same value, which a provider may send as anything.
+def _chunk_of(event: ServerEvent) -> dict[str, Any] | None:
+    """Return the object that an event holds, None for one that only keeps the connection alive.
 
     Raises:
-        TypeError: it is something else.
+        TypeError, ValueError: it holds something else.
     """
-    if value is not None and not isinstance(value, str):
-        raise TypeError("the provider sent something else than text")
-    return value
+    if event.name == _OF_ERRORS and not event.data.startswith(b"{"):
+        return {"message": event.data.decode("utf-8", "replace")}
+    if not event.data or event.data.strip(b'"').lower() in _HEARTBEATS:
+        return None
+    if event.name not in _OF_CHUNKS and not event.data.startswith(b"{"):
+        return None
+    return parsed(event.data)
 
 
-async def _whole_lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same bytes, no piece of them without the end of a line.
-
-    The OpenAI library copies what it has of a line for each further piece of it: 4 s of CPU for a line of 10 MB.
-
-    Raises:
-        ModelError: a line has no end.
-    """
-    waiting: list[bytes] = []
-    size = 0
-    async for piece in pieces:
-        waiting.append(piece)
-        size += len(piece)
-        if b"\n" in piece or b"\r" in piece:
-            yield b"".join(waiting)
-            waiting, size = [], 0
-        elif size > MAX_ANSWER_SIZE:
-            raise answer_too_large()
-    yield b"".join(waiting)
+def _error_in(event: ServerEvent, chunk: Mapping[str, Any], choice: Mapping[str, Any]) -> object:
+    """Return what an event says of an error, None where it says nothing of one."""
+    error: object = chunk.get("error") or choice.get("error")
+    if error:
+        return cast("object", error) if isinstance(error, str | Mapping) else chunk
+    if event.name == _OF_ERRORS or (not choice and reports_error(chunk)):
+        return chunk
+    return None

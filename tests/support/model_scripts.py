@@ -81,12 +81,15 @@ USAGE = usage(11, 7)
 
 @dataclass(frozen=True)
 class Script:
-    """One streamed answer: its steps in order, then its finish, then its usage (where the request asks for it)."""
+    """One streamed answer: its steps in order, its finish, its usage (where the request asks for it), and `[DONE]`."""
 
     chunks: Sequence[Step] = ("Hello", " there")
     delay_s: float = 0.0
     finish_reason: str | None = "stop"
     usage: Mapping[str, Any] | None = field(default_factory=lambda: USAGE)
+    done: bool = True
+    media_type: str = "text/event-stream"
+    keep_alive: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import socket
 import struct
 import threading
 from collections import defaultdict
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import Any, Self
 
@@ -36,13 +36,20 @@ from tests.support.model_scripts import (
     Wire,
 )
 
+ANY_MODEL = "*"
+"""The name to script what models answer that have no script of their own."""
+
+HANG_S = 60
+"""What is waited for so long does not come."""
+
 
 class ReceivedRequest:
     """One request as the server got it, and what became of the client."""
 
-    def __init__(self, headers: Mapping[str, str], body: dict[str, Any]) -> None:
+    def __init__(self, path: str, headers: Mapping[str, str], body: dict[str, Any]) -> None:
         """`headers` have lower-case names."""
-        self.headers, self.body = headers, body
+        self.path, self.headers, self.body = path, headers, body
+        self.client_port = 0
         self.model = str(body.get("model"))
         self.given_up = threading.Event()
 
@@ -51,7 +58,7 @@ class ReceivedRequest:
         """Whether the client closed the connection before the answer's end."""
         return self.given_up.is_set()
 
-    async def wait_until_given_up(self, timeout_s: float) -> bool:
+    async def wait_until_given_up(self, timeout_s: float = HANG_S) -> bool:
         """Wait, without blocking the caller's event loop, until the client left early; False when the time is over."""
         return await asyncio.to_thread(self.given_up.wait, timeout_s)
 
@@ -62,6 +69,7 @@ class ModelServer:
     def __init__(self) -> None:
         """The server listens once entered."""
         self.requests: list[ReceivedRequest] = []
+        self.open_connections = 0
         self.url = ""
         self._scripts: defaultdict[str, list[Script | Refusal]] = defaultdict(list)
         self._loop = asyncio.new_event_loop()
@@ -74,7 +82,16 @@ class ModelServer:
         """Set what `model` answers from now on: each in turn, the last one for good."""
         self._scripts[model] = list(answers)
 
-    async def wait_for_requests(self, count: int, timeout_s: float) -> bool:
+    async def wait_until_all_left(self, timeout_s: float = HANG_S) -> bool:
+        """Wait until no connection is open; False when the time is over."""
+
+        def wait() -> bool:
+            with self._arrived:
+                return self._arrived.wait_for(lambda: self.open_connections == 0, timeout_s)
+
+        return await asyncio.to_thread(wait)
+
+    async def wait_for_requests(self, count: int, timeout_s: float = HANG_S) -> bool:
         """Wait, without blocking the caller's event loop, for `count` requests; False when the time is over."""
 
         def wait() -> bool:
@@ -104,32 +121,55 @@ class ModelServer:
             await self._stop.wait()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            request = await _read_request(reader)
-            with self._arrived:
-                self.requests.append(request)
-                self._arrived.notify_all()
-            answer = asyncio.ensure_future(_answer(self._next_answer(request.model), request, writer))
-            client_left = asyncio.ensure_future(reader.read(1))
-            await asyncio.wait({answer, client_left}, return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done() or isinstance(answer.exception(), ConnectionError):
-                request.given_up.set()
-            for task in (answer, client_left):
-                task.cancel()
-            await asyncio.gather(answer, client_left, return_exceptions=True)
+        with self._counted(), suppress(ConnectionError, asyncio.IncompleteReadError):
+            while await self._serve_one(reader, writer):
+                pass
         writer.close()
 
+    @contextmanager
+    def _counted(self) -> Generator[None]:
+        self._count(1)
+        try:
+            yield
+        finally:
+            self._count(-1)
+
+    def _count(self, more: int) -> None:
+        with self._arrived:
+            self.open_connections += more
+            self._arrived.notify_all()
+
+    async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request; True if the connection can take another."""
+        request = await _read_request(reader)
+        request.client_port = writer.get_extra_info("peername")[1]
+        with self._arrived:
+            self.requests.append(request)
+            self._arrived.notify_all()
+        script = self._next_answer(request.model)
+        answer = asyncio.ensure_future(_answer(script, request, writer))
+        client_left = asyncio.ensure_future(reader.read(1))
+        await asyncio.wait({answer, client_left}, return_when=asyncio.FIRST_COMPLETED)
+        answered = answer.done() and answer.exception() is None
+        if not answer.done() or isinstance(answer.exception(), ConnectionError):
+            request.given_up.set()
+        for task in (answer, client_left):
+            task.cancel()
+        await asyncio.gather(answer, client_left, return_exceptions=True)
+        return answered and isinstance(script, Script) and script.keep_alive
+
     def _next_answer(self, model: str) -> Script | Refusal:
-        scripts = self._scripts[model] or [UNKNOWN_MODEL]
+        scripts = self._scripts[model] or self._scripts[ANY_MODEL] or [UNKNOWN_MODEL]
         return scripts.pop(0) if len(scripts) > 1 else scripts[0]
 
 
 async def _read_request(reader: asyncio.StreamReader) -> ReceivedRequest:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    path = head.split(" ", 2)[1].partition("?")[0]
     pairs = (line.split(":", 1) for line in head.split("\r\n")[1:] if ":" in line)
     headers = {name.strip().lower(): value.strip() for name, value in pairs}
     body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return ReceivedRequest(headers, json.loads(body))
+    return ReceivedRequest(path, headers, json.loads(body))
 
 
 async def _answer(answer: Script | Refusal, request: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
@@ -137,7 +177,7 @@ async def _answer(answer: Script | Refusal, request: ReceivedRequest, writer: as
         writer.write(_refusal(answer))
         await writer.drain()
     else:
-        await _Stream(writer, request).play(answer)
+        await _Stream(writer, request, answer).play()
 
 
 def _refusal(refusal: Refusal) -> bytes:
@@ -147,8 +187,9 @@ def _refusal(refusal: Refusal) -> bytes:
     return _head(refusal.status, headers) + body
 
 
-def _head(status: int, headers: Mapping[str, str]) -> bytes:
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "Connection: close"]
+def _head(status: int, headers: Mapping[str, str], *, keep_alive: bool = False) -> bytes:
+    connection = "keep-alive" if keep_alive else "close"
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Connection: {connection}"]
     return "\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "\r\n"]).encode()
 
 
@@ -159,13 +200,15 @@ class _BrokenOffError(Exception):
 class _Stream:
     """One answer on its way out, as chunked SSE."""
 
-    def __init__(self, writer: asyncio.StreamWriter, request: ReceivedRequest) -> None:
+    def __init__(self, writer: asyncio.StreamWriter, request: ReceivedRequest, script: Script) -> None:
         self._writer = writer
+        self._script = script
         self._model = request.model
         self._wants_usage = bool((request.body.get("stream_options") or {}).get("include_usage"))
         self._begun = False
 
-    async def play(self, script: Script) -> None:
+    async def play(self) -> None:
+        script = self._script
         for step in script.chunks:
             await asyncio.sleep(script.delay_s)
             await self._step(step)
@@ -173,7 +216,8 @@ class _Stream:
             await self._choice({}, script.finish_reason)
         if script.usage is not None and self._wants_usage:
             await self._chunk({"choices": [], "usage": script.usage})
-        await self._data("[DONE]")
+        if script.done:
+            await self._data("[DONE]")
         self._writer.write(b"0\r\n\r\n")
         await self._writer.drain()
 
@@ -213,7 +257,8 @@ class _Stream:
 
     async def _wire(self, data: bytes) -> None:
         if not self._begun:
-            self._writer.write(_head(200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"}))
+            headers = {"Content-Type": self._script.media_type, "Transfer-Encoding": "chunked"}
+            self._writer.write(_head(200, headers, keep_alive=self._script.keep_alive))
             self._begun = True
         if data:  # an empty piece would end the answer
             self._writer.write(b"%x\r\n%b\r\n" % (len(data), data))

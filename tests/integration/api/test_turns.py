@@ -88,9 +88,12 @@ def test_reasoning_is_a_block_of_its_own(api: Api, id_: str, given_model: GivenM
     assert answer["assistant_message"]["content"] == blocks
 
 
-def test_a_model_that_says_nothing_leaves_no_message(api: Api, id_: str, given_model: GivenModel) -> None:
-    answer = api.turn(id_, given_model([])).json()
-    assert (answer["assistant_message"], answer["turn"]["status"]) == (None, "completed")
+def test_a_model_that_says_nothing_has_failed_and_leaves_no_message(
+    api: Api, id_: str, given_model: GivenModel
+) -> None:
+    problem = check_problem(api.turn(id_, given_model([])), 502, "MODEL_ERROR", "conversation_id", "turn_id", "error")
+    detail = "The model ended its answer without saying anything."
+    assert problem["error"] == {"code": "model_error", "detail": detail}
     assert [message["role"] for message in api.messages(id_)] == ["user"]
 
 

@@ -1,7 +1,9 @@
 """A model server for each test file and a gateway to it for each test."""
 
+import importlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
@@ -25,3 +27,10 @@ def no_requests_yet(server: ModelServer) -> None:
 async def gateway(server: ModelServer) -> AsyncIterator[ModelGateway]:
     async with aclosing(gateway_to(server)) as gateway:
         yield gateway
+
+
+@pytest.fixture
+async def litellm(gateway: ModelGateway) -> Any:
+    """litellm as the gateway loads it: an import of one's own would ask the network for prices."""
+    await gateway.warm_up()
+    return importlib.import_module("litellm")

@@ -1,11 +1,13 @@
 """The built-in demo model, through the same litellm call as any other."""
 
 from contextlib import aclosing
-from time import perf_counter
+from typing import Any
 
 import pytest
 
-from tests.support.model_calls import PROMPT, QUICK, answer_of, request_to
+from tests.support.model_calls import PATIENT, PROMPT, answer_of, error_of, gateway_to, request_to
+from tests.support.model_scripts import Script
+from tests.support.model_server import ModelServer
 from turns import demo
 from turns.gateway import ModelGateway
 from turns.model_call import ModelChunk, ModelRequest
@@ -15,7 +17,7 @@ async def test_the_demo_model_answers_without_a_key_or_a_server_and_says_what_it
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(demo, "DELAY_S", 0)
-    async with aclosing(ModelGateway(api_base=None, api_key=None, timeouts=QUICK)) as gateway:
+    async with aclosing(ModelGateway(api_base=None, api_key=None, timeouts=PATIENT)) as gateway:
         first, end = await answer_of(gateway, "turnlog/demo")
         second, _ = await answer_of(gateway, "turnlog/demo")
     text = "".join(chunk.text for chunk in first)
@@ -31,7 +33,7 @@ async def test_the_demo_model_answers_without_a_key_or_a_server_and_says_what_it
 
 async def test_the_demo_model_quotes_no_more_than_the_beginning_of_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "DELAY_S", 0)
-    async with aclosing(ModelGateway(api_base=None, api_key=None, timeouts=QUICK)) as gateway:
+    async with aclosing(ModelGateway(api_base=None, api_key=None, timeouts=PATIENT)) as gateway:
         long = ModelRequest(
             model=demo.MODEL, messages=[{"role": "user", "content": [{"type": "text", "text": "x" * 500}]}]
         )
@@ -40,9 +42,41 @@ async def test_the_demo_model_quotes_no_more_than_the_beginning_of_a_message(mon
     assert "x" * 80 not in text
 
 
-async def test_the_demo_model_begins_within_50_ms_once_loaded(gateway: ModelGateway) -> None:
-    await gateway.warm_up()
+async def test_the_demo_model_answers_word_by_word(gateway: ModelGateway) -> None:
     async with aclosing(gateway.stream(request_to(demo.MODEL))) as stream:
-        began = perf_counter()
-        await anext(stream)
-        assert perf_counter() - began < 0.05
+        first, second = await anext(stream), await anext(stream)
+    assert (first, second) == (("text", "This "), ("text", "is "))
+
+
+async def test_the_demo_model_is_a_provider_as_litellm_wants_them(litellm: Any) -> None:
+    (entry,) = (entry for entry in litellm.custom_provider_map if entry["provider"] == demo.PROVIDER)
+    assert isinstance(entry["custom_handler"], litellm.CustomLLM)
+
+
+async def test_a_demo_model_that_does_not_start_keeps_no_other_model_from_answering(
+    server: ModelServer, litellm: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no demo")
+
+    assert litellm.custom_provider_map
+    monkeypatch.setattr("turns.demo_provider.DemoProvider.astreaming", broken)
+    server.script("other", Script(["fine"]))
+    async with aclosing(gateway_to(server)) as gateway:
+        chunks, _ = await answer_of(gateway, "other")
+        assert chunks == [("text", "fine")]
+        assert "the demo model is not ready" in caplog.text
+        _, error = await error_of(gateway, demo.MODEL)
+    assert error.code == "model_error"
+
+
+async def test_providers_that_the_application_registered_stay(server: ModelServer, litellm: Any) -> None:
+    other = {"provider": "ours", "custom_handler": litellm.CustomLLM()}
+    before = litellm.custom_provider_map
+    try:
+        litellm.custom_provider_map = [other]
+        async with aclosing(gateway_to(server)) as gateway:
+            await gateway.warm_up()
+        assert [entry["provider"] for entry in litellm.custom_provider_map] == ["ours", demo.PROVIDER]
+    finally:
+        litellm.custom_provider_map = before

@@ -5,17 +5,20 @@ import json
 import logging
 import socket
 from contextlib import aclosing
-from time import perf_counter
 
 import pytest
 
 from tests.support import model_scripts
-from tests.support.model_calls import KEY, PROMPT, QUICK, answer_of, error_of, gateway_to, request_to
+from tests.support.model_calls import KEY, PATIENT, PROMPT, answer_of, error_of, gateway_to, request_to
 from tests.support.model_scripts import BreakOff, Hang, Raw, Refusal, Script, Step, ToolFragment, Wire
 from tests.support.model_server import ModelServer
 from turns.gateway import ModelGateway
 from turns.model_call import ModelTimeouts
 from turns.model_errors import ModelError
+
+NOT_WAITING_TO_BEGIN = ModelTimeouts(first_token_s=0.3, between_tokens_s=60, total_s=120)
+NOT_WAITING_TO_GO_ON = ModelTimeouts(first_token_s=60, between_tokens_s=0.3, total_s=120)
+"""Deadlines of tests in which nothing comes before them, however long it is waited."""
 
 
 @pytest.mark.parametrize(
@@ -85,7 +88,7 @@ async def test_a_server_that_is_not_there_is_unavailable() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         base = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
-        async with aclosing(ModelGateway(api_base=base, api_key=None, timeouts=QUICK, max_attempts=1)) as gateway:
+        async with aclosing(ModelGateway(api_base=base, api_key=None, timeouts=PATIENT, max_attempts=1)) as gateway:
             _, error = await error_of(gateway, "anything")
     assert error.code == "model_unavailable"
 
@@ -105,11 +108,10 @@ async def test_a_server_that_is_not_there_is_unavailable() -> None:
         (Raw('{"choices": ["text"]}'), "model_error"),
         (Raw('{"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"name": {}}}]}}]}'), "model_error"),
         (Raw('{"error": {"message": "overloaded", "code": "server_error"}}'), "model_unavailable"),
-        (Hang(), "model_timeout"),
     ],
 )
 async def test_an_answer_that_breaks_after_its_first_chunk_is_an_error_and_is_not_tried_again(
-    server: ModelServer, gateway: ModelGateway, ending: Raw | BreakOff | Hang, code: str
+    server: ModelServer, gateway: ModelGateway, ending: Raw | BreakOff, code: str
 ) -> None:
     server.script("breaker", Script(["said", ending]))
     heard, error = await error_of(gateway, "breaker")
@@ -129,14 +131,13 @@ async def test_an_answer_that_ends_without_a_finish_has_failed(
 @pytest.mark.parametrize(
     "chunks", [["x" * 9_000_000] * 4, [ToolFragment(0, "a", "add", "x" * 9_000_000)] * 4, [Wire(b"x" * 36_000_000)]]
 )
-async def test_an_answer_that_no_log_should_hold_is_broken_off(server: ModelServer, chunks: list[Step]) -> None:
+async def test_an_answer_that_no_log_should_hold_is_broken_off(
+    server: ModelServer, gateway: ModelGateway, chunks: list[Step]
+) -> None:
     server.script("endless", Script(["said", *chunks, Hang()]))
-    # So many bytes take a while on a busy machine; it is their number that ends the answer, and no deadline.
-    timeouts = ModelTimeouts(first_token_s=30, between_tokens_s=30, total_s=60)
-    async with aclosing(gateway_to(server, timeouts)) as gateway:
-        heard, error = await error_of(gateway, "endless")
+    heard, error = await error_of(gateway, "endless")
     assert (heard[0], error.code, error.detail) == (("text", "said"), "model_error", "The model's answer is too large.")
-    assert await server.requests[0].wait_until_given_up(2)
+    assert await server.requests[0].wait_until_given_up()
 
 
 async def test_a_kind_of_model_that_does_not_chat_is_an_error_that_says_so(
@@ -147,63 +148,61 @@ async def test_a_kind_of_model_that_does_not_chat_is_an_error_that_says_so(
     assert (error.code, error.detail) == ("model_error", "This kind of model cannot be asked: it does not chat.")
 
 
-async def test_a_model_that_never_begins_is_tried_once_more(server: ModelServer, gateway: ModelGateway) -> None:
-    server.script("silent", Script([Hang()]))
-    _, error = await error_of(gateway, "silent")
-    assert (error.code, error.detail) == ("model_timeout", "The model did not begin to answer in time.")
-    assert len(server.requests) == 2
-
-
-async def test_a_model_that_sends_nothing_but_empty_chunks_has_not_begun(
-    server: ModelServer, gateway: ModelGateway
+async def test_a_model_that_never_begins_is_tried_once_more(
+    server: ModelServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.script("breathing", Script([""] * 100, delay_s=0.05))
-    _, error = await error_of(gateway, "breathing")
+    server.script("silent", Script([Hang()]))
+    async with aclosing(gateway_to(server, NOT_WAITING_TO_BEGIN)) as gateway:
+        _, error = await error_of(gateway, "silent")
+    assert (error.code, error.detail) == ("model_timeout", "The model did not begin to answer in time.")
+    assert [message[-4:] for message in caplog.messages if "model_timeout" in message] == ["True", "alse"]
+
+
+async def test_a_model_that_sends_nothing_but_empty_chunks_has_not_begun(server: ModelServer) -> None:
+    server.script("breathing", Script([""] * 10_000, delay_s=0.05))
+    async with aclosing(gateway_to(server, NOT_WAITING_TO_BEGIN)) as gateway:
+        _, error = await error_of(gateway, "breathing")
     assert error.detail == "The model did not begin to answer in time."
 
 
-async def test_a_model_that_stops_in_the_middle_is_a_time_out(server: ModelServer, gateway: ModelGateway) -> None:
+async def test_a_model_that_stops_in_the_middle_is_a_time_out_and_is_not_tried_again(server: ModelServer) -> None:
     server.script("stalling", Script(["a", Hang()]))
-    _, error = await error_of(gateway, "stalling")
+    async with aclosing(gateway_to(server, NOT_WAITING_TO_GO_ON)) as gateway:
+        heard, error = await error_of(gateway, "stalling")
+    assert (heard, len(server.requests)) == ([("text", "a")], 1)
     assert (error.code, error.detail) == ("model_timeout", "The model stopped in the middle of its answer.")
-    assert await server.requests[0].wait_until_given_up(2)
+    assert await server.requests[0].wait_until_given_up()
 
 
 async def test_a_model_that_never_comes_to_an_end_is_a_time_out(server: ModelServer) -> None:
     server.script("endless", Script(["a"] * 10_000, delay_s=0.02))
-    timeouts = ModelTimeouts(first_token_s=0.3, between_tokens_s=0.3, total_s=0.5)
-    async with aclosing(gateway_to(server, timeouts)) as gateway:
-        heard, error = await error_of(gateway, "endless")
+    async with aclosing(gateway_to(server, ModelTimeouts(first_token_s=60, between_tokens_s=60, total_s=1))) as gateway:
+        _, error = await error_of(gateway, "endless")
     assert (error.code, error.detail) == ("model_timeout", "The model's answer took too long in all.")
-    assert heard
-    assert await server.requests[0].wait_until_given_up(2)
+    assert await server.requests[0].wait_until_given_up()
 
 
-async def test_closing_the_stream_closes_the_connection_to_the_provider_within_200_ms(
+async def test_closing_the_stream_closes_the_connection_to_the_provider_at_once(
     server: ModelServer, gateway: ModelGateway
 ) -> None:
     server.script("long", Script(["a", "b", Hang()]))
     stream = gateway.stream(request_to("long"))
     assert await anext(stream) == ("text", "a")
-    began = perf_counter()
     await stream.aclose()
-    assert await server.requests[0].wait_until_given_up(2)
-    assert perf_counter() - began < 0.2
+    assert await server.requests[0].wait_until_given_up()
 
 
 @pytest.mark.parametrize("chunks", [["a", Hang()], [Hang()]])
-async def test_cancelling_a_reader_closes_the_connection_to_the_provider_within_200_ms(
+async def test_cancelling_a_reader_closes_the_connection_to_the_provider_at_once(
     server: ModelServer, gateway: ModelGateway, chunks: list[str | Hang]
 ) -> None:
     server.script("waiting", Script(chunks))
     reader = asyncio.create_task(answer_of(gateway, "waiting"))
-    assert await server.wait_for_requests(1, timeout_s=2)
-    began = perf_counter()
+    assert await server.wait_for_requests(1)
     reader.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reader
-    assert await server.requests[0].wait_until_given_up(2)
-    assert perf_counter() - began < 0.2
+    assert await server.requests[0].wait_until_given_up()
 
 
 async def test_what_breaks_after_the_finish_is_no_failure(server: ModelServer, gateway: ModelGateway) -> None:
@@ -229,7 +228,6 @@ async def test_what_breaks_after_the_finish_is_no_failure(server: ModelServer, g
 )
 async def test_no_key_and_no_prompt_is_ever_logged_printed_or_raised(
     server: ModelServer,
-    gateway: ModelGateway,
     script: Script | Refusal,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
@@ -237,7 +235,8 @@ async def test_no_key_and_no_prompt_is_ever_logged_printed_or_raised(
     server.script("leaky", script)
     with caplog.at_level(logging.DEBUG):
         try:
-            await answer_of(gateway, "leaky")
+            async with aclosing(gateway_to(server, NOT_WAITING_TO_GO_ON)) as gateway:
+                await answer_of(gateway, "leaky")
         except ModelError:
             logging.getLogger("test").exception("a turn failed")
     printed = "".join(capfd.readouterr())

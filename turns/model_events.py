@@ -1,0 +1,149 @@
+"""Server-sent events as providers send them, read from bytes by the rules of the WHATWG.
+
+By them lines end in LF, CR or CRLF. A byte-order mark before the first line, comments and unknown fields are skipped.
+The `data` lines of an event are joined by a line feed. Three things beyond them are read because servers send them: a
+last event without an empty line after it, events without an empty line between them, and a body that is a JSON
+document, which counts as an event without a name.
+"""
+
+import json
+import re
+from typing import Any, Final, NamedTuple, cast
+
+import orjson
+
+from turns.model_errors import ModelError
+
+MAX_ANSWER_SIZE: Final = 32 * 1024 * 1024
+"""Characters of an answer, and bytes of an event of it: far more than models say, far less than PostgreSQL can hold."""
+
+DONE: Final = b"[DONE]"
+
+_BOM: Final = b"\xef\xbb\xbf"
+_UNUSUAL_LINE_ENDS: Final = re.compile(b"\xe2\x80[\xa8\xa9]|\xc2\x85|[\x0b\x0c\x1c-\x1e]")
+
+
+class ServerEvent(NamedTuple):
+    """An event: its name, mostly empty, and its data without surrounding white space, never both empty."""
+
+    name: bytes
+    data: bytes
+
+
+class EventParser:
+    """Makes events of the bytes of one stream, in whatever pieces they come."""
+
+    def __init__(self) -> None:
+        """Nothing has come yet."""
+        self._line: list[bytes] = []
+        self._line_size = 0
+        self._after_cr = False
+        self._begun = False
+        self._is_document = False
+        self._name = b""
+        self._data: list[bytes] = []
+        self._data_size = 0
+
+    def feed(self, piece: bytes) -> list[ServerEvent]:
+        """Return the events that are complete with this piece.
+
+        Raises:
+            ModelError: an event is too large.
+        """
+        if self._after_cr and piece:
+            self._after_cr = False
+            piece = piece.removeprefix(b"\n")
+        if b"\r" in piece:
+            self._after_cr = piece.endswith(b"\r")
+            piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        first, *others = piece.split(b"\n")
+        self._line.append(first)
+        self._line_size += len(first)
+        events: list[ServerEvent] = []
+        if others:
+            *lines, rest = others
+            self._take_line(b"".join(self._line), events)
+            for line in lines:
+                self._take_line(line, events)
+            self._line, self._line_size = [rest], len(rest)
+        if self._line_size + self._data_size > MAX_ANSWER_SIZE:
+            raise answer_too_large()
+        return events
+
+    def end(self) -> list[ServerEvent]:
+        """Return the events that the end of the stream completes."""
+        events: list[ServerEvent] = []
+        self._take_line(b"".join(self._line), events)
+        self._dispatch(events)
+        return events
+
+    def _take_line(self, line: bytes, events: list[ServerEvent]) -> None:
+        if not self._begun:
+            line = line.removeprefix(_BOM)
+            self._begun = bool(line.strip())
+            self._is_document = line.lstrip()[:1] in (b"{", b"[")
+        if self._is_document:
+            self._add_data(line, events)
+        elif not line:
+            self._dispatch(events)
+        else:
+            name, _, value = line.partition(b":")
+            value = value.removeprefix(b" ")
+            if name == b"data":
+                self._add_data(value, events)
+            elif name == b"event":
+                self._name = value.strip()
+
+    def _add_data(self, value: bytes, events: list[ServerEvent]) -> None:
+        if self._data and self._is_whole():
+            self._dispatch(events)
+        self._data.append(value)
+        self._data_size += len(value)
+
+    def _is_whole(self) -> bool:
+        """Whether the data so far cannot go on, so that a further line of data belongs to the next event."""
+        if self._data[-1].rstrip()[-1:] not in (b"}", b"]"):
+            return False
+        data = b"\n".join(self._data).strip()
+        try:
+            return data == DONE or orjson.loads(data) is not None
+        except ValueError:
+            return False
+
+    def _dispatch(self, events: list[ServerEvent]) -> None:
+        data = (self._data[0] if len(self._data) == 1 else b"\n".join(self._data)).strip()
+        if data or self._name:
+            events.append(ServerEvent(self._name, data))
+        self._name, self._data, self._data_size = b"", [], 0
+
+
+def answer_too_large() -> ModelError:
+    """Return the error of an answer that is not taken to its end."""
+    return ModelError("model_error", "The model's answer is too large.")
+
+
+def event_bytes(event: ServerEvent) -> bytes:
+    """Write an event with one line of data, which no reader of lines can take for several."""
+    name = b"event: %b\n" % event.name if event.name else b""
+    return b"%bdata: %b\n\n" % (name, without_unusual_line_ends(event.data.replace(b"\n", b" ")))
+
+
+def without_unusual_line_ends(data: bytes) -> bytes:
+    """Escape in JSON what `str.splitlines` takes for the end of a line, LF and CR aside."""
+    return _UNUSUAL_LINE_ENDS.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), data)
+
+
+def parsed(data: bytes) -> dict[str, Any]:
+    """Parse the JSON object that an event holds; half of a surrogate pair and bytes that are no UTF-8 are let pass.
+
+    Raises:
+        ValueError: it is no JSON.
+        TypeError: it is no object.
+    """
+    try:
+        chunk: object = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        chunk = json.loads(data.decode("utf-8", "replace"), strict=False)
+    if not isinstance(chunk, dict):
+        raise TypeError("the provider sent something else than an object")
+    return cast("dict[str, Any]", chunk)
