@@ -121,7 +121,7 @@ class ModelGateway:
         Raises:
             ModelError: litellm could not be loaded.
         """
-        return PriceTable(await self._litellm()).max_output_tokens(model)
+        return PriceTable((await self._library()).litellm).max_output_tokens(model)
 
     async def aclose(self) -> None:
         """Close the connections that this gateway keeps open to providers, and no others."""
