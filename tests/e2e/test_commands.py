@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import LiteralString
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -25,7 +25,7 @@ from tests.support.rebuilding import url
 from tests.support.store import opened, rows, value
 
 TURNLOG = Path(sysconfig.get_path("scripts")) / "turnlog"
-READING = [("log", "tail"), ("log", "show", str(uuid4())), ("projections", "status")]
+READING = [("log", "tail"), ("log", "show", str(UUID(int=7))), ("projections", "status")]
 WRITING = [
     ("projections", "rebuild", "--all"),
     ("projections", "rebuild", "--all", "--prune"),

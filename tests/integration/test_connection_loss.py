@@ -195,3 +195,16 @@ async def test_sessions_over_tcp_are_ended_by_the_server_when_their_machine_is_g
         shown = [await (await connection.execute("SELECT current_setting(%s)", [name])).fetchone() for name in names]
     over_tcp = "host=127" in either_url
     assert [row and row[0] for row in shown] == (["10", "5", "3", "20000"] if over_tcp else ["0"] * 4)
+
+
+async def test_a_pool_whose_connections_are_all_in_use_is_not_taken_for_a_lost_database(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "POOL_TIMEOUT_S", 0.1)
+    await started(store)
+    before = store.database.generation
+    sleeps = [asyncio.create_task(store.database.fetch("SELECT pg_sleep(1)")) for _ in range(20)]
+    outcomes = await asyncio.gather(*sleeps, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {list, StoreUnavailableError}
+    assert store.database.generation == before
+    assert await store.log.head() == 1

@@ -12,7 +12,18 @@ from psycopg import sql
 from domain.turn_starts import TurnSettings
 from eventlog.errors import UnknownEventError
 from tests.support.builders import MODEL, some_id
-from tests.support.store import ALICE, HELLO, Store, blocked_backend, blocked_head, opened, rows, started, until
+from tests.support.store import (
+    ALICE,
+    HELLO,
+    Store,
+    blocked_backend,
+    blocked_head,
+    nothing,
+    opened,
+    rows,
+    started,
+    until,
+)
 from turns import leases as leases_module
 from turns.leases import Leases
 from turns.turns import Turns
@@ -30,10 +41,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases_module, "RENEW_INTERVAL_S", 0.02)
     monkeypatch.setattr(leases_module, "LOOK_INTERVAL_S", 0.01)
     monkeypatch.setattr(leases_module, "EXPIRED_FOR_S", 0.005)
-
-
-async def nothing(conversation_id: UUID, turn_id: UUID) -> None:
-    """End no turn."""
 
 
 async def test_a_turn_whose_start_is_cut_off_keeps_its_lease(here: Store, database_url: str) -> None:
@@ -214,3 +221,96 @@ def set_read_only(conninfo: str, name: str, *, on: bool) -> None:
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND application_name = 'turnlog'",
     )
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_a_process_without_leases_ends_no_turn_because_the_database_was_read_only(
+    here: Store, there: Store, database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The leases of others expire meanwhile, and their holders renew them once the database can be written again."""
+    monkeypatch.setattr(leases_module, "LEASE_S", 0.2)
+    monkeypatch.setattr(leases_module, "EXPIRED_FOR_S", 3.0)
+    name = rows(database_url, "SELECT current_database()")[0][0]
+    turn_id, recovered = some_id(), Recovered()
+    holder, watch = Leases(here.database, nothing), Leases(there.database, recovered.recover)
+    await holder.take(some_id(), turn_id)
+    await holder.open()
+    await watch.open()
+    try:
+        for _ in range(2):
+            set_read_only(database_url, name, on=True)
+            await until(lambda: "expired-leases waits for the store" in caplog.text)
+            await until(lambda: rows(database_url, "SELECT 1 FROM leases WHERE expires_at < now()"))
+            set_read_only(database_url, name, on=False)
+            await until(lambda: rows(database_url, "SELECT 1 FROM leases WHERE expires_at > now()"))
+            caplog.clear()
+        assert recovered.turns == []
+    finally:
+        await watch.close()
+        await holder.close()
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_leases_are_renewed_while_other_turns_are_recovered(here: Store, database_url: str) -> None:
+    own, dead = some_id(), some_id()
+    recovering, go_on = asyncio.Event(), asyncio.Event()
+
+    async def recover(conversation_id: UUID, turn_id: UUID) -> None:
+        recovering.set()
+        await go_on.wait()
+
+    leases, gone = Leases(here.database, recover), Leases(here.database, nothing)
+    await gone.take(some_id(), dead)
+    await gone.release(dead)
+    await leases.take(some_id(), own)
+    await leases.open()
+    try:
+        await recovering.wait()
+        rows(database_url, "UPDATE leases SET expires_at = now() WHERE turn_id = %s", [own])
+        await until(lambda: rows(database_url, "SELECT 1 FROM leases WHERE turn_id = %s AND expires_at > now()", [own]))
+    finally:
+        go_on.set()
+        await leases.close()
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_hundreds_of_dead_turns_are_recovered_at_once(here: Store, database_url: str) -> None:
+    rows(
+        database_url,
+        "INSERT INTO leases (turn_id, conversation_id, holder, expires_at) "
+        "SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), now() FROM generate_series(1, 500)",
+    )
+    recovered = Recovered()
+    leases = Leases(here.database, recovered.recover)
+    await leases.open()
+    try:
+        await until(lambda: len(recovered.turns) == 500)
+        await until(lambda: not rows(database_url, "SELECT 1 FROM leases"))
+    finally:
+        await leases.close()
+    assert len(set(recovered.turns)) == 500
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_a_dead_turn_is_recovered_though_the_clock_was_set_back(
+    here: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases_module, "CLIENT_LEASE_S", 0.05)
+    dead, recovered = some_id(), Recovered()
+    gone, leases = Leases(here.database, nothing), Leases(here.database, recovered.recover)
+    await gone.take(some_id(), dead)
+    rows(database_url, "UPDATE leases SET expires_at = expires_at + interval '1 hour'")
+    await leases.open()
+    try:
+        await until(lambda: recovered.turns == [dead] and not rows(database_url, "SELECT 1 FROM leases"))
+    finally:
+        await leases.close()
+
+
+async def test_a_lease_that_was_taken_over_is_taken_over_however_often_that_is_asked(here: Store) -> None:
+    """A statement whose answer was lost runs again."""
+    turn_id = some_id()
+    gone, leases = Leases(here.database, nothing), Leases(here.database, nothing)
+    await gone.take(some_id(), turn_id)
+    await gone.release(turn_id)
+    assert [await leases.take_over(turn_id), await leases.take_over(turn_id)] == [True, True]

@@ -4,12 +4,25 @@ import asyncio
 
 import pytest
 
-from domain.errors import ConversationNotFoundError
+from domain import decisions, turn_starts
+from domain.content import TextBlock
+from domain.conversation import Conversation
+from domain.decisions import Events
+from domain.errors import ConversationNotFoundError, DeltaOutOfOrderError
+from domain.events import MessageAdded
+from domain.turn_starts import TurnIds, TurnSettings
+from eventlog.broadcast import Broadcast
+from eventlog.clock import new_id
 from eventlog.errors import VersionTakenError
+from eventlog.images import Images
 from eventlog.mapper import new_row
+from eventlog.recorder import LogFactory
 from projections.catalog import PROJECTIONS
-from tests.support.builders import Story
-from tests.support.store import ALICE, HELLO, PATIENCE_S, Store, rows, started, until
+from tests.support.builders import MODEL, Story
+from tests.support.store import ALICE, HELLO, MAPPER, PATIENCE_S, Store, WordTokenizer, nothing, rows, started, until
+from turns.client_turns import ClientTurns
+from turns.leases import Leases
+from turns.turn_log import TurnReader
 
 
 def lose_end(conninfo: str, position: int) -> None:
@@ -128,3 +141,91 @@ async def test_one_append_may_mix_conversations(here: Store) -> None:
         story.say()
     mixed = [event for pair in zip(first.events, second.events, strict=True) for event in pair]
     assert await here.append(mixed) == 6
+
+
+async def test_a_command_that_waits_while_it_decides_is_decided_again_after_the_log_went_back(
+    here: Store, there: Store, database_url: str
+) -> None:
+    """Another process has filled the lost version meanwhile, so the predecessor is there, but is another event."""
+    id_ = await started(here)
+    await here.commands.add_message(ALICE, id_, HELLO)
+    draft = await here.commands.draft(HELLO)
+    deciding, decide_on = asyncio.Event(), asyncio.Event()
+    titles: list[str | None] = []
+
+    async def decide(state: Conversation) -> Events:
+        titles.append(state.title)
+        deciding.set()
+        await decide_on.wait()
+        return decisions.add_message(state, ALICE.origin(), draft, draft.id)
+
+    adding = asyncio.create_task(here.conversations.execute(id_, decide))
+    await deciding.wait()
+    lose_end(database_url, 1)
+    await there.commands.update(ALICE, id_, {"title": "other"})
+    await started(here)
+    decide_on.set()
+    committed = await adding
+    assert titles == [None, "other"]
+    assert committed.state == await there.log.state(id_)
+
+
+async def test_a_client_goes_on_with_the_frame_that_the_log_lacks_after_it_went_back(
+    here: Store, database_url: str
+) -> None:
+    leases = Leases(here.database, nothing)
+    reader = TurnReader(here.log, WordTokenizer(), Images(here.database))
+    turns = ClientTurns(here.conversations, WordTokenizer(), reader, leases)
+    here.database.on_reconnect(turns.forget)
+    id_, draft, ids = await started(here), await here.commands.draft(HELLO), TurnIds(new_id(), new_id(), new_id())
+    settings = TurnSettings(MODEL, generate=False)
+    await here.conversations.execute(
+        id_, lambda state: turn_starts.start_turn(state, ALICE.origin(), draft, settings, ids)
+    )
+    seq, kept = await turns.record(ALICE, id_, ids.turn, 2, ["one "])
+    for word in ("two ", "three "):
+        seq, _ = await turns.record(ALICE, id_, ids.turn, seq, [word])
+    assert kept is not None
+    lose_end(database_url, kept)
+    with pytest.raises(DeltaOutOfOrderError) as refused:
+        await turns.record(ALICE, id_, ids.turn, seq, ["four"])
+    assert refused.value.next_seq == 3
+    for word in ("two ", "three ", "four"):
+        next_seq, _ = await turns.record(ALICE, id_, ids.turn, refused.value.next_seq, [word])
+        refused.value.next_seq = next_seq
+    committed = await turns.complete(ALICE, id_, ids.turn, None, "stop")
+    said = [event.content for event in committed.events if isinstance(event, MessageAdded)]
+    assert said == [(TextBlock(text="one two three four"),)]
+
+
+async def test_listeners_hear_what_is_recorded_after_the_log_went_back(here: Store, database_url: str) -> None:
+    broadcast = Broadcast(here.feed)
+    await broadcast.open()
+    story = Story()
+    for _ in range(6):
+        story.say()
+    heard: list[int] = []
+    with broadcast.heard(story.state.id, lambda item: heard.append(item.event.originator_version)):
+        await here.append(story.events)
+        await until(lambda: heard and heard[-1] == 7)
+        lose_end(database_url, 2)
+        await until(lambda: here.feed.head == 2)
+        await here.append(story.events[2:4])
+        await until(lambda: heard[7:] == [3, 4])
+    await broadcast.close()
+
+
+async def test_the_library_adapter_writes_on_after_its_sessions_were_ended(database_url: str) -> None:
+    def write() -> None:
+        factory = LogFactory({"TURNLOG_DATABASE_URL": database_url})
+        try:
+            recorder, story = factory.application_recorder(), Story()
+            story.say()
+            stored = [MAPPER.to_stored_event(event) for event in story.events]
+            recorder.insert_events(stored[:1])
+            end_sessions(database_url)
+            assert recorder.insert_events(stored[1:]) == range(2, 3)
+        finally:
+            factory.close()
+
+    await asyncio.to_thread(write)

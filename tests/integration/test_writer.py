@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, LiteralString
+from uuid import uuid4
 
 import pytest
 
@@ -223,3 +224,38 @@ async def test_a_store_without_a_log_is_unavailable_until_it_has_one(database_ur
             await writer.append(stored(Story().events))
         rows(database_url, "ALTER SCHEMA elsewhere RENAME TO turnlog")
         assert await writer.append(stored(Story().events)) == 1
+
+
+async def test_an_append_that_postgresql_refuses_takes_no_neighbour_with_it_and_keeps_the_connection(
+    store: Store, database_url: str
+) -> None:
+    """A key that no index takes is refused as a limit of the program, which is no matter of the connection."""
+    too_long = Idempotency("".join(str(uuid4()) for _ in range(400)), b"f" * 32)
+    await store.append(Story().events)
+    before = store.database.generation
+    appends = [
+        store.append(Story().events),
+        store.writer.append(stored(Story().events), too_long),
+        store.append(Story().events),
+    ]
+    assert await outcomes(*appends) == [2, UnstorableEventError, 3]
+    assert store.database.generation == before
+
+
+async def test_a_read_only_database_refuses_appends_and_keeps_what_is_remembered(
+    store: Store, database_url: str
+) -> None:
+    await store.append(Story().events)
+    before = store.database.generation
+    rows(
+        database_url,
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'read-only' USING ERRCODE = '25006'; END $$",
+    )
+    rows(database_url, "CREATE TRIGGER fails BEFORE INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION fail()")
+    for _ in range(3):
+        with pytest.raises(StoreUnavailableError):
+            await store.append(Story().events)
+    rows(database_url, "DROP TRIGGER fails ON events")
+    assert await store.append(Story().events) == 2
+    assert store.database.generation == before

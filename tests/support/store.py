@@ -98,6 +98,10 @@ async def started(store: Store, **fields: Any) -> UUID:
     return (await store.commands.start(ALICE, **fields)).state.id
 
 
+async def nothing(conversation_id: UUID, turn_id: UUID) -> None:
+    """Recover no turn."""
+
+
 async def until(condition: Callable[[], Any]) -> None:
     """Return as soon as `condition` holds; fail where it does not in a good while."""
     async with asyncio.timeout(PATIENCE_S):
