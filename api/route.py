@@ -4,6 +4,7 @@ FastAPI's own handler costs a third of a request here and answers wrong input in
 OpenAPI document are kept.
 """
 
+import asyncio
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args, get_origin
@@ -22,7 +23,7 @@ from api.problems import VALIDATION_FAILED, ProblemError, error_response, valida
 from api.requests import CONTENT_FORMS, NoQuery
 from domain.content import BLOCK_TYPES
 from domain.errors import ConversationNotFoundError, DomainError, MessageNotFoundError, TurnNotFoundError
-from eventlog.errors import IdempotencyKeyTakenError
+from eventlog.errors import IdempotencyKeyTakenError, StoreUnavailableError
 
 _NOT_FOUND: Mapping[str, type[DomainError]] = {
     "conversation_id": ConversationNotFoundError,
@@ -55,6 +56,9 @@ class JSONRoute(APIRoute):
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             response = await self._answer(scope, receive)
+        except asyncio.CancelledError:
+            # The server ends before the answer is known. Without one, uvicorn would say 500.
+            response = error_response(StoreUnavailableError("The server is being stopped."))
         except Exception as error:  # noqa: BLE001 - a logged boundary of the process
             response = error_response(error)
         await response(scope, receive, send)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import select
 import socket
@@ -138,11 +139,21 @@ class Database:
         if self._probe is not None:
             self._probe.cancel()
             await asyncio.wait([self._probe])
-        self.break_off()
+        self._break_off()
         await self._pool.close()
 
-    def break_off(self) -> None:
-        """Break the statements of the pool off that are under way, for a server that is frozen answers no cancel."""
+    async def give_up_if_away(self) -> None:
+        """Ask a database that does not answer now nothing more, so that this process ends soon.
+
+        A server that is frozen answers no cancel request either, so statements under way are broken off.
+        """
+        try:
+            await (await self.connect()).close()
+        except StoreUnavailableError:
+            self._unreachable_until = math.inf
+            self._break_off()
+
+    def _break_off(self) -> None:
         for connection in self._busy:
             break_off(connection)
 
