@@ -8,10 +8,13 @@ import hashlib
 import os
 import pwd
 import shutil
+import signal
 import socket
 import stat
 import subprocess
 import tempfile
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic, sleep
@@ -162,21 +165,23 @@ class Cluster:
         self.log.touch(mode=0o600)
         with self.log.open("a+b") as log:
             before = log.seek(0, os.SEEK_END)
-            pg_ctl = subprocess.Popen(
-                [_programs() / "pg_ctl", "start", "-w", "-t", str(START_TIMEOUT_S)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                env=_environment(self.directory),
-                start_new_session=True,
-                **_identity(self.directory),
-            )
-            try:
-                pg_ctl.wait()
-            except BaseException:
-                pg_ctl.wait()  # interrupted: a server that is half up could not be stopped
-                raise
+            with _held_back(signal.SIGINT, signal.SIGTERM) as let_through:
+                pg_ctl = subprocess.Popen(
+                    [_programs() / "pg_ctl", "start", "-w", "-t", str(START_TIMEOUT_S)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd="/",
+                    env=_environment(self.directory),
+                    start_new_session=True,
+                    **_identity(self.directory),
+                )
+                try:
+                    let_through()
+                    pg_ctl.wait()
+                except BaseException:
+                    pg_ctl.wait()  # interrupted: a server that is half up could not be stopped
+                    raise
             log.seek(before)
             return _reason(log.read().decode(errors="replace")) if pg_ctl.returncode else None
 
@@ -193,6 +198,23 @@ class Cluster:
             check=False,
             **_identity(directory),
         )
+
+
+@contextmanager
+def _held_back(*signals: signal.Signals) -> Generator[Callable[[], None]]:
+    """Hold signals back until the block ends, or the given function is called.
+
+    An interrupt in the middle of `Popen` would leave a program running that nobody knows of.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def let_through() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    try:
+        yield let_through
+    finally:
+        let_through()
 
 
 # The C.UTF-8 of PostgreSQL itself sorts alike on every machine, whatever its C library.

@@ -28,7 +28,7 @@ STATEMENT_TIMEOUT_S = 6.0
 A request that waited so long for another one, and then finds that the database cannot be reached, is answered in 10 s.
 """
 UNREACHABLE_FOR_S = 0.5
-"""How long nobody tries again after the database could not be reached."""
+"""How long no connection is tried after one took long to fail."""
 
 Statement = LiteralString | bytes
 Connection = AsyncConnection[TupleRow]
@@ -181,7 +181,9 @@ class Database:
                     raise
         except (StoreUnavailableError, TimeoutError) as error:
             self._in_doubt = True
-            self._unreachable_until = monotonic() + UNREACHABLE_FOR_S
+            if deadline - monotonic() < CONNECT_TIMEOUT_S / 2:
+                # It took long to find out. Others need not, and a quick refusal costs them little.
+                self._unreachable_until = monotonic() + UNREACHABLE_FOR_S
             raise StoreUnavailableError("The store does not answer.") from (error.__cause__ or error)
         return connection
 

@@ -87,10 +87,10 @@ def test_a_stream_goes_on_while_postgresql_is_away_and_its_log_has_every_chunk_o
         turns = [turn_url(process.url, frames[0]) for process in (server, other)]
         here, elsewhere = (tabs.enter_context(streamed("GET", f"{turn}/stream")) for turn in turns)
         seen_elsewhere = [next(elsewhere)]
-        for stop in (database.stop, lambda: kill(database)):
+        for stop, start in ((database.stop, database.start), (lambda: kill(database), lambda: None)):
             stop()
             frames += islice(seen, 100)  # two seconds of chunks, live all the same
-            database.start()
+            start()  # after a crash a server does so
             while len(seen_elsewhere) < len(frames):
                 seen_elsewhere.append(next(elsewhere))
         frames += seen
