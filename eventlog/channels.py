@@ -8,7 +8,8 @@ import orjson
 from psycopg import sql
 
 from eventlog.background import Background
-from eventlog.database import STATEMENT_TIMEOUT_S, Connection, Database, break_off, time_limit, translated_errors
+from eventlog.connection import Connection, break_off, time_limit, translated_errors
+from eventlog.database import STATEMENT_TIMEOUT_S, Database
 from eventlog.prepared import execute_prepared
 from eventlog.statements import load_statements
 
@@ -67,7 +68,7 @@ class Channels:
 
     async def close(self) -> None:
         """Stop. Other processes find what was not announced yet by polling."""
-        for connection in self._connections:
+        for connection in self._connections if self._database.given_up else ():
             break_off(connection)
         await self._background.close()
 

@@ -1,21 +1,19 @@
-"""Connections to the database that holds a log, their time limits, and the translation of psycopg's errors."""
+"""The database that holds a log: a pool for short statements, connections of one's own, and what a loss means."""
 
 import asyncio
 import logging
 import math
-import os
-import select
-import socket
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any, LiteralString
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
+from eventlog.connection import Connection, break_off, cannot_now, is_lost, time_limit, translated_errors
 from eventlog.errors import StoreUnavailableError
 from eventlog.sessions import APPLY_SETTINGS, session_settings, startup_parameters
 
@@ -31,74 +29,9 @@ UNREACHABLE_FOR_S = 0.5
 """How long no connection is tried after one took long to fail."""
 
 Statement = LiteralString | bytes
-Connection = AsyncConnection[TupleRow]
 
 _log = logging.getLogger(__name__)
-# Read-only; a serialization failure, a deadlock, a lock that is held for too long.
-_ANOTHER_TIME = ("25006", "40001", "40P01", "55P03")
-_CANNOT_NOW = ("08", "53", "57", "58", "XX")
-_LOST = ("08", "57P")
-_LIVENESS_TIMEOUT_S = 1.0
 _LEAST_RETRY_S = 0.1
-
-
-def cannot_now(error: BaseException) -> bool:
-    """Return whether the store cannot do now what it was asked to do, whatever that was.
-
-    It is away, ending, read-only, out of disk, memory or connections, damaged, or another transaction is in the way.
-    SQLSTATE decides, where there is one: by its classes 08, 53, 57, 58 and XX, or as a whole.
-    """
-    if isinstance(error, psycopg.Error) and error.sqlstate is not None:
-        return error.sqlstate in _ANOTHER_TIME or error.sqlstate.startswith(_CANNOT_NOW)
-    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | StoreUnavailableError)
-
-
-@contextmanager
-def translated_errors() -> Generator[None]:
-    """Raise StoreUnavailableError in place of an error that says that the store cannot do this now."""
-    try:
-        yield
-    except psycopg.Error as error:
-        if not cannot_now(error):
-            raise
-        raise StoreUnavailableError("The store does not answer.") from error
-
-
-@contextmanager
-def time_limit(connection: Connection, seconds: float) -> Generator[None]:
-    """Break the connection off unless the block ends within so many seconds.
-
-    What waits for the connection then gets psycopg.OperationalError at once. A server that is frozen answers no
-    cancel request either, so psycopg's own cancelling would wait for another ten seconds.
-    """
-    timer = asyncio.get_running_loop().call_later(seconds, break_off, connection)
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def break_off(connection: Connection) -> None:
-    """Shut the socket down, so that libpq finds the connection broken and closes it by itself."""
-    with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
-        duplicate.shutdown(socket.SHUT_RDWR)
-
-
-async def is_alive(connection: Connection) -> bool:
-    """Return whether the server has not ended an idle connection.
-
-    The server is asked only where something came unasked: a notice, or the end of the session.
-    """
-    if connection.closed:
-        return False
-    if not _has_input(connection):
-        return True
-    try:
-        with time_limit(connection, _LIVENESS_TIMEOUT_S):
-            await connection.execute(b"")
-    except psycopg.Error:
-        return False
-    return True
 
 
 class Database:
@@ -152,6 +85,11 @@ class Database:
         except StoreUnavailableError:
             self._unreachable_until = math.inf
             self._break_off()
+
+    @property
+    def given_up(self) -> bool:
+        """Whether this process ends and asks the database nothing more, because it does not answer."""
+        return self._unreachable_until == math.inf
 
     def _break_off(self) -> None:
         for connection in self._busy:
@@ -216,7 +154,7 @@ class Database:
             try:
                 return await self._fetch(statement, parameters, deadline)
             except psycopg.Error as error:
-                if not _is_lost(error):
+                if not is_lost(error):
                     raise
                 self._in_doubt = True
                 if monotonic() > deadline - _LEAST_RETRY_S:
@@ -309,16 +247,3 @@ def _refused_is_unavailable() -> Generator[None]:
         if not cannot_now(error):
             _log.error("PostgreSQL refuses a statement: %s", error)
         raise StoreUnavailableError("The store does not answer.") from error
-
-
-def _is_lost(error: psycopg.Error) -> bool:
-    """Return whether the connection broke, so that another one may do better. A busy pool is no such case."""
-    if isinstance(error, PoolTimeout) or not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-        return False
-    return error.sqlstate is None or error.sqlstate.startswith(_LOST)
-
-
-def _has_input(connection: Connection) -> bool:
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    return bool(poll.poll(0))

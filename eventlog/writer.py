@@ -15,7 +15,8 @@ from psycopg.pq.abc import PGresult
 
 from domain.events import ConversationEvent
 from eventlog.background import Background
-from eventlog.database import Connection, Database, cannot_now, is_alive, time_limit
+from eventlog.connection import Connection, cannot_now, is_alive, time_limit
+from eventlog.database import Database
 from eventlog.errors import (
     IdempotencyKeyTakenError,
     LogError,

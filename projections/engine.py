@@ -10,7 +10,8 @@ from pydantic_core import from_json, to_json
 
 from eventlog.background import Background
 from eventlog.channels import Channels
-from eventlog.database import Database, break_off, cannot_now, is_alive, translated_errors
+from eventlog.connection import break_off, cannot_now, is_alive, translated_errors
+from eventlog.database import Database
 from eventlog.errors import StoreUnavailableError
 from eventlog.feed import Feed
 from eventlog.mapper import Recorded
@@ -85,7 +86,7 @@ class Engine:
 
     async def close(self) -> None:
         """Stop after the batch under way is undone; whoever leads next reads it again."""
-        if self._connection is not None:
+        if self._connection is not None and self._database.given_up:
             break_off(self._connection)
         await self._background.close()
 

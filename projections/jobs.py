@@ -9,7 +9,8 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
-from eventlog.database import Database, translated_errors
+from eventlog.connection import translated_errors
+from eventlog.database import Database
 from eventlog.errors import LogError, StoreUnavailableError
 from projections import builds
 from projections.building import Step, open_builder

@@ -11,7 +11,8 @@ import pytest
 
 from eventlog import database as database_module
 from eventlog import writer as writer_module
-from eventlog.database import Database, time_limit
+from eventlog.connection import time_limit
+from eventlog.database import Database
 from eventlog.errors import StoreUnavailableError
 from projections.catalog import PROJECTIONS, install
 from tests.support.builders import Story

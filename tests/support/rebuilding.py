@@ -123,7 +123,9 @@ def read_models(conninfo: str, schema: str = "turnlog") -> dict[str, list[Row]]:
 def check_read_models(conninfo: str, events: Sequence[ConversationEvent], schema: str = "turnlog") -> None:
     """Hold the read models against the naive reading of `events`."""
     for table, found in read_models(conninfo, schema).items():
-        assert in_order(found) == in_order(NAIVE[table](events)), table
+        built, wanted = in_order(found), in_order(NAIVE[table](events))
+        unexpected = [row for row in built if row not in wanted]
+        assert built == wanted, f"{table}: {unexpected} instead of {[row for row in wanted if row not in built]}"
 
 
 class Left(NamedTuple):
