@@ -73,7 +73,7 @@ class Database:
             self._probe.cancel()
             await asyncio.wait([self._probe])
         self._break_off()
-        await self._pool.close()
+        await self._pool.close(timeout=0.0 if self.given_up else 5.0)  # its own tasks may be connecting
 
     async def give_up_if_away(self) -> None:
         """Ask a database that does not answer now nothing more, so that this process ends soon.
@@ -206,6 +206,8 @@ class Database:
     ) -> list[TupleRow]:
         left_s = deadline - monotonic()
         async with self._pool.connection(timeout=min(POOL_TIMEOUT_S, left_s)) as connection:
+            if self.given_up:
+                raise StoreUnavailableError("The store does not answer.")
             self._busy.add(connection)
             try:
                 with time_limit(connection, deadline - monotonic()):
