@@ -9,6 +9,7 @@ from eventlog.errors import StoreUnavailableError
 
 FIRST_PAUSE_S = 0.2
 MAX_PAUSE_S = 1.0
+CANCEL_AGAIN_S = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -36,9 +37,11 @@ class Background:
 
     async def close(self) -> None:
         """Cancel all tasks and wait for their ends."""
-        for task in self._tasks:
-            task.cancel()
-        await self.finish()
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            # Before Python 3.12, asyncio.wait_for may swallow a cancellation, and psycopg's pool waits with it.
+            await asyncio.wait(self._tasks, timeout=CANCEL_AGAIN_S)
 
     def _add(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)

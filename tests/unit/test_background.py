@@ -1,0 +1,72 @@
+"""Background tasks go on after errors, say each cause once, and end when they are asked to."""
+
+import asyncio
+
+import pytest
+
+from eventlog.background import Background
+from eventlog.errors import StoreUnavailableError
+from tests.support.fake_time import in_fake_time
+
+
+@in_fake_time
+async def test_work_that_fails_is_run_again_until_it_returns() -> None:
+    runs: list[int] = []
+
+    async def work() -> None:
+        runs.append(len(runs))
+        if len(runs) < 5:
+            raise ValueError("not yet")
+
+    background = Background()
+    background.keep("work", work)
+    await background.finish()
+    assert runs == [0, 1, 2, 3, 4]
+
+
+@in_fake_time
+async def test_a_cause_is_said_once_however_often_work_fails(caplog: pytest.LogCaptureFixture) -> None:
+    runs: list[int] = []
+
+    async def work() -> None:
+        runs.append(len(runs))
+        if len(runs) < 9:
+            raise StoreUnavailableError("The store does not answer.") if len(runs) < 5 else ValueError("odd")
+
+    background = Background()
+    background.keep("work", work)
+    await background.finish()
+    assert [record.message for record in caplog.records] == [
+        "work waits for the store: The store does not answer.",
+        "work failed and goes on",
+    ]
+
+
+@in_fake_time
+async def test_closing_ends_a_task_that_swallows_a_cancellation() -> None:
+    swallowed: list[bool] = []
+
+    async def work() -> None:
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                if swallowed:
+                    raise
+                swallowed.append(True)
+
+    background = Background()
+    background.keep("work", work)
+    await asyncio.sleep(1)
+    await background.close()
+    assert swallowed
+
+
+@in_fake_time
+async def test_work_that_is_closed_before_it_began_leaves_nothing_behind() -> None:
+    async def work() -> None:
+        raise AssertionError("it was closed before")
+
+    background = Background()
+    background.once("work", work)
+    await background.close()
