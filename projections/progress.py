@@ -55,11 +55,13 @@ class Progress:
 
         A read of what was recorded up to `position` is complete unless it asks one of the returned projections.
         """
-        if self._reached < position:
-            loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        # Positions may have been forgotten between the wake-up of a waiter and its turn to run, so it looks again.
+        while self._reached < position and loop.time() < deadline:
             done: Future[None] = loop.create_future()
             heapq.heappush(self._waiters, (position, next(self._ticket), done))
-            expiry = loop.call_later(timeout_s, finish, done)
+            expiry = loop.call_at(deadline, finish, done)
             await done
             expiry.cancel()
             if self._reached < position:

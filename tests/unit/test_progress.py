@@ -107,3 +107,14 @@ async def test_a_caller_who_left_does_not_disturb_the_others() -> None:
     assert await waiting(staying)
     coming.advance({"listing": 5, "history": 5})
     assert await staying == []
+
+
+async def test_a_wait_goes_on_when_positions_are_forgotten_as_it_ends() -> None:
+    coming = progress()
+    work = asyncio.create_task(coming.wait(5, 60))
+    assert await waiting(work)
+    coming.advance({"listing": 5, "history": 5})
+    coming.forget()
+    assert await waiting(work)
+    coming.advance({"listing": 5, "history": 5})
+    assert await work == []
