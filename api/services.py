@@ -9,6 +9,7 @@ from typing import Protocol
 
 from api.settings import Settings
 from domain.events import TurnQueued
+from eventlog.background import cancel_and_wait
 from eventlog.broadcast import Broadcast
 from eventlog.channels import Channels
 from eventlog.commands import Commands
@@ -95,7 +96,7 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
         await _open(stack, engine)
         await _open(stack, turning.leases)
         stack.push_async_callback(turning.turns.drain, 0)
-        stack.push_async_callback(_finished, asyncio.create_task(_warm_up(tokenizer, gateway)))
+        stack.push_async_callback(cancel_and_wait, [asyncio.create_task(_warm_up(tokenizer, gateway))])
         rebuilds = RebuildJobs(opened.database)
         rebuilds.open()
         stack.push_async_callback(rebuilds.close)
@@ -213,12 +214,6 @@ async def _warm_up(tokenizer: Tokenizer, gateway: ModelGateway) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
-
-
-async def _finished(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait for its end, whatever it is."""
-    task.cancel()
-    await asyncio.wait([task])
 
 
 def _gateway(settings: Settings) -> ModelGateway:

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.call import Call
 from api.incoming import header_number
+from eventlog.background import cancel_and_wait
 from turns.facts import Fact
 from turns.frames import Frame
 
@@ -128,6 +129,5 @@ def _pieces(encoded: Iterable[bytes]) -> Iterator[bytes]:
 
 
 async def _end(sending: asyncio.Task[None], batches: AsyncGenerator[list[Any]]) -> None:
-    sending.cancel()
-    await asyncio.gather(sending, return_exceptions=True)
+    await cancel_and_wait([sending])
     await batches.aclose()

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from time import monotonic
+from typing import Any
 
 from eventlog.errors import StoreUnavailableError
 
@@ -19,6 +20,7 @@ class Background:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work` until it returns; after an error log it, pause, and run it again.
@@ -36,16 +38,26 @@ class Background:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def close(self) -> None:
-        """Cancel all tasks and wait for their ends."""
-        while self._tasks:
-            for task in self._tasks:
-                task.cancel()
-            # Before Python 3.12, asyncio.wait_for may swallow a cancellation, and psycopg's pool waits with it.
-            await asyncio.wait(self._tasks, timeout=CANCEL_AGAIN_S)
+        """Cancel all tasks and wait for their ends. Tasks begun later end at once."""
+        self._closed = True
+        await cancel_and_wait(self._tasks)
 
     def _add(self, task: asyncio.Task[None]) -> None:
+        if self._closed:
+            task.cancel()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait until they have ended. Their errors are not raised."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        # Before Python 3.12, asyncio.wait_for may lose a cancellation, and psycopg waits with it.
+        ended, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
+        await asyncio.gather(*ended, return_exceptions=True)
 
 
 async def _keep(name: str, work: Callable[[], Awaitable[None]]) -> None:

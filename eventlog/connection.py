@@ -66,6 +66,22 @@ def time_limit(connection: Connection, seconds: float) -> Generator[None]:
         timer.cancel()
 
 
+@contextmanager
+def kept_cancellation() -> Generator[None]:
+    """Raise CancelledError at the end of the block if the task was cancelled during it.
+
+    Before Python 3.12, asyncio.wait_for loses a cancellation that arrives together with the result it waits for, and
+    psycopg and its pool wait with it.
+    """
+    task = asyncio.current_task()
+    requests = task.cancelling() if task else 0
+    try:
+        yield
+    finally:
+        if task and task.cancelling() > requests:
+            raise asyncio.CancelledError
+
+
 def break_off(connection: Connection) -> None:
     """Shut the socket down, so that libpq finds the connection broken and closes it by itself."""
     with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:

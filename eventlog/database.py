@@ -13,7 +13,16 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
-from eventlog.connection import Connection, break_off, cannot_now, is_lost, time_limit, translated_errors
+from eventlog.background import cancel_and_wait
+from eventlog.connection import (
+    Connection,
+    break_off,
+    cannot_now,
+    is_lost,
+    kept_cancellation,
+    time_limit,
+    translated_errors,
+)
 from eventlog.errors import StoreUnavailableError
 from eventlog.sessions import APPLY_SETTINGS, session_settings, startup_parameters
 
@@ -70,8 +79,7 @@ class Database:
     async def close(self) -> None:
         """Close the pool. Connections made by `connect` are closed by their owners."""
         if self._probe is not None:
-            self._probe.cancel()
-            await asyncio.wait([self._probe])
+            await cancel_and_wait([self._probe])
         self._break_off()
         await self._pool.close(timeout=0.0 if self.given_up else 5.0)  # its own tasks may be connecting
 
@@ -148,7 +156,7 @@ class Database:
             StoreUnavailableError: the database does not answer within 6 s.
         """
         deadline = monotonic() + STATEMENT_TIMEOUT_S
-        with _refused_is_unavailable():
+        with kept_cancellation(), _refused_is_unavailable():
             if self._in_doubt:
                 await self._require_reachable(deadline)
             try:

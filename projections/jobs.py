@@ -9,6 +9,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
+from eventlog.background import cancel_and_wait
 from eventlog.connection import translated_errors
 from eventlog.database import Database
 from eventlog.errors import LogError, StoreUnavailableError
@@ -45,8 +46,7 @@ class RebuildJobs:
     async def close(self) -> None:
         """End all jobs."""
         if self._first is not None:
-            self._first.cancel()
-            await asyncio.wait([self._first])
+            await cancel_and_wait([self._first])
         for process in self._processes:
             process.terminate()
         for process in self._processes:

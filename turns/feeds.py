@@ -11,6 +11,7 @@ from uuid import UUID
 import orjson
 
 from domain.conversation import ActiveTurn
+from eventlog.background import cancel_and_wait
 from eventlog.conversations import Conversations
 from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError
 from eventlog.feed import Feed
@@ -154,10 +155,7 @@ class _Merged:
         return await self._batches.get()
 
     async def close(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_and_wait(self._tasks)
 
     async def _drain(self, source: AsyncGenerator[Any], *, to_the_end: bool) -> None:
         try:

@@ -70,3 +70,16 @@ async def test_work_that_is_closed_before_it_began_leaves_nothing_behind() -> No
     background = Background()
     background.once("work", work)
     await background.close()
+
+
+async def test_a_task_begun_after_the_close_does_nothing() -> None:
+    background, done = Background(), list[int]()
+
+    async def work() -> None:
+        done.append(1)
+
+    await background.close()
+    background.once("late", work)
+    background.keep("later", work)
+    await background.finish()
+    assert done == []
