@@ -15,9 +15,9 @@ from api.resources import PROBLEMS, Page, Turn, WholeTurn
 from api.route import JSONRoute
 from api.sse import event_stream, last_event_id
 from domain.content import ToolResultBlock
+from domain.decisions.turn_starts import TurnSettings
 from domain.errors import InvalidContentError, MessageNotFoundError, TurnNotActiveError, TurnNotFoundError
 from domain.events import TurnBegun
-from domain.turn_starts import TurnSettings
 from eventlog.commands import Said
 from eventlog.errors import StoreUnavailableError
 from eventlog.mapper import Recorded

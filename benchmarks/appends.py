@@ -13,7 +13,7 @@ from benchmarks.callers import Work, rate, thread_rate
 from benchmarks.measure import CALLERS, Measurement, Plan, Target
 from benchmarks.store import CALLER, open_store, said
 from benchmarks.texts import turns
-from domain import decisions
+from domain.decisions import conversations
 from eventlog.clock import new_id
 from eventlog.mapper import ConversationMapper, JSONBytesTranscoder, NewRow, new_row_of
 from eventlog.recorder import LogFactory
@@ -53,8 +53,10 @@ def _states() -> list[bytes]:
     states: list[bytes] = []
     for turn in turns():
         message = said("user", turn.question)
-        draft = decisions.Draft(new_id(), message.role, message.content, tokenizer.count(turn.question), tokenizer.name)
-        events = decisions.start_conversation(new_id(), CALLER.origin(), messages=[draft])
+        draft = conversations.Draft(
+            new_id(), message.role, message.content, tokenizer.count(turn.question), tokenizer.name
+        )
+        events = conversations.start_conversation(new_id(), CALLER.origin(), messages=[draft])
         states.append(mapper.to_stored_event(events[1]).state)
     return states
 

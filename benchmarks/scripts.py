@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from benchmarks.texts import english
-from domain import decisions, turn_decisions, turn_starts
 from domain.content import Role, TextBlock
 from domain.conversation import Conversation, fold
-from domain.decisions import Draft, Events, MessagePlace, Origin
+from domain.decisions import conversations, running_turns, turn_starts
+from domain.decisions.conversations import Draft, Events, MessagePlace, Origin
+from domain.decisions.running_turns import Answer
+from domain.decisions.turn_starts import TurnIds, TurnSettings
 from domain.events import ConversationEvent
-from domain.turn_decisions import Answer
-from domain.turn_starts import TurnIds, TurnSettings
 from domain.usage import Usage
 from eventlog.clock import now
 from eventlog.mapper import new_row
@@ -78,7 +78,7 @@ class _Rehearsal:
     def __init__(self, **started: Any) -> None:
         self.steps: Script = []
         self._state: Conversation | None = None
-        self.play(0, decisions.start_conversation(UUID(int=0), self.origin(), **started))
+        self.play(0, conversations.start_conversation(UUID(int=0), self.origin(), **started))
 
     @property
     def state(self) -> Conversation:
@@ -113,17 +113,17 @@ class _Turn(_Rehearsal):
         self._stream(len(self._chunks))
         text = "".join(self._chunks)
         answer = self._answer(text, _usage(self._random, text), "stop")
-        return self._ended(turn_decisions.complete_turn(self.state, self.origin(), _IDS["turn"], answer))
+        return self._ended(running_turns.complete_turn(self.state, self.origin(), _IDS["turn"], answer))
 
     def failed(self) -> Script:
         self._stream(len(self._chunks) // 2)
         why = {"reason": "model_timeout", "detail": "The model did not answer in time."}
-        return self._ended(turn_decisions.fail_turn(self.state, self.origin(), _IDS["turn"], self._answer(), **why))
+        return self._ended(running_turns.fail_turn(self.state, self.origin(), _IDS["turn"], self._answer(), **why))
 
     def cancelled(self) -> Script:
         self._stream(len(self._chunks) // 3)
         return self._ended(
-            turn_decisions.cancel_turn(self.state, self.origin(), _IDS["turn"], self._answer(), _IDS["closing"])
+            running_turns.cancel_turn(self.state, self.origin(), _IDS["turn"], self._answer(), _IDS["closing"])
         )
 
     def _stream(self, count: int) -> None:
@@ -131,7 +131,7 @@ class _Turn(_Rehearsal):
             chunks = tuple(self._chunks[first : min(first + CHUNKS_OF_A_DELTA, count)])
             # The first frame of a turn is its start, so the first chunk is the second.
             place = {"first_seq": first + 2, "block_index": 0, "block_type": "text", "first_delta_index": first}
-            delta = turn_decisions.record_delta(self.state, self.origin(), _IDS["turn"], **place, chunks=chunks)
+            delta = running_turns.record_delta(self.state, self.origin(), _IDS["turn"], **place, chunks=chunks)
             self.play(self._random.randint(100_000, 500_000), delta)
         self._streamed = count
 
@@ -158,28 +158,28 @@ def _recorded(random: Random) -> Script:
     told = _Rehearsal()
     question, answer = english(random, random.randint(120, 280)), english(random, random.randint(300, 1300))
     asked, answered = _draft("question", "user", question), _draft("answer", "assistant", answer)
-    told.play(0, decisions.add_message(told.state, told.origin(), asked, _IDS["closing"]))
-    told.play(500_000, decisions.add_message(told.state, told.origin(), answered, _IDS["closing"]))
+    told.play(0, conversations.add_message(told.state, told.origin(), asked, _IDS["closing"]))
+    told.play(500_000, conversations.add_message(told.state, told.origin(), answered, _IDS["closing"]))
     return told.since_start()
 
 
 def _update(random: Random) -> Script:
     told = _Rehearsal()
     changes = {"title": english(random, random.randint(20, 60)), "metadata": {"starred": True}}
-    told.play(0, decisions.update_conversation(told.state, told.origin(), changes))
+    told.play(0, conversations.update_conversation(told.state, told.origin(), changes))
     return told.since_start()
 
 
 def _deletion() -> Script:
     """Return the deletion of an earlier message."""
     told = _Rehearsal(messages=[_draft("deleted", "user", "So?")])
-    told.play(0, decisions.delete_message(told.state, told.origin(), _IDS["deleted"], MessagePlace(2)))
+    told.play(0, conversations.delete_message(told.state, told.origin(), _IDS["deleted"], MessagePlace(2)))
     return told.steps[2:]
 
 
 def _end() -> Script:
     told = _Rehearsal()
-    told.play(0, decisions.delete_conversation(told.state, told.origin()))
+    told.play(0, conversations.delete_conversation(told.state, told.origin()))
     return told.since_start()
 
 

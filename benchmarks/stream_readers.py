@@ -19,12 +19,12 @@ from benchmarks.serving import Server, launch, model_server, serve, turnlog_serv
 from benchmarks.speech import SETTLE_S, Speech, coming_script
 from benchmarks.store import CALLER, open_store, said
 from benchmarks.stream_load import get
-from domain import decisions, turn_decisions, turn_starts
 from domain.content import TextBlock
 from domain.conversation import fold
-from domain.decisions import Events
-from domain.turn_decisions import Answer
-from domain.turn_starts import TurnIds, TurnSettings
+from domain.decisions import conversations, running_turns, turn_starts
+from domain.decisions.conversations import Events
+from domain.decisions.running_turns import Answer
+from domain.decisions.turn_starts import TurnIds, TurnSettings
 from eventlog.clock import new_id
 from eventlog.statements import load_statements
 
@@ -103,16 +103,16 @@ async def run(plan: Plan) -> list[Measurement]:
 def _finished_turn(turn_id: UUID) -> Events:
     """Return a conversation with one turn, recorded as a model of 30 chunks a second makes it: two in an event."""
     origin, texts = CALLER.origin(), [f" w{number % 1000}" for number in range(CHUNKS)]
-    events = decisions.start_conversation(new_id(), origin)
+    events = conversations.start_conversation(new_id(), origin)
     state = fold(None, events)
     assert state is not None
-    draft = decisions.Draft(new_id(), "user", said("user", "Tell me everything.").content, 4, "o200k_base")
+    draft = conversations.Draft(new_id(), "user", said("user", "Tell me everything.").content, 4, "o200k_base")
     ids = TurnIds(turn_id, new_id(), new_id())
     events += turn_starts.start_turn(state, origin, draft, TurnSettings("turnlog/demo"), ids)
     state = fold(state, events[1:])
     assert state is not None
     for index in range(0, CHUNKS, CHUNKS_OF_AN_EVENT):
-        events += turn_decisions.record_delta(
+        events += running_turns.record_delta(
             state.at_version(events[-1].originator_version),
             origin,
             turn_id,
@@ -123,7 +123,7 @@ def _finished_turn(turn_id: UUID) -> Events:
             chunks=tuple(texts[index : index + CHUNKS_OF_AN_EVENT]),
         )
     answer = Answer((TextBlock(text="".join(texts)),), CHUNKS, "o200k_base", None, "stop", 1.0, 2.0)
-    return events + turn_decisions.complete_turn(
+    return events + running_turns.complete_turn(
         state.at_version(events[-1].originator_version), origin, turn_id, answer
     )
 

@@ -12,7 +12,7 @@ from eventsourcing.application import Application
 from eventsourcing.persistence import Mapper, Transcoder
 
 from domain.conversation import Conversation, ConversationSnapshot, fold
-from domain.decisions import Events
+from domain.decisions.conversations import Events
 from domain.errors import ConversationNotFoundError
 from domain.events import ConversationEvent
 from eventlog.conversations import SNAPSHOT_INTERVAL

@@ -7,7 +7,6 @@ from uuid import UUID
 
 from pydantic_core import to_json
 
-from domain import decisions
 from domain.content import (
     BLOCKS_OF_ROLE,
     Content,
@@ -19,7 +18,8 @@ from domain.content import (
     ToolResultBlock,
 )
 from domain.conversation import Conversation
-from domain.decisions import Draft, Events, Origin
+from domain.decisions import conversations
+from domain.decisions.conversations import Draft, Events, Origin
 from domain.errors import MessageNotFoundError
 from domain.values import JsonObject
 from eventlog.clock import new_id, now
@@ -73,7 +73,7 @@ class Commands:
     ) -> Committed:
         """Start a conversation, with its first messages if any."""
         drafts = [await self.draft(message, ("messages", index)) for index, message in enumerate(messages)]
-        events = decisions.start_conversation(
+        events = conversations.start_conversation(
             new_id(), caller.origin(), agent_id=agent_id, title=title, metadata=metadata, messages=drafts
         )
         return await self.conversations.start(events, caller.idempotency)
@@ -88,7 +88,7 @@ class Commands:
         """Set title, metadata, or both."""
 
         def decide(state: Conversation) -> Events:
-            return decisions.update_conversation(state, caller.origin(), changes, expected_versions)
+            return conversations.update_conversation(state, caller.origin(), changes, expected_versions)
 
         return await self.conversations.execute(conversation_id, decide, caller.idempotency)
 
@@ -98,7 +98,7 @@ class Commands:
         """Delete a conversation."""
 
         def decide(state: Conversation) -> Events:
-            return decisions.delete_conversation(state, caller.origin(), expected_versions)
+            return conversations.delete_conversation(state, caller.origin(), expected_versions)
 
         return await self.conversations.execute(conversation_id, decide, caller.idempotency)
 
@@ -108,7 +108,7 @@ class Commands:
 
         def decide(state: Conversation) -> Events:
             closing_id = new_id() if state.open_calls else draft.id  # else it is not used
-            return decisions.add_message(state, caller.origin(), draft, closing_id)
+            return conversations.add_message(state, caller.origin(), draft, closing_id)
 
         async def decide_reply(state: Conversation) -> Events:
             if not await self.conversations.log.find_message(conversation_id, draft.in_reply_to or draft.id):
@@ -123,7 +123,7 @@ class Commands:
 
         async def decide(state: Conversation) -> Events:
             place = await self.conversations.log.find_message(conversation_id, message_id)
-            return decisions.delete_message(state, caller.origin(), message_id, place)
+            return conversations.delete_message(state, caller.origin(), message_id, place)
 
         return await self.conversations.execute(conversation_id, decide, caller.idempotency)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from domain.conversation import Conversation, evolve
-from domain.decisions import Events
+from domain.decisions.conversations import Events
 from domain.errors import ConversationNotFoundError, DomainError, WriteConflictError
 from eventlog.background import Background
 from eventlog.errors import LogError, StoreUnavailableError, VersionTakenError

@@ -7,9 +7,9 @@ from uuid import UUID
 from pydantic_core import from_json
 
 from domain.conversation import Conversation, ConversationSnapshot, fold
-from domain.decisions import MessagePlace
+from domain.decisions.conversations import MessagePlace
+from domain.decisions.turn_starts import Superseded
 from domain.events import TurnStarted
-from domain.turn_starts import Superseded
 from eventlog.database import Database
 from eventlog.errors import UnknownEventError
 from eventlog.mapper import Recorded, Row, new_snapshot, rebuild

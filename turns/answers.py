@@ -3,9 +3,9 @@
 from typing import NamedTuple
 from uuid import UUID
 
+from domain.decisions.turn_starts import Question, TurnSettings, settings_of
 from domain.errors import InvalidContentError, MessageNotFoundError
 from domain.events import MessageAdded, TurnStarted
-from domain.turn_starts import Question, TurnSettings, settings_of
 from eventlog.log import LAST_VERSION, Log
 
 

@@ -8,12 +8,12 @@ from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
 
-from domain import turn_decisions
 from domain.conversation import Conversation
-from domain.decisions import Events, Origin
+from domain.decisions import running_turns
+from domain.decisions.conversations import Events, Origin
+from domain.decisions.running_turns import NOTHING_SAID
 from domain.errors import ConversationNotFoundError, TurnNotActiveError
 from domain.events import TurnEnded
-from domain.turn_decisions import NOTHING_SAID
 from eventlog.background import Background
 from eventlog.bell import Bell
 from eventlog.broadcast import Broadcast
@@ -74,7 +74,7 @@ class Cancels:
         async def decide(state: Conversation) -> Events:
             speaks = state.turn is not None and state.turn.id == turn_id and not state.turn.waiting
             said = await self._reader.said_so_far(key) if speaks else NOTHING_SAID
-            return turn_decisions.cancel_turn(state, caller.origin(), turn_id, said, new_id())
+            return running_turns.cancel_turn(state, caller.origin(), turn_id, said, new_id())
 
         try:
             await self._conversations.execute(conversation_id, decide, caller.idempotency)

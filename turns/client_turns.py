@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from domain import turn_decisions
 from domain.conversation import Conversation
-from domain.decisions import Events, Origin
+from domain.decisions import running_turns
+from domain.decisions.conversations import Events, Origin
+from domain.decisions.guards import check_access, check_client_turn
+from domain.decisions.running_turns import Answer
 from domain.errors import DeltaOutOfOrderError
-from domain.guards import check_access, check_client_turn
-from domain.turn_decisions import Answer
 from domain.usage import Usage
 from eventlog.commands import Caller, count_tokens
 from eventlog.conversations import Committed, Conversations, Decision
@@ -61,7 +61,7 @@ class ClientTurns:
             if not new:
                 return []
             first = {"first_seq": replay.next_seq, "block_index": 0, "first_delta_index": replay.next_seq - 2}
-            return turn_decisions.record_delta(state, caller.origin(), turn_id, **first, block_type="text", chunks=new)
+            return running_turns.record_delta(state, caller.origin(), turn_id, **first, block_type="text", chunks=new)
 
         committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
         await self._leases.lend(conversation_id, turn_id)
@@ -76,7 +76,7 @@ class ClientTurns:
             origin = caller.origin()
             answer = await self._answer(state, origin, turn_id)
             whole = answer._replace(usage=usage, finish_reason=finish_reason)
-            return turn_decisions.complete_turn(state, origin, turn_id, whole)
+            return running_turns.complete_turn(state, origin, turn_id, whole)
 
         return await self._end(caller, conversation_id, turn_id, decide)
 
@@ -86,7 +86,7 @@ class ClientTurns:
         async def decide(state: Conversation) -> Events:
             origin = caller.origin()
             answer = await self._answer(state, origin, turn_id)
-            return turn_decisions.fail_turn(state, origin, turn_id, answer, reason="model_error", detail=detail)
+            return running_turns.fail_turn(state, origin, turn_id, answer, reason="model_error", detail=detail)
 
         return await self._end(caller, conversation_id, turn_id, decide)
 

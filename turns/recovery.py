@@ -3,9 +3,9 @@
 import logging
 from uuid import UUID
 
-from domain import turn_decisions
 from domain.conversation import Conversation
-from domain.decisions import Events, Origin
+from domain.decisions import running_turns
+from domain.decisions.conversations import Events, Origin
 from domain.errors import ConversationNotFoundError, TurnNotActiveError
 from eventlog.clock import now
 from eventlog.conversations import Conversations
@@ -48,7 +48,7 @@ class Recovery:
     async def _end(self, key: TurnKey, owner_id: str, reason: str, detail: str) -> None:
         async def decide(state: Conversation) -> Events:
             answer, origin = await self._reader.said_so_far(key), Origin(owner_id, now())
-            return turn_decisions.fail_turn(state, origin, key.turn_id, answer, reason=reason, detail=detail)
+            return running_turns.fail_turn(state, origin, key.turn_id, answer, reason=reason, detail=detail)
 
         try:
             await self._conversations.execute(key.conversation_id, decide)

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from domain import turn_decisions
 from domain.content import Content, ToolUseBlock
 from domain.conversation import Conversation
-from domain.decisions import Events, Origin
+from domain.decisions import running_turns
+from domain.decisions.conversations import Events, Origin
+from domain.decisions.running_turns import Answer
 from domain.errors import DomainError
 from domain.events import MessageAdded, TurnEnded, TurnSuspended
-from domain.turn_decisions import Answer
 from eventlog.clock import new_id
 from eventlog.commands import count_tokens
 from eventlog.conversations import Committed, Conversations
@@ -148,11 +148,11 @@ class TurnRun:
 
         def decide(state: Conversation, origin: Origin) -> Events:
             if stop is None:
-                return turn_decisions.complete_turn(state, origin, turn_id, answer)
+                return running_turns.complete_turn(state, origin, turn_id, answer)
             by = stop.origin._replace(at=origin.at)
             if stop.reason is None:
-                return turn_decisions.cancel_turn(state, by, turn_id, answer, new_id())
-            return turn_decisions.fail_turn(state, by, turn_id, answer, reason=stop.reason, detail=stop.detail)
+                return running_turns.cancel_turn(state, by, turn_id, answer, new_id())
+            return running_turns.fail_turn(state, by, turn_id, answer, reason=stop.reason, detail=stop.detail)
 
         try:
             return await self._recorder.end(last, decide, stop.idempotency if stop else None)

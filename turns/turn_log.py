@@ -8,10 +8,11 @@ from time import monotonic
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
-from domain import turn_decisions
 from domain.content import Content
 from domain.conversation import Conversation
-from domain.decisions import Events, Origin
+from domain.decisions import running_turns
+from domain.decisions.conversations import Events, Origin
+from domain.decisions.running_turns import Answer
 from domain.events import (
     MessageAdded,
     StreamDelta,
@@ -21,7 +22,6 @@ from domain.events import (
     TurnStarted,
     TurnSuspended,
 )
-from domain.turn_decisions import Answer
 from eventlog.clock import now
 from eventlog.commands import count_tokens
 from eventlog.conversations import Committed, Conversations
@@ -243,7 +243,7 @@ class TurnRecorder:
         events: Events = []
         for fields in deltas:
             at = state.at_version(state.version + len(events))
-            events += turn_decisions.record_delta(at, self._now(), self._key.turn_id, **fields)
+            events += running_turns.record_delta(at, self._now(), self._key.turn_id, **fields)
         return events
 
     def _now(self) -> Origin:

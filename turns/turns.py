@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 from typing import Literal, NamedTuple, TypeGuard
 from uuid import UUID
 
-from domain import decisions, turn_decisions, turn_starts
 from domain.conversation import Conversation, fold
-from domain.decisions import Events
+from domain.decisions import conversations, running_turns, turn_starts
+from domain.decisions.conversations import Events
+from domain.decisions.guards import check_access, check_next, check_unlocked
+from domain.decisions.turn_starts import Superseded, TurnIds, TurnSettings
 from domain.errors import DomainError, MessageNotFoundError, TurnNotActiveError
 from domain.events import ConversationEvent, MessageAdded, TurnQueued, TurnStarted
-from domain.guards import check_access, check_next, check_unlocked
-from domain.turn_starts import Superseded, TurnIds, TurnSettings
 from eventlog.clock import new_id
 from eventlog.commands import Caller, Commands, Said
 from eventlog.conversations import Committed
@@ -112,7 +112,7 @@ class Turns:
         self._check_open()
         draft, ids = await self._commands.draft(said), TurnIds(new_id(), new_id(), new_id())
         origin = caller.origin()
-        begun = decisions.start_conversation(new_id(), origin, agent_id=agent_id, title=title)
+        begun = conversations.start_conversation(new_id(), origin, agent_id=agent_id, title=title)
         state = fold(None, begun)
         assert state is not None
         turn = turn_starts.start_turn(state, origin, draft, settings, ids)
@@ -167,7 +167,7 @@ class Turns:
         async with self._leased(conversation_id, turn_id) as take:
 
             async def decide(state: Conversation) -> Events:
-                events = turn_decisions.resume_turn(state, caller.origin(), turn_id, draft, answer_id)
+                events = running_turns.resume_turn(state, caller.origin(), turn_id, draft, answer_id)
                 await take()  # not before: whoever is refused leaves the lease of the turn alone
                 return events
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from eventsourcing.persistence import IntegrityError
 
-from domain import decisions
 from domain.conversation import Conversation
-from domain.decisions import Events
+from domain.decisions import conversations
+from domain.decisions.conversations import Events
 from domain.errors import ConversationLockedError, ConversationNotFoundError
 from eventlog.application import ConversationApplication
 from eventlog.conversations import SNAPSHOT_INTERVAL
@@ -27,7 +27,7 @@ def application(request: pytest.FixtureRequest) -> Iterator[ConversationApplicat
 
 
 def add(state: Conversation) -> Events:
-    return decisions.add_message(state, origin(), draft(f"message {state.message_count + 1}"), some_id())
+    return conversations.add_message(state, origin(), draft(f"message {state.message_count + 1}"), some_id())
 
 
 def test_a_started_conversation_is_found_again(application: ConversationApplication) -> None:

@@ -6,9 +6,9 @@ from uuid import UUID
 
 from psycopg.rows import TupleRow
 
-from domain import decisions
 from domain.conversation import Conversation, fold
-from domain.decisions import Events
+from domain.decisions import conversations
+from domain.decisions.conversations import Events
 from eventlog.conversations import SNAPSHOT_INTERVAL
 from eventlog.database import Database, Statement
 from eventlog.log import Log
@@ -46,7 +46,7 @@ async def test_a_conversation_of_two_thousand_events_loads_as_fast_as_a_short_on
         for _ in range(40):
             now = fold(state, events)
             assert now is not None
-            events += decisions.add_message(now, origin(), draft(), some_id())
+            events += conversations.add_message(now, origin(), draft(), some_id())
         return events
 
     latest = await here.conversations.execute(conversation_id, say_forty)

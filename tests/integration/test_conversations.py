@@ -6,9 +6,10 @@ from uuid import UUID
 
 import pytest
 
-from domain import turn_decisions, turn_starts
 from domain.conversation import Conversation
-from domain.decisions import Events
+from domain.decisions import running_turns, turn_starts
+from domain.decisions.conversations import Events
+from domain.decisions.turn_starts import TurnIds, TurnSettings
 from domain.errors import (
     ConversationDeletedError,
     ConversationLockedError,
@@ -16,7 +17,6 @@ from domain.errors import (
     MessageNotFoundError,
     VersionMismatchError,
 )
-from domain.turn_starts import TurnIds, TurnSettings
 from eventlog.conversations import Committed
 from tests.support.builders import MODEL, answer, draft, origin, some_id
 from tests.support.store import ALICE, HELLO, Store, opened, rows, started
@@ -48,7 +48,7 @@ async def ask(store: Store, conversation_id: UUID) -> UUID:
 
 async def finish(store: Store, conversation_id: UUID, turn_id: UUID) -> Committed:
     return await store.conversations.execute(
-        conversation_id, lambda state: turn_decisions.complete_turn(state, origin(), turn_id, answer())
+        conversation_id, lambda state: running_turns.complete_turn(state, origin(), turn_id, answer())
     )
 
 

@@ -6,11 +6,11 @@ from uuid import UUID
 
 import pytest
 
-from domain import turn_decisions, turn_starts
 from domain.conversation import Conversation
-from domain.decisions import Events
+from domain.decisions import running_turns, turn_starts
+from domain.decisions.conversations import Events
+from domain.decisions.turn_starts import TurnIds, TurnSettings
 from domain.errors import ConversationNotFoundError
-from domain.turn_starts import TurnIds, TurnSettings
 from eventlog.broadcast import Broadcast
 from eventlog.channels import Channels
 from eventlog.commands import Caller
@@ -89,7 +89,7 @@ async def test_a_reader_stays_while_the_store_is_away(
         seen += [frame.event for frame in frames]
         if seen == ["turn.started"]:
             await here.conversations.execute(
-                key.conversation_id, lambda state: turn_decisions.complete_turn(state, origin(), key.turn_id, answer())
+                key.conversation_id, lambda state: running_turns.complete_turn(state, origin(), key.turn_id, answer())
             )
     assert (seen, away) == (["turn.started", "turn.completed"], [])
 
@@ -103,7 +103,7 @@ async def test_what_is_unknown_passes_by_a_turn_that_is_followed(
         ((_, last),) = await here.log.versions(key.conversation_id, [3])
         row = last.model_copy(update={"originator_version": 4})
         store_row(database_url, row, "MessageWhispered", {"turn_id": str(key.turn_id)})
-        await here.append(turn_decisions.complete_turn(state.at_version(4), origin(), key.turn_id, answer()))
+        await here.append(running_turns.complete_turn(state.at_version(4), origin(), key.turn_id, answer()))
 
     if not live:
         await go_on()
@@ -131,7 +131,7 @@ async def test_a_listener_that_fails_does_not_silence_the_others(
     heard: list[Recorded] = []
     with broadcast.heard(key.conversation_id, _failing), broadcast.heard(key.conversation_id, heard.append):
         await here.conversations.execute(
-            key.conversation_id, lambda state: turn_decisions.complete_turn(state, origin(), key.turn_id, answer())
+            key.conversation_id, lambda state: running_turns.complete_turn(state, origin(), key.turn_id, answer())
         )
         await until(lambda: heard)
     assert "a listener failed at position" in caplog.text

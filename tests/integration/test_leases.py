@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from domain.turn_starts import TurnSettings
+from domain.decisions.turn_starts import TurnSettings
 from eventlog.errors import UnknownEventError
 from tests.support.builders import MODEL, some_id
 from tests.support.store import (

@@ -14,11 +14,11 @@ import psycopg
 import pytest
 from eventsourcing.utils import Environment
 
-from domain import decisions, turn_decisions, turn_starts
 from domain.content import ImageBlock, TextBlock
-from domain.decisions import Draft, Origin
-from domain.turn_decisions import Answer
-from domain.turn_starts import TurnIds, TurnSettings
+from domain.decisions import conversations, running_turns, turn_starts
+from domain.decisions.conversations import Draft, Origin
+from domain.decisions.running_turns import Answer
+from domain.decisions.turn_starts import TurnIds, TurnSettings
 from domain.usage import Usage
 from eventlog.application import ConversationApplication
 from eventlog.cluster import _programs
@@ -71,13 +71,13 @@ def record(application: ConversationApplication) -> UUID:
     usage = Usage.model_validate({"input_tokens": 7, "output_tokens": 5, "cost_usd": "0.0012"})
     answer = Answer((TextBlock(text="Hello."),), 2, "o200k_base", usage, "stop", 120.0, 300.0)
     nothing = Answer((), 0, "o200k_base")
-    application.start(decisions.start_conversation(conversation_id, ORIGIN, title="Recipes"))
+    application.start(conversations.start_conversation(conversation_id, ORIGIN, title="Recipes"))
     turn_id = start_turn(application, conversation_id)
-    application.execute(conversation_id, lambda state: turn_decisions.complete_turn(state, ORIGIN, turn_id, answer))
+    application.execute(conversation_id, lambda state: running_turns.complete_turn(state, ORIGIN, turn_id, answer))
     broken_id = start_turn(application, conversation_id)
     failure = {"reason": "model_timeout", "detail": "The provider did not answer in time."}
     application.execute(
-        conversation_id, lambda state: turn_decisions.fail_turn(state, ORIGIN, broken_id, nothing, **failure)
+        conversation_id, lambda state: running_turns.fail_turn(state, ORIGIN, broken_id, nothing, **failure)
     )
     return conversation_id
 

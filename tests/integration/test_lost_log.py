@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from domain import decisions, turn_starts
 from domain.content import TextBlock
 from domain.conversation import Conversation
-from domain.decisions import Events
+from domain.decisions import conversations, turn_starts
+from domain.decisions.conversations import Events
+from domain.decisions.turn_starts import TurnIds, TurnSettings
 from domain.errors import ConversationNotFoundError, DeltaOutOfOrderError
 from domain.events import MessageAdded
-from domain.turn_starts import TurnIds, TurnSettings
 from eventlog.broadcast import Broadcast
 from eventlog.clock import new_id
 from eventlog.errors import VersionTakenError
@@ -157,7 +157,7 @@ async def test_a_command_that_waits_while_it_decides_is_decided_again_after_the_
         titles.append(state.title)
         deciding.set()
         await decide_on.wait()
-        return decisions.add_message(state, ALICE.origin(), draft, draft.id)
+        return conversations.add_message(state, ALICE.origin(), draft, draft.id)
 
     adding = asyncio.create_task(here.conversations.execute(id_, decide))
     await deciding.wait()

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from domain import decisions
 from domain.conversation import Conversation
-from domain.decisions import Events
+from domain.decisions import conversations
+from domain.decisions.conversations import Events
 from domain.errors import WriteConflictError
 from eventlog import conversations as conversations_module
 from eventlog.conversations import Committed, Conversations
@@ -33,7 +33,9 @@ async def test_a_caller_who_loses_every_time_is_told_of_the_conflict(
     conversation_id = await started(here)
     losing = Conversations(here.log, Losing(here.database))
     with pytest.raises(WriteConflictError):
-        await losing.execute(conversation_id, lambda state: decisions.add_message(state, origin(), draft(), some_id()))
+        await losing.execute(
+            conversation_id, lambda state: conversations.add_message(state, origin(), draft(), some_id())
+        )
 
 
 class Forgetful(GroupCommitWriter):
@@ -54,7 +56,7 @@ async def test_a_commit_whose_answer_was_lost_is_found_by_the_next_command(here:
     forgetful = Conversations(here.log, writer)
 
     def decide(state: Conversation) -> Events:
-        return decisions.add_message(state, origin(), draft(), some_id())
+        return conversations.add_message(state, origin(), draft(), some_id())
 
     for expected in (1, 2):
         with pytest.raises(StoreUnavailableError):

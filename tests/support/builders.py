@@ -4,10 +4,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from domain import decisions, turn_decisions, turn_starts
 from domain.content import Content, Role, TextBlock, ToolResultBlock, ToolUseBlock
 from domain.conversation import Conversation, fold
-from domain.decisions import Draft, Events, MessagePlace, Origin
+from domain.decisions import conversations, running_turns, turn_starts
+from domain.decisions.conversations import Draft, Events, MessagePlace, Origin
+from domain.decisions.running_turns import Answer
+from domain.decisions.turn_starts import Question, Superseded, TurnIds, TurnSettings
 from domain.events import (
     ConversationEvent,
     MessageAdded,
@@ -19,8 +21,6 @@ from domain.events import (
     TurnStarted,
 )
 from domain.tools import ToolDefinition
-from domain.turn_decisions import Answer
-from domain.turn_starts import Question, Superseded, TurnIds, TurnSettings
 from domain.usage import Usage
 from eventlog.clock import new_id
 
@@ -76,7 +76,7 @@ class Story:
         self._now = begins
         self._frames = 0
         self._state: Conversation | None = None
-        self._keep(decisions.start_conversation(self.id, self.origin(), **started))
+        self._keep(conversations.start_conversation(self.id, self.origin(), **started))
 
     @property
     def state(self) -> Conversation:
@@ -89,10 +89,12 @@ class Story:
         return Origin(self._owner, self._now, "req-1")
 
     def say(self, words: str = "Hello", role: Role = "user", **changes: Any) -> Events:
-        return self._keep(decisions.add_message(self.state, self.origin(), draft(words, role, **changes), some_id()))
+        return self._keep(
+            conversations.add_message(self.state, self.origin(), draft(words, role, **changes), some_id())
+        )
 
     def rename(self, **changes: Any) -> Events:
-        return self._keep(decisions.update_conversation(self.state, self.origin(), changes))
+        return self._keep(conversations.update_conversation(self.state, self.origin(), changes))
 
     def ask(self, words: str = "Why?", *, replacing: int | None = None, **settings: Any) -> Events:
         """Start a turn; `replacing` is the version from which on messages are superseded."""
@@ -157,11 +159,11 @@ class Story:
             "chunks": chunks,
         }
         self._frames += len(chunks)
-        return self._keep(turn_decisions.record_delta(self.state, self.origin(), self.turn_id, **fields))
+        return self._keep(running_turns.record_delta(self.state, self.origin(), self.turn_id, **fields))
 
     def complete(self, words: str = "Because.", **changes: Any) -> Events:
         said = answer(words, **changes)
-        return self._keep(turn_decisions.complete_turn(self.state, self.origin(), self.turn_id, said))
+        return self._keep(running_turns.complete_turn(self.state, self.origin(), self.turn_id, said))
 
     def call_tools(self, *names: str, words: str = "", **changes: Any) -> Events:
         """End what the model says with a call of each tool, whose id is the tool's name and its place."""
@@ -170,7 +172,7 @@ class Story:
         )
         said = answer(words, finish_reason="tool_use", **{"duration_ms": 40.0, **changes})
         said = said._replace(content=(*said.content, *calls))
-        events = turn_decisions.complete_turn(self.state, self.origin(), self.turn_id, said)
+        events = running_turns.complete_turn(self.state, self.origin(), self.turn_id, said)
         self._frames += len(names) + 1
         return self._keep(events)
 
@@ -178,30 +180,30 @@ class Story:
         """Answer all open calls."""
         results = tuple(ToolResultBlock(tool_use_id=call, content=words) for call in self.state.open_calls)
         said = draft(role="tool", content=results, tokens=len(results))
-        return self._keep(turn_decisions.resume_turn(self.state, self.origin(), self.turn_id, said, some_id()))
+        return self._keep(running_turns.resume_turn(self.state, self.origin(), self.turn_id, said, some_id()))
 
     def fail(
         self, words: str = "", reason: str = "model_error", detail: str = "The model broke.", **changes: Any
     ) -> Events:
         said = answer(words, **changes)
         return self._keep(
-            turn_decisions.fail_turn(self.state, self.origin(), self.turn_id, said, reason=reason, detail=detail)
+            running_turns.fail_turn(self.state, self.origin(), self.turn_id, said, reason=reason, detail=detail)
         )
 
     def cancel(self, words: str = "", **changes: Any) -> Events:
         return self._keep(
-            turn_decisions.cancel_turn(self.state, self.origin(), self.turn_id, answer(words, **changes), some_id())
+            running_turns.cancel_turn(self.state, self.origin(), self.turn_id, answer(words, **changes), some_id())
         )
 
     def cancel_queued(self, turn_id: UUID) -> Events:
-        return self._keep(turn_decisions.cancel_turn(self.state, self.origin(), turn_id, answer(""), some_id()))
+        return self._keep(running_turns.cancel_turn(self.state, self.origin(), turn_id, answer(""), some_id()))
 
     def unsay(self, message_id: UUID, *, superseded: bool = False) -> Events:
         place = MessagePlace(2, superseded)
-        return self._keep(decisions.delete_message(self.state, self.origin(), message_id, place))
+        return self._keep(conversations.delete_message(self.state, self.origin(), message_id, place))
 
     def delete(self) -> Events:
-        return self._keep(decisions.delete_conversation(self.state, self.origin()))
+        return self._keep(conversations.delete_conversation(self.state, self.origin()))
 
     @property
     def turn_id(self) -> UUID:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from domain.content import ToolResultBlock
-from domain.decisions import Draft, Events
+from domain.decisions.conversations import Draft, Events
 from tests.support.builders import Story, draft
 
 

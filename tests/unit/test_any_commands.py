@@ -9,10 +9,10 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain import turn_starts
 from domain.content import ToolResultBlock, ToolUseBlock
 from domain.conversation import ConversationSnapshot
-from domain.decisions import Events
+from domain.decisions import turn_starts
+from domain.decisions.conversations import Events
 from domain.errors import DomainError
 from domain.events import (
     ConversationEvent,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from domain import decisions
 from domain.content import ImageBlock, Role, TextBlock, ToolResultBlock, ToolUseBlock
-from domain.decisions import MessagePlace
+from domain.decisions import conversations
+from domain.decisions.conversations import MessagePlace
 from domain.errors import (
     ConversationLockedError,
     InvalidContentError,
@@ -27,7 +27,7 @@ from tests.support.stories import idle, locked, types, versions
 
 def test_a_conversation_starts_with_its_owner_title_and_metadata() -> None:
     conversation_id = some_id()
-    (event,) = decisions.start_conversation(
+    (event,) = conversations.start_conversation(
         conversation_id, origin(), agent_id="support", title="Hello", metadata={"plan": "pro"}
     )
     assert event == ConversationStarted(
@@ -46,7 +46,7 @@ def test_a_conversation_starts_with_its_owner_title_and_metadata() -> None:
 def test_first_messages_follow_the_start_and_an_answer_among_them_replies_to_the_question_before_it() -> None:
     question, reply = draft("Why?"), draft("Because.", "assistant")
     first = draft("Be brief.", "system")
-    events = decisions.start_conversation(some_id(), origin(), messages=[first, question, reply])
+    events = conversations.start_conversation(some_id(), origin(), messages=[first, question, reply])
     assert versions(events) == [1, 2, 3, 4]
     replies = [event.in_reply_to for event in events if isinstance(event, MessageAdded)]
     assert replies == [None, None, question.id]
@@ -54,50 +54,50 @@ def test_first_messages_follow_the_start_and_an_answer_among_them_replies_to_the
 
 def test_a_start_with_a_message_that_breaks_a_rule_is_refused() -> None:
     with pytest.raises(InvalidContentError):
-        decisions.start_conversation(some_id(), origin(), messages=[draft(), draft(content=())])
+        conversations.start_conversation(some_id(), origin(), messages=[draft(), draft(content=())])
 
 
 def test_an_update_keeps_what_it_does_not_name() -> None:
     state = folded(Story(title="Old", metadata={"a": 1}).events)
-    (event,) = decisions.update_conversation(state, origin(), {"title": "New"})
+    (event,) = conversations.update_conversation(state, origin(), {"title": "New"})
     assert isinstance(event, ConversationUpdated)
     assert (event.originator_version, event.title, event.metadata) == (2, "New", {"a": 1})
 
 
 def test_an_update_can_remove_the_title() -> None:
-    (event,) = decisions.update_conversation(idle().state, origin(), {"title": None})
+    (event,) = conversations.update_conversation(idle().state, origin(), {"title": None})
     assert isinstance(event, ConversationUpdated)
     assert event.title is None
 
 
 def test_an_update_that_changes_nothing_is_no_event() -> None:
-    assert decisions.update_conversation(idle().state, origin(), {"title": "Old"}) == []
+    assert conversations.update_conversation(idle().state, origin(), {"title": "Old"}) == []
 
 
 def test_an_update_is_possible_while_a_turn_runs() -> None:
-    assert types(decisions.update_conversation(locked().state, origin(), {"title": "New"})) == [ConversationUpdated]
+    assert types(conversations.update_conversation(locked().state, origin(), {"title": "New"})) == [ConversationUpdated]
 
 
 def test_the_expected_version_is_that_of_the_last_event_a_reader_can_see() -> None:
     story = locked()
     story.stream("a")
     assert story.state.version == 4
-    assert decisions.update_conversation(story.state, origin(), {"title": "New"}, expected_versions={2, 3})
+    assert conversations.update_conversation(story.state, origin(), {"title": "New"}, expected_versions={2, 3})
     with pytest.raises(VersionMismatchError):
-        decisions.update_conversation(story.state, origin(), {"title": "New"}, expected_versions={2, 4})
+        conversations.update_conversation(story.state, origin(), {"title": "New"}, expected_versions={2, 4})
     with pytest.raises(VersionMismatchError):
-        decisions.delete_conversation(story.state, origin(), expected_versions={2})
+        conversations.delete_conversation(story.state, origin(), expected_versions={2})
 
 
 def test_a_conversation_is_deleted() -> None:
-    events = decisions.delete_conversation(idle().state, origin(), expected_versions={1})
+    events = conversations.delete_conversation(idle().state, origin(), expected_versions={1})
     assert types(events) == [ConversationDeleted]
     assert versions(events) == [2]
 
 
 def test_deleting_a_conversation_cancels_its_running_turn_first() -> None:
     story = locked()
-    events = decisions.delete_conversation(story.state, origin())
+    events = conversations.delete_conversation(story.state, origin())
     assert types(events) == [TurnCancelled, ConversationDeleted]
     assert versions(events) == [4, 5]
     assert isinstance(events[0], TurnCancelled) and events[0].turn_id == story.turn_id
@@ -116,7 +116,7 @@ def test_deleting_a_conversation_cancels_all_turns_that_have_not_ended_the_activ
 
 def test_a_message_is_added_as_its_author_said_it() -> None:
     said = draft("Hello you")
-    (event,) = decisions.add_message(idle().state, origin(), said, some_id())
+    (event,) = conversations.add_message(idle().state, origin(), said, some_id())
     assert isinstance(event, MessageAdded)
     assert (event.message_id, event.content, event.tokens, event.encoding) == (said.id, said.content, 2, "words")
     assert (event.author_id, event.role, event.status, event.turn_id) == ("alice", "user", "completed", None)
@@ -127,7 +127,7 @@ def test_an_assistants_message_has_no_author_and_answers_the_last_user_message()
     story.say("First")
     (question,) = story.say("Second")
     story.say("Note", "system")
-    (event,) = decisions.add_message(story.state, origin(), draft("Answer", "assistant"), some_id())
+    (event,) = conversations.add_message(story.state, origin(), draft("Answer", "assistant"), some_id())
     assert isinstance(event, MessageAdded) and isinstance(question, MessageAdded)
     assert (event.author_id, event.in_reply_to) == (None, question.message_id)
 
@@ -135,42 +135,42 @@ def test_an_assistants_message_has_no_author_and_answers_the_last_user_message()
 def test_an_assistants_message_answers_what_it_names() -> None:
     story, named = idle(), some_id()
     story.say()
-    (event,) = decisions.add_message(story.state, origin(), draft(role="assistant", in_reply_to=named), some_id())
+    (event,) = conversations.add_message(story.state, origin(), draft(role="assistant", in_reply_to=named), some_id())
     assert isinstance(event, MessageAdded)
     assert event.in_reply_to == named
 
 
 def test_a_message_without_content_is_refused() -> None:
     with pytest.raises(InvalidContentError):
-        decisions.add_message(idle().state, origin(), draft(content=()), some_id())
+        conversations.add_message(idle().state, origin(), draft(content=()), some_id())
 
 
 def test_a_message_with_a_block_its_role_may_not_use_is_refused() -> None:
     call = ToolUseBlock(id="1", name="f", input={})
     with pytest.raises(InvalidContentError):
-        decisions.add_message(idle().state, origin(), draft(content=(call,)), some_id())
+        conversations.add_message(idle().state, origin(), draft(content=(call,)), some_id())
 
 
 def test_a_message_with_a_wrong_image_is_refused() -> None:
     image = ImageBlock(media_type="image/png", data="AAAA")
     with pytest.raises(UnsupportedImageError):
-        decisions.add_message(idle().state, origin(), draft(content=(image,)), some_id())
+        conversations.add_message(idle().state, origin(), draft(content=(image,)), some_id())
 
 
 def test_a_message_that_exists_is_deleted() -> None:
     message_id = some_id()
-    (event,) = decisions.delete_message(idle().state, origin(), message_id, MessagePlace(2))
+    (event,) = conversations.delete_message(idle().state, origin(), message_id, MessagePlace(2))
     assert isinstance(event, MessageDeleted) and event.message_id == message_id
 
 
 def test_a_message_that_does_not_exist_cannot_be_deleted() -> None:
     with pytest.raises(MessageNotFoundError):
-        decisions.delete_message(idle().state, origin(), some_id(), None)
+        conversations.delete_message(idle().state, origin(), some_id(), None)
 
 
 def test_a_deleted_message_is_told_to_have_been_superseded_before() -> None:
     for superseded in (False, True):
-        (event,) = decisions.delete_message(idle().state, origin(), some_id(), MessagePlace(2, superseded))
+        (event,) = conversations.delete_message(idle().state, origin(), some_id(), MessagePlace(2, superseded))
         assert isinstance(event, MessageDeleted) and event.superseded is superseded
 
 
@@ -231,9 +231,9 @@ def test_calls_that_are_answered_need_no_closing() -> None:
 
 
 def test_nothing_is_closed_where_no_call_is_open() -> None:
-    assert decisions.close_calls(idle().state, origin(), some_id()) == []
+    assert conversations.close_calls(idle().state, origin(), some_id()) == []
 
 
 def test_content_is_checked_before_anything_is_recorded_but_after_the_lock() -> None:
     with pytest.raises(ConversationLockedError):
-        decisions.add_message(locked().state, origin(), draft(content=(TextBlock(text=""),)), some_id())
+        conversations.add_message(locked().state, origin(), draft(content=(TextBlock(text=""),)), some_id())

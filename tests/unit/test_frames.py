@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.content import Content, ReasoningBlock, TextBlock
-from domain.decisions import Origin
+from domain.decisions.conversations import Origin
+from domain.decisions.running_turns import complete_turn, record_delta
 from domain.events import ConversationEvent, MessageAdded, StreamDelta, StreamedBlock, TurnCompleted, TurnEnded
-from domain.turn_decisions import complete_turn, record_delta
 from eventlog.mapper import ConversationMapper, JSONBytesTranscoder, Recorded
 from tests.support.builders import BEGINNING, OWNER, Story, answer, turn_of, usage
 from turns.frames import Chunk, Frame, TurnFrames

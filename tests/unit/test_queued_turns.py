@@ -5,12 +5,12 @@ from uuid import UUID
 
 import pytest
 
-from domain import turn_starts
 from domain.content import TextBlock
-from domain.decisions import Events
+from domain.decisions import turn_starts
+from domain.decisions.conversations import Events
+from domain.decisions.turn_starts import MAX_QUEUED, TurnSettings, settings_of
 from domain.errors import ConversationLockedError, TurnNotActiveError
 from domain.events import MessageAdded, TurnCancelled, TurnQueued, TurnStarted
-from domain.turn_starts import MAX_QUEUED, TurnSettings, settings_of
 from tests.support.builders import TOOL, Story, draft, origin, some_id, turn_ids
 from tests.support.stories import locked, waiting
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from domain import turn_starts
+from domain.decisions import turn_starts
+from domain.decisions.turn_starts import Question, Superseded, TurnSettings
 from domain.errors import ConversationLockedError
 from domain.events import MessageAdded, MessagesSuperseded, TurnCancelled, TurnStarted
-from domain.turn_starts import Question, Superseded, TurnSettings
 from tests.support.builders import origin, turn_ids
 from tests.support.stories import idle, locked, types, versions, waiting
 

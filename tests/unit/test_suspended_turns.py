@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from domain import turn_decisions
 from domain.content import Content, Role, ToolResultBlock
+from domain.decisions import running_turns
 from domain.errors import ConversationLockedError, InvalidContentError, TurnNotActiveError
 from domain.events import (
     MessageAdded,
@@ -46,7 +46,7 @@ def test_the_results_of_all_open_calls_let_the_model_go_on_under_another_answers
     story, answer_id = waiting(), some_id()
     turn = story.state.turn
     assert turn is not None
-    said, resumed = turn_decisions.resume_turn(
+    said, resumed = running_turns.resume_turn(
         story.state, origin(), turn.id, results("call_b_1", "call_a_0"), answer_id
     )
     assert isinstance(said, MessageAdded) and isinstance(resumed, TurnResumed)
@@ -80,14 +80,14 @@ def test_results_must_be_exactly_those_of_the_open_calls(wrong: str) -> None:
     story = waiting()
     calls, loc = WRONG_RESULTS[wrong]
     with pytest.raises(InvalidContentError) as refusal:
-        turn_decisions.resume_turn(story.state, origin(), story.turn_id, results(*calls), some_id())
+        running_turns.resume_turn(story.state, origin(), story.turn_id, results(*calls), some_id())
     assert refusal.value.loc == loc
 
 
 def test_a_turn_without_results_does_not_go_on() -> None:
     story = waiting()
     with pytest.raises(InvalidContentError):
-        turn_decisions.resume_turn(story.state, origin(), story.turn_id, results(), some_id())
+        running_turns.resume_turn(story.state, origin(), story.turn_id, results(), some_id())
 
 
 def test_only_a_turn_that_waits_takes_results() -> None:
@@ -96,7 +96,7 @@ def test_only_a_turn_that_waits_takes_results() -> None:
     story.give_results()
     for _ in range(2):  # while it runs, and when it has ended
         with pytest.raises(TurnNotActiveError):
-            turn_decisions.resume_turn(story.state, origin(), turn_id, results("call_a_0"), some_id())
+            running_turns.resume_turn(story.state, origin(), turn_id, results("call_a_0"), some_id())
         if story.state.turn:
             story.complete()
 
@@ -152,7 +152,7 @@ def test_a_message_to_a_turn_that_waits_is_refused_while_others_wait_for_that_tu
 
 def test_a_turn_that_waits_is_cancelled_with_errors_for_its_calls() -> None:
     story, closing_id = waiting(), some_id()
-    closing, ended = turn_decisions.cancel_turn(story.state, origin(), story.turn_id, answer(""), closing_id)
+    closing, ended = running_turns.cancel_turn(story.state, origin(), story.turn_id, answer(""), closing_id)
     assert errors_for(closing) == ["call_a_0", "call_b_1"]
     assert isinstance(closing, MessageAdded) and isinstance(ended, TurnCancelled)
     assert (closing.message_id, ended.duration_ms, ended.turn_id) == (closing_id, 40.0, story.turn_id)

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from domain import turn_decisions, turn_starts
 from domain.conversation import Conversation
-from domain.decisions import Events
+from domain.decisions import running_turns, turn_starts
+from domain.decisions.conversations import Events
+from domain.decisions.turn_starts import Superseded, TurnSettings, settings_of
 from domain.errors import InvalidContentError, TurnNotActiveError
 from domain.events import MessageAdded, StreamDelta, TurnCancelled, TurnCompleted, TurnFailed, TurnStarted
-from domain.turn_starts import Superseded, TurnSettings, settings_of
 from tests.support.builders import BEGINNING, MODEL, TOOL, answer, draft, origin, some_id, turn_ids, usage
 from tests.support.stories import idle, locked, results, types, versions, waiting
 
@@ -51,7 +51,7 @@ def test_a_turn_with_bad_content_is_refused() -> None:
 
 def test_a_delta_keeps_the_chunks_of_the_active_turn() -> None:
     story = locked()
-    (event,) = turn_decisions.record_delta(story.state, origin(), story.turn_id, **CHUNKS)
+    (event,) = running_turns.record_delta(story.state, origin(), story.turn_id, **CHUNKS)
     assert isinstance(event, StreamDelta)
     assert (event.turn_id, event.chunks, event.originator_version) == (story.turn_id, ("a", "b"), 4)
 
@@ -62,7 +62,7 @@ def test_a_completed_turn_holds_the_whole_answer_under_the_id_fixed_at_its_start
     assert turn is not None
     used = usage()
     said = answer("Because.", usage=used, finish_reason="length", time_to_first_token_ms=3.0, duration_ms=9.0)
-    message, ended = turn_decisions.complete_turn(story.state, origin(), turn.id, said)
+    message, ended = running_turns.complete_turn(story.state, origin(), turn.id, said)
     assert isinstance(message, MessageAdded) and isinstance(ended, TurnCompleted)
     assert (message.message_id, message.in_reply_to, message.turn_id) == (
         turn.message_id,
@@ -77,14 +77,14 @@ def test_a_completed_turn_holds_the_whole_answer_under_the_id_fixed_at_its_start
 
 def test_a_turn_in_which_nothing_was_said_completes_without_a_message() -> None:
     story = locked()
-    events = turn_decisions.complete_turn(story.state, origin(), story.turn_id, answer(""))
+    events = running_turns.complete_turn(story.state, origin(), story.turn_id, answer(""))
     assert types(events) == [TurnCompleted]
     assert isinstance(events[0], TurnCompleted) and events[0].finish_reason == "stop"
 
 
 def test_a_failed_turn_keeps_what_was_said_as_an_interrupted_message() -> None:
     story = locked()
-    message, ended = turn_decisions.fail_turn(
+    message, ended = running_turns.fail_turn(
         story.state, origin(), story.turn_id, answer("Be"), reason="model_timeout", detail="Too slow."
     )
     assert isinstance(message, MessageAdded) and isinstance(ended, TurnFailed)
@@ -94,7 +94,7 @@ def test_a_failed_turn_keeps_what_was_said_as_an_interrupted_message() -> None:
 
 def test_a_turn_that_failed_before_a_word_leaves_no_message() -> None:
     story = locked()
-    events = turn_decisions.fail_turn(
+    events = running_turns.fail_turn(
         story.state, origin(), story.turn_id, answer(""), reason="model_auth", detail="No."
     )
     assert types(events) == [TurnFailed]
@@ -102,25 +102,25 @@ def test_a_turn_that_failed_before_a_word_leaves_no_message() -> None:
 
 def test_a_cancelled_turn_keeps_what_was_said_as_an_interrupted_message() -> None:
     story = locked()
-    message, ended = turn_decisions.cancel_turn(story.state, origin(), story.turn_id, answer("Be"), some_id())
+    message, ended = running_turns.cancel_turn(story.state, origin(), story.turn_id, answer("Be"), some_id())
     assert isinstance(message, MessageAdded) and isinstance(ended, TurnCancelled)
     assert (message.status, versions([message, ended])) == ("interrupted", [4, 5])
 
 
 def test_a_turn_cancelled_before_a_word_leaves_no_message() -> None:
     story = locked()
-    events = turn_decisions.cancel_turn(story.state, origin(), story.turn_id, answer(""), some_id())
+    events = running_turns.cancel_turn(story.state, origin(), story.turn_id, answer(""), some_id())
     assert types(events) == [TurnCancelled]
 
 
 OF_TURNS: dict[str, Callable[[Conversation, Any], Events]] = {
-    "record_delta": lambda state, turn_id: turn_decisions.record_delta(state, origin(), turn_id, **CHUNKS),
-    "complete_turn": lambda state, turn_id: turn_decisions.complete_turn(state, origin(), turn_id, answer()),
-    "fail_turn": lambda state, turn_id: turn_decisions.fail_turn(
+    "record_delta": lambda state, turn_id: running_turns.record_delta(state, origin(), turn_id, **CHUNKS),
+    "complete_turn": lambda state, turn_id: running_turns.complete_turn(state, origin(), turn_id, answer()),
+    "fail_turn": lambda state, turn_id: running_turns.fail_turn(
         state, origin(), turn_id, answer(), reason="model_error", detail="No."
     ),
-    "cancel_turn": lambda state, turn_id: turn_decisions.cancel_turn(state, origin(), turn_id, answer(), some_id()),
-    "resume_turn": lambda state, turn_id: turn_decisions.resume_turn(
+    "cancel_turn": lambda state, turn_id: running_turns.cancel_turn(state, origin(), turn_id, answer(), some_id()),
+    "resume_turn": lambda state, turn_id: running_turns.resume_turn(
         state, origin(), turn_id, results("call_a_0"), some_id()
     ),
 }

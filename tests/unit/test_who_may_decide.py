@@ -5,32 +5,32 @@ from uuid import UUID
 
 import pytest
 
-from domain import decisions, turn_decisions, turn_starts
 from domain.conversation import Conversation
-from domain.decisions import Events, MessagePlace
+from domain.decisions import conversations, running_turns, turn_starts
+from domain.decisions.conversations import Events, MessagePlace
+from domain.decisions.turn_starts import Question, Superseded, TurnSettings
 from domain.errors import ConversationDeletedError, ConversationLockedError, ConversationNotFoundError
-from domain.turn_starts import Question, Superseded, TurnSettings
 from tests.support.builders import MODEL, answer, draft, origin, some_id, turn_ids
 from tests.support.stories import deleted, idle, locked, results
 
 SETTINGS = TurnSettings(MODEL)
 QUESTION, SUPERSEDED = Question(UUID(int=1), 2), Superseded(3, 1)
 OF_OWNERS: dict[str, Callable[[Conversation, str], Events]] = {
-    "update": lambda state, actor: decisions.update_conversation(state, origin(actor), {"title": "New"}),
-    "delete": lambda state, actor: decisions.delete_conversation(state, origin(actor)),
-    "add_message": lambda state, actor: decisions.add_message(state, origin(actor), draft(), some_id()),
-    "delete_message": lambda state, actor: decisions.delete_message(state, origin(actor), some_id(), MessagePlace(2)),
+    "update": lambda state, actor: conversations.update_conversation(state, origin(actor), {"title": "New"}),
+    "delete": lambda state, actor: conversations.delete_conversation(state, origin(actor)),
+    "add_message": lambda state, actor: conversations.add_message(state, origin(actor), draft(), some_id()),
+    "delete_message": lambda state, actor: conversations.delete_message(
+        state, origin(actor), some_id(), MessagePlace(2)
+    ),
     "start_turn": lambda state, actor: turn_starts.start_turn(state, origin(actor), draft(), SETTINGS, turn_ids()),
     "answer_again": lambda state, actor: turn_starts.answer_again(
         state, origin(actor), QUESTION, SETTINGS, turn_ids(), SUPERSEDED
     ),
     "queue_turn": lambda state, actor: turn_starts.queue_turn(state, origin(actor), draft(), SETTINGS, turn_ids()),
-    "resume_turn": lambda state, actor: turn_decisions.resume_turn(
+    "resume_turn": lambda state, actor: running_turns.resume_turn(
         state, origin(actor), some_id(), results("call_a_0"), some_id()
     ),
-    "cancel_turn": lambda state, actor: turn_decisions.cancel_turn(
-        state, origin(actor), some_id(), answer(), some_id()
-    ),
+    "cancel_turn": lambda state, actor: running_turns.cancel_turn(state, origin(actor), some_id(), answer(), some_id()),
 }
 
 

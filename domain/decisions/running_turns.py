@@ -6,7 +6,8 @@ from uuid import UUID
 
 from domain.content import Content, ToolResultBlock, check_content
 from domain.conversation import Conversation
-from domain.decisions import Draft, Events, Origin, close_calls, envelope, next_envelope, said
+from domain.decisions.conversations import Draft, Events, Origin, close_calls, envelope, next_envelope, said
+from domain.decisions.guards import check_access, check_active, check_running
 from domain.errors import InvalidContentError, TurnNotActiveError
 from domain.events import (
     MessageAdded,
@@ -17,7 +18,6 @@ from domain.events import (
     TurnResumed,
     TurnSuspended,
 )
-from domain.guards import check_access, check_active, check_running
 from domain.tools import tool_uses
 from domain.usage import Usage
 

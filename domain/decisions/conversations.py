@@ -10,6 +10,7 @@ from uuid import UUID
 
 from domain.content import Content, Role, check_content
 from domain.conversation import Conversation
+from domain.decisions.guards import check_access, check_idle, check_unlocked, check_version
 from domain.errors import MessageNotFoundError
 from domain.events import (
     ConversationDeleted,
@@ -20,7 +21,6 @@ from domain.events import (
     MessageDeleted,
     TurnCancelled,
 )
-from domain.guards import check_access, check_idle, check_unlocked, check_version
 from domain.tools import UNANSWERED_ENCODING, UNANSWERED_TOKENS, unanswered
 from domain.values import JsonObject, same_json
 

@@ -5,9 +5,9 @@ from uuid import UUID
 
 from domain.content import check_content
 from domain.conversation import Conversation
-from domain.decisions import Draft, Events, Origin, close_calls, next_envelope, said
+from domain.decisions.conversations import Draft, Events, Origin, close_calls, next_envelope, said
+from domain.decisions.guards import check_access, check_next, check_unlocked
 from domain.events import MessageAdded, MessagesSuperseded, TurnBegun, TurnQueued, TurnStarted
-from domain.guards import check_access, check_next, check_unlocked
 from domain.tools import ToolDefinition
 from domain.values import JsonObject
 
