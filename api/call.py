@@ -11,13 +11,13 @@ from fastapi import Depends, Response
 from api.incoming import Incoming, header_number
 from api.problems import Kind, ProblemError, validation_problem
 from api.services import Services
+from commands.commands import Caller
 from domain.errors import (
     ConversationDeletedError,
     ConversationNotFoundError,
     IdempotencyKeyReusedError,
 )
 from eventlog.clock import new_hex_id
-from eventlog.commands import Caller
 from eventlog.log import IdempotentCommand
 from eventlog.writer import Idempotency
 from projections.listing import ConversationRow

@@ -13,10 +13,10 @@ from api.problems import validation_problem
 from api.requests import AgentQuery, ConversationChanges, ListingQuery, NewConversation, blocks
 from api.resources import PROBLEMS, Conversation, Deleted, Page
 from api.route import JSONRoute
+from commands.commands import Said
 from domain.conversation import Conversation as State
 from domain.conversation import fold
 from domain.errors import ConversationDeletedError, ConversationNotFoundError
-from eventlog.commands import Said
 from projections.listing import ConversationRow, ListingFilter
 from projections.resources import conversation_resource, rfc3339, state_resource
 

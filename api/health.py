@@ -8,8 +8,8 @@ from fastapi import APIRouter, Response
 from api.call import CallParam, json_response
 from api.route import JSONRoute
 from api.services import Services
-from eventlog.embedded import Condition, EmbeddedPostgres
 from eventlog.errors import StoreUnavailableError
+from postgres.embedded import Condition, EmbeddedPostgres
 from projections.catalog import PROJECTIONS
 from projections.status import Status, read_status
 

@@ -10,9 +10,9 @@ from api.cursors import decode_version, encode_cursor, page
 from api.requests import ContextQuery, LogQuery, MessagesQuery, NewMessage, blocks
 from api.resources import PROBLEMS, Context, Message, Page, RecordedEvent
 from api.route import JSONRoute
+from commands.commands import Said
 from domain.errors import MessageNotFoundError
 from domain.events import MessageAdded
-from eventlog.commands import Said
 from projections.history_rows import MessageRow, message_row
 from projections.resources import message_resource, recorded_event_resource
 

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from api.settings import Settings
+from commands.commands import Commands
+from commands.executor import Conversations
+from commands.tokens import Tokenizer
 from domain.events import TurnQueued
 from eventlog.background import cancel_and_wait
 from eventlog.broadcast import Broadcast
 from eventlog.channels import Channels
-from eventlog.commands import Commands
-from eventlog.conversations import Conversations
-from eventlog.database import Database
+from eventlog.db.database import Database
 from eventlog.feed import Feed
 from eventlog.images import Images
 from eventlog.log import Log
-from eventlog.tokens import Tokenizer
 from eventlog.writer import GroupCommitWriter
 from projections.catalog import PROJECTIONS, prepare
 from projections.context import Context

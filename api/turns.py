@@ -14,11 +14,11 @@ from api.requests import NewConversationTurn, NewToolResults, NewTurn, PageQuery
 from api.resources import PROBLEMS, Page, Turn, WholeTurn
 from api.route import JSONRoute
 from api.sse import event_stream, last_event_id
+from commands.commands import Said
 from domain.content import ToolResultBlock
 from domain.decisions.turn_starts import TurnSettings
 from domain.errors import InvalidContentError, MessageNotFoundError, TurnNotActiveError, TurnNotFoundError
 from domain.events import TurnBegun
-from eventlog.commands import Said
 from eventlog.errors import StoreUnavailableError
 from eventlog.mapper import Recorded
 from projections.history_rows import TurnRow, message_row, turn_row

@@ -27,7 +27,7 @@ from benchmarks import (
 from benchmarks.machine import describe
 from benchmarks.measure import Plan
 from benchmarks.report import markdown, plain, result
-from eventlog.embedded import EmbeddedPostgres
+from postgres.embedded import EmbeddedPostgres
 
 _MODULES = (
     appends,

@@ -13,11 +13,11 @@ from benchmarks.callers import Work, rate, thread_rate
 from benchmarks.measure import CALLERS, Measurement, Plan, Target
 from benchmarks.store import CALLER, open_store, said
 from benchmarks.texts import turns
+from commands.tokens import Tokenizer
 from domain.decisions import conversations
 from eventlog.clock import new_id
+from eventlog.library.recorder import LogFactory
 from eventlog.mapper import ConversationMapper, JSONBytesTranscoder, NewRow, new_row_of
-from eventlog.recorder import LogFactory
-from eventlog.tokens import Tokenizer
 from eventlog.writer import GroupCommitWriter
 
 NAME = "appends"

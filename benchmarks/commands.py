@@ -7,7 +7,7 @@ from benchmarks.callers import call_ms
 from benchmarks.measure import Measurement, Plan, Round, Target
 from benchmarks.store import CALLER, Store, dialogue, open_store, said, settle, start_conversations
 from benchmarks.texts import turns
-from eventlog.commands import Commands
+from commands.commands import Commands
 
 NAME = "commands"
 LONG, SHORT = 10_000, 10

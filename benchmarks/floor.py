@@ -23,8 +23,8 @@ from benchmarks.texts import Turn
 from domain.content import TextBlock
 from domain.events import ENVELOPE_FIELDS, MessageAdded
 from eventlog.clock import new_id, now
-from eventlog.database import Database
-from eventlog.statements import load_statements
+from eventlog.db.database import Database
+from eventlog.db.statements import load_statements
 
 CONVERSATIONS = 200
 MOST_TURNS_A_SECOND = 20_000

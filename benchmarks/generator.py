@@ -14,8 +14,8 @@ import psycopg
 from psycopg import sql
 
 from benchmarks.scripts import Script, Scripts, scripts
+from eventlog.db.statements import load_statements
 from eventlog.migrations import migrate
-from eventlog.statements import load_statements
 
 BEGINNING = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 OWNERS = 1000

@@ -20,7 +20,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from cli.server import configure
-from eventlog.tokens import Tokenizer
+from commands.tokens import Tokenizer
 from turns.gateway import _load_litellm
 from turns.litellm_types import LiteLLM
 

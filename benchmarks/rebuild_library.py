@@ -22,7 +22,7 @@ from domain.events import (
     TurnFailed,
     TurnStarted,
 )
-from eventlog.application import ConversationApplication
+from eventlog.library.application import ConversationApplication
 from projections.projection import json_text
 
 TIMEOUT_S = 600.0
@@ -90,7 +90,7 @@ def library_seconds(tables: Tables) -> float:
 def _environment(tables: Tables) -> dict[str, str]:
     address = conninfo_to_dict(tables.conninfo)
     return {
-        "PERSISTENCE_MODULE": "eventlog.recorder",
+        "PERSISTENCE_MODULE": "eventlog.library.recorder",
         "TURNLOG_DATABASE_URL": tables.conninfo,
         "TURNLOG_LOG_SCHEMA": tables.log,
         "VIEWS_PERSISTENCE_MODULE": "eventsourcing.postgres",

@@ -7,16 +7,16 @@ from typing import NamedTuple
 from uuid import UUID
 
 from benchmarks.texts import Turn
+from commands.commands import Caller, Commands, Said
+from commands.executor import Conversations
+from commands.tokens import Tokenizer
 from domain.content import Role, TextBlock
 from eventlog.channels import Channels
-from eventlog.commands import Caller, Commands, Said
-from eventlog.conversations import Conversations
-from eventlog.database import Database
+from eventlog.db.database import Database
 from eventlog.feed import Feed
 from eventlog.images import Images
 from eventlog.log import Log
 from eventlog.migrations import migrate
-from eventlog.tokens import Tokenizer
 from eventlog.writer import GroupCommitWriter
 from projections.catalog import install
 from projections.engine import Engine

@@ -14,7 +14,7 @@ from benchmarks.measure import Measurement, Plan, Target
 from benchmarks.model_server import now_us
 from benchmarks.serving import Server, launch, model_server, serve, turnlog_serve
 from benchmarks.speech import CHUNKS_A_SECOND, coming_script, listen, quantile
-from eventlog.statements import load_statements
+from eventlog.db.statements import load_statements
 
 NAME = "stream_log"
 STREAMS = (25, 50, 100)

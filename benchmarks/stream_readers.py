@@ -26,7 +26,7 @@ from domain.decisions.conversations import Events
 from domain.decisions.running_turns import Answer
 from domain.decisions.turn_starts import TurnIds, TurnSettings
 from eventlog.clock import new_id
-from eventlog.statements import load_statements
+from eventlog.db.statements import load_statements
 
 NAME = "stream_readers"
 CHUNKS, CHUNKS_OF_AN_EVENT = 5_000, 2

@@ -7,7 +7,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from eventlog.statements import load_statements
+from eventlog.db.statements import load_statements
 from projections.catalog import named
 from projections.projection import view_name
 

@@ -92,7 +92,7 @@ def open_log(data_dir: Path | None, database_url: str | None, *, writes: bool = 
     """
     settings = settings_for(data_dir, database_url)
     with told_errors(), _existing_database(settings) as conninfo:
-        from eventlog.requirements import check_writable, holds_log, is_read_only
+        from eventlog.db.requirements import check_writable, holds_log, is_read_only
         from projections.catalog import prepare
 
         if not holds_log(conninfo, settings.log_schema):
@@ -117,7 +117,7 @@ def database_of(settings: "Settings", *, ephemeral: bool = False) -> Generator[O
         _check_connection(conninfo)
         yield OpenDatabase(conninfo, settings)
         return
-    from eventlog.embedded import EmbeddedPostgres
+    from postgres.embedded import EmbeddedPostgres
 
     _forget_libpq_variables()
     with told_errors(), EmbeddedPostgres.ephemeral() if ephemeral else EmbeddedPostgres(settings.data_dir) as embedded:
@@ -131,8 +131,8 @@ def told_errors() -> Generator[None]:
     """Turn errors of the log, of projections and of PostgreSQL into one line for the user."""
     import psycopg
 
-    from eventlog.embedded import EmbeddedPostgresError
     from eventlog.errors import LogError, StoreUnavailableError
+    from postgres.embedded import EmbeddedPostgresError
     from projections.errors import ProjectionError
 
     try:
@@ -162,7 +162,7 @@ def _existing_database(settings: "Settings") -> Generator[str]:
         _check_connection(conninfo)
         yield conninfo
         return
-    from eventlog.embedded import EmbeddedPostgres
+    from postgres.embedded import EmbeddedPostgres
 
     _forget_libpq_variables()
     embedded = EmbeddedPostgres(settings.data_dir)
@@ -184,7 +184,7 @@ def _forget_libpq_variables() -> None:
 def _check_connection(conninfo: str) -> None:
     import psycopg
 
-    from eventlog.sessions import connect
+    from eventlog.db.sessions import connect
 
     try:
         connect(conninfo).close()

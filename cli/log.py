@@ -13,7 +13,7 @@ import orjson
 from cli.database import FailedError, OpenLog, database_options, open_log
 from cli.terminal import cut, visible, visible_json, width
 from eventlog.channels import Channels
-from eventlog.database import Database
+from eventlog.db.database import Database
 from eventlog.feed import Feed
 from eventlog.log import Log
 from projections.resources import rfc3339

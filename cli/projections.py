@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from cli.database import OpenLog, WrongUseError, database_options, open_log
 from cli.progress import shown_progress
 from cli.terminal import visible, visible_json
-from eventlog.database import Database
+from eventlog.db.database import Database
 from projections import rebuild as rebuilding
 from projections import verify as verifying
 from projections.building import Builder, open_builder

@@ -53,7 +53,7 @@ def serve(
 
 def _make_log(conninfo: str, schema: str) -> None:
     """Make the log or bring it up to date, before any worker starts: what stands in the way is told in one line."""
-    from eventlog.requirements import check_writable
+    from eventlog.db.requirements import check_writable
     from projections.catalog import prepare
 
     with told_errors():

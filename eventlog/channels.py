@@ -8,10 +8,10 @@ import orjson
 from psycopg import sql
 
 from eventlog.background import Background
-from eventlog.connection import Connection, break_off, time_limit, translated_errors
-from eventlog.database import STATEMENT_TIMEOUT_S, Database
-from eventlog.prepared import execute_prepared
-from eventlog.statements import load_statements
+from eventlog.db.connection import Connection, break_off, time_limit, translated_errors
+from eventlog.db.database import STATEMENT_TIMEOUT_S, Database
+from eventlog.db.prepared import execute_prepared
+from eventlog.db.statements import load_statements
 
 POLL_INTERVAL_S = 1.0
 ANNOUNCE_INTERVAL_S = 0.01

@@ -7,11 +7,11 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 
 from eventlog.background import Background
-from eventlog.bell import Bell
 from eventlog.channels import Channels
 from eventlog.errors import StoreUnavailableError
 from eventlog.log import Log
 from eventlog.mapper import Recorded
+from eventlog.wakeup import Bell
 
 TAIL_EVENTS = 1024
 

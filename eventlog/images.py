@@ -13,9 +13,9 @@ from domain.content import Content, ContentBlock, ImageBlock
 from domain.events import MessageAdded
 from domain.images import check_image
 from eventlog.clock import now
-from eventlog.database import Database
+from eventlog.db.database import Database
+from eventlog.db.statements import load_statements
 from eventlog.errors import MissingImageError
-from eventlog.statements import load_statements
 
 LARGE_IMAGE_BYTES = 256 * 1024
 

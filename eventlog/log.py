@@ -10,10 +10,10 @@ from domain.conversation import Conversation, ConversationSnapshot, fold
 from domain.decisions.conversations import MessagePlace
 from domain.decisions.turn_starts import Superseded
 from domain.events import TurnStarted
-from eventlog.database import Database
+from eventlog.db.database import Database
+from eventlog.db.statements import load_statements
 from eventlog.errors import UnknownEventError
 from eventlog.mapper import Recorded, Row, new_snapshot, rebuild
-from eventlog.statements import load_statements
 
 LAST_VERSION = 2**31 - 1
 MAX_READ_BYTES = 16 * 1024 * 1024

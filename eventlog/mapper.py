@@ -18,6 +18,10 @@ _ENVELOPE = set(ENVELOPE_FIELDS)
 _STORABLE = {**EVENT_TYPES, ConversationSnapshot.TOPIC: ConversationSnapshot}
 
 
+SNAPSHOT_INTERVAL = 100
+"""Every so many versions a snapshot of the state is stored."""
+
+
 class UnknownEvent(ConversationEvent):
     """An event that this release cannot read, in its place in the log: a newer release has written it."""
 

@@ -15,8 +15,10 @@ from psycopg.pq.abc import PGresult
 
 from domain.events import ConversationEvent
 from eventlog.background import Background
-from eventlog.connection import Connection, cannot_now, is_alive, time_limit
-from eventlog.database import Database
+from eventlog.db.connection import Connection, cannot_now, is_alive, time_limit
+from eventlog.db.database import Database
+from eventlog.db.prepared import execute_prepared
+from eventlog.db.statements import load_statements
 from eventlog.errors import (
     IdempotencyKeyTakenError,
     LogError,
@@ -25,8 +27,6 @@ from eventlog.errors import (
     VersionTakenError,
 )
 from eventlog.mapper import NewRow, Recorded
-from eventlog.prepared import execute_prepared
-from eventlog.statements import load_statements
 
 CommitListener = Callable[[int, list[Recorded]], None]
 

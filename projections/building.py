@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
 
-from eventlog.database import Database
+from eventlog.db.database import Database
 from eventlog.log import Log
 from projections import builds
 from projections.builds import SQL, Connection

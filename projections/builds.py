@@ -9,8 +9,8 @@ import psycopg
 from psycopg import AsyncConnection, errors, sql
 from psycopg.rows import TupleRow
 
-from eventlog.database import Database
-from eventlog.statements import load_statements
+from eventlog.db.database import Database
+from eventlog.db.statements import load_statements
 from projections.errors import ViewInUseError
 from projections.projection import Projection, table_name, view_name
 

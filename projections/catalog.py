@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from eventlog.database import Database
+from eventlog.db.database import Database
 from eventlog.migrations import migrate
 from projections import builds
 from projections.builds import Connection

@@ -6,13 +6,13 @@ from uuid import UUID
 
 from psycopg.rows import TupleRow
 
+from commands.tokens import Tokenizer
 from domain.content import ImageBlock
 from domain.events import ConversationDeleted, ConversationEvent, MessageAdded, MessageDeleted, MessagesSuperseded
 from domain.tools import ToolDefinition
-from eventlog.database import Database
+from eventlog.db.database import Database
 from eventlog.images import Images
 from eventlog.log import LAST_VERSION, Log
-from eventlog.tokens import Tokenizer
 from projections.longest_window import Asked, Window, find_longest_window, sent_of
 from projections.model_messages import ProviderRules, model_messages
 from projections.projection import Change, Projection, Rows

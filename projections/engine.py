@@ -10,8 +10,8 @@ from pydantic_core import from_json, to_json
 
 from eventlog.background import Background
 from eventlog.channels import Channels
-from eventlog.connection import break_off, cannot_now, is_alive, translated_errors
-from eventlog.database import Database
+from eventlog.db.connection import break_off, cannot_now, is_alive, translated_errors
+from eventlog.db.database import Database
 from eventlog.errors import StoreUnavailableError
 from eventlog.feed import Feed
 from eventlog.mapper import Recorded

@@ -28,7 +28,7 @@ from domain.events import (
     TurnStarted,
     TurnSuspended,
 )
-from eventlog.database import Database
+from eventlog.db.database import Database
 from eventlog.images import Images
 from eventlog.log import LAST_VERSION
 from projections.history_rows import MessageRow, TurnRow, message_row, turn_change, turn_row, unsaid_row

@@ -10,8 +10,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
 from eventlog.background import cancel_and_wait
-from eventlog.connection import translated_errors
-from eventlog.database import Database
+from eventlog.db.connection import translated_errors
+from eventlog.db.database import Database
 from eventlog.errors import LogError, StoreUnavailableError
 from projections import builds
 from projections.building import Step, open_builder

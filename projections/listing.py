@@ -26,7 +26,7 @@ from domain.events import (
     TurnSuspended,
 )
 from domain.values import JsonObject
-from eventlog.database import Database
+from eventlog.db.database import Database
 from projections.projection import Change, Projection, Rows, json_text
 
 _FIRST_PLACE = (datetime(9999, 1, 1, tzinfo=UTC), UUID(int=2**128 - 1))

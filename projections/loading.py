@@ -20,9 +20,9 @@ from domain.events import (
     TurnStarted,
     TurnSuspended,
 )
+from eventlog.db.sessions import connect
+from eventlog.db.statements import load_statements
 from eventlog.mapper import Recorded, Row
-from eventlog.sessions import connect
-from eventlog.statements import load_statements
 from projections.errors import ProjectionFailedError
 from projections.projection import Projection, Rows
 from projections.refusals import refused, told

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
+from commands.tokens import Tokenizer
 from domain.events import MessageAdded
 from domain.tools import ToolDefinition
-from eventlog.tokens import Tokenizer
 from projections.model_messages import ProviderRules, model_messages
 from projections.sent_tokens import sent_tokens, text_counter
 

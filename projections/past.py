@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from psycopg import sql
 
-from eventlog.statements import load_statements
+from eventlog.db.statements import load_statements
 from projections import builds
 from projections.building import Builder, Step
 from projections.builds import Connection

@@ -6,7 +6,7 @@ from asyncio import Future
 from collections.abc import Iterable
 from itertools import count
 
-from eventlog.bell import finish
+from eventlog.wakeup import finish
 
 
 class Progress:

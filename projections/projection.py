@@ -11,8 +11,8 @@ import orjson
 from pydantic_core import to_json
 
 from domain.events import ConversationEvent
+from eventlog.db.statements import load_statements, on_tables
 from eventlog.mapper import UnknownEvent
-from eventlog.statements import load_statements, on_tables
 
 Rows = dict[str, list[tuple[Any, ...]]]
 

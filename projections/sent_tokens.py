@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from pydantic_core import to_json
 
+from commands.tokens import Tokenizer
 from domain.content import ImageBlock, ReasoningBlock, TextBlock, ToolResultBlock, ToolUseBlock
 from domain.events import MessageAdded
 from domain.tools import ToolDefinition
-from eventlog.tokens import Tokenizer
 from projections.tool_declarations import declarations
 
 Count = Callable[[str], int]

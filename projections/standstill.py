@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from psycopg import errors
 
-from eventlog.database import Database
+from eventlog.db.database import Database
 from projections.builds import SQL, Build, Connection
 from projections.errors import BuildInterruptedError
 from projections.projection import Projection

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from eventlog.database import Database
-from eventlog.statements import load_statements
+from eventlog.db.database import Database
+from eventlog.db.statements import load_statements
 from projections import builds
 from projections.builds import Build
 from projections.projection import Projection

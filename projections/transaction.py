@@ -8,8 +8,8 @@ from itertools import chain, count
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from eventlog.prepared import execute_prepared
-from eventlog.statements import load_statements
+from eventlog.db.prepared import execute_prepared
+from eventlog.db.statements import load_statements
 from projections.projection import Change
 
 _ALL_MOVED = load_statements("projections", "builds.sql")["all_moved"].encode()

@@ -16,7 +16,7 @@ from domain.events import (
     TurnStarted,
     TurnSuspended,
 )
-from eventlog.database import Database
+from eventlog.db.database import Database
 from projections.projection import Change, Projection, Rows
 
 Dimension = Literal["day", "model", "agent", "owner"]

@@ -16,8 +16,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from eventlog.cluster import Cluster
-from eventlog.embedded import EmbeddedPostgres
+from postgres.cluster import Cluster
+from postgres.embedded import EmbeddedPostgres
 
 TEMPLATE = "turnlog_template"
 TRANSPORT = "TURNLOG_TEST_TRANSPORT"

@@ -8,6 +8,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
 
+from commands.commands import Caller
+from commands.executor import Conversations
 from domain.conversation import Conversation
 from domain.decisions import running_turns
 from domain.decisions.conversations import Events, Origin
@@ -15,13 +17,11 @@ from domain.decisions.running_turns import NOTHING_SAID
 from domain.errors import ConversationNotFoundError, TurnNotActiveError
 from domain.events import TurnEnded
 from eventlog.background import Background
-from eventlog.bell import Bell
 from eventlog.broadcast import Broadcast
 from eventlog.channels import Channels
 from eventlog.clock import new_id, now
-from eventlog.commands import Caller
-from eventlog.conversations import Conversations
 from eventlog.mapper import Recorded
+from eventlog.wakeup import Bell
 from eventlog.writer import Idempotency
 from turns.run import Stop
 from turns.runs import Runs

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+from commands.commands import Caller, count_tokens
+from commands.executor import Committed, Conversations, Decision
+from commands.tokens import Tokenizer
 from domain.conversation import Conversation
 from domain.decisions import running_turns
 from domain.decisions.conversations import Events, Origin
@@ -12,9 +15,6 @@ from domain.decisions.guards import check_access, check_client_turn
 from domain.decisions.running_turns import Answer
 from domain.errors import DeltaOutOfOrderError
 from domain.usage import Usage
-from eventlog.commands import Caller, count_tokens
-from eventlog.conversations import Committed, Conversations, Decision
-from eventlog.tokens import Tokenizer
 from turns.leases import Leases
 from turns.turn_log import TurnKey, TurnReader, TurnReplay
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, TypedDict, cast
 
-from eventlog.tokens import Tokenizer
+from commands.tokens import Tokenizer
 
 PROVIDER: Final = "turnlog"
 MODEL: Final = "turnlog/demo"

@@ -5,7 +5,7 @@ from typing import Any
 
 from litellm.llms.custom_llm import CustomLLM
 
-from eventlog.tokens import Tokenizer
+from commands.tokens import Tokenizer
 from turns.demo import DemoChunk, DemoModel
 
 

@@ -12,9 +12,9 @@ from uuid import UUID
 import orjson
 
 from eventlog.background import Background
-from eventlog.bell import Bell
 from eventlog.feed import Feed
 from eventlog.log import Log
+from eventlog.wakeup import Bell
 from projections.resources import recorded_event_resource
 
 SECTION_EVENTS = 500

@@ -10,9 +10,9 @@ from uuid import UUID
 
 import orjson
 
+from commands.executor import Conversations
 from domain.conversation import ActiveTurn
 from eventlog.background import cancel_and_wait
-from eventlog.conversations import Conversations
 from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError
 from eventlog.feed import Feed
 from eventlog.log import FeedFilter

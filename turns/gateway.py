@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from pydantic import SecretStr
 
-from eventlog.tokens import Tokenizer
+from commands.tokens import Tokenizer
 from turns import demo
 from turns.litellm_types import LiteLLM
 from turns.model_call import ModelChunk, ModelEnd, ModelRequest, ModelTimeouts

@@ -14,9 +14,9 @@ from uuid import UUID
 from domain.errors import DomainError
 from eventlog.background import Background
 from eventlog.clock import new_id
-from eventlog.database import Database
+from eventlog.db.database import Database
+from eventlog.db.statements import load_statements
 from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError
-from eventlog.statements import load_statements
 
 LEASE_S = 6.0
 RENEW_INTERVAL_S = 2.0

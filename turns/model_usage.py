@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
+from commands.tokens import Tokenizer
 from domain.usage import Usage
-from eventlog.tokens import Tokenizer
 from turns.model_call import ModelRequest
 
 MAX_COUNT = 2**31

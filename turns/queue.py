@@ -8,11 +8,11 @@ from uuid import UUID
 
 from domain.errors import ConversationLockedError, DomainError, TurnNotActiveError
 from domain.events import TurnEnded, TurnQueued
-from eventlog.bell import Bell
 from eventlog.broadcast import Broadcast
 from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError
 from eventlog.log import Log
 from eventlog.mapper import Recorded, UnknownEvent
+from eventlog.wakeup import Bell
 from turns.leases import Leases
 from turns.turn_log import TurnKey
 

@@ -3,12 +3,12 @@
 import logging
 from uuid import UUID
 
+from commands.executor import Conversations
 from domain.conversation import Conversation
 from domain.decisions import running_turns
 from domain.decisions.conversations import Events, Origin
 from domain.errors import ConversationNotFoundError, TurnNotActiveError
 from eventlog.clock import now
-from eventlog.conversations import Conversations
 from turns.queue import TurnQueue
 from turns.turn_log import TurnKey, TurnReader
 

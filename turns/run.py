@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from commands.commands import count_tokens
+from commands.executor import Committed, Conversations
+from commands.tokens import Tokenizer
 from domain.content import Content, ToolUseBlock
 from domain.conversation import Conversation
 from domain.decisions import running_turns
@@ -17,10 +20,7 @@ from domain.decisions.running_turns import Answer
 from domain.errors import DomainError
 from domain.events import MessageAdded, TurnEnded, TurnSuspended
 from eventlog.clock import new_id
-from eventlog.commands import count_tokens
-from eventlog.conversations import Committed, Conversations
 from eventlog.errors import IdempotencyKeyTakenError, LogError, StoreUnavailableError
-from eventlog.tokens import Tokenizer
 from eventlog.writer import Idempotency
 from projections.progress import Progress
 from turns.deltas import DeltaBuffer, FlushClock

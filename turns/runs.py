@@ -5,11 +5,11 @@ import logging
 from contextlib import ExitStack
 from uuid import UUID
 
+from commands.executor import Conversations
+from commands.tokens import Tokenizer
 from domain.events import ConversationDeleted, ConversationEvent, TurnCancelled, TurnFailed, TurnStarted
 from eventlog.background import Background
 from eventlog.broadcast import Broadcast
-from eventlog.conversations import Conversations
-from eventlog.tokens import Tokenizer
 from projections.progress import Progress
 from turns.deltas import FlushClock
 from turns.gateway import ModelGateway

@@ -3,10 +3,10 @@
 import asyncio
 import logging
 
-from eventlog.bell import Bell
 from eventlog.broadcast import Broadcast
 from eventlog.errors import LogError, StoreUnavailableError
 from eventlog.mapper import Recorded
+from eventlog.wakeup import Bell
 from projections.progress import Progress
 from turns.frames import Frame
 from turns.stream import SHOWN_WAIT_S, TurnStream

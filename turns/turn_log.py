@@ -8,6 +8,9 @@ from time import monotonic
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
+from commands.commands import count_tokens
+from commands.executor import Committed, Conversations
+from commands.tokens import Tokenizer
 from domain.content import Content
 from domain.conversation import Conversation
 from domain.decisions import running_turns
@@ -23,13 +26,10 @@ from domain.events import (
     TurnSuspended,
 )
 from eventlog.clock import now
-from eventlog.commands import count_tokens
-from eventlog.conversations import Committed, Conversations
 from eventlog.errors import StoreUnavailableError
 from eventlog.images import Images
 from eventlog.log import LAST_VERSION, Log
 from eventlog.mapper import Recorded, UnknownEvent
-from eventlog.tokens import Tokenizer
 from eventlog.writer import Idempotency
 from turns.frames import Frame, TurnFrames
 

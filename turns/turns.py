@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from typing import Literal, NamedTuple, TypeGuard
 from uuid import UUID
 
+from commands.commands import Caller, Commands, Said
+from commands.executor import Committed
 from domain.conversation import Conversation, fold
 from domain.decisions import conversations, running_turns, turn_starts
 from domain.decisions.conversations import Events
@@ -14,8 +16,6 @@ from domain.decisions.turn_starts import Superseded, TurnIds, TurnSettings
 from domain.errors import DomainError, MessageNotFoundError, TurnNotActiveError
 from domain.events import ConversationEvent, MessageAdded, TurnQueued, TurnStarted
 from eventlog.clock import new_id
-from eventlog.commands import Caller, Commands, Said
-from eventlog.conversations import Committed
 from eventlog.errors import IdempotencyKeyTakenError, StoreUnavailableError
 from eventlog.mapper import Recorded
 from turns.answers import Answers

@@ -6,9 +6,9 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from eventlog.requirements import UnusableDatabaseError, check_database, has_table
-from eventlog.sessions import connect
-from eventlog.statements import load_statements
+from eventlog.db.requirements import UnusableDatabaseError, check_database, has_table
+from eventlog.db.sessions import connect
+from eventlog.db.statements import load_statements
 
 _PACKAGE = "eventlog.migrations"
 _CREATE_MIGRATIONS = """CREATE TABLE IF NOT EXISTS migrations (number integer PRIMARY KEY, name text NOT NULL)"""

@@ -10,8 +10,8 @@ from domain.conversation import Conversation
 from domain.decisions import conversations
 from domain.decisions.conversations import Events
 from domain.errors import ConversationLockedError, ConversationNotFoundError
-from eventlog.application import ConversationApplication
-from eventlog.conversations import SNAPSHOT_INTERVAL
+from eventlog.library.application import ConversationApplication
+from eventlog.mapper import SNAPSHOT_INTERVAL
 from tests.support.builders import Story, draft, folded, one_of_each, origin, some_id
 from tests.support.store import value
 
@@ -21,7 +21,7 @@ def application(request: pytest.FixtureRequest) -> Iterator[ConversationApplicat
     env: dict[str, str] = {}
     if request.param == "on PostgreSQL":
         url: str = request.getfixturevalue("database_url")
-        env = {"PERSISTENCE_MODULE": "eventlog.recorder", "TURNLOG_DATABASE_URL": url}
+        env = {"PERSISTENCE_MODULE": "eventlog.library.recorder", "TURNLOG_DATABASE_URL": url}
     with ConversationApplication(env) as built:
         yield built
 
@@ -107,7 +107,7 @@ def test_the_notification_log_holds_what_was_recorded_in_order(application: Conv
 
 
 def test_the_application_writes_the_log_that_the_server_reads(database_url: str) -> None:
-    env = {"PERSISTENCE_MODULE": "eventlog.recorder", "TURNLOG_DATABASE_URL": database_url}
+    env = {"PERSISTENCE_MODULE": "eventlog.library.recorder", "TURNLOG_DATABASE_URL": database_url}
     events = one_of_each()
     with ConversationApplication(env) as application:
         application.start(events)

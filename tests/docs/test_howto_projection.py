@@ -12,7 +12,7 @@ from tests.support.builders import Story
 from tests.support.store import PATIENCE_S, opened, rows
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("domain", "eventlog", "projections")
+PACKAGES = ("commands", "domain", "eventlog", "projections")
 REBUILD = """
 import asyncio
 import sys

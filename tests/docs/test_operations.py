@@ -6,9 +6,10 @@ from typing import Any
 
 from api.settings import DEFAULT_DATA_DIR, Settings
 from cli.workers import ENDING_TIMEOUT_S
-from eventlog.conversations import CACHED_STATES, SNAPSHOT_INTERVAL
-from eventlog.database import POOL_SIZE
+from commands.executor import CACHED_STATES
+from eventlog.db.database import POOL_SIZE
 from eventlog.feed import TAIL_EVENTS
+from eventlog.mapper import SNAPSHOT_INTERVAL
 from turns.turn_log import PATIENCE_S
 
 TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()

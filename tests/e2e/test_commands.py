@@ -17,8 +17,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from eventlog.embedded import EmbeddedPostgres
 from eventlog.migrations import migrate, names
+from postgres.embedded import EmbeddedPostgres
 from projections.catalog import prepare
 from tests.support.builders import Story
 from tests.support.rebuilding import url

@@ -16,8 +16,8 @@ import httpx
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from eventlog.cluster import Cluster
-from eventlog.embedded import EmbeddedPostgres
+from postgres.cluster import Cluster
+from postgres.embedded import EmbeddedPostgres
 from tests.support.server_process import ServerProcess
 from tests.support.store import rows
 from tests.support.waiting import eventually

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from eventlog.embedded import EmbeddedPostgres
+from postgres.embedded import EmbeddedPostgres
 from tests.support.model_scripts import Hang, Script
 from tests.support.model_server import ModelServer
 from tests.support.server_process import ServerProcess

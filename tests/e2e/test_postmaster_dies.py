@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from eventlog.cluster import Cluster
+from postgres.cluster import Cluster
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually
 

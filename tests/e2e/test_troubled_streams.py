@@ -14,7 +14,7 @@ from time import monotonic
 import httpx
 import pytest
 
-from eventlog.cluster import Cluster
+from postgres.cluster import Cluster
 from tests.support.model_scripts import BreakOff, Hang, Raw, Script, Step, Wire
 from tests.support.model_server import ModelServer
 from tests.support.server_process import ServerProcess

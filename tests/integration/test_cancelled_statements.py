@@ -2,7 +2,7 @@
 
 import asyncio
 
-from eventlog.database import POOL_SIZE, Database
+from eventlog.db.database import POOL_SIZE, Database
 
 ROUNDS = 60
 TASKS = 4 * POOL_SIZE

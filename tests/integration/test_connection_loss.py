@@ -9,10 +9,10 @@ from typing import LiteralString
 
 import pytest
 
-from eventlog import database as database_module
 from eventlog import writer as writer_module
-from eventlog.connection import time_limit
-from eventlog.database import Database
+from eventlog.db import database as database_module
+from eventlog.db.connection import time_limit
+from eventlog.db.database import Database
 from eventlog.errors import StoreUnavailableError
 from projections.catalog import PROJECTIONS, install
 from tests.support.builders import Story

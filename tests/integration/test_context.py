@@ -12,7 +12,7 @@ from psycopg.rows import TupleRow
 
 from domain.content import Content, ImageBlock, ReasoningBlock, Role, TextBlock, ToolResultBlock, ToolUseBlock
 from domain.events import ConversationEvent
-from eventlog.database import Database, Statement
+from eventlog.db.database import Database, Statement
 from eventlog.log import Log
 from projections.catalog import PROJECTIONS
 from projections.context import Context, ContextWindow

@@ -9,9 +9,9 @@ from psycopg.rows import TupleRow
 from domain.conversation import Conversation, fold
 from domain.decisions import conversations
 from domain.decisions.conversations import Events
-from eventlog.conversations import SNAPSHOT_INTERVAL
-from eventlog.database import Database, Statement
+from eventlog.db.database import Database, Statement
 from eventlog.log import Log
+from eventlog.mapper import SNAPSHOT_INTERVAL
 from tests.support.builders import Story, draft, origin, some_id
 from tests.support.store import Store, started, value
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from commands.executor import Committed
 from domain.conversation import Conversation
 from domain.decisions import running_turns, turn_starts
 from domain.decisions.conversations import Events
@@ -17,7 +18,6 @@ from domain.errors import (
     MessageNotFoundError,
     VersionMismatchError,
 )
-from eventlog.conversations import Committed
 from tests.support.builders import MODEL, answer, draft, origin, some_id
 from tests.support.store import ALICE, HELLO, Store, opened, rows, started
 

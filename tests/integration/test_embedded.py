@@ -13,7 +13,7 @@ from time import monotonic, sleep
 import psycopg
 import pytest
 
-from eventlog.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 HOLDER = """
 import sys
 from pathlib import Path
-from eventlog.embedded import EmbeddedPostgres
+from postgres.embedded import EmbeddedPostgres
 embedded = EmbeddedPostgres.ephemeral() if sys.argv[1] == "ephemeral" else EmbeddedPostgres(Path(sys.argv[1]))
 with embedded:
     print(embedded.data_dir, flush=True)

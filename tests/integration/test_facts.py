@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
+from commands.executor import Conversations
 from domain.events import ConversationEvent
-from eventlog.conversations import Conversations
 from eventlog.errors import StoreUnavailableError
 from eventlog.log import FeedFilter, Log
 from tests.integration.test_lost_log import lose_end

@@ -7,7 +7,7 @@ import pytest
 
 from eventlog import channels, log
 from eventlog.channels import Channels
-from eventlog.database import Database
+from eventlog.db.database import Database
 from eventlog.errors import StoreUnavailableError
 from eventlog.feed import TAIL_EVENTS, Feed
 from eventlog.log import Log

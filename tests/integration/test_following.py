@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from commands.commands import Caller
 from domain.conversation import Conversation
 from domain.decisions import running_turns, turn_starts
 from domain.decisions.conversations import Events
@@ -13,7 +14,6 @@ from domain.decisions.turn_starts import TurnIds, TurnSettings
 from domain.errors import ConversationNotFoundError
 from eventlog.broadcast import Broadcast
 from eventlog.channels import Channels
-from eventlog.commands import Caller
 from eventlog.errors import StoreUnavailableError
 from eventlog.images import Images
 from eventlog.log import Log

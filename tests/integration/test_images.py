@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from psycopg.rows import TupleRow
 from pydantic_core import from_json, to_json
 
+from commands.commands import Said
 from domain.content import Content, ContextBlock, ImageBlock, TextBlock
 from domain.errors import InvalidContentError, UnsupportedImageError
 from domain.events import MessageAdded
 from eventlog import images as images_module
-from eventlog.commands import Said
-from eventlog.database import Database, Statement
+from eventlog.db.database import Database, Statement
 from eventlog.errors import MissingImageError
 from eventlog.images import LARGE_IMAGE_BYTES, Images
 from projections.catalog import install

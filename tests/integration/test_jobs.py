@@ -12,7 +12,7 @@ from multiprocessing.context import SpawnProcess
 import psycopg
 import pytest
 
-from eventlog.database import Database
+from eventlog.db.database import Database
 from eventlog.errors import StoreUnavailableError
 from projections.builds import rebuild_lock, starting_lock
 from projections.errors import RebuildRunningError

@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pytest
 
+from commands.commands import LARGE_CONTENT_CHARS, Commands, Said, count_tokens
+from commands.tokens import Tokenizer
 from domain.content import Content, ContextBlock, TextBlock
-from eventlog.commands import LARGE_CONTENT_CHARS, Commands, Said, count_tokens
 from eventlog.images import Images
-from eventlog.tokens import Tokenizer
 from tests.support.store import PATIENCE_S
 
 Count = Callable[[Tokenizer, Content], Coroutine[Any, Any, int]]

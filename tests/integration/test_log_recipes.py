@@ -14,15 +14,15 @@ import psycopg
 import pytest
 from eventsourcing.utils import Environment
 
+from commands.commands import Caller, Said
 from domain.content import ImageBlock, TextBlock
 from domain.decisions import conversations, running_turns, turn_starts
 from domain.decisions.conversations import Draft, Origin
 from domain.decisions.running_turns import Answer
 from domain.decisions.turn_starts import TurnIds, TurnSettings
 from domain.usage import Usage
-from eventlog.application import ConversationApplication
-from eventlog.cluster import _programs
-from eventlog.commands import Caller, Said
+from eventlog.library.application import ConversationApplication
+from postgres.cluster import _programs
 from projections.catalog import PROJECTIONS, install, named
 from tests.support.store import PATIENCE_S, opened
 
@@ -43,7 +43,7 @@ class RecordedLog:
     def __init__(self, database_url: str) -> None:
         self.database_url = database_url
         install(database_url)
-        environment = {"PERSISTENCE_MODULE": "eventlog.recorder", "TURNLOG_DATABASE_URL": database_url}
+        environment = {"PERSISTENCE_MODULE": "eventlog.library.recorder", "TURNLOG_DATABASE_URL": database_url}
         with ConversationApplication(Environment("", environment)) as application:
             self.conversation_id = record(application)
 

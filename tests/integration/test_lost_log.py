@@ -15,8 +15,8 @@ from eventlog.broadcast import Broadcast
 from eventlog.clock import new_id
 from eventlog.errors import VersionTakenError
 from eventlog.images import Images
+from eventlog.library.recorder import LogFactory
 from eventlog.mapper import new_row
-from eventlog.recorder import LogFactory
 from projections.catalog import PROJECTIONS
 from tests.support.builders import MODEL, Story
 from tests.support.store import ALICE, HELLO, MAPPER, PATIENCE_S, Store, WordTokenizer, nothing, rows, started, until

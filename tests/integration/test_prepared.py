@@ -7,8 +7,8 @@ import pytest
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from eventlog import prepared
-from eventlog.prepared import MAX_PREPARED, execute_prepared
+from eventlog.db import prepared
+from eventlog.db.prepared import MAX_PREPARED, execute_prepared
 
 
 @pytest.fixture(autouse=True, params=["without a cursor", "with a cursor"])

@@ -13,7 +13,7 @@ from psycopg.rows import TupleRow, dict_row
 from pydantic_core import from_json
 
 from domain.events import ConversationEvent
-from eventlog.database import Database, Statement
+from eventlog.db.database import Database, Statement
 from projections.catalog import PROJECTIONS
 from projections.history import History
 from projections.listing import Listing, ListingFilter

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from eventlog.embedded import EmbeddedPostgres
 from eventlog.migrations import migrate
+from postgres.embedded import EmbeddedPostgres
 from projections.catalog import PROJECTIONS, install
 from projections.errors import BuildFailedError, BuildInterruptedError, ProjectionFailedError
 from projections.past import build_past

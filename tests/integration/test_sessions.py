@@ -7,7 +7,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from eventlog import sessions
+from eventlog.db import sessions
 
 LEAKING = {
     "PGOPTIONS": "-c search_path=elsewhere -c statement_timeout=9s",

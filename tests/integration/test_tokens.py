@@ -12,9 +12,9 @@ import tiktoken
 from hypothesis import given
 from hypothesis import strategies as st
 
+from commands.commands import count_tokens
+from commands.tokens import Tokenizer
 from domain.tools import UNANSWERED_ENCODING, UNANSWERED_TOKENS, unanswered
-from eventlog.commands import count_tokens
-from eventlog.tokens import Tokenizer
 
 SPACES = ["  ", "\r\n", "\n\n ", "\t", "\u00a0", "\u2003"]
 ODD = [*SPACES, "'s", "'LL", "e\u0301", "漢字", "かな", "한국어", "👨\u200d👩", "1234", "<|endoftext|>", "</p>"]
@@ -81,7 +81,7 @@ def test_counting_imports_no_litellm_and_opens_no_connection() -> None:
 import socket, sys
 def refuse(*arguments): raise AssertionError("a connection was attempted")
 socket.socket.connect = refuse
-from eventlog.tokens import Tokenizer
+from commands.tokens import Tokenizer
 assert Tokenizer().count("hello world") == 2
 assert "litellm" not in sys.modules
 """
@@ -91,7 +91,7 @@ assert "litellm" not in sys.modules
 def test_all_tokenizers_share_one_encoding_and_loading_it_prepares_it_for_any_word() -> None:
     program = """
 from time import perf_counter
-from eventlog.tokens import Tokenizer
+from commands.tokens import Tokenizer
 Tokenizer().load()
 began = perf_counter()
 assert Tokenizer().count("zqxjwörld blörftangzq") > 2

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from commands import executor as conversations_module
+from commands.executor import Committed, Conversations
 from domain.conversation import Conversation
 from domain.decisions import conversations
 from domain.decisions.conversations import Events
 from domain.errors import WriteConflictError
-from eventlog import conversations as conversations_module
-from eventlog.conversations import Committed, Conversations
 from eventlog.errors import StoreUnavailableError, VersionTakenError
 from eventlog.writer import GroupCommitWriter
 from tests.support.builders import draft, origin, some_id

@@ -13,8 +13,8 @@ from threading import Event
 import psycopg
 import pytest
 
-from eventlog.cluster import Cluster, ClusterError
-from eventlog.embedded import Condition, EmbeddedPostgres
+from postgres.cluster import Cluster, ClusterError
+from postgres.embedded import Condition, EmbeddedPostgres
 from tests.integration.test_embedded import kill_postmaster, postmaster_pid, select
 from tests.support.waiting import eventually
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from domain.events import ConversationEvent
-from eventlog.database import Database
+from eventlog.db.database import Database
 from eventlog.errors import (
     IdempotencyKeyTakenError,
     StoreUnavailableError,

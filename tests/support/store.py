@@ -10,17 +10,17 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import TupleRow
 
+from commands.commands import Caller, Commands, Said
+from commands.executor import Conversations
+from commands.tokens import Tokenizer
 from domain.content import TextBlock
 from domain.events import ConversationEvent
 from eventlog.channels import Channels
-from eventlog.commands import Caller, Commands, Said
-from eventlog.conversations import Conversations
-from eventlog.database import Database
+from eventlog.db.database import Database
 from eventlog.feed import Feed
 from eventlog.images import Images
 from eventlog.log import Log
 from eventlog.mapper import ConversationMapper, JSONBytesTranscoder, new_row
-from eventlog.tokens import Tokenizer
 from eventlog.writer import GroupCommitWriter
 from projections.engine import Engine
 from projections.progress import Progress

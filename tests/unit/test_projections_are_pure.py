@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "dataclasses",
     "datetime",
     "decimal",
+    "commands",
     "domain",
     "eventlog",
     "functools",

@@ -9,8 +9,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from commands.tokens import Tokenizer
 from domain.events import ConversationEvent, ConversationStarted
-from eventlog.tokens import Tokenizer
 from projections.listing import ListingProjection
 from projections.projection import Change
 from tests.support.api_client import Api

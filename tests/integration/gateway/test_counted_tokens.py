@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from commands.tokens import Tokenizer
 from domain.content import (
     ContextBlock,
     ImageBlock,
@@ -18,7 +19,6 @@ from domain.content import (
 )
 from domain.events import MessageAdded
 from domain.tools import ToolDefinition
-from eventlog.tokens import Tokenizer
 from projections.longest_window import Asked, longest_window
 from projections.model_messages import model_messages
 from projections.sent_tokens import sent_tokens, text_counter

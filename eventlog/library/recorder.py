@@ -28,13 +28,13 @@ from eventsourcing.persistence import (
 from eventsourcing.utils import Environment
 
 from eventlog.channels import Channels
-from eventlog.database import Database
+from eventlog.db.database import Database
+from eventlog.db.statements import load_statements
 from eventlog.errors import StoreUnavailableError, UnstorableEventError, VersionTakenError
 from eventlog.feed import Feed
 from eventlog.log import LAST_VERSION, Log
 from eventlog.mapper import Row, new_row_of
 from eventlog.migrations import migrate
-from eventlog.statements import load_statements
 from eventlog.writer import GroupCommitWriter
 
 LAST_POSITION = 2**63 - 1

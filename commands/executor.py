@@ -13,12 +13,11 @@ from domain.errors import ConversationNotFoundError, DomainError, WriteConflictE
 from eventlog.background import Background
 from eventlog.errors import LogError, StoreUnavailableError, VersionTakenError
 from eventlog.log import Log
-from eventlog.mapper import new_row
+from eventlog.mapper import SNAPSHOT_INTERVAL, new_row
 from eventlog.writer import GroupCommitWriter, Idempotency
 
 MAX_ATTEMPTS = 100
 CACHED_STATES = 10_000
-SNAPSHOT_INTERVAL = 100
 
 Decision = Callable[[Conversation], Events | Awaitable[Events]]
 _log = logging.getLogger(__name__)

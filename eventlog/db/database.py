@@ -14,7 +14,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from eventlog.background import cancel_and_wait
-from eventlog.connection import (
+from eventlog.db.connection import (
     Connection,
     break_off,
     cannot_now,
@@ -23,8 +23,8 @@ from eventlog.connection import (
     time_limit,
     translated_errors,
 )
+from eventlog.db.sessions import APPLY_SETTINGS, session_settings, startup_parameters
 from eventlog.errors import StoreUnavailableError
-from eventlog.sessions import APPLY_SETTINGS, session_settings, startup_parameters
 
 CONNECT_TIMEOUT_S = 3
 POOL_TIMEOUT_S = 3.0

@@ -7,6 +7,8 @@ from uuid import UUID
 
 from pydantic_core import to_json
 
+from commands.executor import Committed, Conversations
+from commands.tokens import Tokenizer
 from domain.content import (
     BLOCKS_OF_ROLE,
     Content,
@@ -23,9 +25,7 @@ from domain.decisions.conversations import Draft, Events, Origin
 from domain.errors import MessageNotFoundError
 from domain.values import JsonObject
 from eventlog.clock import new_id, now
-from eventlog.conversations import Committed, Conversations
 from eventlog.images import Images
-from eventlog.tokens import Tokenizer
 from eventlog.writer import Idempotency
 
 LARGE_CONTENT_CHARS = 50_000

@@ -19,8 +19,8 @@ from urllib.parse import quote, urlencode
 
 from psycopg.conninfo import conninfo_to_dict
 
-from eventlog.cluster import SUPERUSER, Cluster, ClusterError, socket_directory_for
-from eventlog.watchdog import LOOK_EVERY_S, Watchdog
+from postgres.cluster import SUPERUSER, Cluster, ClusterError, socket_directory_for
+from postgres.watchdog import LOOK_EVERY_S, Watchdog
 
 # Every value that libpq would otherwise take from its environment, such as PGHOSTADDR, and that changes where a
 # connection goes or whether it succeeds. `options` is free, so that PGOPTIONS works for psql.

@@ -15,8 +15,7 @@ from domain.conversation import Conversation, ConversationSnapshot, fold
 from domain.decisions.conversations import Events
 from domain.errors import ConversationNotFoundError
 from domain.events import ConversationEvent
-from eventlog.conversations import SNAPSHOT_INTERVAL
-from eventlog.mapper import ConversationMapper, JSONBytesTranscoder
+from eventlog.mapper import SNAPSHOT_INTERVAL, ConversationMapper, JSONBytesTranscoder
 
 
 class ConversationApplication(Application[UUID]):

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
 
-from eventlog.cluster import Cluster, ClusterError
+from postgres.cluster import Cluster, ClusterError
 
 LOOK_EVERY_S = 0.5
 MAX_PAUSE_S = 10.0

@@ -3,14 +3,14 @@
 import psycopg
 from psycopg.rows import TupleRow
 
+from eventlog.db.sessions import connect
+from eventlog.db.statements import load_statements
 from eventlog.errors import LogError
-from eventlog.sessions import connect
-from eventlog.statements import load_statements
 
 OLDEST_VERSION = 16
 ENCODING = "UTF8"
 
-_SQL = load_statements("eventlog", "requirements.sql")
+_SQL = load_statements("eventlog.db", "requirements.sql")
 
 
 class UnusableDatabaseError(LogError):

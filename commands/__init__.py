@@ -1,0 +1,1 @@
+"""Commands on conversations: load the state, decide, append; imports domain and eventlog."""
