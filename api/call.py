@@ -20,7 +20,7 @@ from domain.errors import (
 from eventlog.clock import new_hex_id
 from eventlog.log import IdempotentCommand
 from eventlog.writer import Idempotency
-from projections.listing import ConversationRow
+from projections.models.listing import ConversationRow
 
 LOCAL_OWNER = "local"
 WRITE_WAIT_S = 2.0

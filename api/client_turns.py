@@ -12,7 +12,7 @@ from api.route import JSONRoute
 from api.turns import known_if_not_active, known_turn
 from domain.events import StreamDelta
 from domain.usage import Usage
-from projections.resources import turn_resource
+from projections.models.wire import turn_resource
 
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["turns"])
 

@@ -13,8 +13,8 @@ from api.route import JSONRoute
 from commands.commands import Said
 from domain.errors import MessageNotFoundError
 from domain.events import MessageAdded
-from projections.history_rows import MessageRow, message_row
-from projections.resources import message_resource, recorded_event_resource
+from projections.models.history_rows import MessageRow, message_row
+from projections.models.wire import message_resource, recorded_event_resource
 
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["messages"])
 

@@ -21,12 +21,12 @@ from eventlog.images import Images
 from eventlog.log import Log
 from eventlog.writer import GroupCommitWriter
 from projections.catalog import PROJECTIONS, prepare
-from projections.context import Context
 from projections.engine import Engine
-from projections.history import History
-from projections.jobs import RebuildJobs
-from projections.listing import Listing
+from projections.models.context import Context
+from projections.models.history import History
+from projections.models.listing import Listing
 from projections.progress import Progress
+from projections.rebuild.jobs import RebuildJobs
 from turns.cancels import Cancels
 from turns.client_turns import ClientTurns
 from turns.feeds import Feeds

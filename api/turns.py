@@ -21,8 +21,8 @@ from domain.errors import InvalidContentError, MessageNotFoundError, TurnNotActi
 from domain.events import TurnBegun
 from eventlog.errors import StoreUnavailableError
 from eventlog.mapper import Recorded
-from projections.history_rows import TurnRow, message_row, turn_row
-from projections.resources import message_resource, turn_resource
+from projections.models.history_rows import TurnRow, message_row, turn_row
+from projections.models.wire import message_resource, turn_resource
 from turns.frames import Frame
 from turns.turn_log import TurnKey
 

@@ -7,7 +7,7 @@ from benchmarks.measure import Measurement, Plan, Round, Target
 from benchmarks.store import dialogue, open_store, said, settle, start_conversations
 from benchmarks.texts import turns
 from projections.catalog import PROJECTIONS
-from projections.context import Context
+from projections.models.context import Context
 
 NAME = "context"
 LONG, SHORT = 10_000, 100

@@ -12,7 +12,7 @@ from benchmarks.store import CALLER, Store, open_store, said, start_conversation
 from benchmarks.texts import Turn, turns
 from domain.events import MessageAdded
 from projections.catalog import PROJECTIONS
-from projections.history import History
+from projections.models.history import History
 
 NAME = "lag"
 EVENTS_A_SECOND = 2000

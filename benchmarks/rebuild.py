@@ -12,9 +12,9 @@ from benchmarks.measure import Measurement, Plan, Round, Target
 from benchmarks.rebuild_floor import RebuildFloor
 from benchmarks.rebuild_library import library_seconds
 from benchmarks.views import VIEWS, Tables
-from projections.building import Step, open_builder
 from projections.catalog import install
-from projections.rebuild import Switched, rebuild
+from projections.rebuild.building import Step, open_builder
+from projections.rebuild.rebuild import Switched, rebuild
 
 NAME = "rebuild"
 WORKERS = 2

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import click
 
-from projections.building import Step
+from projections.rebuild.building import Step
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -15,14 +15,14 @@ from cli.database import OpenLog, WrongUseError, database_options, open_log
 from cli.progress import shown_progress
 from cli.terminal import visible, visible_json
 from eventlog.db.database import Database
-from projections import rebuild as rebuilding
-from projections import verify as verifying
-from projections.building import Builder, open_builder
 from projections.catalog import PROJECTIONS, named
-from projections.comparing import Comparison
 from projections.errors import UnknownProjectionError
-from projections.past import build_past
 from projections.projection import Projection
+from projections.rebuild import rebuild as rebuilding
+from projections.rebuild import verify as verifying
+from projections.rebuild.building import Builder, open_builder
+from projections.rebuild.comparing import Comparison
+from projections.rebuild.past import build_past
 from projections.status import LogStatus, Status, read_status
 
 FAILED, DIFFERENT = 1, 3

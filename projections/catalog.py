@@ -7,12 +7,12 @@ from eventlog.db.database import Database
 from eventlog.migrations import migrate
 from projections import builds
 from projections.builds import Connection
-from projections.context import ContextProjection
 from projections.errors import UnknownProjectionError
-from projections.history import HistoryProjection
-from projections.listing import ListingProjection
+from projections.models.context import ContextProjection
+from projections.models.history import HistoryProjection
+from projections.models.listing import ListingProjection
+from projections.models.usage import UsageProjection
 from projections.projection import Projection, view_name
-from projections.usage import UsageProjection
 
 PROJECTIONS: tuple[Projection, ...] = (ListingProjection(), HistoryProjection(), ContextProjection(), UsageProjection())
 

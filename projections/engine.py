@@ -16,7 +16,7 @@ from eventlog.errors import StoreUnavailableError
 from eventlog.feed import Feed
 from eventlog.mapper import Recorded
 from projections import builds
-from projections.applying import PositionLostError, apply
+from projections.apply import PositionLostError, apply
 from projections.builds import Connection
 from projections.progress import Progress
 from projections.projection import Projection

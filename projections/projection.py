@@ -98,7 +98,7 @@ class Statements:
     """
 
     def __init__(self, path: str, tables: Sequence[str], version: int, build: int) -> None:
-        statements = load_statements("projections", path)
+        statements = load_statements("projections.models", path)
         built = {table: table_name(table, version, build) for table in tables}
         views = {table: view_name(table, version) for table in tables}
         self._writing = {name: on_tables(statement, **built) for name, statement in statements.items()}

@@ -19,9 +19,9 @@ from domain.events import (
     TurnSuspended,
 )
 from domain.tools import tool_uses
-from projections.history_rows import message_row, turn_change, turn_row
+from projections.models.history_rows import message_row, turn_change, turn_row
+from projections.models.wire import message_resource, turn_resource
 from projections.projection import json_text
-from projections.resources import message_resource, turn_resource
 
 TERMINAL_EVENTS = frozenset({"turn.completed", "turn.failed", "turn.cancelled"})
 

@@ -1,6 +1,6 @@
 """What each provider wants back of what its models say for themselves, by the model's litellm name."""
 
-from projections.model_messages import ProviderRules
+from projections.models.model_messages import ProviderRules
 
 _REFUSE_REASONING = frozenset({"cerebras", "groq", "mistral"})
 _TAKE_ANOTHER_FORM = frozenset({"anthropic", "azure", "bedrock", "cohere", "gemini", "vertex_ai"})

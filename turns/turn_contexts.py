@@ -7,7 +7,7 @@ from uuid import UUID
 from domain.events import TurnStarted
 from eventlog.errors import StoreUnavailableError
 from eventlog.log import Log
-from projections.context import Context, ContextWindow
+from projections.models.context import Context, ContextWindow
 from projections.progress import Progress
 from turns.gateway import ModelGateway
 from turns.model_call import ModelRequest

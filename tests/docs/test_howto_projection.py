@@ -16,9 +16,9 @@ PACKAGES = ("commands", "domain", "eventlog", "projections")
 REBUILD = """
 import asyncio
 import sys
-from projections.building import open_builder
+from projections.rebuild.building import open_builder
 from projections.catalog import install, named
-from projections.rebuild import rebuild
+from projections.rebuild.rebuild import rebuild
 
 async def main(conninfo):
     async with open_builder(conninfo, "turnlog", 1, lambda step: None) as builder:

@@ -15,8 +15,8 @@ from domain.events import ConversationEvent
 from eventlog.db.database import Database, Statement
 from eventlog.log import Log
 from projections.catalog import PROJECTIONS
-from projections.context import Context, ContextWindow
-from projections.tool_exchanges import NO_CONTENT
+from projections.models.context import Context, ContextWindow
+from projections.models.tool_exchanges import NO_CONTENT
 from tests.support.builders import Story
 from tests.support.naive_views.context import naive_window
 from tests.support.openai_rules import check_openai

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from domain.events import ConversationEvent
-from projections import jobs
 from projections.catalog import PROJECTIONS, install
+from projections.rebuild import jobs
 from tests.support.api_client import Api
 from tests.support.builders import Story
 from tests.support.serving import ServedApp

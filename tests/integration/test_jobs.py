@@ -16,7 +16,7 @@ from eventlog.db.database import Database
 from eventlog.errors import StoreUnavailableError
 from projections.builds import rebuild_lock, starting_lock
 from projections.errors import RebuildRunningError
-from projections.jobs import RebuildJobs
+from projections.rebuild.jobs import RebuildJobs
 from tests.support.store import until, value
 
 NAME = "usage"

@@ -9,9 +9,9 @@ import pytest
 from projections import engine
 from projections.catalog import install
 from projections.errors import ProjectionFailedError, ViewInUseError
-from projections.listing import Listing, ListingProjection
+from projections.models.listing import Listing, ListingProjection
 from projections.projection import Projection
-from projections.rebuild import prune, rebuild, roll_back
+from projections.rebuild.rebuild import prune, rebuild, roll_back
 from projections.status import read_status
 from tests.support.builders import Story
 from tests.support.projections import FirstTitles, ListingRenamed, ListingV3

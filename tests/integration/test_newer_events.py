@@ -8,14 +8,14 @@ from pydantic_core import from_json
 
 from domain.events import EVENT_TYPES, MessageAdded
 from eventlog.mapper import new_row
-from projections.building import Builder
 from projections.catalog import PROJECTIONS
 from projections.errors import ProjectionFailedError
-from projections.following import follow
-from projections.past import build_past
 from projections.projection import Projection
-from projections.rebuild import rebuild
-from projections.verify import verify
+from projections.rebuild.building import Builder
+from projections.rebuild.following import follow
+from projections.rebuild.past import build_past
+from projections.rebuild.rebuild import rebuild
+from projections.rebuild.verify import verify
 from tests.support.builders import Story, one_of_each
 from tests.support.naive_views.rows import in_order
 from tests.support.rebuilding import caught_up, check_read_models, in_threads, opened_builder, read_models

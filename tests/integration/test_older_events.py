@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from domain.conversation import ConversationSnapshot
 from domain.events import ENVELOPE_FIELDS, ConversationEvent, ConversationStarted, MessageAdded, TurnStarted
 from projections.catalog import PROJECTIONS
-from projections.rebuild import rebuild
+from projections.rebuild.rebuild import rebuild
 from tests.golden.replay import VERSIONS, conversation
 from tests.support.api_client import Api, frames_of
 from tests.support.builders import Story

@@ -9,13 +9,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from domain.events import ConversationEvent
-from projections import loading, past
-from projections.building import Builder
 from projections.catalog import PROJECTIONS
 from projections.errors import ProjectionFailedError, RebuildRunningError
-from projections.loading import Source
-from projections.parts import plan_parts
-from projections.past import build_past
+from projections.rebuild import loading, past
+from projections.rebuild.building import Builder
+from projections.rebuild.loading import Source
+from projections.rebuild.parts import plan_parts
+from projections.rebuild.past import build_past
 from tests.support.builders import Story, one_of_each
 from tests.support.histories import histories
 from tests.support.projections import POISON, Titles, TitlesThatCannotLoad

@@ -15,8 +15,8 @@ from pydantic_core import from_json
 from domain.events import ConversationEvent
 from eventlog.db.database import Database, Statement
 from projections.catalog import PROJECTIONS
-from projections.history import History
-from projections.listing import Listing, ListingFilter
+from projections.models.history import History
+from projections.models.listing import Listing, ListingFilter
 from projections.projection import Change
 from projections.status import read_status
 from projections.transaction import run_together

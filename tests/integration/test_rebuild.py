@@ -7,7 +7,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from domain.events import ConversationEvent, StreamDelta
-from projections import following, standstill
 from projections.catalog import PROJECTIONS
 from projections.errors import (
     BuildFailedError,
@@ -15,9 +14,10 @@ from projections.errors import (
     ProjectionFailedError,
     RebuildRunningError,
 )
-from projections.loading import Part
 from projections.projection import Projection
-from projections.rebuild import rebuild
+from projections.rebuild import following, locks
+from projections.rebuild.loading import Part
+from projections.rebuild.rebuild import rebuild
 from tests.support.builders import Story, one_of_each
 from tests.support.histories import histories
 from tests.support.projections import (
@@ -163,7 +163,7 @@ async def test_a_switch_waits_for_who_reads_and_lets_others_read_meanwhile(
 ) -> None:
     await store.append(stories(2))
     pauses: list[float] = []
-    monkeypatch.setattr(standstill, "LOCK_PAUSE_S", 0.01)
+    monkeypatch.setattr(locks, "LOCK_PAUSE_S", 0.01)
     with locked(prepared_url, "SELECT * FROM listing") as reader:
         async with opened_builder(prepared_url) as builder:
             rebuilt = asyncio.create_task(rebuild(builder, PROJECTIONS))
@@ -184,8 +184,8 @@ async def test_a_switch_that_waits_too_long_keeps_the_build_for_the_next_run(
     store: Store, prepared_url: str, monkeypatch: pytest.MonkeyPatch, loaded: list[tuple[list[str], Part]]
 ) -> None:
     await store.append(stories(2))
-    monkeypatch.setattr(standstill, "LOCK_PAUSE_S", 0.01)
-    monkeypatch.setattr(standstill, "LOCK_ATTEMPTS", 2)
+    monkeypatch.setattr(locks, "LOCK_PAUSE_S", 0.01)
+    monkeypatch.setattr(locks, "LOCK_ATTEMPTS", 2)
     with locked(prepared_url, "SELECT * FROM listing"):
         async with opened_builder(prepared_url) as builder:
             with pytest.raises(BuildInterruptedError, match="holds a lock"):

@@ -14,9 +14,9 @@ from eventlog.migrations import migrate
 from postgres.embedded import EmbeddedPostgres
 from projections.catalog import PROJECTIONS, install
 from projections.errors import BuildFailedError, BuildInterruptedError, ProjectionFailedError
-from projections.past import build_past
-from projections.rebuild import rebuild
-from projections.verify import verify
+from projections.rebuild.past import build_past
+from projections.rebuild.rebuild import rebuild
+from projections.rebuild.verify import verify
 from tests.support.builders import Story
 from tests.support.projections import POISON, Titles, TitlesThatCannotLoad
 from tests.support.rebuilding import (

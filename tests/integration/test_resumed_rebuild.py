@@ -4,14 +4,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from projections import building as building_module
-from projections.building import Builder
 from projections.builds import SQL, head, identity
 from projections.catalog import PROJECTIONS
-from projections.following import follow
-from projections.loading import Part, finish
 from projections.projection import Projection
-from projections.rebuild import rebuild
+from projections.rebuild import building as building_module
+from projections.rebuild.building import Builder
+from projections.rebuild.following import follow
+from projections.rebuild.loading import Part, finish
+from projections.rebuild.rebuild import rebuild
 from tests.support.builders import one_of_each
 from tests.support.rebuilding import (
     caught_up,

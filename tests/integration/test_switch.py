@@ -10,10 +10,10 @@ from domain.events import ConversationEvent
 from projections import engine
 from projections.catalog import PROJECTIONS
 from projections.errors import NothingKeptError
-from projections.history import History
-from projections.listing import Listing, ListingFilter
+from projections.models.history import History
+from projections.models.listing import Listing, ListingFilter
 from projections.progress import Progress
-from projections.rebuild import prune, rebuild, roll_back
+from projections.rebuild.rebuild import prune, rebuild, roll_back
 from tests.support.builders import Story
 from tests.support.projections import POISON, Titles, TitlesThatCannotFollow
 from tests.support.rebuilding import (

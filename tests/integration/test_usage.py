@@ -9,7 +9,7 @@ import pytest
 
 from domain.events import ConversationEvent, TurnStarted
 from projections.catalog import named
-from projections.usage import UsageReport, UsageSum
+from projections.models.usage import UsageReport, UsageSum
 from tests.support.builders import Story, usage
 from tests.support.store import PATIENCE_S, opened, plant, rows
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from projections import following, parts, standstill
 from projections.catalog import PROJECTIONS
 from projections.errors import RebuildRunningError
-from projections.verify import verify
+from projections.rebuild import following, locks, parts
+from projections.rebuild.verify import verify
 from tests.support.builders import Story
 from tests.support.projections import POISON, Titles, TitlesThatCannotFollow
 from tests.support.rebuilding import caught_up, in_threads, left, locked, opened_builder, prepared_url, run_turnlog
@@ -178,7 +178,7 @@ async def test_verifying_waits_for_who_holds_a_lock_on_what_is_read(
     store: Store, prepared_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await told(store)
-    monkeypatch.setattr(standstill, "LOCK_PAUSE_S", 0.01)
+    monkeypatch.setattr(locks, "LOCK_PAUSE_S", 0.01)
     with locked(prepared_url, "SELECT 1 FROM projections FOR UPDATE") as holder:
         async with opened_builder(prepared_url) as builder:
             found = asyncio.create_task(verify(builder, PROJECTIONS[:1]))

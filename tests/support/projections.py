@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from domain.events import ConversationEvent, ConversationStarted, MessageAdded
-from projections.listing import ListingProjection
+from projections.models.listing import ListingProjection
 from projections.projection import Change, Projection, Rows, json_text
 
 POISON = "poison"

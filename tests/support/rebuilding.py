@@ -15,11 +15,11 @@ from psycopg.rows import dict_row
 
 from cli.main import turnlog
 from domain.events import ConversationEvent
-from projections import building, following, parts, workers
-from projections.building import Builder, Step, open_builder
 from projections.catalog import PROJECTIONS, install
-from projections.loading import Part, Source
 from projections.projection import Projection
+from projections.rebuild import building, following, parts, workers
+from projections.rebuild.building import Builder, Step, open_builder
+from projections.rebuild.loading import Part, Source
 from tests.support.builders import Story
 from tests.support.naive_views.catalog import NAIVE
 from tests.support.naive_views.rows import Row, in_order

@@ -3,7 +3,7 @@
 import signal
 
 from cli.main import main
-from projections import parts
+from projections.rebuild import parts
 
 if __name__ == "__main__":
     # Who runs the tests in the background of a shell hands on that Ctrl-C is ignored.

@@ -17,8 +17,8 @@ from domain.content import (
 )
 from domain.events import MessageAdded
 from domain.tools import UNANSWERED
-from projections.model_messages import ProviderRules, model_messages
-from projections.tool_exchanges import NO_CONTENT
+from projections.models.model_messages import ProviderRules, model_messages
+from projections.models.tool_exchanges import NO_CONTENT
 from tests.support.free_histories import free_histories, message
 from tests.support.openai_rules import check_openai
 

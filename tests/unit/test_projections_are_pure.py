@@ -11,7 +11,7 @@ import pytest
 
 from domain.events import ConversationEvent
 from projections.catalog import PROJECTIONS
-from projections.listing import ListingProjection
+from projections.models.listing import ListingProjection
 from projections.projection import Projection
 from tests.support.builders import one_of_each
 

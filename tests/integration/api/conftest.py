@@ -11,7 +11,7 @@ import pytest
 
 from commands.tokens import Tokenizer
 from domain.events import ConversationEvent, ConversationStarted
-from projections.listing import ListingProjection
+from projections.models.listing import ListingProjection
 from projections.projection import Change
 from tests.support.api_client import Api
 from tests.support.model_scripts import Refusal, Script, Step

@@ -7,7 +7,7 @@ import pytest
 
 from api import call as api_call
 from domain.events import ConversationEvent
-from projections.history import HistoryProjection
+from projections.models.history import HistoryProjection
 from projections.projection import Change
 from tests.integration.api.conftest import GivenModel
 from tests.support.api_client import Api

@@ -19,10 +19,10 @@ from domain.content import (
 )
 from domain.events import MessageAdded
 from domain.tools import ToolDefinition
-from projections.longest_window import Asked, longest_window
-from projections.model_messages import model_messages
-from projections.sent_tokens import sent_tokens, text_counter
-from projections.tool_declarations import declarations
+from projections.models.longest_window import Asked, longest_window
+from projections.models.model_messages import model_messages
+from projections.models.sent_tokens import sent_tokens, text_counter
+from projections.models.tool_declarations import declarations
 from tests.support.free_histories import free_histories, message
 from tests.support.openai_tokens import openai_tokens
 from turns.gateway import ModelGateway

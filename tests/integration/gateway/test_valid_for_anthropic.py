@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from domain.events import MessageAdded
-from projections.model_messages import model_messages
+from projections.models.model_messages import model_messages
 from tests.support.anthropic_rules import check_anthropic
 from tests.support.free_histories import free_histories
 from turns.gateway import ModelGateway

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic_core import to_json
 
 from domain.events import ConversationDeleted, ConversationEvent, MessageAdded, MessageDeleted, MessagesSuperseded
-from projections.model_messages import model_messages
+from projections.models.model_messages import model_messages
 from tests.support.naive_views.rows import Row, without
 from tests.support.openai_tokens import IMAGE, openai_tokens
 

@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from projections.builds import SQL, Connection
-from projections.loading import Part
+from projections.rebuild.loading import Part
 
 PART_EVENTS = 20_000
 MAX_PARTS = 1000

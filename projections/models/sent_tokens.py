@@ -12,7 +12,7 @@ from commands.tokens import Tokenizer
 from domain.content import ImageBlock, ReasoningBlock, TextBlock, ToolResultBlock, ToolUseBlock
 from domain.events import MessageAdded
 from domain.tools import ToolDefinition
-from projections.tool_declarations import declarations
+from projections.models.tool_declarations import declarations
 
 Count = Callable[[str], int]
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from projections import builds
-from projections.building import Builder
-from projections.comparing import Comparison
 from projections.errors import NothingToVerifyError
 from projections.projection import Projection
-from projections.rebuild import compare
+from projections.rebuild.building import Builder
+from projections.rebuild.comparing import Comparison
+from projections.rebuild.rebuild import compare
 
 
 async def verify(builder: Builder, projections: Sequence[Projection]) -> list[Comparison]:

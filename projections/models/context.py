@@ -13,11 +13,11 @@ from domain.tools import ToolDefinition
 from eventlog.db.database import Database
 from eventlog.images import Images
 from eventlog.log import LAST_VERSION, Log
-from projections.longest_window import Asked, Window, find_longest_window, sent_of
-from projections.model_messages import ProviderRules, model_messages
+from projections.models.longest_window import Asked, Window, find_longest_window, sent_of
+from projections.models.model_messages import ProviderRules, model_messages
+from projections.models.sent_tokens import estimated_tokens
+from projections.models.superseded import superseded_range
 from projections.projection import Change, Projection, Rows
-from projections.sent_tokens import estimated_tokens
-from projections.superseded import superseded_range
 
 
 class ContextWindow(NamedTuple):

@@ -4,16 +4,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from projections import builds, comparing
-from projections.building import Builder
+from projections import builds
 from projections.builds import SQL, Build, Connection
 from projections.catalog import install_one
-from projections.comparing import Comparison
 from projections.errors import BuildFailedError, NothingKeptError, ProjectionFailedError
-from projections.following import follow, follow_until_level, position_of
 from projections.projection import Projection
+from projections.rebuild import comparing
+from projections.rebuild.building import Builder
+from projections.rebuild.comparing import Comparison
+from projections.rebuild.following import follow, follow_until_level, position_of
+from projections.rebuild.locks import patiently, standstill
 from projections.refusals import refused
-from projections.standstill import patiently, standstill
 
 
 class Switched(NamedTuple):

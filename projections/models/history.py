@@ -31,9 +31,9 @@ from domain.events import (
 from eventlog.db.database import Database
 from eventlog.images import Images
 from eventlog.log import LAST_VERSION
-from projections.history_rows import MessageRow, TurnRow, message_row, turn_change, turn_row, unsaid_row
+from projections.models.history_rows import MessageRow, TurnRow, message_row, turn_change, turn_row, unsaid_row
+from projections.models.superseded import superseded_range
 from projections.projection import Change, Projection, Rows, json_text, json_value
-from projections.superseded import superseded_range
 
 _UNCHANGED = dict.fromkeys(
     (

@@ -23,7 +23,7 @@ from domain.content import (
     spoken_text,
 )
 from domain.events import MessageAdded
-from projections.tool_exchanges import NO_CONTENT, Exchange, exchanges
+from projections.models.tool_exchanges import NO_CONTENT, Exchange, exchanges
 
 Spoken = str | list[dict[str, Any]]
 

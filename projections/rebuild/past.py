@@ -9,16 +9,16 @@ from psycopg import sql
 
 from eventlog.db.statements import load_statements
 from projections import builds
-from projections.building import Builder, Step
 from projections.builds import Connection
 from projections.errors import NothingRecordedError, NotYetRecordedError, RebuildRunningError, SchemaExistsError
-from projections.loading import Part, Source, finish, load_part
-from projections.parts import plan_parts
 from projections.projection import Projection
+from projections.rebuild.building import Builder, Step
+from projections.rebuild.loading import Part, Source, finish, load_part
+from projections.rebuild.parts import plan_parts
+from projections.rebuild.workers import run_all
 from projections.refusals import refused
-from projections.workers import run_all
 
-_SQL = load_statements("projections", "past.sql")
+_SQL = load_statements("projections.rebuild", "past.sql")
 _UNFINISHED = "_unfinished"
 _NOTE = "Turnlog builds its read models here as they were at position"
 _DONE = "Turnlog's read models as they were at position"

@@ -29,7 +29,7 @@ from projections.refusals import refused, told
 
 CHUNK_EVENTS = 2000
 
-_SQL = load_statements("projections", "loading.sql")
+_SQL = load_statements("projections.rebuild", "loading.sql")
 _TELL_STREAMS = (TurnStarted, TurnSuspended, TurnResumed, TurnEnded)
 """What says whether a turn's chunks are those of the answer that is being given."""
 

@@ -12,11 +12,11 @@ from eventlog.log import Log
 from projections import builds
 from projections.builds import SQL, Connection
 from projections.errors import BuildInterruptedError, RebuildRunningError
-from projections.loading import Part, Source, finish, load_part
-from projections.parts import plan_parts
 from projections.projection import Projection
+from projections.rebuild.loading import Part, Source, finish, load_part
+from projections.rebuild.parts import plan_parts
+from projections.rebuild.workers import Workers, open_workers, run_all
 from projections.refusals import interrupted, refused
-from projections.workers import Workers, open_workers, run_all
 
 
 class Step(NamedTuple):

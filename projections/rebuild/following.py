@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable
 
 from eventlog.mapper import Recorded
 from projections import builds
-from projections.applying import PositionLostError, apply
-from projections.building import Builder, Step
+from projections.apply import PositionLostError, apply
 from projections.builds import Connection
 from projections.errors import BuildFailedError, BuildInterruptedError, ProjectionFailedError
 from projections.projection import Projection
+from projections.rebuild.building import Builder, Step
 from projections.refusals import first_line, is_exhausted, passes, told
 
 BATCH_EVENTS = 500

@@ -7,8 +7,8 @@ from uuid import UUID
 import orjson
 
 from domain.conversation import Conversation
-from projections.history_rows import MessageRow, TurnRow
-from projections.listing import ConversationRow
+from projections.models.history_rows import MessageRow, TurnRow
+from projections.models.listing import ConversationRow
 from projections.projection import json_text
 
 

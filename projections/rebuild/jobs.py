@@ -14,11 +14,11 @@ from eventlog.db.connection import translated_errors
 from eventlog.db.database import Database
 from eventlog.errors import LogError, StoreUnavailableError
 from projections import builds
-from projections.building import Step, open_builder
 from projections.catalog import PROJECTIONS, named
 from projections.errors import ProjectionError, RebuildRunningError
-from projections.rebuild import rebuild
-from projections.workers import end_with_parent
+from projections.rebuild.building import Step, open_builder
+from projections.rebuild.rebuild import rebuild
+from projections.rebuild.workers import end_with_parent
 
 WORKERS = 1
 CLAIM_TIMEOUT_S = 30.0

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from commands.tokens import Tokenizer
 from domain.events import MessageAdded
 from domain.tools import ToolDefinition
-from projections.model_messages import ProviderRules, model_messages
-from projections.sent_tokens import sent_tokens, text_counter
+from projections.models.model_messages import ProviderRules, model_messages
+from projections.models.sent_tokens import sent_tokens, text_counter
 
 LARGE_WINDOW_TOKENS = 16_000
 

@@ -1,0 +1,1 @@
+"""Rebuilding, verifying and time travel; imports domain, eventlog and projections."""
