@@ -14,7 +14,7 @@ from domain import errors
 from domain.errors import ConversationLockedError, DeltaOutOfOrderError, InvalidContentError
 from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError, UnstorableEventError
 from projections.errors import RebuildRunningError, UnknownProjectionError
-from turns.model_errors import ModelError
+from turns.model.errors import ModelError
 
 LOCKED_RETRY_S = 1
 

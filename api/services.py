@@ -30,15 +30,15 @@ from projections.rebuild.jobs import RebuildJobs
 from turns.cancels import Cancels
 from turns.client_turns import ClientTurns
 from turns.feeds import Feeds
-from turns.gateway import ModelGateway
+from turns.follow import Streams
+from turns.frames.replay import TurnKey, TurnReader
 from turns.leases import Leases
-from turns.model_call import ModelTimeouts
+from turns.model.call import ModelTimeouts
+from turns.model.gateway import ModelGateway
+from turns.model_requests import TurnContexts
 from turns.queue import TurnQueue
 from turns.recovery import Recovery
 from turns.runs import Runs
-from turns.streams import Streams
-from turns.turn_contexts import TurnContexts
-from turns.turn_log import TurnKey, TurnReader
 from turns.turns import Turns
 
 YOUNG_OBJECTS = 20_000

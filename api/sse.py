@@ -18,7 +18,7 @@ from api.call import Call
 from api.incoming import header_number
 from eventlog.background import cancel_and_wait
 from turns.facts import Fact
-from turns.frames import Frame
+from turns.frames.frames import Frame
 
 OPEN = b": open\n\n"
 HEARTBEAT_S = 15.0

@@ -23,8 +23,8 @@ from eventlog.errors import StoreUnavailableError
 from eventlog.mapper import Recorded
 from projections.models.history_rows import TurnRow, message_row, turn_row
 from projections.models.wire import message_resource, turn_resource
-from turns.frames import Frame
-from turns.turn_log import TurnKey
+from turns.frames.frames import Frame
+from turns.frames.replay import TurnKey
 
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["turns"])
 

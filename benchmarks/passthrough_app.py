@@ -21,8 +21,8 @@ from pydantic import BaseModel
 
 from cli.server import configure
 from commands.tokens import Tokenizer
-from turns.gateway import _load_litellm
-from turns.litellm_types import LiteLLM
+from turns.model.gateway import _load_litellm
+from turns.model.litellm_types import LiteLLM
 
 
 class Question(BaseModel):

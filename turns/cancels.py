@@ -23,9 +23,9 @@ from eventlog.clock import new_id, now
 from eventlog.mapper import Recorded
 from eventlog.wakeup import Bell
 from eventlog.writer import Idempotency
+from turns.frames.replay import TurnKey, TurnReader
 from turns.run import Stop
 from turns.runs import Runs
-from turns.turn_log import TurnKey, TurnReader
 
 ANSWER_WAIT_S = 0.15
 

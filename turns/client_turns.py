@@ -15,8 +15,8 @@ from domain.decisions.guards import check_access, check_client_turn
 from domain.decisions.running_turns import Answer
 from domain.errors import DeltaOutOfOrderError
 from domain.usage import Usage
+from turns.frames.replay import TurnKey, TurnReader, TurnReplay
 from turns.leases import Leases
-from turns.turn_log import TurnKey, TurnReader, TurnReplay
 
 KNOWN_TURNS = 1000
 

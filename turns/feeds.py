@@ -17,9 +17,9 @@ from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError
 from eventlog.feed import Feed
 from eventlog.log import FeedFilter
 from turns.facts import Fact, FactReader, LiveFacts
-from turns.frames import Frame
-from turns.streams import Streams
-from turns.turn_log import TurnKey
+from turns.follow import Streams
+from turns.frames.frames import Frame
+from turns.frames.replay import TurnKey
 
 WINDOW_POSITIONS = 5000
 PAGE_EVENTS = 500

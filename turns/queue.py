@@ -13,8 +13,8 @@ from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError
 from eventlog.log import Log
 from eventlog.mapper import Recorded, UnknownEvent
 from eventlog.wakeup import Bell
+from turns.frames.replay import TurnKey
 from turns.leases import Leases
-from turns.turn_log import TurnKey
 
 POLL_INTERVAL_S = 10.0
 RETRY_INTERVAL_S = 0.5

@@ -9,8 +9,8 @@ from domain.decisions import running_turns
 from domain.decisions.conversations import Events, Origin
 from domain.errors import ConversationNotFoundError, TurnNotActiveError
 from eventlog.clock import now
+from turns.frames.replay import TurnKey, TurnReader
 from turns.queue import TurnQueue
-from turns.turn_log import TurnKey, TurnReader
 
 SERVER_GONE = "interrupted", "The server that ran this turn is gone."
 CLIENT_LOST = "client_lost", "Nothing was heard of the client that runs the model for 60 s."

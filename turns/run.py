@@ -23,14 +23,14 @@ from eventlog.clock import new_id
 from eventlog.errors import IdempotencyKeyTakenError, LogError, StoreUnavailableError
 from eventlog.writer import Idempotency
 from projections.progress import Progress
-from turns.deltas import DeltaBuffer, FlushClock
-from turns.frames import Frame, TurnFrames
-from turns.gateway import ModelGateway
-from turns.model_call import ModelChunk, ModelEnd, ModelRequest, ToolCall
-from turns.model_errors import ModelError
-from turns.storable import storable_json, storable_text
-from turns.stream import SHOWN_WAIT_S, TurnStream
-from turns.turn_log import TurnKey, TurnReader, TurnRecorder
+from turns.frames.delta_buffer import DeltaBuffer, FlushClock
+from turns.frames.frames import Frame, TurnFrames
+from turns.frames.live_stream import SHOWN_WAIT_S, TurnStream
+from turns.frames.replay import TurnKey, TurnReader, TurnRecorder
+from turns.model.call import ModelChunk, ModelEnd, ModelRequest, ToolCall
+from turns.model.errors import ModelError
+from turns.model.gateway import ModelGateway
+from turns.model.sanitize import storable_json, storable_text
 
 Prepare = Callable[[], Awaitable[ModelRequest]]
 _log = logging.getLogger(__name__)

@@ -11,12 +11,12 @@ from domain.events import ConversationDeleted, ConversationEvent, TurnCancelled,
 from eventlog.background import Background
 from eventlog.broadcast import Broadcast
 from projections.progress import Progress
-from turns.deltas import FlushClock
-from turns.gateway import ModelGateway
+from turns.frames.delta_buffer import FlushClock
+from turns.frames.replay import TurnKey, TurnReader
 from turns.leases import Leases
+from turns.model.gateway import ModelGateway
+from turns.model_requests import TurnContexts
 from turns.run import Begun, Stop, TurnRun
-from turns.turn_contexts import TurnContexts
-from turns.turn_log import TurnKey, TurnReader
 
 _log = logging.getLogger(__name__)
 

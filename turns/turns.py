@@ -18,13 +18,13 @@ from domain.events import ConversationEvent, MessageAdded, TurnQueued, TurnStart
 from eventlog.clock import new_id
 from eventlog.errors import IdempotencyKeyTakenError, StoreUnavailableError
 from eventlog.mapper import Recorded
-from turns.answers import Answers
 from turns.cancels import Cancels
+from turns.frames.replay import TurnKey, TurnReader
 from turns.leases import Leases
 from turns.queue import TurnQueue
+from turns.regeneration import Answers
 from turns.run import Begun
 from turns.runs import Runs
-from turns.turn_log import TurnKey, TurnReader
 
 OnBusy = Literal["reject", "queue", "interrupt"]
 

@@ -17,7 +17,7 @@ from domain import content
 from domain.events import ENVELOPE_FIELDS, EVENT_TYPES, MessageAdded, TurnFailed
 from domain.tools import ToolDefinition
 from domain.usage import Usage
-from turns.model_errors import MODEL_ERROR_CODES
+from turns.model.errors import MODEL_ERROR_CODES
 from turns.recovery import CLIENT_LOST, SERVER_GONE
 
 TEXT = (Path(__file__).parents[2] / "docs" / "events.md").read_text()

@@ -69,7 +69,7 @@ def test_every_query_parameter_is_told(route: str, query: type[ListingQuery]) ->
 
 def test_the_frames_are_those_that_the_code_sends() -> None:
     told = set(re.findall(r"`((?:turn|block)\.\w+|delta)`", section("Turns")))
-    code = (ROOT / "turns" / "frames.py").read_text()
+    code = (ROOT / "turns" / "frames" / "frames.py").read_text()
     assert told == set(re.findall(r'"((?:turn|block)\.\w+|delta)"', code))
 
 

@@ -20,7 +20,7 @@ from turns import facts as facts_module
 from turns import feeds as feeds_module
 from turns.facts import Fact
 from turns.feeds import Feeds
-from turns.frames import Frame
+from turns.frames.frames import Frame
 
 MINE = FeedFilter(OWNER)
 

@@ -23,11 +23,11 @@ from tests.support.builders import MODEL, answer, draft, origin, some_id
 from tests.support.releases import store_row
 from tests.support.store import Store, WordTokenizer, started, until
 from turns.cancels import Cancels
+from turns.follow import Streams
+from turns.frames.replay import TurnKey, TurnReader
 from turns.queue import TurnQueue
 from turns.run import Stop
 from turns.runs import Runs
-from turns.streams import Streams
-from turns.turn_log import TurnKey, TurnReader
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from projections.catalog import PROJECTIONS
 from tests.support.builders import MODEL, Story
 from tests.support.store import ALICE, HELLO, MAPPER, PATIENCE_S, Store, WordTokenizer, nothing, rows, started, until
 from turns.client_turns import ClientTurns
+from turns.frames.replay import TurnReader
 from turns.leases import Leases
-from turns.turn_log import TurnReader
 
 
 def lose_end(conninfo: str, position: int) -> None:

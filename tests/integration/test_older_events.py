@@ -18,7 +18,7 @@ from tests.support.rebuilding import caught_up, check_read_models, in_threads, o
 from tests.support.releases import store_row
 from tests.support.serving import ServedApp
 from tests.support.store import PATIENCE_S, Store, rows
-from turns.gateway import ModelGateway
+from turns.model.gateway import ModelGateway
 
 __all__ = ["in_threads"]
 pytestmark = pytest.mark.usefixtures("impatient_engines", "prepared_url")

@@ -13,8 +13,8 @@ from tests.support.builders import Story, some_id
 from tests.support.releases import store_row
 from tests.support.store import PATIENCE_S, Store, until
 from turns import queue as queue_module
+from turns.frames.replay import TurnKey
 from turns.queue import TurnQueue
-from turns.turn_log import TurnKey
 
 
 class Leases:

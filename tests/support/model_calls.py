@@ -6,9 +6,9 @@ import pytest
 from pydantic import SecretStr
 
 from tests.support.model_server import ModelServer
-from turns.gateway import ModelGateway
-from turns.model_call import ModelChunk, ModelEnd, ModelRequest, ModelTimeouts
-from turns.model_errors import ModelError
+from turns.model.call import ModelChunk, ModelEnd, ModelRequest, ModelTimeouts
+from turns.model.errors import ModelError
+from turns.model.gateway import ModelGateway
 
 KEY = "sk-test-4f7a9b2c1d8e"
 PROMPT = "the prompt that nobody may log"

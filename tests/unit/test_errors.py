@@ -39,7 +39,7 @@ from eventlog.errors import (
 )
 from projections.errors import ProjectionError, RebuildRunningError, UnknownProjectionError
 from tests.support.builders import some_id
-from turns.model_errors import ModelError
+from turns.model.errors import ModelError
 
 CODES: list[tuple[DomainError | LogError | ProjectionError, int, str]] = [
     (ConversationNotFoundError(some_id()), 404, "CONVERSATION_NOT_FOUND"),

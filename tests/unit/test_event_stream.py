@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 
 from api import sse
 from tests.support.fake_time import in_fake_time, left_behind, now
-from turns.frames import Frame
+from turns.frames.frames import Frame
 
 OPEN = b": open\n\n"
 COMMENT = b": still here\n\n"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.support.fake_time import in_fake_time, now
-from turns.deltas import FLUSH_BYTES, FLUSH_INTERVAL_S, TICK_S, DeltaBuffer, FlushClock
-from turns.frames import Chunk
+from turns.frames.delta_buffer import FLUSH_BYTES, FLUSH_INTERVAL_S, TICK_S, DeltaBuffer, FlushClock
+from turns.frames.frames import Chunk
 
 A_LITTLE_S = 0.000_001
 

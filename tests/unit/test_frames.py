@@ -12,8 +12,8 @@ from domain.decisions.running_turns import complete_turn, record_delta
 from domain.events import ConversationEvent, MessageAdded, StreamDelta, StreamedBlock, TurnCompleted, TurnEnded
 from eventlog.mapper import ConversationMapper, JSONBytesTranscoder, Recorded
 from tests.support.builders import BEGINNING, OWNER, Story, answer, turn_of, usage
-from turns.frames import Chunk, Frame, TurnFrames
-from turns.turn_log import TurnKey, TurnReplay
+from turns.frames.frames import Chunk, Frame, TurnFrames
+from turns.frames.replay import TurnKey, TurnReplay
 
 Said = list[tuple[StreamedBlock, str]]
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from domain.events import MessageAdded, StreamedBlock, TurnBegun, TurnEnded, TurnResumed, TurnStarted, TurnSuspended
 from eventlog.mapper import ConversationMapper, JSONBytesTranscoder, Recorded
 from tests.support.builders import Story, usage
-from turns.frames import Frame, TurnFrames
-from turns.turn_log import TurnKey, TurnReplay
+from turns.frames.frames import Frame, TurnFrames
+from turns.frames.replay import TurnKey, TurnReplay
 
 MAPPER = ConversationMapper(JSONBytesTranscoder())
 

@@ -7,9 +7,9 @@ from typing import Any, cast
 import pytest
 
 from tests.support.fake_time import in_fake_time, now
-from turns.model_call import ModelTimeouts
-from turns.model_clock import Clock
-from turns.model_errors import ModelError
+from turns.model.call import ModelTimeouts
+from turns.model.errors import ModelError
+from turns.model.streams.deadline import Clock
 
 NOT_BEGUN = "The model did not begin to answer in time."
 BROKEN_OFF = "The model stopped in the middle of its answer."

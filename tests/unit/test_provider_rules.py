@@ -2,7 +2,7 @@
 
 import pytest
 
-from turns.provider_rules import provider_rules
+from turns.model.provider_rules import provider_rules
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 from eventlog.clock import new_id
-from turns.tail import TurnTail
-from turns.turn_log import TurnKey
+from turns.frames.replay import TurnKey
+from turns.frames.tail import TurnTail
 
 NOBODY: Any = None
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from turns.model_call import ToolCall
-from turns.model_chunks import delta_of_json
-from turns.model_errors import ModelError
-from turns.tool_fragments import ToolFragments
+from turns.model.call import ToolCall
+from turns.model.errors import ModelError
+from turns.model.streams.chunks import delta_of_json
+from turns.model.streams.tool_fragments import ToolFragments
 
 PARIS, ROME = '{"city": "Paris"}', '{"city": "Rome"}'
 NAMES = ("get_time", "get_weather")

@@ -18,7 +18,7 @@ from tests.support.model_scripts import Refusal, Script, Step
 from tests.support.model_server import ModelServer
 from tests.support.serving import ServedApp
 from tests.support.tool_turns import ANSWER, CALLS
-from turns.gateway import _load_litellm
+from turns.model.gateway import _load_litellm
 
 Serve = Callable[..., AbstractContextManager[Api]]
 GivenModel = Callable[..., str]

@@ -11,9 +11,9 @@ from tests.support.api_client import Api
 from tests.support.model_scripts import Raw, Reasoning, Script, usage
 from tests.support.model_server import ModelServer
 from tests.support.resources import check_conversation, check_message, check_position, check_problem, check_turn
-from turns.frames import Frame
-from turns.streams import Streams
-from turns.turn_log import TurnKey
+from turns.follow import Streams
+from turns.frames.frames import Frame
+from turns.frames.replay import TurnKey
 
 
 def test_a_turn_answers_with_both_messages_and_itself(api: Api, id_: str, given_model: GivenModel) -> None:

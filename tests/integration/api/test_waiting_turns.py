@@ -15,8 +15,9 @@ from tests.support.resources import check_problem
 from tests.support.store import rows
 from tests.support.tool_turns import ANSWER, CALLS, RESULTS, replayed, results_path, waiting
 from tests.support.waiting import eventually
-from turns import leases, tail
-from turns.turn_log import TurnReader
+from turns import leases
+from turns.frames import tail
+from turns.frames.replay import TurnReader
 
 
 def test_results_may_be_given_to_any_server(database_url: str, serve: Serve, given_model: GivenModel) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.model_calls import gateway_to
 from tests.support.model_server import ModelServer
-from turns.gateway import ModelGateway
+from turns.model.gateway import ModelGateway
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from projections.models.sent_tokens import sent_tokens, text_counter
 from projections.models.tool_declarations import declarations
 from tests.support.free_histories import free_histories, message
 from tests.support.openai_tokens import openai_tokens
-from turns.gateway import ModelGateway
+from turns.model.gateway import ModelGateway
 
 TOKENIZER = Tokenizer()
 Counter = Callable[..., int]

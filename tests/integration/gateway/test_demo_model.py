@@ -8,9 +8,9 @@ import pytest
 from tests.support.model_calls import PATIENT, PROMPT, answer_of, error_of, gateway_to, request_to
 from tests.support.model_scripts import Script
 from tests.support.model_server import ModelServer
-from turns import demo
-from turns.gateway import ModelGateway
-from turns.model_call import ModelChunk, ModelRequest
+from turns.model import demo
+from turns.model.call import ModelChunk, ModelRequest
+from turns.model.gateway import ModelGateway
 
 
 async def test_the_demo_model_answers_without_a_key_or_a_server_and_says_what_it_is(
@@ -60,7 +60,7 @@ async def test_a_demo_model_that_does_not_start_keeps_no_other_model_from_answer
         raise RuntimeError("no demo")
 
     assert litellm.custom_provider_map
-    monkeypatch.setattr("turns.demo_provider.DemoProvider.astreaming", broken)
+    monkeypatch.setattr("turns.model.demo_provider.DemoProvider.astreaming", broken)
     server.script("other", Script(["fine"]))
     async with aclosing(gateway_to(server)) as gateway:
         chunks, _ = await answer_of(gateway, "other")

@@ -11,9 +11,9 @@ import pytest
 from tests.support.model_calls import answer_of, error_of, gateway_to
 from tests.support.model_scripts import Pause, Script, Wire
 from tests.support.model_server import ANY_MODEL, HANG_S, ModelServer
-from turns.gateway import ModelGateway
-from turns.model_errors import ModelError
-from turns.model_route import _ASKED_BY_LITELLM
+from turns.model.errors import ModelError
+from turns.model.gateway import ModelGateway
+from turns.model.route import _ASKED_BY_LITELLM
 
 SAID = 'data: {"choices": [{"delta": {"content": "a\u2028b"}}]}\n\n'
 OTHERWISE_SIGNED_IN = {"chatgpt", "github_copilot", "gigachat", "oci", "sap", "vertex_ai", "vertex_ai_beta"}

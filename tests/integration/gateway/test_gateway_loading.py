@@ -7,10 +7,10 @@ from contextlib import aclosing
 
 import pytest
 
-from turns import gateway as gateway_module
-from turns.gateway import ModelGateway
-from turns.model_call import ModelRequest, ModelTimeouts
-from turns.model_errors import ModelError
+from turns.model import gateway as gateway_module
+from turns.model.call import ModelRequest, ModelTimeouts
+from turns.model.errors import ModelError
+from turns.model.gateway import ModelGateway
 
 REQUEST = ModelRequest(model="turnlog/demo", messages=[{"role": "user", "content": "Hello"}])
 
@@ -26,8 +26,8 @@ for name in ("LITELLM_LOCAL_MODEL_COST_MAP", "TIKTOKEN_CACHE_DIR"):
     os.environ.pop(name, None)
 
 from turns import gateway
-from turns.gateway import ModelGateway
-from turns.model_call import ModelRequest, ModelTimeouts
+from turns.model.gateway import ModelGateway
+from turns.model.call import ModelRequest, ModelTimeouts
 
 assert "litellm" not in sys.modules, "litellm was imported at import time"
 loads = []

@@ -7,7 +7,7 @@ import pytest
 from tests.support.model_calls import answer_of, error_of
 from tests.support.model_scripts import Raw, Script, ToolFragment
 from tests.support.model_server import ModelServer
-from turns.gateway import ModelGateway
+from turns.model.gateway import ModelGateway
 
 
 async def test_tool_calls_are_put_together_from_their_fragments(server: ModelServer, gateway: ModelGateway) -> None:

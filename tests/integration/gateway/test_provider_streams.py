@@ -8,8 +8,8 @@ import pytest
 from tests.support.model_calls import answer_of, error_of
 from tests.support.model_scripts import Raw, Reasoning, Script, ToolFragment, Wire, usage
 from tests.support.model_server import ModelServer
-from turns.gateway import ModelGateway
-from turns.model_call import ModelChunk
+from turns.model.call import ModelChunk
+from turns.model.gateway import ModelGateway
 
 ROUTES = [
     "odd",

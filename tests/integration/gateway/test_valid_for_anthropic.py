@@ -11,7 +11,7 @@ from domain.events import MessageAdded
 from projections.models.model_messages import model_messages
 from tests.support.anthropic_rules import check_anthropic
 from tests.support.free_histories import free_histories
-from turns.gateway import ModelGateway
+from turns.model.gateway import ModelGateway
 
 Sent = list[dict[str, Any]]
 

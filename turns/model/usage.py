@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from commands.tokens import Tokenizer
 from domain.usage import Usage
-from turns.model_call import ModelRequest
+from turns.model.call import ModelRequest
 
 MAX_COUNT = 2**31
 """From here on a count is a provider's mistake; clients that count themselves are refused it too."""

@@ -13,9 +13,9 @@ from math import isfinite
 from typing import Any, NoReturn, cast
 from uuid import uuid4
 
-from turns.model_call import ToolCall
-from turns.model_errors import ModelError
-from turns.storable import storable_json, storable_text
+from turns.model.call import ToolCall
+from turns.model.errors import ModelError
+from turns.model.sanitize import storable_json, storable_text
 
 MAX_CALLS = 1000
 """As many as a client can answer in one request."""

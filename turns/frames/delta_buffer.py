@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from itertools import groupby
 from typing import Any
 
-from turns.frames import Chunk
+from turns.frames.frames import Chunk
 
 FLUSH_INTERVAL_S = 0.04
 FLUSH_BYTES = 1024

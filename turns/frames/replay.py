@@ -31,7 +31,7 @@ from eventlog.images import Images
 from eventlog.log import LAST_VERSION, Log
 from eventlog.mapper import Recorded, UnknownEvent
 from eventlog.writer import Idempotency
-from turns.frames import Frame, TurnFrames
+from turns.frames.frames import Frame, TurnFrames
 
 PATIENCE_S = 30.0
 RETRY_INTERVAL_S = 0.2

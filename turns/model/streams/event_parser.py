@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import orjson
 
-from turns.model_errors import ModelError
+from turns.model.errors import ModelError
 
 MAX_ANSWER_SIZE: Final = 32 * 1024 * 1024
 """Characters of an answer, and bytes of an event of it: far more than models say, far less than PostgreSQL can hold."""

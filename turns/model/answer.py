@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from typing import Final
 
-from turns.model_call import FinishReason, ModelChunk, ToolCall
-from turns.model_chunks import Delta
-from turns.model_clock import Clock
-from turns.model_errors import ModelError
-from turns.model_events import MAX_ANSWER_SIZE, answer_too_large
-from turns.provider_streams import ProviderStream
-from turns.tool_fragments import ToolFragments
+from turns.model.call import FinishReason, ModelChunk, ToolCall
+from turns.model.errors import ModelError
+from turns.model.streams.chunks import Delta
+from turns.model.streams.deadline import Clock
+from turns.model.streams.event_parser import MAX_ANSWER_SIZE, answer_too_large
+from turns.model.streams.provider_streams import ProviderStream
+from turns.model.streams.tool_fragments import ToolFragments
 
 _FINISH_REASONS: Final[dict[str, FinishReason]] = {
     "length": "length",

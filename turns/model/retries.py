@@ -3,7 +3,7 @@
 import random
 from typing import Final
 
-from turns.model_errors import ModelError, ModelErrorCode
+from turns.model.errors import ModelError, ModelErrorCode
 
 _ATTEMPTS: Final[dict[ModelErrorCode, int | None]] = {
     "model_rate_limited": None,

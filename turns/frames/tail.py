@@ -8,9 +8,9 @@ from eventlog.errors import LogError, StoreUnavailableError
 from eventlog.mapper import Recorded
 from eventlog.wakeup import Bell
 from projections.progress import Progress
-from turns.frames import Frame
-from turns.stream import SHOWN_WAIT_S, TurnStream
-from turns.turn_log import TurnKey, TurnReader, TurnReplay
+from turns.frames.frames import Frame
+from turns.frames.live_stream import SHOWN_WAIT_S, TurnStream
+from turns.frames.replay import TurnKey, TurnReader, TurnReplay
 
 FIRST_PAGE_EVENTS = 100
 PAGE_EVENTS = 1000

@@ -5,10 +5,10 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from domain.tools import ToolDefinition
-from turns import demo
-from turns.litellm_types import LiteLLM
-from turns.model_call import ModelRequest
-from turns.model_errors import ModelError
+from turns.model import demo
+from turns.model.call import ModelRequest
+from turns.model.errors import ModelError
+from turns.model.litellm_types import LiteLLM
 
 _NO_KEY: Final = "none"
 """For a server of one's own that has no key; the key in the environment is OpenAI's and must not go elsewhere."""

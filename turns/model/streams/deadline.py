@@ -5,8 +5,8 @@ import math
 from collections.abc import Awaitable
 from typing import Final, TypeVar
 
-from turns.model_call import ModelTimeouts
-from turns.model_errors import ModelError, model_error_from
+from turns.model.call import ModelTimeouts
+from turns.model.errors import ModelError, model_error_from
 
 _T = TypeVar("_T")
 

@@ -8,17 +8,17 @@ import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
-from turns.litellm_types import LiteLLMStream
-from turns.model_call import ModelChunk
-from turns.model_chunks import Delta, delta_of_choice, delta_of_json, finish_reason_of, first_choice
-from turns.model_errors import ModelError, error_in_stream, reports_error
-from turns.model_events import DONE, EventParser, ServerEvent, parsed
-from turns.storable import storable_text
+from turns.model.call import ModelChunk
+from turns.model.errors import ModelError, error_in_stream, reports_error
+from turns.model.litellm_types import LiteLLMStream
+from turns.model.sanitize import storable_text
+from turns.model.streams.chunks import Delta, delta_of_choice, delta_of_json, finish_reason_of, first_choice
+from turns.model.streams.event_parser import DONE, EventParser, ServerEvent, parsed
 
 if TYPE_CHECKING:
     import httpx
 
-    from turns.model_http import ProviderCall
+    from turns.model.streams.transport import ProviderCall
 
 _HEARTBEATS: Final = frozenset({b"null", b"ping", b"pong", b"heartbeat", b"keepalive", b"keep-alive"})
 """Data of events that some servers send to keep a connection alive, besides none at all."""

@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from pydantic import SecretStr
 
 from commands.tokens import Tokenizer
-from turns import demo
-from turns.litellm_types import LiteLLM
-from turns.model_call import ModelChunk, ModelEnd, ModelRequest, ModelTimeouts
-from turns.model_clock import Clock
-from turns.model_errors import ModelError
-from turns.model_retries import Retries
-from turns.model_route import Router
-from turns.model_stream import Answer
-from turns.model_usage import estimated_usage, reported_usage
-from turns.price_table import PriceTable
-from turns.provider_streams import OpenAIStream, ProviderStream, TranslatedStream
+from turns.model import demo
+from turns.model.answer import Answer
+from turns.model.call import ModelChunk, ModelEnd, ModelRequest, ModelTimeouts
+from turns.model.errors import ModelError
+from turns.model.litellm_types import LiteLLM
+from turns.model.prices import PriceTable
+from turns.model.retries import Retries
+from turns.model.route import Router
+from turns.model.streams.deadline import Clock
+from turns.model.streams.provider_streams import OpenAIStream, ProviderStream, TranslatedStream
+from turns.model.usage import estimated_usage, reported_usage
 
 if TYPE_CHECKING:
-    from turns.model_http import ProviderConnections
+    from turns.model.streams.transport import ProviderConnections
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ class ModelGateway:
             raise
 
     async def _ask(self, library: _Library, arguments: dict[str, Any]) -> ProviderStream:
-        from turns.model_http import HANDLER, ProviderCall
+        from turns.model.streams.transport import HANDLER, ProviderCall
 
         call = ProviderCall(library.connections)
         if self._router.takes_handler(library.litellm, arguments["model"]):
@@ -204,7 +204,7 @@ def _has_failed(task: asyncio.Task[_Library]) -> bool:
 
 def _open_library(tokenizer: Tokenizer) -> _Library:
     litellm = _load_litellm(tokenizer)
-    from turns.model_http import SESSION, ProviderConnections
+    from turns.model.streams.transport import SESSION, ProviderConnections
 
     litellm.aclient_session = SESSION
     return _Library(litellm, ProviderConnections())
@@ -237,7 +237,7 @@ def _quieten() -> None:
 
 
 def _register_demo(litellm: LiteLLM, tokenizer: Tokenizer) -> None:
-    from turns.demo_provider import DemoProvider
+    from turns.model.demo_provider import DemoProvider
 
     others = [entry for entry in litellm.custom_provider_map if entry["provider"] != demo.PROVIDER]
     handler = DemoProvider(tokenizer)

@@ -4,7 +4,7 @@ import asyncio
 from asyncio import Future
 from collections.abc import AsyncGenerator, Iterable, Sequence
 
-from turns.frames import Frame
+from turns.frames.frames import Frame
 
 MAX_FRAMES_AT_ONCE = 256
 SHOWN_WAIT_S = 2.0

@@ -8,8 +8,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple, cast
 
-from turns.model_call import ModelChunk
-from turns.tool_fragments import ToolFragment
+from turns.model.call import ModelChunk
+from turns.model.streams.tool_fragments import ToolFragment
 
 _REASONING_FIELDS: Final = (
     "reasoning_content",

@@ -6,12 +6,12 @@ from uuid import UUID
 
 from eventlog.broadcast import Broadcast
 from projections.progress import Progress
-from turns.frames import Frame
+from turns.frames.frames import Frame
+from turns.frames.live_stream import TurnStream
+from turns.frames.replay import TurnKey, TurnReader
+from turns.frames.tail import TurnTail
 from turns.queue import TurnQueue
 from turns.runs import Runs
-from turns.stream import TurnStream
-from turns.tail import TurnTail
-from turns.turn_log import TurnKey, TurnReader
 
 
 class Streams:

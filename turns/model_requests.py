@@ -9,11 +9,11 @@ from eventlog.errors import StoreUnavailableError
 from eventlog.log import Log
 from projections.models.context import Context, ContextWindow
 from projections.progress import Progress
-from turns.gateway import ModelGateway
-from turns.model_call import ModelRequest
-from turns.model_errors import ModelError
-from turns.provider_rules import provider_rules
-from turns.turn_log import PATIENCE_S, RETRY_INTERVAL_S
+from turns.frames.replay import PATIENCE_S, RETRY_INTERVAL_S
+from turns.model.call import ModelRequest
+from turns.model.errors import ModelError
+from turns.model.gateway import ModelGateway
+from turns.model.provider_rules import provider_rules
 
 CONTEXT_WAIT_S = 5.0
 DEFAULT_CONTEXT_TOKENS = 32_000

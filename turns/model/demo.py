@@ -41,7 +41,7 @@ class DemoChunk(TypedDict):
 
 
 class DemoModel:
-    """Answers in litellm's words; `turns.demo_provider` makes a provider for litellm of it."""
+    """Answers in litellm's words; `turns.model.demo_provider` makes a provider for litellm of it."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         """The tokenizer counts the usage."""

@@ -1,0 +1,1 @@
+"""The bytes that a provider streams, read as chunks, calls and an end."""
