@@ -9,12 +9,12 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from api import client_turns, conversations, events, health, index, messages, metrics, projections, turns
-from api.bodies import BodyRoom
-from api.index import VERSION
-from api.problems import handle_http_exception, handle_unexpected
-from api.route import with_heads
-from api.same_machine import SameMachine
+from api.http.bodies import BodyRoom
+from api.http.problems import handle_http_exception, handle_unexpected
+from api.http.route import with_heads
+from api.http.same_machine import SameMachine
+from api.routes import client_turns, conversations, events, health, index, messages, metrics, projections, turns
+from api.routes.index import VERSION
 from api.services import open_services
 from api.settings import Settings
 

@@ -16,7 +16,7 @@ import httptools
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from api.problems import BAD_REQUEST, HEADERS_TOO_LARGE, REQUEST_TIMEOUT, ProblemError, problem_response
+from api.http.problems import BAD_REQUEST, HEADERS_TOO_LARGE, REQUEST_TIMEOUT, ProblemError, problem_response
 
 MAX_HEADER_BYTES = 16 * 1024
 LINGER_S = 2.0

@@ -71,7 +71,7 @@ def run_server(settings: "Settings", conninfo: str, listener: socket.socket, ann
 
 def configure(app: "FastAPI", limits: "Limits | None" = None) -> uvicorn.Config:
     """Return the one uvicorn configuration there is; the address is that of the listening socket."""
-    from api.shortcut import Shortcut
+    from api.http.fast_path import Shortcut
     from cli.connections import ConnectionAware, Limits, limited
 
     limits = limits or Limits()

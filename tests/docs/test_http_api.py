@@ -8,9 +8,17 @@ from pathlib import Path
 import pytest
 
 from api.app import create_app
-from api.problems import INTERNAL, KINDS, Kind
-from api.requests import ContextQuery, EventsQuery, ListingQuery, LogQuery, MessagesQuery, NewConversationTurn, NewTurn
-from api.route import JSONRoute
+from api.http.problems import INTERNAL, KINDS, Kind
+from api.http.route import JSONRoute
+from api.routes.inputs import (
+    ContextQuery,
+    EventsQuery,
+    ListingQuery,
+    LogQuery,
+    MessagesQuery,
+    NewConversationTurn,
+    NewTurn,
+)
 from api.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +46,10 @@ def test_every_route_is_told_and_no_other() -> None:
 
 
 def test_every_error_code_is_told_and_no_other() -> None:
-    modules = [import_module(f"api.{path.stem}") for path in (ROOT / "api").glob("[!_]*.py")]
+    modules = [
+        import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        for path in (ROOT / "api").rglob("[!_]*.py")
+    ]
     here = {value for module in modules for value in vars(module).values() if isinstance(value, Kind)}
     told = re.findall(r"^\| (\d+) \| `(\w+)` \|", section("Error codes"), re.MULTILINE)
     assert {Kind(int(status), code) for status, code in told} == {*KINDS.values(), *here, INTERNAL, *FRAMEWORK}

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from api.bodies import SEGMENT_BYTES, ArrivingBody, BodyRoom
-from api.problems import ProblemError
+from api.http.bodies import SEGMENT_BYTES, ArrivingBody, BodyRoom
+from api.http.problems import ProblemError
 from tests.support.fake_time import in_fake_time, now
 
 SEGMENT = b"x" * SEGMENT_BYTES

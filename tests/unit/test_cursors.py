@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.cursors import decode_activity, decode_version, encode_cursor, page
-from api.problems import ProblemError
+from api.http.cursors import decode_activity, decode_version, encode_cursor, page
+from api.http.problems import ProblemError
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 ID = UUID(int=7)

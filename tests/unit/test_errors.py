@@ -12,7 +12,7 @@ import pytest
 import domain.errors
 import eventlog.errors
 import projections.errors
-from api.problems import INTERNAL, KINDS, problem_of, problem_response
+from api.http.problems import INTERNAL, KINDS, problem_of, problem_response
 from domain.errors import (
     ConversationDeletedError,
     ConversationLockedError,

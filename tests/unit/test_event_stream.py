@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect
 
-from api import sse
+from api.http import sse
 from tests.support.fake_time import in_fake_time, left_behind, now
 from turns.frames.frames import Frame
 

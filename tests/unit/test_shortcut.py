@@ -10,12 +10,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import problems
-from api.call import json_response
-from api.problems import handle_http_exception
-from api.route import JSONRoute
-from api.same_machine import SameMachine
-from api.shortcut import Shortcut
+from api.http import problems
+from api.http.call import json_response
+from api.http.fast_path import Shortcut
+from api.http.problems import handle_http_exception
+from api.http.route import JSONRoute
+from api.http.same_machine import SameMachine
 from domain.errors import ConversationNotFoundError
 from tests.support.builders import some_id
 

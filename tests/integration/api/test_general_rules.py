@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from api import call as api_call
+from api.http import call as api_call
 from domain.events import ConversationEvent
 from projections.models.history import HistoryProjection
 from projections.projection import Change

@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager, ExitStack
 
 import pytest
 
-from api import sse
-from api.bodies import MAX_HELD_BYTES
+from api.http import sse
+from api.http.bodies import MAX_HELD_BYTES
 from cli.connections import Limits
 from tests.integration.api.conftest import GivenModel, Serve
 from tests.support.api_client import Api

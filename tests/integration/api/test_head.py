@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from api.app import create_app
-from api.route import JSONRoute
+from api.http.route import JSONRoute
 from api.settings import load_settings
 from tests.integration.api.conftest import GivenModel
 from tests.support.api_client import Api

@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from api import route
+from api.http import route
 from tests.integration.api.conftest import GivenModel, Serve
 from tests.support.api_client import Api, frames_of
 from tests.support.model_scripts import BreakOff, Hang, Pause, Script

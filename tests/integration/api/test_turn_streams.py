@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api import sse
+from api.http import sse
 from tests.integration.api.conftest import GivenModel
 from tests.support.api_client import Api, Frame
 from tests.support.model_scripts import BAD_KEY, BreakOff, Hang, Pause, Reasoning, Script

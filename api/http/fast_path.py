@@ -3,8 +3,8 @@
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.route import JSONRoute
-from api.same_machine import refusal
+from api.http.route import JSONRoute
+from api.http.same_machine import refusal
 
 PREFIX = "/v1/"
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
-from api.problems import BAD_REQUEST, Kind, ProblemError
+from api.http.problems import BAD_REQUEST, Kind, ProblemError
 
 SEGMENT_BYTES = 256 * 1024
 MAX_HELD_BYTES = 128 * 1024 * 1024

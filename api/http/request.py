@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from starlette.types import Receive, Scope
 
-from api.bodies import broken_off
-from api.problems import Kind, ProblemError, validation_problem
+from api.http.bodies import broken_off
+from api.http.problems import Kind, ProblemError, validation_problem
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 SMALL_BODY_BYTES = 64 * 1024

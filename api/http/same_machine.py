@@ -9,7 +9,7 @@ import re
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.problems import BAD_REQUEST, Kind, ProblemError, problem_response
+from api.http.problems import BAD_REQUEST, Kind, ProblemError, problem_response
 
 _FORBIDDEN = Kind(403, "FORBIDDEN")
 _LOCAL_HOST = re.compile(rb"(localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::(\d{1,5}))?", re.IGNORECASE)

@@ -8,8 +8,8 @@ from uuid import UUID
 import orjson
 from fastapi import Depends, Response
 
-from api.incoming import Incoming, header_number
-from api.problems import Kind, ProblemError, validation_problem
+from api.http.problems import Kind, ProblemError, validation_problem
+from api.http.request import Incoming, header_number
 from api.services import Services
 from commands.commands import Caller
 from domain.errors import (

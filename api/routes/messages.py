@@ -5,11 +5,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 
-from api.call import Call, CallParam, json_response
-from api.cursors import decode_version, encode_cursor, page
-from api.requests import ContextQuery, LogQuery, MessagesQuery, NewMessage, blocks
-from api.resources import PROBLEMS, Context, Message, Page, RecordedEvent
-from api.route import JSONRoute
+from api.http.call import Call, CallParam, json_response
+from api.http.cursors import decode_version, encode_cursor, page
+from api.http.openapi import PROBLEMS, Context, Message, Page, RecordedEvent
+from api.http.route import JSONRoute
+from api.routes.inputs import ContextQuery, LogQuery, MessagesQuery, NewMessage, blocks
 from commands.commands import Said
 from domain.errors import MessageNotFoundError
 from domain.events import MessageAdded

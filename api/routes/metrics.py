@@ -5,8 +5,8 @@ from collections.abc import Callable
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
-from api.call import CallParam
-from api.route import JSONRoute
+from api.http.call import CallParam
+from api.http.route import JSONRoute
 from eventlog.errors import StoreUnavailableError
 from projections.catalog import PROJECTIONS
 from projections.status import LogStatus, Status, read_status

@@ -4,8 +4,8 @@ from html import escape
 
 from fastapi import APIRouter, Response
 
-from api.call import CallParam, json_response
-from api.route import JSONRoute
+from api.http.call import CallParam, json_response
+from api.http.route import JSONRoute
 
 VERSION = "0.1.0"
 

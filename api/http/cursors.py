@@ -8,7 +8,7 @@ from uuid import UUID
 
 import orjson
 
-from api.problems import Kind, ProblemError
+from api.http.problems import Kind, ProblemError
 
 T = TypeVar("T")
 

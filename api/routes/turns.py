@@ -7,13 +7,13 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 
-from api.call import Call, CallParam, json_response
-from api.cursors import decode_version, encode_cursor, page
-from api.problems import MODEL_ERROR, ProblemError, validation_problem
-from api.requests import NewConversationTurn, NewToolResults, NewTurn, PageQuery, Regeneration, blocks
-from api.resources import PROBLEMS, Page, Turn, WholeTurn
-from api.route import JSONRoute
-from api.sse import event_stream, last_event_id
+from api.http.call import Call, CallParam, json_response
+from api.http.cursors import decode_version, encode_cursor, page
+from api.http.openapi import PROBLEMS, Page, Turn, WholeTurn
+from api.http.problems import MODEL_ERROR, ProblemError, validation_problem
+from api.http.route import JSONRoute
+from api.http.sse import event_stream, last_event_id
+from api.routes.inputs import NewConversationTurn, NewToolResults, NewTurn, PageQuery, Regeneration, blocks
 from commands.commands import Said
 from domain.content import ToolResultBlock
 from domain.decisions.turn_starts import TurnSettings

@@ -4,9 +4,9 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from api.call import CallParam, json_response
-from api.resources import PROBLEMS, Page, Projection
-from api.route import JSONRoute
+from api.http.call import CallParam, json_response
+from api.http.openapi import PROBLEMS, Page, Projection
+from api.http.route import JSONRoute
 from projections.builds import Build
 from projections.catalog import PROJECTIONS, named
 from projections.models.wire import rfc3339

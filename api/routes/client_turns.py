@@ -5,11 +5,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Response
 
-from api.call import Call, CallParam, json_response
-from api.requests import NewDeltas, TurnEnd, TurnFailure, TurnUsage
-from api.resources import PROBLEMS, NextFrame, Turn
-from api.route import JSONRoute
-from api.turns import known_if_not_active, known_turn
+from api.http.call import Call, CallParam, json_response
+from api.http.openapi import PROBLEMS, NextFrame, Turn
+from api.http.route import JSONRoute
+from api.routes.inputs import NewDeltas, TurnEnd, TurnFailure, TurnUsage
+from api.routes.turns import known_if_not_active, known_turn
 from domain.events import StreamDelta
 from domain.usage import Usage
 from projections.models.wire import turn_resource

@@ -5,8 +5,8 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from api.call import CallParam, json_response
-from api.route import JSONRoute
+from api.http.call import CallParam, json_response
+from api.http.route import JSONRoute
 from api.services import Services
 from eventlog.errors import StoreUnavailableError
 from postgres.embedded import Condition, EmbeddedPostgres

@@ -14,8 +14,8 @@ from typing import Any
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from api.call import Call
-from api.incoming import header_number
+from api.http.call import Call
+from api.http.request import header_number
 from eventlog.background import cancel_and_wait
 from turns.facts import Fact
 from turns.frames.frames import Frame

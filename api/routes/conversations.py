@@ -7,12 +7,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 
-from api.call import Call, CallParam, json_response
-from api.cursors import decode_activity, encode_cursor, page
-from api.problems import validation_problem
-from api.requests import AgentQuery, ConversationChanges, ListingQuery, NewConversation, blocks
-from api.resources import PROBLEMS, Conversation, Deleted, Page
-from api.route import JSONRoute
+from api.http.call import Call, CallParam, json_response
+from api.http.cursors import decode_activity, encode_cursor, page
+from api.http.openapi import PROBLEMS, Conversation, Deleted, Page
+from api.http.problems import validation_problem
+from api.http.route import JSONRoute
+from api.routes.inputs import AgentQuery, ConversationChanges, ListingQuery, NewConversation, blocks
 from commands.commands import Said
 from domain.conversation import Conversation as State
 from domain.conversation import fold

@@ -5,11 +5,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 
-from api.call import CallParam
-from api.requests import EventsQuery
-from api.resources import PROBLEMS
-from api.route import JSONRoute
-from api.sse import event_stream, last_event_id, live_event
+from api.http.call import CallParam
+from api.http.openapi import PROBLEMS
+from api.http.route import JSONRoute
+from api.http.sse import event_stream, last_event_id, live_event
+from api.routes.inputs import EventsQuery
 from eventlog.log import FeedFilter
 
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["events"])

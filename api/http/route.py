@@ -17,10 +17,10 @@ from starlette.datastructures import QueryParams
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
-from api.call import Call, CallParam, caller_of, find_repeated, wait_for_position
-from api.incoming import Incoming, read_request
-from api.problems import VALIDATION_FAILED, ProblemError, error_response, validation_problem
-from api.requests import CONTENT_FORMS, NoQuery
+from api.http.call import Call, CallParam, caller_of, find_repeated, wait_for_position
+from api.http.problems import VALIDATION_FAILED, ProblemError, error_response, validation_problem
+from api.http.request import Incoming, read_request
+from api.routes.inputs import CONTENT_FORMS, NoQuery
 from domain.content import BLOCK_TYPES
 from domain.errors import ConversationNotFoundError, DomainError, MessageNotFoundError, TurnNotFoundError
 from eventlog.errors import IdempotencyKeyTakenError, StoreUnavailableError

@@ -1,0 +1,1 @@
+"""HTTP apart from any one route: requests, problems, SSE, cursors, body limits."""
