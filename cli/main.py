@@ -7,8 +7,8 @@ import click
 # name: (module, attribute, what `turnlog --help` says)
 COMMANDS = {
     "serve": ("cli.serve", "serve", "Run the API, with its own PostgreSQL unless one is given."),
-    "log": ("cli.log", "log", "Read the event log."),
-    "projections": ("cli.projections", "projections", "Look after the read models."),
+    "log": ("cli.show_log", "log", "Read the event log."),
+    "projections": ("cli.manage_projections", "projections", "Look after the read models."),
 }
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.database import WrongUseError, database_of, database_options, settings_for, told_errors
+from cli.database_options import WrongUseError, database_of, database_options, settings_for, told_errors
 
 if TYPE_CHECKING:
     from api.settings import Settings
@@ -68,7 +68,7 @@ def _run(
         from cli.server import run_server
 
         return run_server(settings, conninfo, listener, announce)
-    from cli.workers import run_workers
+    from cli.processes import run_workers
 
     return run_workers(settings, conninfo, listener, workers, announce)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from api.settings import DEFAULT_DATA_DIR, Settings
-from cli.workers import ENDING_TIMEOUT_S
+from cli.processes import ENDING_TIMEOUT_S
 from commands.executor import CACHED_STATES
 from eventlog.db.database import POOL_SIZE
 from eventlog.feed import TAIL_EVENTS

@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
-from cli.workers import Supervisor, detach_from_terminal
+from cli.processes import Supervisor, detach_from_terminal
 
 
 def work(lifeline: Connection, kind: str) -> None:

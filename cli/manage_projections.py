@@ -11,8 +11,8 @@ from typing import TypeVar
 import click
 from pydantic_core import to_json
 
-from cli.database import OpenLog, WrongUseError, database_options, open_log
-from cli.progress import shown_progress
+from cli.database_options import OpenLog, WrongUseError, database_options, open_log
+from cli.progress_bars import shown_progress
 from cli.terminal import visible, visible_json
 from eventlog.db.database import Database
 from projections.catalog import PROJECTIONS, named

@@ -10,7 +10,7 @@ from uuid import UUID
 import click
 import orjson
 
-from cli.database import FailedError, OpenLog, database_options, open_log
+from cli.database_options import FailedError, OpenLog, database_options, open_log
 from cli.terminal import cut, visible, visible_json, width
 from eventlog.channels import Channels
 from eventlog.db.database import Database
