@@ -23,10 +23,20 @@ ENDS_WITHIN_S = 30
 
 
 class ServerProcess:
-    """A running server; `ready_s` is how long it took to say that it is ready."""
+    """A running server; `ready_s` is how long it took to say that it is ready.
 
-    def __init__(self, *arguments: str | Path, workers: int = 1, settings: Mapping[str, str] | None = None) -> None:
-        command = [sys.executable, "-m", "cli.main", "serve", "--port", "0", "--workers", str(workers), *arguments]
+    A test that asks no model says `warm=False`: the server then does not spend its first seconds on loading litellm.
+    """
+
+    def __init__(
+        self,
+        *arguments: str | Path,
+        workers: int = 1,
+        settings: Mapping[str, str] | None = None,
+        warm: bool = True,
+    ) -> None:
+        program = "cli.main" if warm else "tests.support.no_model"
+        command = [sys.executable, "-m", program, "serve", "--port", "0", "--workers", str(workers), *arguments]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TURNLOG_")}
         self._command = [str(word) for word in command]
         self._environment = environment | dict(settings or {})
