@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any, LiteralString, cast
 from uuid import UUID
 
 import psycopg
@@ -147,11 +147,15 @@ class Recovered:
         self.turns.append(turn_id)
 
 
+RENEWED: LiteralString = "SELECT turn_id FROM leases WHERE expires_at > now()"
+
+
 async def test_a_step_of_the_clock_ends_no_turn_that_is_renewed(
     here: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases_module, "LOOK_INTERVAL_S", 0.01)
     monkeypatch.setattr(leases_module, "RENEW_INTERVAL_S", 0.05)
+    monkeypatch.setattr(leases_module, "EXPIRED_FOR_S", 3600.0)
     working, dead = some_id(), some_id()
     recovered = Recovered()
     # The holder watches over all leases too, and of the two either one may be the first.
@@ -162,9 +166,11 @@ async def test_a_step_of_the_clock_ends_no_turn_that_is_renewed(
     await watch.open()
     try:
         rows(database_url, "UPDATE leases SET expires_at = expires_at - interval '1 hour'")
+        await until(lambda: rows(database_url, RENEWED) == [(working,)])
+        monkeypatch.setattr(leases_module, "EXPIRED_FOR_S", 0.005)
         await until(lambda: recovered.turns)
         assert set(recovered.turns) == {dead}
-        assert rows(database_url, "SELECT turn_id FROM leases WHERE expires_at > now()") == [(working,)]
+        assert rows(database_url, RENEWED) == [(working,)]
     finally:
         await watch.close()
         await holder.close()
@@ -229,7 +235,7 @@ async def test_a_process_without_leases_ends_no_turn_because_the_database_was_re
 ) -> None:
     """The leases of others expire meanwhile, and their holders renew them once the database can be written again."""
     monkeypatch.setattr(leases_module, "LEASE_S", 0.2)
-    monkeypatch.setattr(leases_module, "EXPIRED_FOR_S", 3.0)
+    monkeypatch.setattr(leases_module, "EXPIRED_FOR_S", 3600.0)
     name = rows(database_url, "SELECT current_database()")[0][0]
     turn_id, recovered = some_id(), Recovered()
     holder, watch = Leases(here.database, nothing), Leases(there.database, recovered.recover)
