@@ -17,14 +17,13 @@ from postgres.cluster import Cluster
 from postgres.embedded import EmbeddedPostgres
 from tests.support.own_postgres import copy_cluster, data_directory, frozen_postgres, put_cluster
 from tests.support.server_process import ServerProcess
-from tests.support.store import rows
+from tests.support.store import end_sessions
 from tests.support.waiting import eventually
 
 PATIENCE_S = 60.0
 ANSWERED_WITHIN_S = 20.0
 """A server gives up after 6 s, and promises 10 s. The rest is for a busy machine."""
 PATIENT = {"TURNLOG_SHUTDOWN_GRACE_S": "20"}
-SESSIONS = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'turnlog'"
 
 
 @pytest.fixture
@@ -60,8 +59,7 @@ def test_a_server_goes_on_after_its_sessions_were_ended_and_ends_when_it_is_aske
         with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
             id_ = conversation(client)
             for _ in range(2):
-                ended = rows(either_url, f"SELECT pg_terminate_backend(pid, 5000) {SESSIONS}")  # pyright: ignore[reportArgumentType]
-                assert len(ended) > 3
+                assert end_sessions(either_url) > 3
                 assert message(client, id_).status_code == 201
                 assert client.get(f"/v1/conversations/{id_}").json()["message_count"] > 0
         server.terminate()

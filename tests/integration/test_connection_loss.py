@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
-from typing import LiteralString
 
 import pytest
 
@@ -20,9 +19,11 @@ from tests.support.store import (
     ALICE,
     HELLO,
     PATIENCE_S,
+    SESSIONS,
     Store,
     blocked_backend,
     blocked_head,
+    end_sessions,
     opened,
     rows,
     started,
@@ -31,13 +32,6 @@ from tests.support.store import (
 
 # Servers run on uvloop, commands on asyncio. Each takes the end of a connection in its own way.
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
-
-SESSIONS: LiteralString = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'turnlog'"
-
-
-def end_sessions(conninfo: str) -> int:
-    """End every session of the log and return how many there were."""
-    return len(rows(conninfo, f"SELECT pg_terminate_backend(pid, 5000) {SESSIONS}"))
 
 
 def session_pids(conninfo: str) -> list[int]:
@@ -204,7 +198,7 @@ async def test_a_pool_whose_connections_are_all_in_use_is_not_taken_for_a_lost_d
     monkeypatch.setattr(database_module, "POOL_TIMEOUT_S", 0.1)
     await started(store)
     before = store.database.generation
-    sleeps = [asyncio.create_task(store.database.fetch("SELECT pg_sleep(1)")) for _ in range(20)]
+    sleeps = [asyncio.create_task(store.database.fetch("SELECT pg_sleep(0.4)")) for _ in range(20)]
     outcomes = await asyncio.gather(*sleeps, return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {list, StoreUnavailableError}
     assert store.database.generation == before
