@@ -18,10 +18,8 @@ from tests.support.own_postgres import (
     postmaster_pid,
     put_cluster,
 )
-from tests.support.server_process import ServerProcess
-from tests.support.waiting import eventually
-
-PATIENCE_S = 60
+from tests.support.server_process import UNHURRIED, ServerProcess
+from tests.support.waiting import PATIENCE_S, eventually
 
 
 @pytest.fixture
@@ -34,7 +32,7 @@ def data_dir() -> Iterator[Path]:
 
 def serving(*arguments: str | Path, workers: int = 1) -> ServerProcess:
     """Return a server that is not asked for any turn."""
-    return ServerProcess(*arguments, workers=workers, warm=False)
+    return ServerProcess(*arguments, workers=workers, program=UNHURRIED)
 
 
 @contextmanager

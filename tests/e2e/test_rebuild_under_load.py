@@ -10,11 +10,11 @@ from threading import Event, Lock
 
 import httpx
 
-from tests.support.server_process import ROOT, ServerProcess
+from tests.support.server_process import ROOT, UNHURRIED, ServerProcess
+from tests.support.waiting import PATIENCE_S
 
 CONVERSATIONS = 20
 WRITERS, READERS = 3, 2
-PATIENCE_S = 120
 
 
 class Load:
@@ -96,7 +96,7 @@ def turnlog(data: Path, *arguments: str) -> str:
 
 def test_rebuild_switch_verify_rollback_and_prune_under_load_fail_no_request(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with ServerProcess("--data-dir", data, workers=2, warm=False) as server:
+    with ServerProcess("--data-dir", data, workers=2, program=UNHURRIED) as server:
         load = Load(server.url)
         builds: list[int] = []
 

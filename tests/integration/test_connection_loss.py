@@ -27,6 +27,7 @@ from tests.support.store import (
     opened,
     rows,
     started,
+    until,
     value,
 )
 
@@ -105,8 +106,12 @@ async def test_every_command_is_answered_while_sessions_are_ended_again_and_agai
 
     async def cut() -> None:
         while True:
+            before = len(recorded)
             await asyncio.to_thread(end_sessions, database_url)
             await asyncio.sleep(0.05)
+            await until(
+                lambda before=before: len(recorded) > before
+            )  # else a slow machine would do nothing but connect
 
     cutting = asyncio.create_task(cut())
     await asyncio.gather(*(write(conversation) for conversation in range(8)))
@@ -122,12 +127,12 @@ async def test_every_command_is_answered_while_sessions_are_ended_again_and_agai
 async def test_a_read_on_a_frozen_session_is_given_up_in_time(
     either_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "STATEMENT_TIMEOUT_S", 0.3)
     database = Database(either_url)
     await database.open()
     try:
         assert await database.fetch("SELECT 1") == [(1,)]
-        with frozen(session_pids(database_url)):
+        with frozen(session_pids(database_url)), monkeypatch.context() as hurried:
+            hurried.setattr(database_module, "STATEMENT_TIMEOUT_S", 0.3)
             async with asyncio.timeout(PATIENCE_S):
                 with pytest.raises(StoreUnavailableError):
                     await database.fetch("SELECT 1")
@@ -139,11 +144,12 @@ async def test_a_read_on_a_frozen_session_is_given_up_in_time(
 async def test_a_writer_gives_a_frozen_session_up_and_takes_another(
     store: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "APPEND_TIMEOUT_S", 0.3)
     await store.append(Story().events)
     with frozen(session_pids(database_url)):
-        with pytest.raises(StoreUnavailableError):
-            await store.append(Story().events)
+        with monkeypatch.context() as hurried:
+            hurried.setattr(writer_module, "APPEND_TIMEOUT_S", 0.3)
+            with pytest.raises(StoreUnavailableError):
+                await store.append(Story().events)
         # The frozen session holds no lock yet, so another one commits beside it.
         assert await store.append(Story().events) == 2
 

@@ -17,15 +17,16 @@ from time import monotonic, sleep
 from types import TracebackType
 from typing import Self
 
+from tests.support.waiting import PATIENCE_S
+
 ROOT = Path(__file__).parents[2]
-STARTS_WITHIN_S = 60
-ENDS_WITHIN_S = 30
+UNHURRIED = "tests.support.unhurried"
 
 
 class ServerProcess:
     """A running server; `ready_s` is how long it took to say that it is ready.
 
-    A test that asks no model says `warm=False`: the server then does not spend its first seconds on loading litellm.
+    A test that asks no model runs the program `UNHURRIED`, which does not spend its first seconds on loading litellm.
     """
 
     def __init__(
@@ -33,9 +34,8 @@ class ServerProcess:
         *arguments: str | Path,
         workers: int = 1,
         settings: Mapping[str, str] | None = None,
-        warm: bool = True,
+        program: str = "cli.main",
     ) -> None:
-        program = "cli.main" if warm else "tests.support.no_model"
         command = [sys.executable, "-m", program, "serve", "--port", "0", "--workers", str(workers), *arguments]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TURNLOG_")}
         self._command = [str(word) for word in command]
@@ -58,7 +58,7 @@ class ServerProcess:
         self._reader.start()
         while not self.url:
             assert self.process.poll() is None, f"the server ended: {''.join(self.output)}"
-            assert monotonic() - began < STARTS_WITHIN_S, "the server did not start"
+            assert monotonic() - began < PATIENCE_S, "the server did not start"
             sleep(0.01)
         self.ready_s = monotonic() - began
         return self
@@ -74,8 +74,8 @@ class ServerProcess:
 
     def wait(self) -> int:
         """Return the exit code once the server has ended."""
-        code = self.process.wait(ENDS_WITHIN_S)
-        self._reader.join(ENDS_WITHIN_S)
+        code = self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
         return code
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:

@@ -25,12 +25,11 @@ from eventlog.writer import GroupCommitWriter
 from projections.engine import Engine
 from projections.progress import Progress
 from projections.projection import Projection
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 ALICE = Caller("alice", "req-1")
 HELLO = Said("user", (TextBlock(text="Hello"),))
 MAPPER = ConversationMapper(JSONBytesTranscoder())
-PATIENCE_S = 20.0
 
 
 class WordTokenizer(Tokenizer):

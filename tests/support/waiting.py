@@ -6,8 +6,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+PATIENCE_S = 60.0
+"""How long what has to come is waited for. It ends a test that would hang, and says nothing of how long things take."""
 
-def eventually(condition: Callable[[], T], timeout_s: float = 30) -> T:
+
+def eventually(condition: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
     """Return the first true value of a condition that is asked again and again."""
     deadline = monotonic() + timeout_s
     while not (value := condition()):
