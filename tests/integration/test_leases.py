@@ -162,10 +162,14 @@ async def test_a_step_of_the_clock_ends_no_turn_that_is_renewed(
     holder, watch = Leases(here.database, recovered.recover), Leases(here.database, recovered.recover)
     await holder.take(some_id(), working)
     await Leases(here.database, nothing).take(some_id(), dead)
-    await holder.open()
     await watch.open()
     try:
         rows(database_url, "UPDATE leases SET expires_at = expires_at - interval '1 hour'")
+        await until(lambda: len(watch._expired) == 2)
+        seen = watch._expired
+        await until(lambda: watch._expired is not seen)
+        assert recovered.turns == []  # after a whole look at leases that have expired
+        await holder.open()
         await until(lambda: rows(database_url, RENEWED) == [(working,)])
         monkeypatch.setattr(leases_module, "EXPIRED_FOR_S", 0.005)
         await until(lambda: recovered.turns)
