@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from time import monotonic
 
 import pytest
 
@@ -82,9 +81,8 @@ async def test_until_it_is_built_readers_of_the_new_version_see_what_the_old_one
     async with store.projecting(OLD) as old, store.projecting(NEW) as new:
         await until(lambda: new.stopped == {"listing"})
         position = await store.append(story.say())
-        began = monotonic()
-        assert await new.wait(position, 2.0) == ["listing"]
-        assert monotonic() - began < 0.5, "waited for what cannot come"
+        async with asyncio.timeout(PATIENCE_S):
+            assert await new.wait(position, 10 * PATIENCE_S) == ["listing"]  # it does not wait for what cannot come
         assert await old.wait(position, PATIENCE_S) == []
     assert titles(upgraded_url, "listing_v3") == [("told before", 3, None)]
     status = (await read_status(store.database, [NEW])).projections[0]

@@ -71,9 +71,9 @@ def test_slicing_a_long_text_changes_its_count_by_at_most_one_token_a_slice(toke
 
 @pytest.mark.parametrize("text", ["a", " ", "\n"])
 def test_a_million_of_the_same_character_is_counted_in_a_moment(tokenizer: Tokenizer, text: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()  # what else the machine does counts nothing
     assert tokenizer.count(text * 1_000_000) > 0
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_counting_imports_no_litellm_and_opens_no_connection() -> None:
@@ -90,11 +90,11 @@ assert "litellm" not in sys.modules
 
 def test_all_tokenizers_share_one_encoding_and_loading_it_prepares_it_for_any_word() -> None:
     program = """
-from time import perf_counter
+from time import process_time
 from commands.tokens import Tokenizer
 Tokenizer().load()
-began = perf_counter()
+began = process_time()
 assert Tokenizer().count("zqxjwörld blörftangzq") > 2
-assert perf_counter() - began < 0.02, perf_counter() - began
+assert process_time() - began < 0.02, process_time() - began
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
