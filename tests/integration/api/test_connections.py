@@ -1,8 +1,11 @@
 """Connections: how long those of clients stay, and what becomes of requests when those to the database are cut."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from threading import Event
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from fastapi import FastAPI
@@ -17,10 +20,25 @@ CUT = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE datname = current_database() AND application_name = 'turnlog'"
 )
+POOLS_KEEP_S = 5.0  # how long httpx keeps an idle connection, and with it the OpenAI and Anthropic libraries
 LONGEST_OF_POOLS_S = 90.0  # how long pools keep an idle connection: httpx 5 s, aiohttp 15, nginx 60, Go 90
 
 
-def test_an_idle_connection_is_not_closed_under_a_client_that_is_about_to_use_it() -> None:
+def test_an_idle_connection_is_not_closed_under_a_client_that_is_about_to_use_it(api: Api) -> None:
+    url = urlsplit(str(api.http.base_url))
+    connection = HTTPConnection(url.hostname or "", url.port)
+    connection.auto_open = 0  # it would hide that the server hung up
+    connection.connect()
+    try:
+        for idle_s in (POOLS_KEEP_S + 0.5, 0):
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().read()
+            time.sleep(idle_s)
+    finally:
+        connection.close()
+
+
+def test_connections_are_kept_longer_than_clients_and_proxies_keep_theirs() -> None:
     config = configure(FastAPI())
     config.load()
     kept_by_us: Any = config.http_protocol_class
