@@ -25,6 +25,18 @@ _shared = pytest.StashKey[EmbeddedPostgres]()
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Use all cores, and at least four processes, because the tests spend half of their time waiting."""
+    return max(4, os.cpu_count() or 1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files first that take longest, so that no process is left alone with one of them in the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in slow, "e2e" not in item.path.parts))
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Run by xdist for each worker: all share one directory, in which the first of them starts PostgreSQL."""
     if _shared not in node.config.stash:

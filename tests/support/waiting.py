@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 PATIENCE_S = 60.0
-"""How long what has to come is waited for. It ends a test that would hang, and says nothing of how long things take."""
+"""How long a test waits before it gives up. A test that depends on it has failed already."""
 
 
 def eventually(condition: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
