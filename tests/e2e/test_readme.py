@@ -13,6 +13,8 @@ import httpx
 import orjson
 import pytest
 
+from tests.support.waiting import PATIENCE_S
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 START = [sys.executable, "-c", "from cli.main import main; main()", "serve", "--ephemeral"]
@@ -38,7 +40,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
             yield free
         finally:
             server.send_signal(signal.SIGTERM)
-            server.communicate(timeout=30)
+            server.communicate(timeout=PATIENCE_S)
     assert server.returncode == 0
 
 
@@ -48,7 +50,7 @@ def answers(port: int) -> list[str]:
     lines = curl_lines()
     assert len(lines) == 5
     script = "\necho; echo ====\n".join(line.replace("127.0.0.1:8000", f"127.0.0.1:{port}") for line in lines)
-    done = subprocess.run(["bash", "-eu", "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-eu", "-c", script], capture_output=True, text=True, timeout=PATIENCE_S)
     assert (done.returncode, done.stderr) == (0, "")
     return [answer.strip() for answer in done.stdout.split("\n====\n")]
 

@@ -25,7 +25,7 @@ from tests.support.store import (
     until,
 )
 from turns import leases as leases_module
-from turns.leases import Leases
+from turns.leases import EXPIRED_FOR_S, LEASE_S, LOOK_INTERVAL_S, Leases
 from turns.turns import Turns
 
 
@@ -41,6 +41,11 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases_module, "RENEW_INTERVAL_S", 0.02)
     monkeypatch.setattr(leases_module, "LOOK_INTERVAL_S", 0.01)
     monkeypatch.setattr(leases_module, "EXPIRED_FOR_S", 0.005)
+
+
+def test_the_turns_of_a_dead_process_are_found_within_the_15_s_that_the_docs_promise() -> None:
+    # A lease that was just renewed, a look that just missed its end, and one that just missed the end of the patience.
+    assert LEASE_S + EXPIRED_FOR_S + 2 * LOOK_INTERVAL_S < 15
 
 
 async def test_a_turn_whose_start_is_cut_off_keeps_its_lease(here: Store, database_url: str) -> None:
