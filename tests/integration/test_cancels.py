@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -35,7 +36,7 @@ def servers(database_url: str, models: ModelServer, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(broadcast, "POLL_INTERVAL_S", NEVER_S)
     monkeypatch.setattr(cancels, "ANSWER_WAIT_S", NEVER_S)
     models.script("scripted", SPEAKING, Script(["second"]))
-    settings = {"model": "scripted", "model_api_base": models.url}
+    settings: dict[str, Any] = {"model": "scripted", "model_api_base": models.url}
     with (
         httpx.Client(timeout=PATIENCE_S) as http_here,
         httpx.Client(timeout=PATIENCE_S) as http_there,
