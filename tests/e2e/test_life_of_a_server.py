@@ -66,7 +66,7 @@ def test_a_server_is_ready_though_its_model_library_still_loads_and_goes_on_with
     with ServerProcess(*data, model_library=False) as second:
         assert second.cpu_s() < 4 * cpu_s_of_importing_the_application()
         assert httpx.get(f"{second.url}/v1/conversations/{conversation_id}").status_code == 200
-    assert second.wait() == 0
+    assert second.wait() == 0, "".join(second.output)
 
 
 def cpu_s_of_importing_the_application() -> float:

@@ -70,6 +70,8 @@ def test_the_first_line_starts_a_conversation_and_keeps_its_id(answers: list[str
 def test_the_second_line_streams_an_answer(answers: list[str]) -> None:
     comment, *events = answers[1].split("\n\n")
     assert comment == ": open"
+    # More comments may keep the connection alive until the model library is loaded.
+    events = [event for event in events if not event.startswith(":")]
     frames = [dict(line.split(": ", 1) for line in frame.splitlines()) for frame in events]
     assert [int(frame["id"]) for frame in frames] == list(range(1, len(frames) + 1))
     assert frames[0]["event"] == "turn.started"
