@@ -29,9 +29,12 @@ _shared = pytest.StashKey[EmbeddedPostgres]()
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Use all cores, and at least four processes, because the tests spend half of their time waiting."""
-    return max(4, os.cpu_count() or 1)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Use all cores, and at least four processes, because the tests spend half of their time waiting.
+
+    Tests that `-k` chooses run in this process: they are few, and each other one would collect all tests first.
+    """
+    return 0 if config.option.keyword else max(4, os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
