@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from postgres.cluster import Cluster
 from postgres.embedded import EmbeddedPostgres
 from tests.support.own_postgres import copy_cluster, data_directory, frozen_postgres, put_cluster
-from tests.support.server_process import UNHURRIED, ServerProcess
+from tests.support.server_process import ServerProcess
 from tests.support.store import end_sessions
 from tests.support.waiting import PATIENCE_S, eventually
 
@@ -35,7 +35,7 @@ def data_dir() -> Iterator[Path]:
 
 def serving(*arguments: str | Path, **options: Any) -> ServerProcess:
     """Return a server whose turns do not get as far as a model."""
-    return ServerProcess(*arguments, program=UNHURRIED, **options)
+    return ServerProcess(*arguments, model_library=False, **options)
 
 
 def as_url(conninfo: str) -> str:
