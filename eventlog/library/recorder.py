@@ -192,10 +192,10 @@ class LogSubscription(ListenNotifySubscription[LogRecorder]):
         return asyncio.create_task(self._ring(feed))
 
     async def _ring(self, feed: Feed) -> None:
-        with feed.subscribed() as bell:
+        with feed.subscribed() as wakeup:
             while True:
                 self._has_been_notified.set()
-                await bell.rung(1.0)
+                await wakeup.wait(1.0)
 
     async def _cancel(self) -> None:
         self._following.cancel()
