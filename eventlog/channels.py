@@ -11,13 +11,13 @@ from eventlog.background import Background
 from eventlog.db.connection import Connection, break_off, time_limit, translated_errors
 from eventlog.db.database import STATEMENT_TIMEOUT_S, Database
 from eventlog.db.prepared import execute_prepared
-from eventlog.db.statements import load_statements
+from eventlog.db.statements import load_statements, numbered
 
 POLL_INTERVAL_S = 1.0
 ANNOUNCE_INTERVAL_S = 0.01
 
 _NOTIFY = load_statements("eventlog", "log.sql")["notify"]
-_PREPARED_NOTIFY = _NOTIFY.replace("%s", "$1").encode()
+_PREPARED_NOTIFY, _ = numbered(_NOTIFY)
 
 
 class Channels:
@@ -59,7 +59,7 @@ class Channels:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        await self._database.fetch(_NOTIFY, [self._payloads({topic: payload}).decode()])
+        await self._database.fetch(_NOTIFY, {"payloads": self._payloads({topic: payload}).decode()})
 
     async def open(self) -> None:
         """Start to listen and to announce."""

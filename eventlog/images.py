@@ -50,7 +50,7 @@ class Images:
         images = await _beside_the_loop(size, lambda: _images(content, message))
         for image in {image.sha256: image for image in images.values()}.values():
             # One by one: two that keep the same images in one transaction each could wait for each other.
-            await self._database.fetch(_SQL["keep"], [*image, now()])
+            await self._database.fetch(_SQL["keep"], {**image._asdict(), "kept_at": now()})
         return tuple(images[place].reference() if place in images else block for place, block in enumerate(content))
 
     async def restored_event(self, event: MessageAdded) -> MessageAdded:
@@ -90,7 +90,7 @@ class Images:
         """Return the base64 of images by the hex digits of their SHA-256."""
         if not digests:
             return {}
-        rows = await self._database.fetch(_SQL["read_images"], [[bytes.fromhex(digest) for digest in digests]])
+        rows = await self._database.fetch(_SQL["read_images"], {"digests": list(map(bytes.fromhex, digests))})
         if missing := digests - {row[0].hex() for row in rows}:
             raise MissingImageError(f"The image {min(missing)} is not in the store.")
         return await _beside_the_loop(sum(len(row[1]) for row in rows), lambda: _encoded(rows))
