@@ -9,11 +9,11 @@ from uuid import UUID
 from pydantic import BaseModel, ValidationError
 
 from commands.commands import Caller
-from commands.executor import Conversations
+from commands.executor import CommandExecutor
 from domain.conversation import Conversation
 from domain.decisions import running_turns
 from domain.decisions.conversations import Events, Origin
-from domain.decisions.running_turns import NOTHING_SAID
+from domain.decisions.running_turns import EMPTY_ANSWER
 from domain.errors import ConversationNotFoundError, TurnNotActiveError
 from domain.events import TurnEnded
 from eventlog.background import Background
@@ -47,7 +47,7 @@ class Cancels:
     """Cancels turns, and hears what other processes ask for; to be made before the channels are opened."""
 
     def __init__(
-        self, conversations: Conversations, reader: TurnReader, runs: Runs, channels: Channels, broadcast: Broadcast
+        self, conversations: CommandExecutor, reader: TurnReader, runs: Runs, channels: Channels, broadcast: Broadcast
     ) -> None:
         self._conversations = conversations
         self._reader = reader
@@ -73,7 +73,7 @@ class Cancels:
 
         async def decide(state: Conversation) -> Events:
             speaks = state.turn is not None and state.turn.id == turn_id and not state.turn.waiting
-            said = await self._reader.said_so_far(key) if speaks else NOTHING_SAID
+            said = await self._reader.said_so_far(key) if speaks else EMPTY_ANSWER
             return running_turns.cancel_turn(state, caller.origin(), turn_id, said, new_id())
 
         try:

@@ -5,7 +5,7 @@ import logging
 from contextlib import ExitStack
 from uuid import UUID
 
-from commands.executor import Conversations
+from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
 from domain.events import ConversationDeleted, ConversationEvent, TurnCancelled, TurnFailed, TurnStarted
 from eventlog.background import Background
@@ -26,7 +26,7 @@ class Runs:
 
     def __init__(
         self,
-        conversations: Conversations,
+        conversations: CommandExecutor,
         tokenizer: Tokenizer,
         gateway: ModelGateway,
         contexts: TurnContexts,
