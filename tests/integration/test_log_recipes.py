@@ -43,7 +43,7 @@ class RecordedLog:
     def __init__(self, database_url: str) -> None:
         self.database_url = database_url
         install(database_url)
-        environment = {"PERSISTENCE_MODULE": "eventlog.library.recorder", "TURNLOG_DATABASE_URL": database_url}
+        environment = {"PERSISTENCE_MODULE": "eventlog.library", "TURNLOG_DATABASE_URL": database_url}
         with ConversationApplication(Environment("", environment)) as application:
             self.conversation_id = record(application)
 
