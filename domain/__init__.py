@@ -1,1 +1,1 @@
-"""What a conversation is: events, state and decisions; pure, importing only pydantic and eventsourcing's vocabulary."""
+"""Conversations: events, state and pure decisions; imports only pydantic and no other package of this repository."""

@@ -1,4 +1,4 @@
-"""Content blocks: what a message is made of."""
+"""Content blocks, the parts of a message, and their rules."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -104,7 +104,7 @@ def check_content(role: Role, content: Sequence[ContentBlock], message: ContentP
 
     Raises:
         InvalidContentError: a rule is broken.
-        UnsupportedImageError: an image's bytes are not what they claim.
+        UnsupportedImageError: the bytes of an image do not match its type.
     """
     if not content:
         raise InvalidContentError("must hold at least one block", (*message, "content"))
@@ -131,16 +131,16 @@ def _check_text(text: str, path: ContentPath) -> None:
 
 
 def _check_size(text: str, path: ContentPath) -> None:
-    # A character is at most four bytes, so short texts need no encoding to be judged.
+    # A character has at most four bytes, so short texts need not be encoded.
     if len(text) * 4 > MAX_TEXT_BYTES and len(text.encode()) > MAX_TEXT_BYTES:
         raise InvalidContentError(f"must be at most {MAX_TEXT_BYTES} bytes", path)
 
 
 def plain_text(content: Sequence[ContentBlock]) -> str:
-    """Return the text blocks of `content`, joined by newlines: what a transcript shows."""
+    """Return the text blocks of `content`, joined by newlines."""
     return "\n".join(block.text for block in content if isinstance(block, TextBlock))
 
 
 def is_blank(text: str) -> bool:
-    """Return whether `text` says nothing: it is empty, or only white space."""
+    """Return whether `text` is empty or only white space."""
     return not text or text.isspace()
