@@ -1,1 +1,1 @@
-"""The append-only log in PostgreSQL: schema, group-commit writer, recorder, feed, embedded server; imports domain."""
+"""The append-only log in PostgreSQL: schema, group-commit writer, feed and images; imports domain."""
