@@ -1,4 +1,7 @@
-"""Commands on conversations and messages that need no model. Each method is one command."""
+"""Commands on conversations and messages that need no model.
+
+Each method is one command.
+"""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -32,7 +35,7 @@ LARGE_CONTENT_CHARS = 50_000
 
 
 class Caller(NamedTuple):
-    """The actor of a command (the owner's id), its request, and its idempotency key if it has one."""
+    """The actor of a command (the owner's id), its request and its idempotency key."""
 
     actor: str
     request_id: str | None = None

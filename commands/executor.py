@@ -1,4 +1,4 @@
-"""Executes commands on conversations: load the state, decide, append, retry after conflicts."""
+"""Executes commands: load the state, decide, append, retry after conflicts."""
 
 import asyncio
 import logging
@@ -18,7 +18,10 @@ from eventlog.retry import retry
 from eventlog.writer import GroupCommitWriter, Idempotency
 
 CONFLICT_PAUSES_S = tuple(0.001 * min(attempt, 20) for attempt in range(99))
-"""The waits after conflicts with other processes. They grow, so that the others can finish."""
+"""The waits after conflicts with other processes.
+
+They grow, so that the others can finish.
+"""
 CACHED_STATES = 10_000
 
 Decision = Callable[[Conversation], Events | Awaitable[Events]]
@@ -26,9 +29,9 @@ _log = logging.getLogger(__name__)
 
 
 class Committed(NamedTuple):
-    """The result of a command: the state after it, its events, and the position of the last.
+    """The result of a command: its events and the state after them.
 
-    The position is None without events.
+    `position` is that of the last event, or None without events.
     """
 
     state: Conversation
@@ -126,7 +129,7 @@ class CommandExecutor:
         return state, await _events(decide, state)
 
     async def _load(self, conversation_id: UUID, known: Conversation | None, generation: int) -> Conversation:
-        """Return the newest state, folded from `known` unless that is of an older generation."""
+        """Return the newest state, folded from `known` if that is of this generation."""
         while True:
             current = self._writer.generation
             state = await self.log.state(conversation_id, known if generation == current else None)

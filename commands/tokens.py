@@ -8,7 +8,9 @@ _SLICE_CHARS = 20_000
 
 
 class Tokenizer:
-    """Counts the tokens of plain text. A special token in the text counts as ordinary characters.
+    """Counts the tokens of plain text.
+
+    A special token in the text counts as ordinary characters.
 
     All instances share one encoding. It is loaded at the first count, in about 0.2 s, or by `load`.
     """
@@ -20,7 +22,10 @@ class Tokenizer:
         self.count("wörldzq")  # the library loads one half at the first word that is not a token
 
     def count(self, text: str) -> int:
-        """Return the number of tokens in `text`. For each 20,000 characters it may be one too high."""
+        """Return the number of tokens in `text`.
+
+        For each 20,000 characters it may be one too high.
+        """
         # Long texts are encoded in slices of at most 6 ms, as other threads wait while one is encoded.
         try:
             return self._count(text)

@@ -1,1 +1,4 @@
-"""Conversations: events, state and pure decisions; imports only pydantic and no other package of this repository."""
+"""Conversations: events, state and pure decisions.
+
+Imports pydantic and no other package of this repository.
+"""

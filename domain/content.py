@@ -98,7 +98,9 @@ BLOCKS_OF_ROLE: dict[str, frozenset[str]] = {
 
 
 def check_content(role: Role, content: Sequence[ContentBlock], message: ContentPath = ()) -> None:
-    """Check that a message is not empty, holds only blocks that its role may use, and is not too large.
+    """Check the content of a message.
+
+    It must not be empty, hold only blocks that its role may use, and be within the limits of size.
 
     `message` is the path of the message among several, which the paths of errors begin with.
 

@@ -34,7 +34,10 @@ from domain.values import JsonObject
 
 @dataclass(frozen=True, slots=True)
 class QueuedTurn:
-    """A turn that waits for the turns before it. `version` is the version of its TurnQueued."""
+    """A turn that waits for the turns before it.
+
+    `version` is the version of its TurnQueued.
+    """
 
     id: UUID
     version: int
@@ -42,7 +45,9 @@ class QueuedTurn:
 
 @dataclass(frozen=True, slots=True)
 class ActiveTurn:
-    """The turn that has started and not ended. It locks the conversation unless it is `waiting` for tool results.
+    """The turn that has started and not ended.
+
+    It locks the conversation unless it is `waiting` for tool results.
 
     `first_version` is the version of its start. Usage and times are totals up to its last wait.
     """
@@ -88,13 +93,13 @@ class Conversation:
 
     @property
     def locked_by(self) -> UUID | None:
-        """The id of the running turn, or of the first queued one, or None if neither exists."""
+        """The id of the running turn, else of the first queued one, else None."""
         if self.turn is not None and not self.turn.waiting:
             return self.turn.id
         return self.queue[0].id if self.queue else None
 
     def at_version(self, version: int) -> "Conversation":
-        """Return this state at a later version, where all events between are stream deltas."""
+        """Return this state at a later version, after stream deltas only."""
         return self.having(version=version)
 
     def having(self, **changes: Any) -> "Conversation":
@@ -106,7 +111,7 @@ class Conversation:
 
 
 class ConversationSnapshot(ConversationEvent):
-    """The state at a version, stored beside the log so that long conversations load fast."""
+    """The state at a version, stored so that long conversations load fast."""
 
     class_version: ClassVar[int] = 3
 
@@ -184,7 +189,7 @@ def _message_added(state: Conversation, event: MessageAdded) -> Conversation:
 
 
 def _open_calls(state: Conversation, event: MessageAdded) -> tuple[str, ...]:
-    """Return the open calls after a message: an answer opens its calls, and a result closes one."""
+    """Return the open calls after a message. A result closes its call."""
     # System messages may stand anywhere, also between calls and their results.
     if event.role == "assistant":
         return (*state.open_calls, *(call.id for call in tool_uses(event.content)))
@@ -277,7 +282,10 @@ _EVOLVE: dict[type[ConversationEvent], Callable[[Any, Any], Conversation]] = {
     TurnCancelled: _turn_ended,
     ConversationSnapshot: _restored,
 }
-"""The function that applies each event to the state. Each takes its own event type, so the types are loose."""
+"""The function that applies each event to the state.
+
+Each takes its own event type, so the types are loose.
+"""
 
 
 def evolve(state: Conversation | None, event: ConversationEvent) -> Conversation:

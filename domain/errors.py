@@ -102,7 +102,7 @@ class InvalidContentError(DomainError):
 
 
 class UnsupportedImageError(DomainError):
-    """An image is not a png, jpeg, gif or webp, or its bytes do not match `media_type`."""
+    """An image is no png, jpeg, gif or webp, or its bytes do not match `media_type`."""
 
 
 class IdempotencyKeyReusedError(DomainError):

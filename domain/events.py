@@ -18,7 +18,10 @@ ENVELOPE_FIELDS = frozenset({"originator_id", "originator_version", "timestamp",
 
 
 class ConversationEvent(Frozen):
-    """An event of one conversation. `TOPIC` is its stored name, `class_version` the version of its stored shape."""
+    """An event of one conversation.
+
+    `TOPIC` is its stored name, `class_version` the version of its stored shape.
+    """
 
     TOPIC: ClassVar[str]
     class_version: ClassVar[int] = 1
@@ -117,7 +120,10 @@ class MessagesSuperseded(ConversationEvent):
 
 
 class TurnBegun(ConversationEvent):
-    """The fields of a turn that is queued or started. Only the two subclasses are stored."""
+    """The fields of a turn that is queued or started.
+
+    Only the two subclasses are stored.
+    """
 
     turn_id: UUID = Field(description="The turn. Server.")
     user_message_id: UUID = Field(description="The message to answer. Server.")
@@ -156,7 +162,7 @@ class TurnQueued(TurnBegun):
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
-        """Change nothing: before version 2 tool calls, which users do not send, had no extra content."""
+        """Change nothing: before version 2 tool calls had no extra content."""
 
 
 class TurnStarted(TurnBegun):
@@ -173,7 +179,7 @@ class TurnStarted(TurnBegun):
 
     @staticmethod
     def upcast_v2_v3(state: dict[str, Any]) -> None:
-        """Set the message's version and no tools: before version 3 a turn began with its user's message."""
+        """Set the version of the user's message, which was the one before, and no tools."""
         state["user_message_version"] = state["originator_version"] - 1
         state["tools"] = ()
 

@@ -1,4 +1,4 @@
-"""Image rules: the declared media type must match the type detected from the bytes."""
+"""Image rules: the declared type must match the type detected from the bytes."""
 
 import binascii
 from base64 import b64decode, b64encode
@@ -28,7 +28,7 @@ def sniff_media_type(data: bytes) -> str | None:
 def check_image(
     media_type: str | None, data: str | None, url: str | None, sha256: str | None, path: ContentPath
 ) -> bytes | None:
-    """Check the fields of an image block and return its bytes, or None if the block holds none.
+    """Check an image block and return its bytes, or None if it holds none.
 
     A block holds either `url`, or `media_type` and base64 `data`, or `media_type` and the `sha256` of stored bytes.
     `path` is the place of the block.

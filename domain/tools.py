@@ -1,4 +1,4 @@
-"""Tools that a model may call, and the results recorded for calls without an answer."""
+"""Tools that a model may call, and results for calls without an answer."""
 
 from collections.abc import Sequence
 
@@ -31,5 +31,5 @@ def tool_uses(content: Content) -> tuple[ToolUseBlock, ...]:
 
 
 def unanswered(calls: Sequence[str]) -> Content:
-    """Return error results for the calls with these ids, which are closed without an answer."""
+    """Return an error result for each of these calls, which have no answer."""
     return tuple(ToolResultBlock(tool_use_id=call, content=UNANSWERED, is_error=True) for call in calls)

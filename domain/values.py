@@ -1,4 +1,4 @@
-"""Value types of events and requests: text, titles, hashes, labels and JSON objects."""
+"""Value types of events and requests: text, titles, hashes, labels, JSON."""
 
 import json
 import math
@@ -24,7 +24,7 @@ def checked_text(text: str) -> str:
     Raises:
         ValueError: the text holds U+0000 or a lone surrogate.
     """
-    # PostgreSQL cannot store either. Dropping them would change what was sent.
+    # PostgreSQL cannot store either. Dropping them would change the text.
     if "\0" in text:
         raise ValueError("must not contain the NUL character (U+0000)")
     try:
@@ -58,7 +58,7 @@ def storable_json(value: Any, depth: int = 1) -> Any:
 
 
 def _children(value: Any) -> list[Any]:
-    """Return the keys and values of an object, the items of an array, or an empty list."""
+    """Return keys and values of an object, the items of an array, else an empty list."""
     if isinstance(value, dict):
         pairs = cast(dict[Any, Any], value)
         return [*pairs.keys(), *pairs.values()]

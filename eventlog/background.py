@@ -1,4 +1,4 @@
-"""Background tasks: they are logged when they fail, restarted, and closed together."""
+"""Background tasks: their failures are logged, and they are closed together."""
 
 import asyncio
 import logging
@@ -38,7 +38,10 @@ class Background:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def close(self) -> None:
-        """Cancel all tasks and wait until they have ended. Tasks started later end at once."""
+        """Cancel all tasks and wait until they have ended.
+
+        Tasks started later end at once.
+        """
         self._closed = True
         await cancel_and_wait(self._tasks)
 

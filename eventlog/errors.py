@@ -31,7 +31,7 @@ class UnstorableEventError(LogError):
 
 
 class UnknownEventError(LogError):
-    """This release does not know a stored type or its shape, as a newer release wrote it."""
+    """A newer release wrote the event, and this one does not know its type or shape."""
 
 
 class MissingImageError(LogError):

@@ -1,4 +1,7 @@
-"""The images beside the log. Each is stored once, by the SHA-256 of its bytes, and events refer to it."""
+"""The images beside the log.
+
+Each is stored once, by the SHA-256 of its bytes, and events refer to it.
+"""
 
 import asyncio
 from base64 import b64encode

@@ -1,4 +1,4 @@
-"""Reads the log: events of a conversation, of the whole log, and lookups of commands."""
+"""Reads the log: events of a conversation, of all, and lookups of commands."""
 
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ _SQL = load_statements("eventlog", "log.sql")
 
 
 class IdempotentCommand(NamedTuple):
-    """The place of the first event of a command with an idempotency key, and the SHA-256 of its request."""
+    """The first event of a command with an idempotency key, and its request's SHA-256."""
 
     conversation_id: UUID
     version: int
@@ -56,7 +56,7 @@ class Log:
         return row[0] if row else 0
 
     async def after(self, position: int, limit: int) -> list[Recorded]:
-        """Return at most `limit` events after `position`, in log order, fewer if they are large."""
+        """Return at most `limit` events after `position`, fewer if they are large."""
         return await self._read(
             "read_after", after=position, upto=position + limit, bytes=MAX_READ_BYTES, next=position + 1
         )
@@ -76,7 +76,7 @@ class Log:
     async def audit(
         self, conversation_id: UUID, after_version: int, limit: int, type_name: str | None = None
     ) -> list[dict[str, Any]]:
-        """Return at most `limit` stored events of a conversation after a version, with digests."""
+        """Return stored events of a conversation after a version, with digests."""
         parameters = {"conversation_id": conversation_id, "after": after_version, "type": type_name, "limit": limit}
         rows = await self._database.fetch(_SQL["read_audit"], parameters)
         return [audit_record(row) for row in rows]
@@ -87,7 +87,7 @@ class Log:
         return [audit_record(row) for row in rows]
 
     async def section(self, after: int, upto: int) -> tuple[list[tuple[dict[str, Any], str, str | None]], int]:
-        """Return stored events of a section of the log with owner and agent of their conversations, oldest first.
+        """Return stored events with owner and agent of their conversations, oldest first.
 
         If events are large, fewer are returned. The second value is the position up to which the log was read.
         """
@@ -96,7 +96,7 @@ class Log:
         return found, rows[-1][0] if rows and rows[-1][-1] else upto
 
     async def feed(self, wanted: FeedFilter, after: int, upto: int) -> tuple[list[dict[str, Any]], int]:
-        """Return the selected stored events after one position and up to another, oldest first.
+        """Return the selected stored events of a section of the log, oldest first.
 
         If events are large, fewer are returned. The second value is the position up to which the log was read.
         """
@@ -108,7 +108,7 @@ class Log:
     async def conversation_feed(
         self, conversation_id: UUID, after_version: int, after: int, limit: int
     ) -> list[dict[str, Any]]:
-        """Return at most `limit` stored events of a conversation after a version and a position, oldest first.
+        """Return stored events of a conversation after a version and a position, in order.
 
         If events are large, fewer are returned, but at least one.
         """
@@ -128,7 +128,7 @@ class Log:
         return [audit_record(row) for row in reversed(rows)]
 
     async def turn_end(self, conversation_id: UUID, turn_id: UUID, first_version: int) -> int | None:
-        """Return the position of a turn's end after `first_version`, or None while it runs."""
+        """Return the position of a turn's end, looked up from a version on, or None."""
         parameters = {"conversation_id": conversation_id, "first": first_version, "turn_id": str(turn_id)}
         row = await self._database.fetch_one(_SQL["read_turn_end"], parameters)
         return row[0] if row else None
@@ -159,7 +159,7 @@ class Log:
     async def find_start(
         self, conversation_id: UUID, user_message_id: UUID, after_version: int, before_version: int
     ) -> TurnStarted | None:
-        """Return the start of the last turn between two versions that answered a message, or None."""
+        """Return the last start between two versions of a turn that answered a message."""
         found = await self._read_known(
             "find_start",
             conversation_id=conversation_id,

@@ -110,7 +110,7 @@ class Row(NamedTuple):
         return StoredEvent(self.conversation_id, self.version, self.type, self.state())
 
     def state(self) -> bytes:
-        """Return the complete state of the event as JSON, with the columns of its envelope."""
+        """Return the event's complete state as JSON, with the columns of its envelope."""
         envelope = {"timestamp": self.recorded_at, "actor": self.actor, "request_id": self.request_id}
         return to_json({**from_json(self.data), **envelope})
 

@@ -33,9 +33,15 @@ CommitListener = Callable[[int, list[Recorded]], None]
 MAX_BATCH_APPENDS = 1000
 MAX_BATCH_BYTES = 16 * 1024 * 1024
 APPEND_TIMEOUT_S = 5.0
-"""Time limit of a commit. After it the writer drops its connection. Waiting appends are answered within 10 s."""
+"""Time limit of a commit.
+
+After it the writer drops its connection. Waiting appends are answered within 10 s.
+"""
 MAX_FACTS_BYTES = 64 * 1024
-"""Events of larger commands are not passed to `on_commit`. Readers find them in the table."""
+"""Events of larger commands are not passed to `on_commit`.
+
+Readers find them in the table.
+"""
 
 _APPEND, _APPEND_PARAMETERS = numbered(load_statements("eventlog", "log.sql")["append"])
 _log = logging.getLogger(__name__)
@@ -60,7 +66,9 @@ class _Append(NamedTuple):
 
 
 class GroupCommitWriter:
-    """The one writer of a process. Appends that arrive during a commit share the next one.
+    """The one writer of a process.
+
+    Appends that arrive during a commit share the next one.
 
     `on_commit` is called with the new head of the log and the committed events that callers gave as `facts`.
     """
@@ -80,11 +88,11 @@ class GroupCommitWriter:
 
     @property
     def generation(self) -> int:
-        """The number of reconnects after which the log may have lost events (see `Database.connect_anew`)."""
+        """The number of reconnects, after each of which the log may have lost events."""
         return self._database.generation
 
     def on_reconnect(self, forget: Callable[[], None]) -> None:
-        """Call `forget` when the log may have lost its newest events (see `Database.on_reconnect`)."""
+        """Call `forget` when the log may have lost its newest events."""
         self._database.on_reconnect(forget)
 
     async def close(self) -> None:
@@ -101,7 +109,7 @@ class GroupCommitWriter:
         facts: Sequence[ConversationEvent] = (),
         generation: int | None = None,
     ) -> Future[int]:
-        """Record `events` all together or not at all, and return a future of the position of the last.
+        """Record `events` as a whole, and return a future of the last one's position.
 
         `facts` are the same events as domain objects, for `on_commit`. `generation` is the generation of the state that
         the events were decided on. The future raises VersionTakenError (also if the generation is no longer current),
@@ -127,7 +135,10 @@ class GroupCommitWriter:
                     await self._commit(batch)
 
     async def _is_connected(self) -> bool:
-        """Return whether a live connection exists. If none can be made, refuse the waiting appends."""
+        """Return whether a live connection exists.
+
+        If none can be made, refuse the waiting appends.
+        """
         if self._connection is not None:
             if await is_alive(self._connection):
                 return True
@@ -222,7 +233,7 @@ class GroupCommitWriter:
 
 
 class _PredecessorMissing(psycopg.IntegrityError):
-    """The version before the first of an append is not in the log, which has lost events."""
+    """The version before an append is not in the log, which has lost events."""
 
 
 def _predecessors(batch: list[_Append]) -> bytes:

@@ -29,7 +29,7 @@ Events = list[ConversationEvent]
 
 
 class Origin(NamedTuple):
-    """The actor of a command, its time (UTC), and its HTTP request (None outside HTTP)."""
+    """The actor of a command, its time in UTC, and the id of its request or None."""
 
     actor: str
     at: datetime
@@ -64,7 +64,7 @@ def start_conversation(
     metadata: JsonObject | None = None,
     messages: Sequence[Draft] = (),
 ) -> Events:
-    """Return the start of a conversation owned by `origin.actor`, and its first messages.
+    """Return the start of a conversation of `origin.actor`, and its first messages.
 
     Raises:
         InvalidContentError: a message breaks a rule of content.
@@ -149,7 +149,7 @@ def add_message(state: Conversation, origin: Origin, draft: Draft, closing_id: U
 
 
 def close_calls(state: Conversation, origin: Origin, closing_id: UUID) -> Events:
-    """Return an error result for each open call, and the cancel of the turn that waits for them.
+    """Return an error result for each open call and the cancel of the waiting turn.
 
     The results are one message with the id `closing_id`. Without open calls there are no events.
     """
@@ -177,7 +177,7 @@ def close_calls(state: Conversation, origin: Origin, closing_id: UUID) -> Events
 
 
 def delete_message(state: Conversation, origin: Origin, message_id: UUID, place: MessagePlace | None) -> Events:
-    """Return the deletion of the message at `place`, which is None if the log does not hold it.
+    """Return the deletion of the message at `place`, None if it does not exist.
 
     Raises:
         ConversationLockedError: a turn is active.
@@ -202,14 +202,17 @@ def envelope(conversation_id: UUID, version: int, origin: Origin) -> dict[str, A
 
 
 def next_envelope(state: Conversation, origin: Origin, after: int = 0) -> dict[str, Any]:
-    """Return the envelope of the event that follows `state` and `after` further events."""
+    """Return the envelope of the event after `state` and `after` further events."""
     return envelope(state.id, state.version + 1 + after, origin)
 
 
 def message_added(
     conversation_id: UUID, version: int, origin: Origin, draft: Draft, last_user: UUID | None
 ) -> MessageAdded:
-    """Return the event of a message. An answer without `in_reply_to` answers `last_user`."""
+    """Return the event of a message.
+
+    An answer without `in_reply_to` answers `last_user`.
+    """
     return MessageAdded(
         **envelope(conversation_id, version, origin),
         message_id=draft.id,

@@ -1,4 +1,4 @@
-"""Checks that decisions share: the owner, the version, and the lock of a conversation."""
+"""Checks that decisions share: owner, version and lock of a conversation."""
 
 from collections.abc import Collection
 from uuid import UUID
@@ -27,7 +27,9 @@ def check_access(state: Conversation, actor: str) -> None:
 
 
 def check_version(state: Conversation, expected: Collection[int] | None) -> None:
-    """Check that the conversation is at one of the `expected` versions. None allows any.
+    """Check that the conversation is at one of the `expected` versions.
+
+    None allows any.
 
     Raises:
         VersionMismatchError: it is at another version.
@@ -37,7 +39,9 @@ def check_version(state: Conversation, expected: Collection[int] | None) -> None
 
 
 def check_unlocked(state: Conversation) -> None:
-    """Check that no turn runs or is queued. A turn that waits for tool results is allowed.
+    """Check that no turn runs or is queued.
+
+    A turn that waits for tool results is allowed.
 
     Raises:
         ConversationLockedError: a turn runs or is queued.
@@ -95,7 +99,7 @@ def check_running(state: Conversation, turn_id: UUID) -> ActiveTurn:
 
 
 def check_client_turn(state: Conversation, turn_id: UUID) -> ActiveTurn:
-    """Return the active turn, which must be this one, and its client must run the model.
+    """Return the active turn, which must be this one and run by its client.
 
     Raises:
         TurnNotActiveError: the turn has ended, does not exist, or is run by the server.

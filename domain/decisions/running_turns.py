@@ -1,4 +1,4 @@
-"""Decisions on a started turn: stream, wait for tool results, resume, complete, fail, cancel."""
+"""Decisions on a started turn: stream, suspend, resume, complete, fail, cancel."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -23,7 +23,9 @@ from domain.usage import Usage
 
 
 class ModelAnswer(NamedTuple):
-    """The answer of one model call, complete or up to where it stopped. Empty content means no answer.
+    """The answer of one model call, complete or up to where it stopped.
+
+    Empty content means no answer.
 
     `usage` and the times are those of that call.
     """
@@ -41,7 +43,9 @@ EMPTY_ANSWER = ModelAnswer((), 0, "")
 
 
 def record_delta(state: Conversation, origin: Origin, turn_id: UUID, **chunks: Any) -> Events:
-    """Return chunks that a turn's model streamed. `chunks` are the other fields of `StreamDelta`.
+    """Return chunks that a turn's model streamed.
+
+    `chunks` are the other fields of `StreamDelta`.
 
     Raises:
         TurnNotActiveError: the turn has ended.
@@ -51,7 +55,9 @@ def record_delta(state: Conversation, origin: Origin, turn_id: UUID, **chunks: A
 
 
 def complete_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: ModelAnswer) -> Events:
-    """Return the complete answer and the end of its turn, or its wait for the results of tool calls.
+    """Return the complete answer and the end or the suspension of its turn.
+
+    An answer with tool calls suspends the turn until their results come.
 
     Raises:
         TurnNotActiveError: the turn has ended.

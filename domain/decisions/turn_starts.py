@@ -1,4 +1,4 @@
-"""Decisions that start a turn: at once or queued, with a new message or an earlier one."""
+"""Decisions that start or queue a turn, with a new message or an earlier one."""
 
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -43,7 +43,7 @@ class TurnIds(NamedTuple):
 
 
 class Superseded(NamedTuple):
-    """The messages to supersede: those from a version on, of which `messages` still count."""
+    """The messages from a version on, of which `messages` still count."""
 
     from_version: int
     messages: int
@@ -64,7 +64,7 @@ def start_turn(
     ids: TurnIds,
     superseded: Superseded | None = None,
 ) -> Events:
-    """Return the user's message and the start of the turn that answers it, which locks the conversation.
+    """Return the user's message and the start of the turn that answers it.
 
     Messages that the new one replaces are `superseded` first, and a turn that waits for tool results is cancelled.
 
@@ -87,7 +87,9 @@ def answer_again(
     ids: TurnIds,
     superseded: Superseded,
 ) -> Events:
-    """Return the start of a turn that answers a question again, and supersede what came after it.
+    """Return the start of a turn that answers a question again.
+
+    The messages after the question are superseded.
 
     Raises:
         ConversationLockedError: a turn is active.
@@ -108,7 +110,9 @@ def queue_turn(
     from_version: int | None = None,
     ahead: bool = False,
 ) -> Events:
-    """Return a queued turn. It starts after all turns before it, or next if it is `ahead`.
+    """Return a queued turn.
+
+    It starts after all turns before it, or next if it is `ahead`.
 
     Raises:
         ConversationLockedError: 100 turns are queued already.

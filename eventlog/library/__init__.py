@@ -1,7 +1,7 @@
-"""The log as a persistence module of the eventsourcing library; imports domain and eventlog.
+"""The log as a persistence module of the eventsourcing library.
 
 `PERSISTENCE_MODULE=eventlog.library` makes an application of the library record in the log. `TURNLOG_DATABASE_URL`
-says where, and `TURNLOG_LOG_SCHEMA` in which schema (`turnlog` by default).
+names the database, and `TURNLOG_LOG_SCHEMA` the schema (`turnlog` by default). Imports domain and eventlog.
 """
 
 from eventlog.library.application import ConversationApplication

@@ -1,4 +1,4 @@
-"""Conversations as a synchronous application of the eventsourcing library, in memory or on the log.
+"""Conversations as a synchronous application of the eventsourcing library.
 
 Without an environment it stores everything in memory (the library's `popo` module). With
 `PERSISTENCE_MODULE=eventlog.library` it uses the same log as the server.
@@ -35,7 +35,7 @@ class ConversationApplication(Application[UUID]):
         return _state(fold(None, events), events[0].originator_id)
 
     def execute(self, conversation_id: UUID, decide: Callable[[Conversation], Events]) -> Conversation:
-        """Record the events that `decide` returns for the current state, and return the state after them.
+        """Record the events that `decide` returns, and return the state after them.
 
         Raises:
             ConversationNotFoundError: there is no such conversation.

@@ -1,4 +1,4 @@
-"""The log as recorders of the eventsourcing library, and the factory that makes them.
+"""The log as recorders of the eventsourcing library, and their factory.
 
 The library is synchronous. One event loop in its own thread does the work for all calling threads.
 """
@@ -120,7 +120,10 @@ class SnapshotRecorder(AggregateRecorder):
 
 
 class LogRecorder(ApplicationRecorder):
-    """Records and reads events for the library. Appends of several threads share commits."""
+    """Records and reads events for the library.
+
+    Appends of several threads share commits.
+    """
 
     def __init__(self, log: OpenLog, loop: LoopThread) -> None:
         self._database = log.database
@@ -281,7 +284,10 @@ class LogFactory(InfrastructureFactory[TrackingRecorder]):
         raise NotImplementedError("projections of this log store their own positions")
 
     def close(self) -> None:
-        """Commit the waiting appends and close everything. The library may call this twice."""
+        """Commit the waiting appends and close everything.
+
+        The library may call this twice.
+        """
         if not self._closed:
             self._closed = True
             self._loop.run(self._stack.aclose())

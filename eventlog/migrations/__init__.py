@@ -1,4 +1,4 @@
-"""The log's migrations: numbered SQL files, applied once each in order, under a lock."""
+"""The log's migrations: numbered SQL files, applied once each, in order."""
 
 from importlib.resources import files
 
@@ -15,7 +15,7 @@ _CREATE_MIGRATIONS = """CREATE TABLE IF NOT EXISTS migrations (number integer PR
 
 
 def migrate(conninfo: str, schema: str = "turnlog") -> list[str]:
-    """Bring the log in `schema` up to date and return the names of the applied migrations.
+    """Bring the log in `schema` up to date and return the names of new migrations.
 
     Several processes may call this at once: one applies the migrations and the others wait. A log that is up to date
     is only read, so this also works on a standby.
