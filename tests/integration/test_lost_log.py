@@ -15,7 +15,7 @@ from eventlog.broadcast import Broadcast
 from eventlog.clock import new_id
 from eventlog.errors import VersionTakenError
 from eventlog.images import Images
-from eventlog.library.recorder import LogFactory
+from eventlog.library import LogFactory
 from eventlog.mapper import new_row
 from projections.catalog import PROJECTIONS
 from tests.support.builders import MODEL, Story
