@@ -23,7 +23,7 @@ _LOST = ("08", "57P")
 _LIVENESS_TIMEOUT_S = 1.0
 
 
-def cannot_now(error: BaseException) -> bool:
+def is_unavailable(error: BaseException) -> bool:
     """Return whether the store cannot do now what it was asked to do, whatever that was.
 
     It is away, ending, read-only, out of disk, memory or connections, damaged, or another transaction is in the way.
@@ -47,7 +47,7 @@ def translated_errors() -> Generator[None]:
     try:
         yield
     except psycopg.Error as error:
-        if not cannot_now(error):
+        if not is_unavailable(error):
             raise
         raise StoreUnavailableError("The store does not answer.") from error
 
@@ -59,7 +59,7 @@ def time_limit(connection: Connection, seconds: float) -> Generator[None]:
     What waits for the connection then gets psycopg.OperationalError at once. A server that is frozen answers no
     cancel request either, so psycopg's own cancelling would wait for another ten seconds.
     """
-    timer = asyncio.get_running_loop().call_later(seconds, break_off, connection)
+    timer = asyncio.get_running_loop().call_later(seconds, abort, connection)
     try:
         yield
     finally:
@@ -67,7 +67,7 @@ def time_limit(connection: Connection, seconds: float) -> Generator[None]:
 
 
 @contextmanager
-def kept_cancellation() -> Generator[None]:
+def preserve_cancellation() -> Generator[None]:
     """Raise CancelledError at the end of the block if the task was cancelled during it.
 
     Before Python 3.12, asyncio.wait_for loses a cancellation that arrives together with the result it waits for, and
@@ -82,7 +82,7 @@ def kept_cancellation() -> Generator[None]:
             raise asyncio.CancelledError
 
 
-def break_off(connection: Connection) -> None:
+def abort(connection: Connection) -> None:
     """Shut the socket down, so that libpq finds the connection broken and closes it by itself."""
     with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
         duplicate.shutdown(socket.SHUT_RDWR)

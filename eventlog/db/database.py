@@ -16,10 +16,10 @@ from psycopg_pool import AsyncConnectionPool
 from eventlog.background import cancel_and_wait
 from eventlog.db.connection import (
     Connection,
-    break_off,
-    cannot_now,
+    abort,
     is_lost,
-    kept_cancellation,
+    is_unavailable,
+    preserve_cancellation,
     time_limit,
     translated_errors,
 )
@@ -51,7 +51,7 @@ class Database:
         self.schema = schema
         self.generation = 0
         """How often what is remembered of the log had to be forgotten."""
-        self._in_doubt = False
+        self._maybe_unreachable = False
         self._probe: asyncio.Task[bool] | None = None
         self._unreachable_until = 0.0
         self._forgetting: list[Callable[[], None]] = []
@@ -80,10 +80,10 @@ class Database:
         """Close the pool. Connections made by `connect` are closed by their owners."""
         if self._probe is not None:
             await cancel_and_wait([self._probe])
-        self._break_off()
+        self._abort_busy()
         await self._pool.close(timeout=0.0 if self.given_up else 5.0)  # its own tasks may be connecting
 
-    async def give_up_if_away(self) -> None:
+    async def give_up_if_unreachable(self) -> None:
         """Ask a database that does not answer now nothing more, so that this process ends soon.
 
         A server that is frozen answers no cancel request either, so statements under way are broken off.
@@ -92,16 +92,16 @@ class Database:
             await (await self.connect()).close()
         except StoreUnavailableError:
             self._unreachable_until = math.inf
-            self._break_off()
+            self._abort_busy()
 
     @property
     def given_up(self) -> bool:
         """Whether this process ends and asks the database nothing more, because it does not answer."""
         return self._unreachable_until == math.inf
 
-    def _break_off(self) -> None:
+    def _abort_busy(self) -> None:
         for connection in self._busy:
-            break_off(connection)
+            abort(connection)
 
     async def connect(self, *, durable: bool = False) -> Connection:
         """Return a connection of the caller's own: autocommit, the log's schema first, UTC.
@@ -126,14 +126,14 @@ class Database:
                     await connection.close()
                     raise
         except (StoreUnavailableError, TimeoutError) as error:
-            self._in_doubt = True
+            self._maybe_unreachable = True
             if deadline - monotonic() < CONNECT_TIMEOUT_S / 2:
                 # It took long to find out. Others need not, and a quick refusal costs them little.
                 self._unreachable_until = monotonic() + UNREACHABLE_FOR_S
             raise StoreUnavailableError("The store does not answer.") from (error.__cause__ or error)
         return connection
 
-    async def connect_anew(self, *, durable: bool = False) -> Connection:
+    async def reconnect(self, *, durable: bool = False) -> Connection:
         """Return a connection that is to follow or to write the log, after everything remembered of it was forgotten.
 
         The log may have lost its end: a failover or a restore ends every connection first.
@@ -156,15 +156,15 @@ class Database:
             StoreUnavailableError: the database does not answer within 6 s.
         """
         deadline = monotonic() + STATEMENT_TIMEOUT_S
-        with kept_cancellation(), _refused_is_unavailable():
-            if self._in_doubt:
+        with preserve_cancellation(), _refused_is_unavailable():
+            if self._maybe_unreachable:
                 await self._require_reachable(deadline)
             try:
                 return await self._fetch(statement, parameters, deadline)
             except psycopg.Error as error:
                 if not is_lost(error):
                     raise
-                self._in_doubt = True
+                self._maybe_unreachable = True
                 if monotonic() > deadline - _LEAST_RETRY_S:
                     raise
             await self._require_reachable(deadline)
@@ -181,12 +181,12 @@ class Database:
         rows = await self.fetch(statement, parameters)
         return rows[0] if rows else None
 
-    def doubt(self) -> None:
+    def mark_unreachable(self) -> None:
         """Say that the database did not answer. The next statement first finds out whether it can be reached."""
-        self._in_doubt = True
+        self._maybe_unreachable = True
 
     def on_reconnect(self, forget: Callable[[], None]) -> None:
-        """Call `forget` whenever a connection is made by `connect_anew`, before anything is read on it."""
+        """Call `forget` whenever a connection is made by `reconnect`, before anything is read on it."""
         self._forgetting.append(forget)
 
     def _parameters(self) -> dict[str, Any]:
@@ -240,7 +240,7 @@ class Database:
     async def _reach(self) -> bool:
         try:
             await (await self.connect()).close()
-            self._in_doubt = False
+            self._maybe_unreachable = False
             await self._pool.drain()
         except (StoreUnavailableError, psycopg.Error) as error:
             _log.warning("the database cannot be reached: %s", error.__cause__ or error)
@@ -254,6 +254,6 @@ def _refused_is_unavailable() -> Generator[None]:
     try:
         yield
     except psycopg.Error as error:
-        if not cannot_now(error):
+        if not is_unavailable(error):
             _log.error("PostgreSQL refuses a statement: %s", error)
         raise StoreUnavailableError("The store does not answer.") from error
