@@ -132,7 +132,7 @@ def told_errors() -> Generator[None]:
     import psycopg
 
     from eventlog.errors import LogError, StoreUnavailableError
-    from postgres.embedded import EmbeddedPostgresError
+    from postgres.errors import EmbeddedPostgresError
     from projections.errors import ProjectionError
 
     try:
