@@ -1,8 +1,8 @@
-"""Watch the connections of clients in front of uvicorn: refuse malformed requests, and cut incomplete ones off.
+"""Watch the connections of clients in front of uvicorn.
 
-uvicorn takes a protocol class and hands it the bytes of a connection (https://www.uvicorn.org/settings/, `--http`).
-This one reads the outline of each request, which costs a few microseconds, and passes the bytes on to the protocol of
-uvicorn unchanged.
+Malformed requests are refused, and incomplete ones cut off. uvicorn takes a protocol class and hands it the bytes of a
+connection (https://www.uvicorn.org/settings/, `--http`). This one reads the outline of each request, which costs a few
+microseconds, and passes the bytes on to the protocol of uvicorn unchanged.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ LINGER_S = 2.0
 
 
 class Limits(NamedTuple):
-    """How long a client may take to send a whole request, and how long it may stay idle between requests.
+    """The time to send a whole request, and the idle time between requests.
 
     A client whose time is up gets an answer, unless it has sent nothing for `stalled_s`.
     """
@@ -35,7 +35,7 @@ class ClientConnection(asyncio.Protocol):
     """A connection to a client, with the protocol of uvicorn behind it.
 
     A request is begun with its first byte, whole with its last, passed when uvicorn has all of it, and answered when
-    the application has finished. Requests come one after the other, so four counts say which stage each has reached.
+    the application has finished. Requests come one after the other, so four counts show the stage of each.
     """
 
     limits: ClassVar[Limits] = Limits()
@@ -95,7 +95,7 @@ class ClientConnection(asyncio.Protocol):
     # Called around the application.
 
     def answer_begins(self, scope: Scope) -> None:
-        """Note that the application starts on a request, and remove fields after a chunked body from its headers."""
+        """Note that the application starts on a request, and remove trailers."""
         self._responding = False
         # RFC 9110, 6.5.1: such a field must not be taken for a header. uvicorn appends it to the headers.
         scope["headers"] = scope["headers"][: self._requests.next_field_count()]
@@ -114,7 +114,7 @@ class ClientConnection(asyncio.Protocol):
             self._watch()  # else uvicorn's own limit holds until the next request
 
     def hang_up(self) -> None:
-        """Close the connection at once. The application sees a client that has disconnected."""
+        """Close the connection at once, as if the client had disconnected."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -147,7 +147,7 @@ class ClientConnection(asyncio.Protocol):
             self.hang_up()
 
     def _can_answer(self) -> bool:
-        """Return whether an answer sent now would belong to a request that uvicorn does not have whole."""
+        """Return whether an answer sent now would be that to an incomplete request."""
         return self._passed <= self._answered < self._requests.begun and not self._responding
 
     def _refuse(self, problem: ProblemError) -> None:

@@ -1,4 +1,4 @@
-"""Read the outline of the requests on a connection: their number, their size, and whether they are well formed."""
+"""Read the outline of the requests on a connection."""
 
 from collections import deque
 
@@ -13,7 +13,7 @@ _VERSIONS = frozenset({"1.0", "1.1"})
 
 
 class RequestParser:
-    """A parser of its own beside uvicorn's, which reads the same bytes.
+    """Count and check the requests on a connection, beside uvicorn's own parser.
 
     `begun` counts the requests of which the first byte has come, `whole` those of which the last byte has.
     """
@@ -48,7 +48,7 @@ class RequestParser:
             self.problem = self.problem or ProblemError(BAD_REQUEST, f"This is no HTTP request: {error}.")
 
     def next_field_count(self) -> int:
-        """Return the number of headers of the next request, without fields after a chunked body."""
+        """Return the number of headers of the next request, without trailers."""
         return self._field_counts.popleft()
 
     def _parse(self, piece: bytes | memoryview) -> None:

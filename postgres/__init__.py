@@ -1,1 +1,1 @@
-"""Run the embedded PostgreSQL of one data directory. It imports no other package of Turnlog."""
+"""Run the embedded PostgreSQL. It imports no other package of Turnlog."""

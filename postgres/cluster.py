@@ -30,7 +30,10 @@ _INITDB_OPTIONS = (
 
 
 class Cluster:
-    """A PostgreSQL data directory. The caller holds a lock, so that no two calls run on one directory at once."""
+    """A PostgreSQL data directory.
+
+    The caller holds a lock, so that no two calls run on one directory at once.
+    """
 
     def __init__(self, directory: Path, log: Path) -> None:
         self.directory = directory
@@ -92,17 +95,17 @@ class Cluster:
         return (self.directory / "PG_VERSION").exists()
 
     def has_process(self) -> bool:
-        """Return whether a server process exists, also one that is still starting or already stopping."""
+        """Return whether a server process exists, be it starting or stopping."""
         pid = self._pid()
         return pid is not None and is_postmaster(pid, self.directory)
 
     def is_ready(self) -> bool:
-        """Return whether the server last recorded in its pid file that it takes connections."""
+        """Return whether the pid file says that the server takes connections."""
         lines = self._pid_file_lines()
         return len(lines) >= 8 and lines[7].strip() in ("ready", "standby")
 
     def has_died(self) -> bool:
-        """Return whether a server ended without being stopped: its pid file exists and its process does not."""
+        """Return whether a server ended without being stopped."""
         return self._pid() is not None and not self.has_process()
 
     def socket_directory(self) -> Path | None:

@@ -1,8 +1,8 @@
-"""The embedded PostgreSQL: real PostgreSQL 18 on a unix socket, started by the first process that needs it.
+"""The embedded PostgreSQL: a real PostgreSQL 18 on a unix socket.
 
-Any number of processes share one data directory. Each holds a shared lock while it uses the server, and the last one
-stops it. The kernel drops the locks of a process that dies, so none is left behind. A long-running process, such as a
-server, also watches PostgreSQL and restarts it when it dies.
+The first process that needs it starts it. Any number of processes share one data directory. Each holds a shared lock
+while it uses the server, and the last one stops it. The kernel drops the locks of a process that dies, so none is left
+behind. A long-running process, such as a server, also watches PostgreSQL and restarts it when it dies.
 """
 
 import fcntl
@@ -47,10 +47,11 @@ class Condition(Enum):
 
 
 class EmbeddedPostgres:
-    """One process's use of the PostgreSQL of a data directory, which runs at least from `start` to `stop`.
+    """One process's use of the PostgreSQL of a data directory.
 
-    Its files are under `<data_dir>/postgres`, its messages in `<data_dir>/postgres.log`. Only the owner of the
-    directory reaches the socket. There is no password and no network port.
+    The server runs at least from `start` to `stop`. Its files are under `<data_dir>/postgres`, its messages in
+    `<data_dir>/postgres.log`. Only the owner of the directory reaches the socket. There is no password and no network
+    port.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -64,7 +65,7 @@ class EmbeddedPostgres:
 
     @classmethod
     def ephemeral(cls) -> Self:
-        """Return one on a new temporary directory, which is removed with it, also when this process is killed."""
+        """Return one on a temporary directory, which does not outlive this process."""
         embedded = cls(Path(tempfile.mkdtemp(prefix="turnlog-")))
         embedded._remover = _start_remover(embedded.data_dir)
         return embedded
@@ -87,7 +88,7 @@ class EmbeddedPostgres:
         return self._cluster.exists()
 
     def serves(self, conninfo: str) -> bool:
-        """Return whether a conninfo is that of this data directory's server, which need not run."""
+        """Return whether a conninfo is that of this server, which need not run."""
         return conninfo_to_dict(conninfo).get("host") == str(socket_directory_for(self._cluster.directory))
 
     def condition(self) -> Condition:
@@ -117,12 +118,18 @@ class EmbeddedPostgres:
                     raise
 
     def watch(self, interval_s: float = CHECK_INTERVAL_S) -> None:
-        """Restart the server whenever it dies, until `stop`. A server that an operator stopped stays stopped."""
+        """Restart the server whenever it dies, until `stop`.
+
+        A server that an operator stopped stays stopped.
+        """
         self._watchdog = Watchdog(self._cluster, self._marker, self._try_lock, interval_s)
         self._watchdog.open()
 
     def stop(self) -> None:
-        """End the use of the server, and stop it if no other process uses it. A second call does nothing."""
+        """End the use of the server, and stop it if no other process uses it.
+
+        A second call does nothing.
+        """
         if self._watchdog is not None:
             self._watchdog.close()
             self._watchdog = None
@@ -157,7 +164,10 @@ class EmbeddedPostgres:
 
     @contextmanager
     def _try_lock(self) -> Generator[bool]:
-        """Hold the lock for the block if it is free, and yield whether it was. The watchdog's thread calls it."""
+        """Hold the lock for the block if it is free, and yield whether it was.
+
+        The watchdog's thread calls it.
+        """
         lock = self._open("postgres.lock")
         try:
             yield _is_locked(lock)
@@ -218,9 +228,10 @@ rm -rf "$1"
 
 
 def _start_remover(data_dir: Path) -> "subprocess.Popen[bytes]":
-    """Start a shell that waits until its input is closed, then stops the server and removes the directory.
+    """Start a shell that removes the directory at the end of this process.
 
-    The end of this process closes that input, also after a `kill -9`.
+    It waits until its input is closed, then stops the server and removes the directory. The end of this process closes
+    that input, also after a `kill -9`.
     """
     pid_file = data_dir / "postgres" / "postmaster.pid"
     return subprocess.Popen(

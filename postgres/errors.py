@@ -1,4 +1,4 @@
-"""The errors of the embedded PostgreSQL. Each message is one line for the operator.
+"""Errors of the embedded PostgreSQL, each with one line for the operator.
 
 EmbeddedPostgresError   the embedded PostgreSQL cannot be used; the only one that leaves this package
 ClusterError            PostgreSQL could not be created, started or stopped

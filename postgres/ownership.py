@@ -1,6 +1,7 @@
-"""Choose the user that runs PostgreSQL, which refuses to run as root, and let that user reach its files.
+"""Choose the user that runs PostgreSQL, and let that user reach its files.
 
-Every function but `identity_of` does nothing, or is not called, unless this process runs as root.
+PostgreSQL refuses to run as root. In a process of another user these functions do nothing, and `identity_of` returns no
+arguments.
 """
 
 import os
@@ -13,7 +14,7 @@ from postgres.errors import ClusterError
 
 
 class Identity(TypedDict, total=False):
-    """The arguments of `subprocess` that choose the user; none keeps the user of this process."""
+    """The arguments of `subprocess` that choose the user, empty for the caller's own."""
 
     user: int
     group: int
@@ -21,7 +22,7 @@ class Identity(TypedDict, total=False):
 
 
 def identity_of(directory: Path) -> Identity:
-    """Return the identity that runs PostgreSQL: for root the owner of the data directory, else the caller's."""
+    """Return the owner of the data directory for root, else the caller's identity."""
     if os.geteuid() != 0:
         return {}
     owner = directory.stat()
@@ -29,7 +30,7 @@ def identity_of(directory: Path) -> Identity:
 
 
 def give_to_unprivileged_user(directory: Path) -> None:
-    """Give a new data directory to the user `postgres`, or `nobody` where there is no such user."""
+    """Give a new data directory to the user `postgres` or else `nobody`."""
     if os.geteuid() == 0:
         owner = _unprivileged_user()
         os.chown(directory, owner.pw_uid, owner.pw_gid)
@@ -43,9 +44,10 @@ def give_to_owner(path: Path | int, directory: Path) -> None:
 
 
 def open_to_other_users(directory: Path, programs: Path) -> None:
-    """Let the unprivileged user pass (not list) the parents of its directory and of the programs.
+    """Let the unprivileged user reach its directory and the programs.
 
-    Programs that a strict umask closed are made readable. Permissions that are wide enough stay as they are.
+    It may then pass, but not list, their parents. Programs that a strict umask closed are made readable. Permissions
+    that are wide enough stay as they are.
     """
     if os.geteuid() != 0:
         return

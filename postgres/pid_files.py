@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def recorded_pid(file: Path) -> int | None:
-    """Return the process id on a lock file's first line, None where there is none, also while it is being written."""
+    """Return the process id on a lock file's first line, None without one."""
     try:
         first, *_ = file.read_text().splitlines()
         return abs(int(first))  # a negative one is that of PostgreSQL's single-user mode
     except (FileNotFoundError, ValueError):
-        return None
+        return None  # an empty file is one that is being written
 
 
 def is_postmaster(pid: int, directory: Path) -> bool:

@@ -43,7 +43,7 @@ def find_programs(wheels: Sequence[tuple[str, str]] = WHEELS) -> Path:
 
 
 def run_program(directory: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a program on a data directory, as the directory's owner, and return its result and output."""
+    """Run a program on a data directory, as the directory's owner."""
     return subprocess.run(
         [find_programs() / program, *arguments],
         stdin=subprocess.DEVNULL,

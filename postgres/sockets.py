@@ -14,10 +14,10 @@ LONGEST_SOCKET_PATH_BYTES = 103  # of macOS, the shortest one; Linux allows 107
 
 
 def socket_directory_for(directory: Path) -> Path:
-    """Return where the server of a data directory listens: the directory itself, or a private one with a short name.
+    """Return the directory in which the server of a data directory listens.
 
-    The short one is used where a socket's path would be too long for the system, or where libpq would read it as two
-    hosts because of a comma.
+    It is the data directory, or a private one with a short name. The short one is used where a socket's path would be
+    too long for the system, or where libpq would read it as two hosts because of a comma.
     """
     path = str(directory / SOCKET_NAME)
     if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH_BYTES and "," not in path and not path.startswith("@"):

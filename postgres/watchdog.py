@@ -99,7 +99,10 @@ class Watchdog:
 
 
 class _Failures:
-    """Failed starts in a row. A new reason is logged at once, the same one again once a minute."""
+    """Log failed starts in a row.
+
+    A new reason is logged at once, the same one again once a minute.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.reason: str | None = None

@@ -1,1 +1,4 @@
-"""Connect to PostgreSQL and run named SQL. It imports only eventlog.errors and eventlog.background."""
+"""Connect to PostgreSQL and run named SQL.
+
+It imports only eventlog.errors and eventlog.background.
+"""

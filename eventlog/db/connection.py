@@ -1,4 +1,4 @@
-"""One connection to PostgreSQL: its liveness, its time limits and the meaning of its errors."""
+"""One connection to PostgreSQL: its liveness, time limits and errors."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ _LIVENESS_TIMEOUT_S = 1.0
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """Return whether the store cannot serve any request now, and the same request may succeed later.
+    """Return whether the store cannot serve this now, but may do so later.
 
     The database is unreachable, shutting down, read-only, damaged or out of disk, memory or connections, or a
     transaction conflicts with this one. An error with a SQLSTATE is judged by that alone.
@@ -45,7 +45,7 @@ def is_lost(error: psycopg.Error) -> bool:
 
 @contextmanager
 def translated_errors() -> Generator[None]:
-    """Raise StoreUnavailableError in place of an error for which `is_unavailable` is true."""
+    """Raise StoreUnavailableError in place of errors that `is_unavailable`."""
     try:
         yield
     except psycopg.Error as error:
@@ -70,7 +70,7 @@ def time_limit(connection: Connection, seconds: float) -> Generator[None]:
 
 @contextmanager
 def preserve_cancellation() -> Generator[None]:
-    """Raise CancelledError at the end of the block if the task was cancelled during it."""
+    """Raise CancelledError after the block if the task was cancelled in it."""
     # Before Python 3.12, asyncio.wait_for, which psycopg and its pool use, loses a cancellation that arrives together
     # with the result.
     task = asyncio.current_task()

@@ -1,4 +1,4 @@
-"""The database that holds a log: its pool for short statements, separate connections, and how their loss is handled."""
+"""The database that holds a log, with a pool and separate connections."""
 
 import asyncio
 import logging
@@ -44,7 +44,7 @@ _LEAST_RETRY_S = 0.1
 
 
 class Database:
-    """One log's database: its address, its schema, and a pool of connections for short statements."""
+    """One log's database, with a pool of connections for short statements."""
 
     def __init__(self, conninfo: str, schema: str = "turnlog") -> None:
         self.conninfo = conninfo
@@ -93,7 +93,7 @@ class Database:
 
     @property
     def given_up(self) -> bool:
-        """Whether this process is ending and does not use the database any more, because it does not answer."""
+        """Whether this process has stopped using the database, to end soon."""
         return self._unreachable_until == math.inf
 
     def _abort_busy(self) -> None:
@@ -101,10 +101,11 @@ class Database:
             abort(connection)
 
     async def connect(self, *, durable: bool = False) -> Connection:
-        """Return a connection for the caller alone: autocommit, the log's schema first, UTC.
+        """Return a connection for the caller alone.
 
-        Only a `durable` one waits for the disk at each commit. The others write read models, snapshots and
-        notifications: data that can be rebuilt from the log, or that is lost together with the position that counts it.
+        It is in autocommit and UTC, with the log's schema first. Only a `durable` one waits for the disk at each
+        commit. The others write read models, snapshots and notifications: data that can be rebuilt from the log, or
+        that is lost together with the position that counts it.
 
         Raises:
             StoreUnavailableError: the database does not answer within 3 s, or did not just before.
@@ -179,11 +180,14 @@ class Database:
         return rows[0] if rows else None
 
     def mark_unreachable(self) -> None:
-        """Record that the database did not answer. The next statement first checks that it can be reached."""
+        """Record that the database did not answer.
+
+        The next statement first checks that it can be reached.
+        """
         self._maybe_unreachable = True
 
     def on_reconnect(self, forget: Callable[[], None]) -> None:
-        """Call `forget` whenever a connection is made by `reconnect`, before anything is read on it."""
+        """Call `forget` in each `reconnect`, before the connection is read."""
         self._forgetting.append(forget)
 
     def _parameters(self) -> dict[str, Any]:
@@ -220,9 +224,12 @@ class Database:
                 self._busy.discard(connection)
 
     async def _require_reachable(self, deadline: float) -> None:
-        """Replace the pool's connections if the database can be reached, else raise StoreUnavailableError.
+        """Replace the pool's connections, if the database can be reached.
 
         All callers share one attempt. After it failed, a short pause follows without another.
+
+        Raises:
+            StoreUnavailableError: the database cannot be reached.
         """
         if monotonic() < self._unreachable_until:
             raise StoreUnavailableError("The store does not answer.")

@@ -14,7 +14,10 @@ _SQL = load_statements("eventlog.db", "requirements.sql")
 
 
 class UnusableDatabaseError(LogError):
-    """The database cannot hold a log or is not writable. The message is one line for the operator."""
+    """The database cannot hold a log or is not writable.
+
+    The message is one line for the operator.
+    """
 
 
 def check_database(connection: psycopg.Connection[TupleRow]) -> bool:

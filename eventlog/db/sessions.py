@@ -1,7 +1,7 @@
-"""Set up each session with PostgreSQL alike, independent of the environment, the database and the role.
+"""Set up each session with PostgreSQL alike.
 
-The settings are applied by a statement after connecting. The startup parameter `options` stays free for the URL, and a
-pooler that refuses `options` works too.
+The environment, the database and the role do not matter. The settings are applied by a statement after connecting. The
+startup parameter `options` stays free for the URL, and a pooler that refuses `options` works too.
 """
 
 from collections.abc import Mapping
@@ -43,13 +43,13 @@ SETTINGS: Mapping[str, str] = {
 
 
 def session_settings(schema: str | None = None, **more: str) -> dict[str, str]:
-    """Return the parameters of APPLY_SETTINGS: the settings, `schema` as the search path, and `more`."""
+    """Return the parameters of APPLY_SETTINGS, with `schema` as the search path."""
     settings = {**SETTINGS, **({} if schema is None else {"search_path": f'"{schema}"'}), **more}
     return {"settings": to_json(settings).decode()}
 
 
 def connection_parameters(conninfo: str, connect_timeout_s: int) -> dict[str, Any]:
-    """Return the arguments that every connection passes to psycopg, besides the conninfo.
+    """Return the arguments of psycopg that all connections share.
 
     They keep PGOPTIONS, PGCLIENTENCODING and PGAPPNAME out of the session.
 
@@ -67,9 +67,9 @@ def connection_parameters(conninfo: str, connect_timeout_s: int) -> dict[str, An
 
 
 def connect(conninfo: str, schema: str | None = None, **settings: str) -> psycopg.Connection[TupleRow]:
-    """Return a new blocking connection for a command or a worker process, with the session settings.
+    """Return a new blocking connection with the session settings.
 
-    `schema` comes first in the search path, and `settings` are applied besides.
+    Commands and worker processes use it. `schema` comes first in the search path, and `settings` are applied besides.
 
     Raises:
         psycopg.OperationalError: the database does not answer.
