@@ -185,12 +185,7 @@ def _remove_libpq_variables() -> None:
 
 
 def _check_connection(conninfo: str) -> None:
-    import psycopg
-
     from eventlog.db.sessions import connect
 
-    try:
+    with one_line_errors():
         connect(conninfo).close()
-    except psycopg.Error as error:
-        lines = str(error).strip().splitlines()
-        raise FailedError(f"The database cannot be reached: {lines[0] if lines else type(error)}") from None

@@ -33,7 +33,7 @@ def find_programs(wheels: Sequence[tuple[str, str]] = WHEELS) -> Path:
         ClusterError: no wheel with PostgreSQL is installed.
     """
     for package, programs in wheels:
-        # The package is not imported: that would create a lock file and load what Turnlog does not use.
+        # The package is not imported, because its Python side is not used and loads three more libraries.
         spec = find_spec(package)
         for location in (spec.submodule_search_locations or ()) if spec else ():
             if (directory := Path(location) / programs).is_dir():
