@@ -100,7 +100,7 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
         rebuilds = RebuildJobs(opened.database)
         rebuilds.open()
         stack.push_async_callback(rebuilds.close)
-        stack.push_async_callback(opened.database.give_up_if_away)
+        stack.push_async_callback(opened.database.give_up_if_unreachable)
         yield _services(settings, opened, progress, turning, rebuilds)
 
 
