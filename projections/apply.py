@@ -24,7 +24,7 @@ async def apply(
     Raises:
         PositionLostError: one of them is at another position or in another state; nothing was changed.
     """
-    changes = [projection.changes(projection.wanted(item.event for item in batch)) for projection in projections]
+    changes = [projection.changes(projection.select(item.event for item in batch)) for projection in projections]
     builds = [{"name": p.name, "version": p.version, "build": p.build} for p in projections]
     parameters = [batch[-1].position, datetime.now(UTC), orjson.dumps(builds).decode(), before, state]
     move = Change(SQL["move_positions"].encode(), parameters)

@@ -33,7 +33,7 @@ class Build(NamedTuple):
     updated_at: datetime
     tables: list[str]
 
-    def of(self, projection: Projection) -> bool:
+    def is_version_of(self, projection: Projection) -> bool:
         """Return whether this is a build of the version that `projection` is."""
         return (self.name, self.version) == (projection.name, projection.version)
 
@@ -47,7 +47,7 @@ async def read_builds(database: Database) -> list[Build]:
     return [Build(*row) for row in await database.fetch(SQL["read_builds"])]
 
 
-async def builds_of(connection: Connection, name: str) -> list[Build]:
+async def find_builds(connection: Connection, name: str) -> list[Build]:
     """Return the builds of a projection, oldest first."""
     cursor = await connection.execute(SQL["read_builds"])
     return [Build(*row) for row in await cursor.fetchall() if row[0] == name]
@@ -57,7 +57,7 @@ async def find_live(connection: Connection, projection: Projection) -> tuple[Pro
     """Return the projection on the build of its version that is read, and its position; None before there is one."""
     cursor = await connection.execute(SQL["find_live"], [projection.name, projection.version])
     row = await cursor.fetchone()
-    return (projection.at(row[0]), row[1]) if row else None
+    return (projection.on_build(row[0]), row[1]) if row else None
 
 
 async def create(connection: Connection, projection: Projection, state: str) -> None:
@@ -96,7 +96,7 @@ async def drop(connection: Connection, build: Projection | Build, *, with_views:
         await connection.execute(SQL[statement], identity(build))
 
 
-async def show(connection: Connection, projection: Projection, *, newest: bool = True) -> None:
+async def show_build(connection: Connection, projection: Projection, *, newest: bool = True) -> None:
     """Let readers of the projection's version see this build from now on, and bare names mean the newest version.
 
     Raises:
@@ -109,7 +109,7 @@ async def show(connection: Connection, projection: Projection, *, newest: bool =
             await _define_view(connection, table, view)
 
 
-async def bridge(connection: Connection, projection: Projection, older: int | None) -> None:
+async def show_older_version(connection: Connection, projection: Projection, older: int | None) -> None:
     """Let readers of a version that is not built yet see what an older one has: what only the new one has is NULL."""
     for table in projection.tables:
         built = projection.table(table)
@@ -197,6 +197,6 @@ def starting_lock(schema: str, name: str) -> str:
     return f"{schema}:{name}:starting"
 
 
-def latest(builds: Sequence[Build], state: str) -> Build | None:
+def find_newest(builds: Sequence[Build], state: str) -> Build | None:
     """Return the newest of these builds that is in a state."""
     return max((build for build in builds if build.state == state), key=lambda build: build.build, default=None)

@@ -17,7 +17,7 @@ from projections.projection import Projection, view_name
 PROJECTIONS: tuple[Projection, ...] = (ListingProjection(), HistoryProjection(), ContextProjection(), UsageProjection())
 
 
-def named(name: str, projections: Sequence[Projection] = PROJECTIONS) -> Projection:
+def find_projection(name: str, projections: Sequence[Projection] = PROJECTIONS) -> Projection:
     """Return the projection of this name.
 
     Raises:
@@ -55,22 +55,22 @@ async def _install(conninfo: str, schema: str, projections: Sequence[Projection]
 
 async def install_one(connection: Connection, projection: Projection) -> None:
     """Make the tables of a projection's version if it has none yet, and its views if they are missing."""
-    known = await builds.builds_of(connection, projection.name)
-    own = [build for build in known if build.of(projection)]
+    known = await builds.find_builds(connection, projection.name)
+    own = [build for build in known if build.is_version_of(projection)]
     if not own:
         await _create_first(connection, projection, known)
         return
-    live, view = builds.latest(own, "live"), view_name(projection.tables[0], projection.version)
+    live, view = builds.find_newest(own, "live"), view_name(projection.tables[0], projection.version)
     if live and not await builds.exists(connection, view):
-        await builds.show(connection, projection.at(live.build))
+        await builds.show_build(connection, projection.on_build(live.build))
 
 
 async def _create_first(connection: Connection, projection: Projection, known: Sequence[builds.Build]) -> None:
     if await builds.head(connection) == 0:
         await builds.create(connection, projection, "live")
         await builds.create_indexes(connection, projection)
-        await builds.show(connection, projection)
+        await builds.show_build(connection, projection)
     else:
         await builds.create(connection, projection, "building")
         older = [build.version for build in known if build.state == "live" and build.version < projection.version]
-        await builds.bridge(connection, projection, max(older, default=None))
+        await builds.show_older_version(connection, projection, max(older, default=None))

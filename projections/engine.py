@@ -18,9 +18,9 @@ from eventlog.mapper import Recorded
 from projections import builds
 from projections.apply import PositionLostError, apply
 from projections.builds import Connection
+from projections.postgres_errors import describe_error
 from projections.progress import Progress
 from projections.projection import Projection
-from projections.refusals import told
 from projections.transaction import find_by_keys
 
 BATCH_EVENTS = 500
@@ -190,8 +190,8 @@ class Engine:
 
     async def _record_error(self, connection: Connection, led: _Led, position: int, error: Exception) -> None:
         led.fail()
-        _log.error("projection %s stops at position %s: %s", led.projection.name, position, told(error))
-        await builds.record_error(connection, led.projection, told(error), position)
+        _log.error("projection %s stops at position %s: %s", led.projection.name, position, describe_error(error))
+        await builds.record_error(connection, led.projection, describe_error(error), position)
 
     def _tell(self) -> None:
         positions = {led.projection.name: led.position for led in self._led.values()}

@@ -55,7 +55,7 @@ class Projection(ABC):
         They come by table; a row has its table's columns in the order of their definition.
         """
 
-    def wanted(self, events: Iterable[ConversationEvent]) -> list[ConversationEvent]:
+    def select(self, events: Iterable[ConversationEvent]) -> list[ConversationEvent]:
         """Return those of some events that `changes` and `rows` take; a type that this release does not know is none.
 
         Raises:
@@ -69,7 +69,7 @@ class Projection(ABC):
             raise event.error()
         return False
 
-    def at(self, build: int) -> "Projection":
+    def on_build(self, build: int) -> "Projection":
         """Return this projection on the tables of another build."""
         return type(self)(build)
 

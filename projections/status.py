@@ -43,7 +43,7 @@ class Status(NamedTuple):
     def stopped(self) -> Build | None:
         """The build that an error has stopped: what is read, or what was to be read first; None if none was."""
         waiting = [each for each in self.others if each.version == self.version]
-        build = self.live or builds.latest(waiting, "building")
+        build = self.live or builds.find_newest(waiting, "building")
         return build if build and build.error else None
 
 
@@ -67,7 +67,7 @@ async def read_status(database: Database, projections: Sequence[Projection]) -> 
 
 
 async def _status(database: Database, projection: Projection, known: Sequence[Build], head: int) -> Status:
-    live = builds.latest([build for build in known if build.of(projection)], "live")
+    live = builds.find_newest([build for build in known if build.is_version_of(projection)], "live")
     others = tuple(build for build in known if build.name == projection.name and build != live)
     position = live.position if live else 0
     # The head was read first, so a build may be ahead of it.

@@ -14,9 +14,9 @@ from eventlog.db.connection import translated_errors
 from eventlog.db.database import Database
 from eventlog.errors import LogError, StoreUnavailableError
 from projections import builds
-from projections.catalog import PROJECTIONS, named
+from projections.catalog import PROJECTIONS, find_projection
 from projections.errors import ProjectionError, RebuildRunningError
-from projections.rebuild.building import Step, open_builder
+from projections.rebuild.builder import BuildStep, open_builder
 from projections.rebuild.rebuild import rebuild
 from projections.rebuild.workers import end_with_parent
 
@@ -147,7 +147,7 @@ def _run(conninfo: str, schema: str, name: str, claimed: Connection) -> None:
 
 
 async def _rebuild(conninfo: str, schema: str, name: str, claimed: Connection) -> None:
-    projection = named(name)
+    projection = find_projection(name)
     async with open_builder(conninfo, schema, WORKERS, _ignore) as builder:
         try:
             await builder.claim([projection])
@@ -160,5 +160,5 @@ async def _rebuild(conninfo: str, schema: str, name: str, claimed: Connection) -
                 _log.warning("%s of %s had rows that were wrong", switched.compared.differing, name)
 
 
-def _ignore(_: Step) -> None:
+def _ignore(_: BuildStep) -> None:
     """The registry tells how a rebuild comes along."""

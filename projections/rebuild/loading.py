@@ -24,8 +24,8 @@ from eventlog.db.sessions import connect
 from eventlog.db.statements import load_statements
 from eventlog.mapper import Recorded, Row
 from projections.errors import ProjectionFailedError
+from projections.postgres_errors import describe_error, translate_build_errors
 from projections.projection import Projection, Rows
-from projections.refusals import refused, told
 
 CHUNK_EVENTS = 2000
 
@@ -64,7 +64,12 @@ def load_part(source: Source, projections: Sequence[Projection], part: Part) -> 
         BuildFailedError: PostgreSQL refuses the rows.
         psycopg.OperationalError: the database does not answer.
     """
-    with _reading(source) as reading, _writing(source) as writing, refused(_named(projections)), writing.transaction():
+    with (
+        _reading(source) as reading,
+        _writing(source) as writing,
+        translate_build_errors(_named(projections)),
+        writing.transaction(),
+    ):
         needing = [each for each in projections if source.into or _takes(writing, each, part)]
         if needing:
             with closing(_chunks(reading, needing, part, source.target)) as chunks:
@@ -72,14 +77,14 @@ def load_part(source: Source, projections: Sequence[Projection], part: Part) -> 
                     _write(writing, needing, chunk)
 
 
-def finish(source: Source, projection: Projection) -> None:
+def index_build(source: Source, projection: Projection) -> None:
     """Give a loaded build its keys and indexes, unless it has them, and PostgreSQL's planner its statistics.
 
     Raises:
         BuildFailedError: PostgreSQL refuses them.
         psycopg.OperationalError: the database does not answer.
     """
-    with _writing(source) as connection, refused(projection.name):
+    with _writing(source) as connection, translate_build_errors(projection.name):
         with connection.transaction():
             if not source.into and not _finishes(connection, source, projection):
                 return
@@ -188,11 +193,11 @@ def _rows(projection: Projection, chunk: list[Recorded]) -> Rows:
     try:
         return _computed(projection, chunk)
     except Exception as error:  # a projection may raise anything
-        raise ProjectionFailedError(projection.name, _culprit(projection, chunk), told(error)) from error
+        raise ProjectionFailedError(projection.name, _culprit(projection, chunk), describe_error(error)) from error
 
 
 def _computed(projection: Projection, chunk: list[Recorded]) -> Rows:
-    return projection.rows(projection.wanted(item.event for item in chunk))
+    return projection.rows(projection.select(item.event for item in chunk))
 
 
 def _culprit(projection: Projection, chunk: list[Recorded]) -> int:

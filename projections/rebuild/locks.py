@@ -1,4 +1,4 @@
-"""The standstill: for some milliseconds what is read of a projection does not move, for a build to take its place."""
+"""Freezing the live builds of a projection for the milliseconds of a switch, and waiting for locks."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -19,7 +19,9 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def standstill(database: Database, projection: Projection) -> AsyncGenerator[tuple[Connection, list[Build]]]:
+async def frozen_live_builds(
+    database: Database, projection: Projection
+) -> AsyncGenerator[tuple[Connection, list[Build]]]:
     """Let what is read of a projection, in any version, stand still for the few milliseconds of the block.
 
     Yields the connection whose transaction holds it, and the builds that are read.
@@ -30,7 +32,7 @@ async def standstill(database: Database, projection: Projection) -> AsyncGenerat
         yield holder, [Build(*row) for row in await cursor.fetchall()]
 
 
-async def patiently(projection: Projection, work: Callable[[], Awaitable[T]]) -> T:
+async def retry_on_lock_timeout(projection: Projection, work: Callable[[], Awaitable[T]]) -> T:
     """Do what needs locks; as long as somebody holds one of them, let all others go on and try again.
 
     Raises:

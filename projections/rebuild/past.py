@@ -11,12 +11,12 @@ from eventlog.db.statements import load_statements
 from projections import builds
 from projections.builds import Connection
 from projections.errors import NothingRecordedError, NotYetRecordedError, RebuildRunningError, SchemaExistsError
+from projections.postgres_errors import translate_build_errors
 from projections.projection import Projection
-from projections.rebuild.building import Builder, Step
-from projections.rebuild.loading import Part, Source, finish, load_part
+from projections.rebuild.builder import Builder, BuildStep
+from projections.rebuild.loading import Part, Source, index_build, load_part
 from projections.rebuild.parts import plan_parts
 from projections.rebuild.workers import run_all
-from projections.refusals import refused
 
 _SQL = load_statements("projections.rebuild", "past.sql")
 _UNFINISHED = "_unfinished"
@@ -24,7 +24,7 @@ _NOTE = "Turnlog builds its read models here as they were at position"
 _DONE = "Turnlog's read models as they were at position"
 
 
-class Past(NamedTuple):
+class PastReadModel(NamedTuple):
     """A read model of the past: its schema, the position it shows, and the names to query."""
 
     schema: str
@@ -32,7 +32,9 @@ class Past(NamedTuple):
     names: list[str]
 
 
-async def build_past(builder: Builder, projections: Sequence[Projection], as_of: int | datetime, schema: str) -> Past:
+async def build_past(
+    builder: Builder, projections: Sequence[Projection], as_of: int | datetime, schema: str
+) -> PastReadModel:
     """Leave the projections in `schema` as they were at a position or a time (of recording).
 
     Whatever fails or is killed leaves no schema of this name.
@@ -55,14 +57,14 @@ async def build_past(builder: Builder, projections: Sequence[Projection], as_of:
         raise SchemaExistsError(schema)
     await _drop_ours(connection, unfinished)
     try:
-        with refused(f"schema {schema}"):
+        with translate_build_errors(f"schema {schema}"):
             await _fill(builder, projections, unfinished, position)
             rename = sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(unfinished), sql.Identifier(schema))
             await connection.execute(rename)
         await _comment(connection, schema, f"{_DONE} {position} of the log.")
     finally:
         await _drop_ours(connection, unfinished)
-    return Past(schema, position, [table for projection in projections for table in projection.tables])
+    return PastReadModel(schema, position, [table for projection in projections for table in projection.tables])
 
 
 async def _position(connection: Connection, as_of: int | datetime) -> int:
@@ -118,9 +120,9 @@ async def _fill(builder: Builder, projections: Sequence[Projection], schema: str
         parts = await plan_parts(builder.connection, position)
         left = list(parts)
         await run_all([_load(builder, source, projections, part, left, len(parts)) for part in parts])
-        await run_all([builder.workers.run(partial(finish, source, projection)) for projection in projections])
+        await run_all([builder.workers.run(partial(index_build, source, projection)) for projection in projections])
         for projection in projections:
-            await builds.show(connection, projection)
+            await builds.show_build(connection, projection)
 
 
 async def _load(
@@ -128,4 +130,4 @@ async def _load(
 ) -> None:
     await builder.workers.run(partial(load_part, source, projections, part))
     left.remove(part)
-    builder.report(Step("all", "loading", source.target * (parts - len(left)) // parts, source.target))
+    builder.report(BuildStep("all", "loading", source.target * (parts - len(left)) // parts, source.target))

@@ -8,20 +8,20 @@ from projections import builds
 from projections.builds import SQL, Build, Connection
 from projections.catalog import install_one
 from projections.errors import BuildFailedError, NothingKeptError, ProjectionFailedError
+from projections.postgres_errors import translate_build_errors
 from projections.projection import Projection
-from projections.rebuild import comparing
-from projections.rebuild.building import Builder
-from projections.rebuild.comparing import Comparison
-from projections.rebuild.following import follow, follow_until_level, position_of
-from projections.rebuild.locks import patiently, standstill
-from projections.refusals import refused
+from projections.rebuild import comparison
+from projections.rebuild.builder import Builder
+from projections.rebuild.catch_up import catch_up, follow, read_position
+from projections.rebuild.comparison import Comparison
+from projections.rebuild.locks import frozen_live_builds, retry_on_lock_timeout
 
 
 class Switched(NamedTuple):
     """A build that is read from now on, instead of an older one (None: there was none), and how the two compared."""
 
     projection: Projection
-    instead_of: Build | None
+    replaced: Build | None
     compared: Comparison | None
 
 
@@ -85,13 +85,13 @@ async def prune(builder: Builder, projections: Sequence[Projection]) -> list[Bui
     await builder.claim(projections)
     dropped: list[Build] = []
     for projection in projections:
-        known = await builds.builds_of(builder.connection, projection.name)
-        live = builds.latest([each for each in known if each.of(projection)], "live")
+        known = await builds.find_builds(builder.connection, projection.name)
+        live = builds.find_newest([each for each in known if each.is_version_of(projection)], "live")
         for build in known if live else []:
             if build != live and build.version <= projection.version:
-                with refused(projection.name):
+                with translate_build_errors(projection.name):
                     async with builder.connection.transaction():
-                        await builds.drop(builder.connection, build, with_views=not build.of(projection))
+                        await builds.drop(builder.connection, build, with_views=not build.is_version_of(projection))
                 dropped.append(build)
     return dropped
 
@@ -121,17 +121,17 @@ async def _loaded(builder: Builder, building: Sequence[Projection], failures: Fa
 
 
 async def _unfinished(builder: Builder, projection: Projection) -> Projection | None:
-    known = await builds.builds_of(builder.connection, projection.name)
-    build = builds.latest([each for each in known if each.of(projection)], "building")
-    return projection.at(build.build) if build else None
+    known = await builds.find_builds(builder.connection, projection.name)
+    build = builds.find_newest([each for each in known if each.is_version_of(projection)], "building")
+    return projection.on_build(build.build) if build else None
 
 
 async def _kept(builder: Builder, projection: Projection) -> Projection:
-    known = await builds.builds_of(builder.connection, projection.name)
-    build = builds.latest([each for each in known if each.of(projection)], "kept")
+    known = await builds.find_builds(builder.connection, projection.name)
+    build = builds.find_newest([each for each in known if each.is_version_of(projection)], "kept")
     if build is None:
         raise NothingKeptError(projection.name)
-    return projection.at(build.build)
+    return projection.on_build(build.build)
 
 
 async def _take_over(builder: Builder, projection: Projection) -> Switched:
@@ -145,19 +145,19 @@ async def compare(builder: Builder, projection: Projection, state: str) -> Compa
 
     That is where nothing of its version is read yet, or where what is read has stopped before what is in the build.
     """
-    return await patiently(projection, partial(_compare, builder, projection, state))
+    return await retry_on_lock_timeout(projection, partial(_compare, builder, projection, state))
 
 
 async def _compare(builder: Builder, projection: Projection, state: str) -> Comparison | None:
-    await follow_until_level(builder, projection, state, partial(_position_of_live, projection))
-    begun: comparing.Comparing | None = None
+    await catch_up(builder, projection, state, partial(_position_of_live, projection))
+    begun: comparison.Comparing | None = None
     async with await builder.database.connect() as connection, connection.transaction():
-        async with standstill(builder.database, projection) as (_, live):
-            ours = next((each for each in live if each.of(projection)), None)
+        async with frozen_live_builds(builder.database, projection) as (_, live):
+            ours = next((each for each in live if each.is_version_of(projection)), None)
             if ours:
                 await follow(builder, projection, state, ours.position)
-            if ours and await position_of(builder, projection) == ours.position:
-                begun = await comparing.begin(connection, ours, projection)
+            if ours and await read_position(builder, projection) == ours.position:
+                begun = await comparison.begin(connection, ours, projection)
         return await begun.result() if begun else None
 
 
@@ -167,36 +167,37 @@ async def _position_of_live(projection: Projection, connection: Connection) -> i
 
 
 async def _switch(builder: Builder, projection: Projection, state: str) -> Switched:
-    switched = await patiently(projection, partial(_try_to_switch, builder, projection, state))
+    switched = await retry_on_lock_timeout(projection, partial(_try_to_switch, builder, projection, state))
     await _drop_superseded(builder, projection)
     return switched
 
 
 async def _try_to_switch(builder: Builder, projection: Projection, state: str) -> Switched:
-    await follow_until_level(builder, projection, state, builds.head)
-    async with standstill(builder.database, projection) as (holder, live):
+    await catch_up(builder, projection, state, builds.head)
+    async with frozen_live_builds(builder.database, projection) as (holder, live):
         # What is read never goes back; where nothing is, the newest event is to be in it.
         upto = max((build.position for build in live), default=await builds.head(holder))
         await follow(builder, projection, state, upto)
-        instead_of = next((each for each in live if each.of(projection)), None)
-        if instead_of:
-            await builds.set_state(holder, instead_of, "kept")
+        replaced = next((each for each in live if each.is_version_of(projection)), None)
+        if replaced:
+            await builds.set_state(holder, replaced, "kept")
         await builds.set_state(holder, projection, "live")
         await holder.execute(SQL["forget_plan"], builds.identity(projection))
-        with refused(projection.name):
+        with translate_build_errors(projection.name):
             newest = all(build.version <= projection.version for build in live)
-            await builds.show(holder, projection, newest=newest)
-    return Switched(projection, instead_of, None)
+            await builds.show_build(holder, projection, newest=newest)
+    return Switched(projection, replaced, None)
 
 
 async def _drop_superseded(builder: Builder, projection: Projection) -> None:
     """Keep one earlier build of a version, the last that was read."""
-    known = await builds.builds_of(builder.connection, projection.name)
+    known = await builds.find_builds(builder.connection, projection.name)
     kept = sorted(
-        (each for each in known if each.of(projection) and each.state == "kept"), key=lambda each: each.updated_at
+        (each for each in known if each.is_version_of(projection) and each.state == "kept"),
+        key=lambda each: each.updated_at,
     )
     for build in kept[:-1]:
-        with refused(projection.name):
+        with translate_build_errors(projection.name):
             async with builder.connection.transaction():
                 await builds.drop(builder.connection, build)
 
@@ -206,11 +207,11 @@ async def _give_up(builder: Builder, projection: Projection, error: ProjectionFa
 
     The error is kept there, as it is of a projection that an event has stopped.
     """
-    with refused(projection.name):
+    with translate_build_errors(projection.name):
         async with builder.connection.transaction():
             live = await builds.find_live(builder.connection, projection)
             if live is None or live[0].build != projection.build:  # what has been switched to is read now
                 await builds.drop(builder.connection, projection, with_views=live is None)
                 await install_one(builder.connection, projection)
             if live is None:
-                await builds.record_error(builder.connection, projection.at(1), str(error), error.position)
+                await builds.record_error(builder.connection, projection.on_build(1), str(error), error.position)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from projections import builds
 from projections.errors import NothingToVerifyError
 from projections.projection import Projection
-from projections.rebuild.building import Builder
-from projections.rebuild.comparing import Comparison
+from projections.rebuild.builder import Builder
+from projections.rebuild.comparison import Comparison
 from projections.rebuild.rebuild import compare
 
 
@@ -50,7 +50,7 @@ async def _compared(builder: Builder, scratch: Projection) -> Comparison:
 
 async def _drop_scratch(builder: Builder, projections: Sequence[Projection]) -> None:
     for projection in projections:
-        for build in await builds.builds_of(builder.connection, projection.name):
+        for build in await builds.find_builds(builder.connection, projection.name):
             if build.state == "scratch":
                 async with builder.connection.transaction():
                     await builds.drop(builder.connection, build)

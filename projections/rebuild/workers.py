@@ -14,7 +14,7 @@ from multiprocessing import get_context, parent_process
 import psycopg
 
 from projections.errors import BuildInterruptedError
-from projections.refusals import first_line
+from projections.postgres_errors import error_message
 
 
 class Workers:
@@ -43,7 +43,7 @@ class Workers:
                 if error:
                     raise error
         except (BrokenProcessPool, psycopg.OperationalError) as error:
-            raise BuildInterruptedError(f"The build was interrupted: {first_line(error)}.") from error
+            raise BuildInterruptedError(f"The build was interrupted: {error_message(error)}.") from error
 
     def _submit(self, job: Callable[[], None]) -> Future[None]:
         """Hand a job on; a worker that starts for it never hears of a Ctrl-C, not even while it is starting."""

@@ -97,7 +97,7 @@ async def test_a_rebuild_makes_the_new_version_live_beside_the_old(
     async with store.projecting(OLD) as old, store.projecting(NEW) as new:
         async with opened_builder(upgraded_url) as builder:
             (switched,) = await rebuild(builder, [NEW])
-        assert (switched.projection.version, switched.projection.build, switched.instead_of) == (3, 1, None)
+        assert (switched.projection.version, switched.projection.build, switched.replaced) == (3, 1, None)
         for view in ("listing", "listing_v3"):
             assert titles(upgraded_url, view) == [("told before", 2, "assistant")]
         await until(lambda: not new.stopped)

@@ -12,7 +12,7 @@ from domain.events import ConversationEvent
 from projections.catalog import PROJECTIONS
 from projections.errors import ProjectionFailedError, RebuildRunningError
 from projections.rebuild import loading, past
-from projections.rebuild.building import Builder
+from projections.rebuild.builder import Builder
 from projections.rebuild.loading import Source
 from projections.rebuild.parts import plan_parts
 from projections.rebuild.past import build_past
@@ -169,7 +169,7 @@ async def test_a_build_that_was_killed_half_way_is_in_nobodys_way(
             await past._fill(builder, *arguments)  # pyright: ignore[reportArgumentType]
 
     async def _until_finish(work: object, job: partial[None]) -> None:
-        if job.func is loading.finish:
+        if job.func is loading.index_build:
             raise KilledError
         await work(job)  # pyright: ignore[reportCallIssue, reportGeneralTypeIssues]
 

@@ -56,7 +56,7 @@ async def apply(conninfo: str, batches: list[list[ConversationEvent]]) -> None:
                 name = sql.Identifier(projection.table(table))
                 await connection.execute(sql.SQL("TRUNCATE {}").format(name))
         for batch in batches:
-            changes = [projection.changes(projection.wanted(batch)) for projection in PROJECTIONS]
+            changes = [projection.changes(projection.select(batch)) for projection in PROJECTIONS]
             await run_together(connection, changes, MOVE, 1)
 
 

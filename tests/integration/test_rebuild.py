@@ -15,7 +15,7 @@ from projections.errors import (
     RebuildRunningError,
 )
 from projections.projection import Projection
-from projections.rebuild import following, locks
+from projections.rebuild import catch_up, locks
 from projections.rebuild.loading import Part
 from projections.rebuild.rebuild import rebuild
 from tests.support.builders import Story, one_of_each
@@ -59,7 +59,7 @@ def test_any_history_is_rebuilt_wherever_it_is_cut(
     prepared_url: str, monkeypatch: pytest.MonkeyPatch, events: list[ConversationEvent], cut: int, most: int
 ) -> None:
     """Loaded up to the cut, in parts, and then followed, in batches of `most`."""
-    monkeypatch.setattr(following, "BATCH_EVENTS", most)
+    monkeypatch.setattr(catch_up, "BATCH_EVENTS", most)
     before = _all_events.setdefault(prepared_url, [])
     cut %= len(events) + 1
 

@@ -7,10 +7,10 @@ import pytest
 from projections.builds import SQL, head, identity
 from projections.catalog import PROJECTIONS
 from projections.projection import Projection
-from projections.rebuild import building as building_module
-from projections.rebuild.building import Builder
-from projections.rebuild.following import follow
-from projections.rebuild.loading import Part, finish
+from projections.rebuild import builder as builder_module
+from projections.rebuild.builder import Builder
+from projections.rebuild.catch_up import follow
+from projections.rebuild.loading import Part, index_build
 from projections.rebuild.rebuild import rebuild
 from tests.support.builders import one_of_each
 from tests.support.rebuilding import (
@@ -50,7 +50,7 @@ async def _after_parts(builder: Builder, projections: Sequence[Projection], *, l
     await builder.plan(projections, await head(builder.connection))
     source = builder.source(await _target(builder))
     for part in (await _parts_of(builder, projections[0]))[:last]:
-        building_module.load_part(source, projections, part)
+        builder_module.load_part(source, projections, part)
 
 
 async def _target(builder: Builder) -> int:
@@ -79,7 +79,7 @@ async def _while_indexing(builder: Builder, projections: Sequence[Projection]) -
 async def _after_indexing_one(builder: Builder, projections: Sequence[Projection]) -> None:
     await _while_indexing(builder, projections)
     for _ in range(2):  # the second time by one that was believed dead
-        finish(builder.source(await _target(builder)), projections[0])
+        index_build(builder.source(await _target(builder)), projections[0])
 
 
 async def _after_loading(builder: Builder, projections: Sequence[Projection]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from domain.events import ConversationEvent, TurnStarted
-from projections.catalog import named
+from projections.catalog import find_projection
 from projections.models.usage import UsageReport, UsageSum
 from tests.support.builders import Story, usage
 from tests.support.store import PATIENCE_S, opened, plant, rows
@@ -38,7 +38,7 @@ async def sums(conninfo: str, stories: Sequence[Story], by: Any, **wanted: Any) 
     """Record and project conversations, and sum up what they used."""
     events: list[ConversationEvent] = [event for story in stories for event in story.events]
     async with opened(conninfo) as store:
-        async with store.projecting(named("usage")) as progress:
+        async with store.projecting(find_projection("usage")) as progress:
             assert await progress.wait(await store.append(events), PATIENCE_S) == []
         return await UsageReport(store.database).sums(by, **wanted)
 
@@ -139,7 +139,7 @@ async def test_what_a_deleted_conversation_used_still_counts(prepared_url: str) 
 
 async def test_a_turn_of_a_conversation_that_never_started_is_refused_and_not_lost(prepared_url: str) -> None:
     story = answered(Story(), "gpt-4o")
-    async with opened(prepared_url) as store, store.projecting(named("usage")) as progress:
+    async with opened(prepared_url) as store, store.projecting(find_projection("usage")) as progress:
         plant(prepared_url, story.events[1:])
         await store.feed.refresh()
         assert await progress.wait(store.feed.head, PATIENCE_S) == ["usage"]

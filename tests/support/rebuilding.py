@@ -17,8 +17,8 @@ from cli.main import turnlog
 from domain.events import ConversationEvent
 from projections.catalog import PROJECTIONS, install
 from projections.projection import Projection
-from projections.rebuild import building, following, parts, workers
-from projections.rebuild.building import Builder, Step, open_builder
+from projections.rebuild import builder, catch_up, parts, workers
+from projections.rebuild.builder import Builder, BuildStep, open_builder
 from projections.rebuild.loading import Part, Source
 from tests.support.builders import Story
 from tests.support.naive_views.catalog import NAIVE
@@ -63,20 +63,20 @@ def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(workers, "ProcessPoolExecutor", threads)
     monkeypatch.setattr(parts, "PART_EVENTS", 5)
-    monkeypatch.setattr(following, "LEVEL_EVENTS", 0)
+    monkeypatch.setattr(catch_up, "LEVEL_EVENTS", 0)
 
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], Part]]:
     """Give the parts that were loaded since, with the names of the projections."""
     seen: list[tuple[list[str], Part]] = []
-    load_part = building.load_part
+    load_part = builder.load_part
 
     def noting(source: Source, projections: Sequence[Projection], part: Part) -> None:
         load_part(source, projections, part)
         seen.append(([projection.name for projection in projections], part))
 
-    monkeypatch.setattr(building, "load_part", noting)
+    monkeypatch.setattr(builder, "load_part", noting)
     return seen
 
 
@@ -106,7 +106,7 @@ async def caught_up(store: Store, *projections: Projection) -> None:
         assert await progress.wait(await store.log.head(), PATIENCE_S) == []
 
 
-def _ignore(_: Step) -> None:
+def _ignore(_: BuildStep) -> None:
     pass
 
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from psycopg import sql
 
 from projections.builds import SQL, Build, Connection
+from projections.postgres_errors import translate_build_errors
 from projections.projection import Projection, table_name
-from projections.refusals import refused
 
 
 class Difference(NamedTuple):
@@ -43,7 +43,7 @@ class Comparing:
         Raises:
             BuildFailedError: the tables cannot be compared, because somebody has changed their columns.
         """
-        with refused(self._live.name):
+        with translate_build_errors(self._live.name):
             return await self._result()
 
     async def _result(self) -> Comparison:
@@ -75,7 +75,7 @@ async def begin(connection: Connection, live: Build, truth: Projection) -> Compa
         for what in ("count", "differing"):
             query = sql.SQL(SQL[f"compare_{what}"]).format(**names)
             cursor = sql.SQL("DECLARE {} CURSOR FOR {}").format(_cursor(what, number), query)
-            with refused(truth.name):
+            with translate_build_errors(truth.name):
                 await connection.execute(cursor)
     return Comparing(connection, live, truth.tables)
 

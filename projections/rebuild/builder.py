@@ -12,14 +12,14 @@ from eventlog.log import Log
 from projections import builds
 from projections.builds import SQL, Connection
 from projections.errors import BuildInterruptedError, RebuildRunningError
+from projections.postgres_errors import translate_build_errors, translate_outage
 from projections.projection import Projection
-from projections.rebuild.loading import Part, Source, finish, load_part
+from projections.rebuild.loading import Part, Source, index_build, load_part
 from projections.rebuild.parts import plan_parts
 from projections.rebuild.workers import Workers, open_workers, run_all
-from projections.refusals import interrupted, refused
 
 
-class Step(NamedTuple):
+class BuildStep(NamedTuple):
     """News of a build: its phase, and how many of the log's first `target` events are in it."""
 
     projection: str
@@ -28,7 +28,7 @@ class Step(NamedTuple):
     target: int
 
 
-Report = Callable[[Step], None]
+Report = Callable[[BuildStep], None]
 
 
 @dataclass
@@ -41,9 +41,9 @@ class _Loading:
     parts: list[Part]
     all_parts: int
 
-    def step(self) -> Step:
+    def step(self) -> BuildStep:
         loaded = self.target * (self.all_parts - len(self.parts)) // self.all_parts
-        return Step(self.projection.name, "loading", loaded, self.target)
+        return BuildStep(self.projection.name, "loading", loaded, self.target)
 
 
 class Builder:
@@ -72,9 +72,13 @@ class Builder:
         Raises:
             BuildFailedError: PostgreSQL refuses them.
         """
-        known = [each.build for each in await builds.builds_of(self.connection, projection.name) if each.of(projection)]
-        build = projection.at(max(known, default=0) + 1)
-        with refused(build.name):
+        known = [
+            each.build
+            for each in await builds.find_builds(self.connection, projection.name)
+            if each.is_version_of(projection)
+        ]
+        build = projection.on_build(max(known, default=0) + 1)
+        with translate_build_errors(build.name):
             async with self.connection.transaction():
                 await builds.create(self.connection, build, state)
         return build
@@ -130,9 +134,9 @@ class Builder:
             self.report(each.step())
 
     async def _finish(self, loading: _Loading) -> None:
-        self.report(Step(loading.projection.name, "indexing", loading.target, loading.target))
+        self.report(BuildStep(loading.projection.name, "indexing", loading.target, loading.target))
         await self.connection.execute(SQL["set_indexing"], builds.identity(loading.projection))
-        await self.workers.run(partial(finish, self.source(loading.target), loading.projection))
+        await self.workers.run(partial(index_build, self.source(loading.target), loading.projection))
 
     def source(self, target: int) -> Source:
         """Return the log up to `target`, with its own schema to write to."""
@@ -149,7 +153,7 @@ async def open_builder(conninfo: str, schema: str, workers: int, report: Report)
     """
     database = Database(conninfo, schema)
     async with AsyncExitStack() as stack:
-        stack.enter_context(interrupted())
+        stack.enter_context(translate_outage())
         await database.open()
         stack.push_async_callback(database.close)
         connection = await stack.enter_async_context(await database.connect())
