@@ -11,12 +11,11 @@ from commands.commands import Caller, Commands, Said
 from commands.executor import Conversations
 from commands.tokens import Tokenizer
 from domain.content import Role, TextBlock
-from eventlog.channels import Channels
 from eventlog.db.database import Database
-from eventlog.feed import Feed
 from eventlog.images import Images
 from eventlog.log import Log
 from eventlog.migrations import migrate
+from eventlog.opening import open_log
 from eventlog.writer import GroupCommitWriter
 from projections.catalog import install
 from projections.engine import Engine
@@ -48,17 +47,11 @@ async def open_store(conninfo: str, projections: Sequence[Projection] = ()) -> A
     async with AsyncExitStack() as stack:
         await asyncio.to_thread(migrate, conninfo)
         await asyncio.to_thread(install, conninfo)
-        database = Database(conninfo)
-        await database.open()
-        stack.push_async_callback(database.close)
-        channels, log, tokenizer = Channels(database), Log(database), Tokenizer()
-        feed = Feed(log, channels)
-        stack.push_async_callback(feed.close)
-        writer = GroupCommitWriter(database, feed.committed)
-        await writer.open()
-        stack.push_async_callback(writer.close)
+        opened = await stack.enter_async_context(open_log(conninfo, listening=False))
+        database, channels, log, writer = opened.database, opened.channels, opened.log, opened.writer
+        tokenizer = Tokenizer()
         progress = Progress(projection.name for projection in projections)
-        engine = Engine(database, feed, channels, progress, projections)
+        engine = Engine(database, opened.feed, channels, progress, projections)
         await channels.open()
         stack.push_async_callback(channels.close)
         if projections:
@@ -67,7 +60,7 @@ async def open_store(conninfo: str, projections: Sequence[Projection] = ()) -> A
         conversations = Conversations(log, writer)
         stack.push_async_callback(conversations.close)
         tokenizer.load()
-        commands = Commands(conversations, tokenizer, Images(database))
+        commands = Commands(conversations, tokenizer, opened.images)
         yield Store(database, log, writer, tokenizer, commands, progress)
 
 

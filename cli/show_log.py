@@ -89,8 +89,8 @@ async def _bell(database: Database, read_only: bool) -> AsyncGenerator[Callable[
         yield lambda: asyncio.sleep(FOLLOW_POLL_S)
         return
     async with _feed(database) as feed:
-        with feed.subscribed() as bell:
-            yield lambda: bell.rung(FOLLOW_POLL_S)
+        with feed.subscribed() as wakeup:
+            yield lambda: wakeup.wait(FOLLOW_POLL_S)
 
 
 @asynccontextmanager

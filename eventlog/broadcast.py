@@ -57,13 +57,13 @@ class Broadcast:
                 del self._listeners[conversation_id]
 
     async def _run(self) -> None:
-        with self._feed.subscribed() as bell:
+        with self._feed.subscribed() as wakeup:
             while True:
                 if not self._listeners:
                     self._came.clear()
                     await self._came.wait()
                 if not await self._hand_on():
-                    await bell.rung(POLL_INTERVAL_S)
+                    await wakeup.wait(POLL_INTERVAL_S)
 
     async def _hand_on(self) -> bool:
         after = self._position

@@ -11,7 +11,7 @@ from eventlog.channels import Channels
 from eventlog.errors import StoreUnavailableError
 from eventlog.log import Log
 from eventlog.mapper import Recorded
-from eventlog.wakeup import Bell
+from eventlog.wakeup import Wakeup
 
 TAIL_EVENTS = 1024
 
@@ -31,7 +31,7 @@ class Feed:
         self._log = log
         self._channels = channels
         self._tail: OrderedDict[int, Recorded] = OrderedDict()
-        self._bells: set[Bell] = set()
+        self._wakeups: set[Wakeup] = set()
         self._committed = 0
         self._heard_while_asking = 0
         self._asking = asyncio.Lock()
@@ -42,14 +42,14 @@ class Feed:
         channels.on_reconnect(self._forget)
 
     @contextmanager
-    def subscribed(self) -> Generator[Bell]:
-        """Lend a bell that rings each time the log grows."""
-        bell = Bell()
-        self._bells.add(bell)
+    def subscribed(self) -> Generator[Wakeup]:
+        """Lend a wakeup that rings each time the log grows."""
+        wakeup = Wakeup()
+        self._wakeups.add(wakeup)
         try:
-            yield bell
+            yield wakeup
         finally:
-            self._bells.discard(bell)
+            self._wakeups.discard(wakeup)
 
     def on_back(self, listener: Callable[[int], None]) -> None:
         """Let `listener` hear each lower head at which the log is found again."""
@@ -123,5 +123,5 @@ class Feed:
         self._heard_while_asking = max(head, self._heard_while_asking)
         if head > self.head:
             self.head = head
-            for bell in self._bells:
-                bell.ring()
+            for wakeup in self._wakeups:
+                wakeup.set()

@@ -101,7 +101,7 @@ class Engine:
             self._lose_lead()
 
     async def _lead(self, connection: Connection) -> None:
-        with self._feed.subscribed() as bell:
+        with self._feed.subscribed() as wakeup:
             while True:
                 if monotonic() >= self._take_lead_at:
                     await self._take_lead(connection)
@@ -112,7 +112,7 @@ class Engine:
                     self._lose_lead()
                     continue
                 if not advanced:
-                    await bell.rung(RETRY_LEAD_S)
+                    await wakeup.wait(RETRY_LEAD_S)
                     if not await is_alive(connection):
                         # The locks have gone with it, and perhaps the end of the log.
                         raise StoreUnavailableError("The connection of the projections has ended.")

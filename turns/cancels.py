@@ -21,7 +21,7 @@ from eventlog.broadcast import Broadcast
 from eventlog.channels import Channels
 from eventlog.clock import new_id, now
 from eventlog.mapper import Recorded
-from eventlog.wakeup import Bell
+from eventlog.wakeup import Wakeup
 from eventlog.writer import Idempotency
 from turns.frames.replay import TurnKey, TurnReader
 from turns.run import Stop
@@ -97,18 +97,18 @@ class Cancels:
 
     async def _ask(self, caller: Caller, key: TurnKey) -> None:
         """Ask the process that runs a turn to stop it, and wait for its end, for a while."""
-        ended = Bell()
+        ended = Wakeup()
 
         def hear(item: Recorded) -> None:
             if isinstance(item.event, TurnEnded) and item.event.turn_id == key.turn_id:
-                ended.ring()
+                ended.set()
 
         cancel = _Cancel(turn_id=key.turn_id, actor=caller.actor, request_id=caller.request_id)
         if caller.idempotency is not None:
             cancel.key, cancel.fingerprint = caller.idempotency.key, caller.idempotency.fingerprint.hex()
         with self._broadcast.heard(key.conversation_id, hear):
             await self._channels.tell(_TOPIC, cancel.model_dump_json())
-            await ended.rung(ANSWER_WAIT_S)
+            await ended.wait(ANSWER_WAIT_S)
 
     def _heard(self, payload: str | None) -> None:
         if payload is None:

@@ -7,6 +7,7 @@ loop in a thread of its own does the writing for every thread that calls.
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack
 from threading import Thread
 from typing import Any, TypeVar
 from uuid import UUID
@@ -27,15 +28,14 @@ from eventsourcing.persistence import (
 )
 from eventsourcing.utils import Environment
 
-from eventlog.channels import Channels
 from eventlog.db.database import Database
 from eventlog.db.statements import load_statements
 from eventlog.errors import StoreUnavailableError, UnstorableEventError, VersionTakenError
 from eventlog.feed import Feed
-from eventlog.log import LAST_VERSION, Log
+from eventlog.log import LAST_VERSION
 from eventlog.mapper import Row, new_row_of
 from eventlog.migrations import migrate
-from eventlog.writer import GroupCommitWriter
+from eventlog.opening import OpenLog, open_log
 
 LAST_POSITION = 2**63 - 1
 
@@ -105,10 +105,10 @@ class SnapshotRecorder(AggregateRecorder):
 class LogRecorder(ApplicationRecorder):
     """Records and reads the log for the library; many threads' appends share commits."""
 
-    def __init__(self, database: Database, writer: GroupCommitWriter, feed: Feed, loop: LoopThread) -> None:
-        self._database = database
-        self._writer = writer
-        self._feed = feed
+    def __init__(self, log: OpenLog, loop: LoopThread) -> None:
+        self._database = log.database
+        self._writer = log.writer
+        self._feed = log.feed
         self._loop = loop
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
@@ -192,10 +192,10 @@ class LogSubscription(ListenNotifySubscription[LogRecorder]):
         return asyncio.create_task(self._ring(feed))
 
     async def _ring(self, feed: Feed) -> None:
-        with feed.subscribed() as bell:
+        with feed.subscribed() as wakeup:
             while True:
                 self._has_been_notified.set()
-                await bell.rung(1.0)
+                await wakeup.wait(1.0)
 
     async def _cancel(self) -> None:
         self._following.cancel()
@@ -213,18 +213,16 @@ class LogFactory(InfrastructureFactory[TrackingRecorder]):
         self._closed = False
         migrate(conninfo, schema)
         self._loop = LoopThread()
-        self._database = Database(conninfo, schema)
-        self._channels = Channels(self._database)
-        self._feed = Feed(Log(self._database), self._channels)
-        self._writer = self._loop.run(self._open())
+        self._stack = AsyncExitStack()
+        self._log = self._loop.run(self._stack.enter_async_context(open_log(conninfo, schema)))
 
     def application_recorder(self) -> ApplicationRecorder:
         """Return the recorder of the log."""
-        return LogRecorder(self._database, self._writer, self._feed, self._loop)
+        return LogRecorder(self._log, self._loop)
 
     def aggregate_recorder(self, purpose: str = "events") -> AggregateRecorder:
         """Return the recorder of snapshots; events of aggregates are recorded by applications only."""
-        return SnapshotRecorder(self._database, self._loop)
+        return SnapshotRecorder(self._log.database, self._loop)
 
     def tracking_recorder(self, tracking_recorder_class: type[TrackingRecorder] | None = None) -> TrackingRecorder:
         """Refuse: projections here keep their positions themselves."""
@@ -238,21 +236,8 @@ class LogFactory(InfrastructureFactory[TrackingRecorder]):
         """Commit what is waiting and close everything; the library may ask twice."""
         if not self._closed:
             self._closed = True
-            self._loop.run(self._close())
+            self._loop.run(self._stack.aclose())
             self._loop.close()
-
-    async def _open(self) -> GroupCommitWriter:
-        await self._database.open()
-        await self._channels.open()
-        writer = GroupCommitWriter(self._database, self._feed.committed)
-        await writer.open()
-        return writer
-
-    async def _close(self) -> None:
-        await self._writer.close()
-        await self._channels.close()
-        await self._feed.close()
-        await self._database.close()
 
 
 def _notification(row: Row) -> Notification:

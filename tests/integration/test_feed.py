@@ -28,12 +28,12 @@ async def follow(feed: Feed, upto: int, limit: int = 100) -> list[int]:
     """Return the positions that a reader from the beginning of the log sees until one of them is `upto`."""
     seen: list[int] = []
     async with asyncio.timeout(PATIENCE_S):
-        with feed.subscribed() as bell:
+        with feed.subscribed() as wakeup:
             while not seen or seen[-1] < upto:
                 batch = await feed.read(seen[-1] if seen else 0, limit)
                 seen += [item.position for item in batch]
                 if not batch:
-                    await bell.rung(NEVER_S)
+                    await wakeup.wait(NEVER_S)
     return seen
 
 
