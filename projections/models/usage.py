@@ -1,9 +1,8 @@
-"""What turns used: tokens, cost and time of every turn, to be summed by day, model, agent or owner."""
+"""The usage read model: tokens, cost and time of every turn, for queries by day, model, agent or owner."""
 
 from collections.abc import Sequence
-from datetime import UTC, date
-from decimal import Decimal
-from typing import Any, Literal, NamedTuple
+from datetime import UTC
+from typing import Any
 from uuid import UUID
 
 from domain.events import (
@@ -16,37 +15,11 @@ from domain.events import (
     TurnStarted,
     TurnSuspended,
 )
-from eventlog.db.database import Database
 from projections.projection import Change, Projection, Rows
-
-Dimension = Literal["day", "model", "agent", "owner"]
 
 _STATUS: dict[type[TurnEnded], str] = {TurnCompleted: "completed", TurnFailed: "failed", TurnCancelled: "cancelled"}
 _USED = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens", "cost_usd")
 _UNKNOWN = dict.fromkeys([*_USED, "time_to_first_token_ms", "duration_ms"])
-
-
-class UsageSum(NamedTuple):
-    """What the turns of one `key` used: of a day (`2026-03-01`), model, owner, or agent (None: those without one).
-
-    Turns that still run count in `turns` alone. A sum is of what is known, and None where nothing is: turns that failed
-    or were cancelled have only the tokens used until they last waited for tool results, models without a price no cost.
-    """
-
-    key: str | None
-    turns: int
-    completed: int
-    failed: int
-    cancelled: int
-    input_tokens: int | None
-    output_tokens: int | None
-    cached_input_tokens: int | None
-    reasoning_tokens: int | None
-    cost_usd: Decimal | None
-    time_to_first_token_p50_ms: float | None
-    time_to_first_token_p95_ms: float | None
-    duration_p50_ms: float | None
-    duration_p95_ms: float | None
 
 
 class UsageProjection(Projection):
@@ -87,23 +60,6 @@ class UsageProjection(Projection):
         ]
         tables = {"usage": turns, "usage_conversations": conversations.values()}
         return {table: [tuple(row.values()) for row in rows] for table, rows in tables.items()}
-
-
-_SQL = UsageProjection().sql
-
-
-class UsageReport:
-    """Sums up the usage. Every method may raise StoreUnavailableError."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def sums(
-        self, by: Dimension, *, since: date | None = None, until: date | None = None, owner_id: str | None = None
-    ) -> list[UsageSum]:
-        """Return the sums in the order of their keys, of the turns from day `since` to day `until`, both included."""
-        parameters = {"by": by, "since": since, "until": until, "owner_id": owner_id}
-        return [UsageSum(*row) for row in await self._database.fetch(_SQL.reading("read_sums"), parameters)]
 
 
 def _conversation(event: ConversationStarted) -> dict[str, Any]:

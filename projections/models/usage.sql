@@ -65,29 +65,3 @@ FROM json_to_recordset(%s::json)
         cached_input_tokens bigint, reasoning_tokens bigint, cost_usd numeric,
         time_to_first_token_ms double precision, duration_ms double precision)
 WHERE u.conversation_id = c.conversation_id AND u.turn_id = c.turn_id
-
--- name: read_sums
--- What the turns of some days and owners used, by day, model, agent or owner; what is not known is left out of a sum.
-SELECT
-    CASE %(by)s::text
-        WHEN 'day' THEN to_char(day, 'YYYY-MM-DD') WHEN 'model' THEN model
-        WHEN 'agent' THEN agent_id WHEN 'owner' THEN owner_id
-    END AS key,
-    count(*),
-    count(*) FILTER (WHERE status = 'completed'),
-    count(*) FILTER (WHERE status = 'failed'),
-    count(*) FILTER (WHERE status = 'cancelled'),
-    sum(input_tokens)::bigint,
-    sum(output_tokens)::bigint,
-    sum(cached_input_tokens)::bigint,
-    sum(reasoning_tokens)::bigint,
-    sum(cost_usd),
-    percentile_cont(0.5) WITHIN GROUP (ORDER BY time_to_first_token_ms),
-    percentile_cont(0.95) WITHIN GROUP (ORDER BY time_to_first_token_ms),
-    percentile_cont(0.5) WITHIN GROUP (ORDER BY duration_ms),
-    percentile_cont(0.95) WITHIN GROUP (ORDER BY duration_ms)
-FROM {usage}
-WHERE (%(since)s::date IS NULL OR day >= %(since)s)
-    AND (%(until)s::date IS NULL OR day <= %(until)s)
-    AND (%(owner_id)s::text IS NULL OR owner_id = %(owner_id)s)
-GROUP BY key ORDER BY key
