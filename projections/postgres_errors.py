@@ -1,4 +1,4 @@
-"""Translating what PostgreSQL refuses while something is built, and that it has gone."""
+"""PostgreSQL's errors during a build: which are transient, and their translation into errors of projections."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -8,15 +8,15 @@ import psycopg
 from eventlog.errors import StoreUnavailableError
 from projections.errors import BuildFailedError, BuildInterruptedError
 
-# Classes of SQLSTATE: a connection or the server ends; resources and the disk.
-_ENDING, _EXHAUSTED = ("08", "57"), ("53", "58")
-# A lock is held for too long; a deadlock.
+# Classes of SQLSTATE: the connection or the server ends; resources and the disk.
+_ENDING, _OUT_OF_RESOURCES = ("08", "57"), ("53", "58")
+# lock_not_available and deadlock_detected.
 _LOCKED = ("55P03", "40P01")
 
 
 @contextmanager
 def translate_build_errors(name: str) -> Generator[None]:
-    """Translate what PostgreSQL refuses of a build into BuildFailedError; what passes is left as it is."""
+    """Raise BuildFailedError for an error of PostgreSQL, unless it is transient."""
     try:
         yield
     except psycopg.Error as error:
@@ -27,7 +27,7 @@ def translate_build_errors(name: str) -> Generator[None]:
 
 @contextmanager
 def translate_outage() -> Generator[None]:
-    """Translate that the database has gone into BuildInterruptedError."""
+    """Raise BuildInterruptedError where the database has gone."""
     try:
         yield
     except (psycopg.OperationalError, StoreUnavailableError) as error:
@@ -35,23 +35,24 @@ def translate_outage() -> Generator[None]:
 
 
 def is_transient(error: Exception) -> bool:
-    """Return whether the same may work another time: the database does not answer, or somebody holds a lock."""
+    """Return whether a retry may succeed: the database does not answer, or another transaction holds a lock."""
     if not isinstance(error, psycopg.OperationalError):
         return False
     return error.sqlstate is None or error.sqlstate in _LOCKED or error.sqlstate.startswith(_ENDING)
 
 
 def is_out_of_resources(error: Exception) -> bool:
-    """Return whether the server lacks space or memory, which no event is to blame for."""
-    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(_EXHAUSTED)
+    """Return whether the server lacks space or memory, which no event causes."""
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(_OUT_OF_RESOURCES)
 
 
 def error_message(error: Exception) -> str:
-    """Return what happened as part of a sentence."""
+    """Return the first line of an error's message without a period at its end."""
     primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
     return (primary or str(error) or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def describe_error(error: Exception) -> str:
-    """Return an error as operators read it; of PostgreSQL's its message alone, for the rest quotes rows."""
+    """Return type and message of an error, for operators."""
+    # The other fields of PostgreSQL's errors quote rows.
     return f"{type(error).__name__}: {error_message(error)}" if isinstance(error, psycopg.Error) else repr(error)

@@ -1,1 +1,1 @@
-"""The read models: each module has one projection and its reader; imports domain, eventlog and projections."""
+"""The read models: each module holds a projection and its reader. Imports domain, eventlog and projections."""

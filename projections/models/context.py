@@ -10,7 +10,7 @@ from domain.events import ConversationDeleted, ConversationEvent, MessageAdded, 
 from eventlog.db.database import Database
 from eventlog.images import Images
 from eventlog.log import LAST_VERSION, Log
-from projections.models.superseded import superseded_range
+from projections.models.history_rows import superseded_range
 from projections.models.token_estimates import estimated_tokens
 from projections.models.trimming import CountTokens, trimmed
 from projections.projection import Change, Projection, Rows
@@ -41,7 +41,12 @@ class ContextProjection(Projection):
             if isinstance(event, MessageAdded):
                 said.append(_said(event))
             elif isinstance(event, MessageDeleted):
-                removed.append(Change(self.sql.writing("delete_message"), [event.originator_id, event.message_id]))
+                removed.append(
+                    Change(
+                        self.sql.writing("delete_message"),
+                        {"conversation_id": event.originator_id, "message_id": event.message_id},
+                    )
+                )
             elif isinstance(event, MessagesSuperseded):
                 removed.append(self.sql.change("delete_superseded", [superseded_range(event)]))
             elif isinstance(event, ConversationDeleted):
@@ -110,7 +115,7 @@ class Context:
         aim = max(0, max_tokens - sum(tokens for _, tokens in system))
         while True:
             start = max(first, await self._start(conversation_id, all_tokens - aim))
-            rows = await self._read("read_from", conversation_id, start)
+            rows = await self._read("read_from", conversation_id, version=start)
             messages = await self._messages(conversation_id, [version for version, *_ in (*system, *rows)])
             window = await trimmed(messages, max_tokens, count)
             # The totals are estimates: if all that was read fits and there is more, more is read.
@@ -124,24 +129,24 @@ class Context:
         """Return where the window of the `last` messages begins."""
         if last is None:
             return 0
-        newest = await self._read("find_nth_newest", conversation_id, last - 1)
+        newest = await self._read("find_nth_newest", conversation_id, newer=last - 1)
         place = newest[0][0] if newest else 0
-        question = await self._read("find_question", conversation_id, place, conversation_id, place)
+        question = await self._read("find_question", conversation_id, version=place)
         return question[0][0] if question else place
 
     async def _start(self, conversation_id: UUID, tokens_before: int) -> int:
         """Return the place of the question before the first message that has so many tokens before it."""
-        fitting = await self._read("find_start", conversation_id, tokens_before)
+        fitting = await self._read("find_start", conversation_id, tokens=tokens_before)
         place = fitting[0][0] if fitting else LAST_VERSION
-        question = await self._read("find_earlier_question", conversation_id, place, conversation_id, place)
+        question = await self._read("find_earlier_question", conversation_id, version=place)
         return question[0][0] if question else place
 
     async def _messages(self, conversation_id: UUID, versions: list[int]) -> list[MessageAdded]:
         recorded = await self._log.versions(conversation_id, versions)
         return [item.event for item in recorded if isinstance(item.event, MessageAdded)]
 
-    async def _read(self, name: str, *parameters: Any) -> list[TupleRow]:
-        return await self._database.fetch(_SQL.reading(name), parameters)
+    async def _read(self, name: str, conversation_id: UUID, **parameters: int) -> list[TupleRow]:
+        return await self._database.fetch(_SQL.reading(name), {"conversation_id": conversation_id, **parameters})
 
 
 def _said(event: MessageAdded) -> dict[str, Any]:

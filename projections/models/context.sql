@@ -31,7 +31,7 @@ SELECT m.conversation_id, m.version, m.message_id, m.role, m.tokens,
     coalesce(last.messages, 0) + coalesce(sum(m.counted) OVER earlier, 0)
 FROM (
     SELECT *, (role <> 'system')::integer AS counted, (role <> 'system')::integer * tokens AS counted_tokens
-    FROM json_to_recordset(%s::json)
+    FROM json_to_recordset(%(rows)s::json)
         AS u(conversation_id uuid, version integer, message_id uuid, role text, tokens integer)
 ) AS m
 LEFT JOIN LATERAL (
@@ -48,7 +48,7 @@ WINDOW earlier AS (
 -- name: delete_message
 -- A deleted message leaves, and the totals after it shrink.
 WITH gone AS (
-    DELETE FROM {context} WHERE conversation_id = %s AND message_id = %s
+    DELETE FROM {context} WHERE conversation_id = %(conversation_id)s AND message_id = %(message_id)s
     RETURNING conversation_id, version, (role <> 'system')::integer AS counted, tokens
 )
 UPDATE {context} AS c
@@ -59,7 +59,7 @@ FROM gone WHERE c.conversation_id = gone.conversation_id AND c.version > gone.ve
 -- The messages between two places, the first of them included, leave, and the totals after them shrink.
 WITH gone AS (
     DELETE FROM {context} AS c
-    USING json_to_recordset(%s::json) AS s(conversation_id uuid, from_version integer, before_version integer)
+    USING json_to_recordset(%(rows)s::json) AS s(conversation_id uuid, from_version integer, before_version integer)
     WHERE c.conversation_id = s.conversation_id AND c.version >= s.from_version AND c.version < s.before_version
     RETURNING c.conversation_id, s.before_version, (c.role <> 'system')::integer AS counted, c.tokens
 ), left_over AS (
@@ -73,44 +73,46 @@ FROM left_over WHERE c.conversation_id = left_over.conversation_id AND c.version
 -- name: delete_conversations
 -- Deleted conversations have no context.
 DELETE FROM {context} AS c
-USING json_to_recordset(%s::json) AS d(conversation_id uuid)
+USING json_to_recordset(%(rows)s::json) AS d(conversation_id uuid)
 WHERE c.conversation_id = d.conversation_id
 
 -- name: read_totals
 -- Tokens and messages of a whole conversation, without system messages.
 SELECT tokens_before + (role <> 'system')::integer * tokens, messages_before + (role <> 'system')::integer
-FROM {context} WHERE conversation_id = %s ORDER BY version DESC LIMIT 1
+FROM {context} WHERE conversation_id = %(conversation_id)s ORDER BY version DESC LIMIT 1
 
 -- name: read_system
 -- The system messages of a conversation.
-SELECT version, tokens FROM {context} WHERE conversation_id = %s AND role = 'system' ORDER BY version
+SELECT version, tokens FROM {context} WHERE conversation_id = %(conversation_id)s AND role = 'system' ORDER BY version
 
 -- name: find_start
 -- The first message that has so many tokens before it.
-SELECT version FROM {context} WHERE conversation_id = %s AND tokens_before >= %s ORDER BY tokens_before, version LIMIT 1
+SELECT version FROM {context}
+WHERE conversation_id = %(conversation_id)s AND tokens_before >= %(tokens)s ORDER BY tokens_before, version LIMIT 1
 
 -- name: find_nth_newest
--- The place of the n-th message from the end, without system messages; n is one more than the offset.
-SELECT version FROM {context} WHERE conversation_id = %s AND role <> 'system' ORDER BY version DESC OFFSET %s LIMIT 1
+-- The message before the `newer` newest ones, without system messages.
+SELECT version FROM {context}
+WHERE conversation_id = %(conversation_id)s AND role <> 'system' ORDER BY version DESC OFFSET %(newer)s LIMIT 1
 
 -- name: find_question
 -- The first user message from a place on, else the newest one before it: a window begins with a question.
-(SELECT version FROM {context} WHERE conversation_id = %s AND version >= %s AND role = 'user'
+(SELECT version FROM {context} WHERE conversation_id = %(conversation_id)s AND version >= %(version)s AND role = 'user'
  ORDER BY version LIMIT 1)
 UNION ALL
-(SELECT version FROM {context} WHERE conversation_id = %s AND version < %s AND role = 'user'
+(SELECT version FROM {context} WHERE conversation_id = %(conversation_id)s AND version < %(version)s AND role = 'user'
  ORDER BY version DESC LIMIT 1)
 LIMIT 1
 
 -- name: find_earlier_question
 -- The newest user message before a place, else the first one from there on.
-(SELECT version FROM {context} WHERE conversation_id = %s AND version < %s AND role = 'user'
+(SELECT version FROM {context} WHERE conversation_id = %(conversation_id)s AND version < %(version)s AND role = 'user'
  ORDER BY version DESC LIMIT 1)
 UNION ALL
-(SELECT version FROM {context} WHERE conversation_id = %s AND version >= %s AND role = 'user'
+(SELECT version FROM {context} WHERE conversation_id = %(conversation_id)s AND version >= %(version)s AND role = 'user'
  ORDER BY version LIMIT 1)
 LIMIT 1
 
 -- name: read_from
 -- The messages from a place on, oldest first, without system messages.
-SELECT version FROM {context} WHERE conversation_id = %s AND version >= %s AND role <> 'system' ORDER BY version
+SELECT version FROM {context} WHERE conversation_id = %(conversation_id)s AND version >= %(version)s AND role <> 'system' ORDER BY version

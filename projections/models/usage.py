@@ -23,9 +23,9 @@ _UNKNOWN = dict.fromkeys([*_USED, "time_to_first_token_ms", "duration_ms"])
 
 
 class UsageProjection(Projection):
-    """Builds the usage, a row per turn, from the start and the end of turns and whose conversation it was.
+    """Builds the usage, a row per turn with its conversation's owner and agent.
 
-    A turn counts for the UTC day of its start. Deleting a conversation takes nothing away: what was spent was spent.
+    A turn counts for the UTC day of its start. The deletion of a conversation does not change its usage.
     """
 
     name = "usage"
@@ -34,7 +34,7 @@ class UsageProjection(Projection):
     types = frozenset({ConversationStarted, TurnStarted, TurnSuspended, *_STATUS})
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
-        """Note whose the conversations are that start, then add turns that start, then end those that ended."""
+        """Return the statements that add conversations, then add turns, then end turns."""
         statements = {
             "insert_conversations": [
                 _conversation(event) for event in events if isinstance(event, ConversationStarted)
@@ -45,7 +45,7 @@ class UsageProjection(Projection):
         return [self.sql.change(name, rows) for name, rows in statements.items() if rows]
 
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:
-        """Return a row for each conversation, and one for each turn as it is now."""
+        """Return a row for each conversation and each turn."""
         conversations = {
             event.originator_id: _conversation(event) for event in events if isinstance(event, ConversationStarted)
         }
@@ -72,7 +72,7 @@ def _started(event: TurnStarted) -> dict[str, Any]:
 
 
 def _changes(events: Sequence[ConversationEvent]) -> dict[UUID, dict[str, Any]]:
-    """Return for each turn that was suspended or ended what is known then; what was known before stays."""
+    """Return, for each turn that was suspended or ended, the columns that these events set."""
     changes: dict[UUID, dict[str, Any]] = {}
     for event in events:
         if isinstance(event, TurnSuspended | TurnEnded):

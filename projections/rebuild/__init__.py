@@ -1,1 +1,1 @@
-"""Rebuilding, verifying and time travel; imports domain, eventlog and projections."""
+"""Rebuilding, switching, verifying and time travel. Imports domain, eventlog and projections."""

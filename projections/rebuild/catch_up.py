@@ -1,25 +1,35 @@
-"""Following: a loaded build is brought level with the log, or with what is read, batch by batch."""
+"""Catching up: the log after a build's target is applied to the build, batch by batch."""
 
 from collections.abc import Awaitable, Callable
 
 from eventlog.mapper import Recorded
 from projections import builds
 from projections.apply import PositionLostError, apply
-from projections.builds import Connection
 from projections.errors import BuildFailedError, BuildInterruptedError, ProjectionFailedError
 from projections.postgres_errors import describe_error, error_message, is_out_of_resources, is_transient
 from projections.projection import Projection
 from projections.rebuild.builder import Builder, BuildStep
 
 BATCH_EVENTS = 500
-LEVEL_EVENTS = 500
+CAUGHT_UP_EVENTS = 500
+"""A build this many events behind has caught up: the rest is applied while the live build is frozen."""
+
+
+async def catch_up(builder: Builder, projection: Projection, state: str, goal: Callable[[], Awaitable[int]]) -> None:
+    """Apply the log to a build until at most `CAUGHT_UP_EVENTS` are left to `goal`, a position that grows meanwhile.
+
+    Raises:
+        ProjectionFailedError: the projection raises at an event.
+    """
+    while (upto := await goal()) - await read_position(builder, projection) > CAUGHT_UP_EVENTS:
+        await follow(builder, projection, state, upto)
 
 
 async def follow(builder: Builder, projection: Projection, state: str, upto: int) -> None:
-    """Apply the log to a build up to a position; one that is further on already stays where it is.
+    """Apply the log to a build up to position `upto`. A build beyond it does not change.
 
     Raises:
-        ProjectionFailedError: the projection cannot take an event.
+        ProjectionFailedError: the projection raises at an event.
     """
     position = await read_position(builder, projection)
     while position < upto:
@@ -29,25 +39,23 @@ async def follow(builder: Builder, projection: Projection, state: str, upto: int
         builder.report(BuildStep(projection.name, "following", position, max(upto, position)))
 
 
-async def catch_up(
-    builder: Builder, projection: Projection, state: str, goal: Callable[[Connection], Awaitable[int]]
-) -> None:
-    """Apply the log to a build until little is left up to a goal that moves."""
-    while (upto := await goal(builder.connection)) - await read_position(builder, projection) > LEVEL_EVENTS:
-        await follow(builder, projection, state, upto)
-
-
 async def read_position(builder: Builder, projection: Projection) -> int:
-    """Return up to where a build has read the log."""
-    known = await builds.find_builds(builder.connection, projection.name)
-    return next(each.position for each in known if builds.identity(each) == builds.identity(projection))
+    """Return the position of a build.
+
+    Raises:
+        BuildInterruptedError: another process has dropped it.
+    """
+    build = await builds.find_build(builder.connection, projection)
+    if build is None:
+        raise BuildInterruptedError(f"The build {projection} has gone.")
+    return build.position
 
 
 async def _apply(builder: Builder, projection: Projection, state: str, position: int, batch: list[Recorded]) -> None:
     try:
         await apply(builder.connection, [projection], state, position, batch)
     except PositionLostError as error:
-        raise BuildInterruptedError(f"Somebody else works on {error}.") from error
+        raise BuildInterruptedError(f"Another process works on {error}.") from error
     except Exception as error:  # a projection may raise anything
         if is_transient(error):
             raise

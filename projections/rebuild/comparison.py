@@ -1,17 +1,27 @@
-"""Comparing two builds row by row, as they were at one moment, while both go on."""
+"""Comparing a build row by row with the live build at one position, while both go on."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from psycopg import sql
 
-from projections.builds import SQL, Build, Connection
+from eventlog.db.connection import Connection
+from eventlog.db.statements import load_statements
+from projections import builds
+from projections.builds import Build
 from projections.postgres_errors import translate_build_errors
 from projections.projection import Projection, table_name
+from projections.rebuild.builder import Builder
+from projections.rebuild.catch_up import catch_up, follow, read_position
+from projections.rebuild.locks import frozen_live_builds, retry_on_lock_timeout
+
+_SQL = load_statements("projections.rebuild", "comparison.sql")
+_QUERIES = ("count", "differing")
 
 
 class Difference(NamedTuple):
-    """A row that two builds do not share: `kind` is missing, unexpected or different in the build that is read."""
+    """A row in which two builds differ: `kind` is missing, unexpected or different, as seen in the live build."""
 
     table: str
     key: dict[str, Any]
@@ -19,8 +29,11 @@ class Difference(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What comparing a projection found: how many rows were compared, how many differ, and the first of those
-    in each table."""
+    """The result of a comparison at a position.
+
+    `rows` is the number of rows compared, `differing` the number of rows that differ, `differences` the first of these
+    in each table.
+    """
 
     name: str
     position: int
@@ -29,65 +42,75 @@ class Comparison(NamedTuple):
     differences: list[Difference]
 
 
-class Comparing:
-    """A comparison that has been begun: its snapshot is taken, its rows are still to be read."""
+async def compare(builder: Builder, projection: Projection, state: str) -> Comparison | None:
+    """Compare a build in `state` with the live build of its version.
 
-    def __init__(self, connection: Connection, live: Build, tables: Sequence[str]) -> None:
-        self._connection = connection
-        self._live = live
-        self._tables = tables
+    Returns None where the version has no live build, or one that an error has stopped before the build's position.
 
-    async def result(self) -> Comparison:
-        """Compare.
-
-        Raises:
-            BuildFailedError: the tables cannot be compared, because somebody has changed their columns.
-        """
-        with translate_build_errors(self._live.name):
-            return await self._result()
-
-    async def _result(self) -> Comparison:
-        rows = 0
-        differences: list[Difference] = []
-        differing = 0
-        for number, table in enumerate(self._tables):
-            cursor = await self._connection.execute(_fetch("count", number))
-            counted = await cursor.fetchone()
-            rows += counted[0] if counted else 0
-            cursor = await self._connection.execute(_fetch("differing", number))
-            found = await cursor.fetchall()
-            differing += found[0][0] if found else 0
-            differences += [Difference(table, key, kind) for _, key, kind in found]
-        return Comparison(self._live.name, self._live.position, rows, differing, differences)
-
-
-async def begin(connection: Connection, live: Build, truth: Projection) -> Comparing:
-    """Take the snapshots of what is read and of what should be; the connection's transaction keeps them.
-
-    A cursor sees what was there when it was declared.
+    Raises:
+        ProjectionFailedError: the projection raises at an event.
+        BuildFailedError: the tables cannot be compared, because their columns were changed.
+        BuildInterruptedError: another transaction holds a lock for too long, or the database has gone.
     """
+    return await retry_on_lock_timeout(projection, partial(_compare, builder, projection, state))
+
+
+async def _compare(builder: Builder, projection: Projection, state: str) -> Comparison | None:
+    await catch_up(builder, projection, state, partial(_live_position, builder, projection))
+    live: Build | None = None
+    async with await builder.database.connect() as connection, connection.transaction():
+        async with frozen_live_builds(builder.database, projection) as (_, live_builds):
+            own = next((each for each in live_builds if each.is_version_of(projection)), None)
+            if own:
+                await follow(builder, projection, state, own.position)
+            if own and await read_position(builder, projection) == own.position:
+                await _declare_cursors(connection, own, projection)
+                live = own
+        # The live build moves on. The cursors still see the rows of the moment when they were declared.
+        return await _read_cursors(connection, live, projection.tables) if live else None
+
+
+async def _live_position(builder: Builder, projection: Projection) -> int:
+    live = await builds.find_live(builder.connection, projection)
+    return live[1] if live else 0
+
+
+async def _declare_cursors(connection: Connection, live: Build, truth: Projection) -> None:
     for number, table in enumerate(truth.tables):
         names = {
             "live": sql.Identifier(table_name(table, live.version, live.build)),
             "truth": sql.Identifier(truth.table(table)),
             "key": await _key(connection, truth.table(table)),
         }
-        for what in ("count", "differing"):
-            query = sql.SQL(SQL[f"compare_{what}"]).format(**names)
-            cursor = sql.SQL("DECLARE {} CURSOR FOR {}").format(_cursor(what, number), query)
+        for query in _QUERIES:
+            statement = sql.SQL(_SQL[query]).format(**names)
+            declaration = sql.SQL("DECLARE {} CURSOR FOR {}").format(_cursor(query, number), statement)
             with translate_build_errors(truth.name):
-                await connection.execute(cursor)
-    return Comparing(connection, live, truth.tables)
+                await connection.execute(declaration)
+
+
+async def _read_cursors(connection: Connection, live: Build, tables: Sequence[str]) -> Comparison:
+    rows = differing = 0
+    differences: list[Difference] = []
+    with translate_build_errors(live.name):
+        for number, table in enumerate(tables):
+            ((count,),) = await _fetch_all(connection, "count", number)
+            rows += count
+            found = await _fetch_all(connection, "differing", number)
+            differing += found[0][0] if found else 0
+            differences += [Difference(table, key, kind) for _, key, kind in found]
+    return Comparison(live.name, live.position, rows, differing, differences)
 
 
 async def _key(connection: Connection, table: str) -> sql.Composable:
-    cursor = await connection.execute(SQL["read_key"], [table])
+    cursor = await connection.execute(_SQL["read_key"], {"table": table})
     return sql.SQL(", ").join(sql.Identifier(row[0]) for row in await cursor.fetchall())
 
 
-def _cursor(what: str, number: int) -> sql.Identifier:
-    return sql.Identifier(f"{what}_{number}")
+def _cursor(query: str, number: int) -> sql.Identifier:
+    return sql.Identifier(f"{query}_{number}")
 
 
-def _fetch(what: str, number: int) -> sql.Composed:
-    return sql.SQL("FETCH ALL FROM {}").format(_cursor(what, number))
+async def _fetch_all(connection: Connection, query: str, number: int) -> list[tuple[Any, ...]]:
+    cursor = await connection.execute(sql.SQL("FETCH ALL FROM {}").format(_cursor(query, number)))
+    return await cursor.fetchall()

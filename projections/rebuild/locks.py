@@ -1,19 +1,24 @@
-"""Freezing the live builds of a projection for the milliseconds of a switch, and waiting for locks."""
+"""Locks of a switch: the live builds are frozen for some milliseconds, and a lock that is held is retried."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import repeat
 from typing import TypeVar
 
 from psycopg import errors
 
+from eventlog.db.connection import Connection
 from eventlog.db.database import Database
-from projections.builds import SQL, Build, Connection
+from eventlog.db.statements import load_statements
+from eventlog.retry import retry
+from projections.builds import Build
 from projections.errors import BuildInterruptedError
 from projections.projection import Projection
 
 LOCK_ATTEMPTS = 120
 LOCK_PAUSE_S = 0.3
+
+_SQL = load_statements("projections.rebuild", "locks.sql")
 
 T = TypeVar("T")
 
@@ -22,25 +27,27 @@ T = TypeVar("T")
 async def frozen_live_builds(
     database: Database, projection: Projection
 ) -> AsyncGenerator[tuple[Connection, list[Build]]]:
-    """Let what is read of a projection, in any version, stand still for the few milliseconds of the block.
+    """Freeze the positions of a projection's live builds, in all its versions, for the block.
 
-    Yields the connection whose transaction holds it, and the builds that are read.
+    Yields the connection whose transaction holds the row locks, and the live builds.
     """
     async with await database.connect() as holder, holder.transaction():
-        await holder.execute(SQL["limit_lock_wait"])
-        cursor = await holder.execute(SQL["lock_live"], [projection.name])
+        await holder.execute(_SQL["limit_lock_wait"])
+        cursor = await holder.execute(_SQL["lock_live"], {"name": projection.name})
         yield holder, [Build(*row) for row in await cursor.fetchall()]
 
 
 async def retry_on_lock_timeout(projection: Projection, work: Callable[[], Awaitable[T]]) -> T:
-    """Do what needs locks; as long as somebody holds one of them, let all others go on and try again.
+    """Return the result of `work`, called again while another transaction holds a lock that it needs.
 
     Raises:
-        BuildInterruptedError: it is held for too long.
+        BuildInterruptedError: the lock is held for too long.
     """
-    for _ in range(LOCK_ATTEMPTS):
-        try:
-            return await work()
-        except (errors.LockNotAvailable, errors.DeadlockDetected):
-            await asyncio.sleep(LOCK_PAUSE_S)
-    raise BuildInterruptedError(f"Somebody holds a lock on what is read of {projection.name}; try again later.")
+    # Between two attempts the transactions that wait for this one go on.
+    locked = (errors.LockNotAvailable, errors.DeadlockDetected)
+    try:
+        return await retry(work, locked, repeat(LOCK_PAUSE_S, LOCK_ATTEMPTS - 1))
+    except locked as error:
+        raise BuildInterruptedError(
+            f"Another transaction holds a lock on the live build of {projection.name}; try again later."
+        ) from error

@@ -14,8 +14,8 @@ from projections.errors import ProjectionFailedError, RebuildRunningError
 from projections.rebuild import loading, past
 from projections.rebuild.builder import Builder
 from projections.rebuild.loading import Source
-from projections.rebuild.parts import plan_parts
 from projections.rebuild.past import build_past
+from projections.rebuild.plan import cut_into_parts
 from tests.support.builders import Story, one_of_each
 from tests.support.histories import histories
 from tests.support.projections import POISON, Titles, TitlesThatCannotLoad
@@ -206,7 +206,7 @@ async def test_what_comes_late_to_a_dropped_schema_never_writes_to_what_is_read(
     await store.append(Story(title="one").events)
     source = Source(prepared_url, "turnlog", 1, into="gone")
     async with opened_builder(prepared_url) as builder:
-        (part,) = await plan_parts(builder.connection, 1)
+        (part,) = await cut_into_parts(builder.connection, 1)
     for projection in (PROJECTIONS[0], Titles()):
         with pytest.raises(Exception, match="does not exist"):
             loading.load_part(source, [projection], part)

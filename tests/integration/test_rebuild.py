@@ -16,7 +16,7 @@ from projections.errors import (
 )
 from projections.projection import Projection
 from projections.rebuild import catch_up, locks
-from projections.rebuild.loading import Part
+from projections.rebuild.plan import Part
 from projections.rebuild.rebuild import rebuild
 from tests.support.builders import Story, one_of_each
 from tests.support.histories import histories

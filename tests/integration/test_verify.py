@@ -9,7 +9,7 @@ from psycopg import sql
 
 from projections.catalog import PROJECTIONS
 from projections.errors import RebuildRunningError
-from projections.rebuild import catch_up, locks, parts
+from projections.rebuild import catch_up, locks, plan
 from projections.rebuild.verify import verify
 from tests.support.builders import Story
 from tests.support.projections import POISON, Titles, TitlesThatCannotFollow
@@ -94,8 +94,8 @@ async def test_many_differences_are_counted_and_the_first_are_named(store: Store
 async def test_verifying_finds_nothing_wrong_while_events_are_written(
     store: Store, prepared_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(catch_up, "LEVEL_EVENTS", 100)
-    monkeypatch.setattr(parts, "PART_EVENTS", 100)
+    monkeypatch.setattr(catch_up, "CAUGHT_UP_EVENTS", 100)
+    monkeypatch.setattr(plan, "PART_EVENTS", 100)
     await told(store)
     ended, written = False, 0
 

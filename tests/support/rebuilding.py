@@ -17,9 +17,10 @@ from cli.main import turnlog
 from domain.events import ConversationEvent
 from projections.catalog import PROJECTIONS, install
 from projections.projection import Projection
-from projections.rebuild import builder, catch_up, parts, workers
+from projections.rebuild import builder, catch_up, plan, workers
 from projections.rebuild.builder import Builder, BuildStep, open_builder
-from projections.rebuild.loading import Part, Source
+from projections.rebuild.loading import Source
+from projections.rebuild.plan import Part
 from tests.support.builders import Story
 from tests.support.naive_views.catalog import NAIVE
 from tests.support.naive_views.rows import Row, in_order
@@ -62,8 +63,8 @@ def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         return ThreadPoolExecutor(number)
 
     monkeypatch.setattr(workers, "ProcessPoolExecutor", threads)
-    monkeypatch.setattr(parts, "PART_EVENTS", 5)
-    monkeypatch.setattr(catch_up, "LEVEL_EVENTS", 0)
+    monkeypatch.setattr(plan, "PART_EVENTS", 5)
+    monkeypatch.setattr(catch_up, "CAUGHT_UP_EVENTS", 0)
 
 
 @pytest.fixture

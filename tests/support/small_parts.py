@@ -3,10 +3,10 @@
 import signal
 
 from cli.main import main
-from projections.rebuild import parts
+from projections.rebuild import plan
 
 if __name__ == "__main__":
     # Who runs the tests in the background of a shell hands on that Ctrl-C is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    parts.PART_EVENTS = 500
+    plan.PART_EVENTS = 500
     main()
