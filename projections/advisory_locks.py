@@ -1,4 +1,4 @@
-"""Advisory locks: one leader per projection, one rebuild at a time. A connection holds them until it closes."""
+"""Advisory locks, which a connection holds until it closes."""
 
 from contextlib import suppress
 
@@ -21,12 +21,15 @@ def rebuild_lock(schema: str, name: str) -> str:
 
 
 def starting_lock(schema: str, name: str) -> str:
-    """Return the lock of a server that starts a rebuild process, held until that process has its `rebuild_lock`."""
+    """Return the lock of a server that starts a rebuild process.
+
+    It is held until that process has its `rebuild_lock`.
+    """
     return f"{schema}:{name}:starting"
 
 
 async def try_lock(connection: Connection, lock: str) -> bool:
-    """Take an advisory lock until the connection closes; return whether it was free."""
+    """Return whether a lock was free, and take it until the connection closes."""
     cursor = await connection.execute(_SQL["try_lock"], {"lock": lock})
     row = await cursor.fetchone()
     return bool(row and row[0])
@@ -40,6 +43,7 @@ async def is_locked(connection: Connection, lock: str) -> bool:
 
 
 async def unlock_all(connection: Connection) -> None:
-    """Release the connection's locks at once; PostgreSQL would do so a moment after the connection was closed."""
+    """Release all advisory locks of the connection."""
+    # PostgreSQL releases them only a moment after the connection was closed.
     with suppress(psycopg.Error):  # a broken connection has lost them
         await connection.execute(_SQL["unlock_all"])

@@ -1,4 +1,4 @@
-"""Applying a batch of events to builds of projections: their rows and their positions change in one step."""
+"""Applying a batch of events: rows and positions of builds change in one step."""
 
 import re
 from collections.abc import Sequence
@@ -24,13 +24,13 @@ _PARAMETER = re.compile(rb"%\((\w+)\)s")
 
 
 class PositionLostError(Exception):
-    """A build is not at the expected position or state: another process moved or switched it."""
+    """A build is at another position or in another state than expected."""
 
 
 async def apply(
     connection: Connection, projections: Sequence[Projection], state: str, before: int, batch: Sequence[Recorded]
 ) -> None:
-    """Apply `batch` to builds that are in `state` at position `before`: to all of them or to none.
+    """Apply `batch` to all builds in `state` at position `before`, or to none.
 
     Raises:
         PositionLostError: a build is at another position or in another state. Nothing was changed.
@@ -65,7 +65,9 @@ async def force_index_plans(connection: Connection) -> None:
 
 
 async def run_changes(connection: Connection, changes: Sequence[list[Change]], move: Change, expected: int) -> None:
-    """Run the changes of each projection, and `move`, which has to return `expected` rows: all or nothing.
+    """Run the changes of each projection, and `move`, all or nothing.
+
+    `move` has to return `expected` rows.
 
     Raises:
         DivisionByZero: `move` returned another number of rows. Nothing was changed.
@@ -104,7 +106,10 @@ def _numbered(*statements: bytes) -> tuple[bytes, tuple[str, ...]]:
 
 @lru_cache(maxsize=256)
 def _fused(*statements: bytes) -> bytes:
-    """Return one statement of several, the last of which moves positions; parameters of the n-th end in `_n`."""
+    """Return one statement of several, the last of which moves positions.
+
+    The names of the parameters of the n-th statement end in `_n`.
+    """
     *changes, move = (_PARAMETER.sub(rb"%%(\1_%d)s" % n, statement) for n, statement in enumerate(statements))
     parts = [b"change_%d AS (\n%s\n)" % part for part in enumerate(changes)]
     return b"WITH %s\n%s" % (b", ".join([*parts, b"moved AS (\n%s\n)" % move]), _REQUIRE_MOVED)

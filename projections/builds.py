@@ -1,4 +1,4 @@
-"""Builds: the tables of a version of a projection, created, switched and dropped; the registry has a row for each."""
+"""Builds: tables of one version of a projection, with a row in the registry."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -59,7 +59,7 @@ async def find_build(connection: Connection, projection: Projection) -> Build | 
 
 
 async def find_live(connection: Connection, projection: Projection) -> tuple[Projection, int] | None:
-    """Return the projection on the live build of its version, and the build's position, or None without one."""
+    """Return the projection on its live build, and the position, or None."""
     cursor = await connection.execute(_SQL["find_live"], {"name": projection.name, "version": projection.version})
     row = await cursor.fetchone()
     return (projection.on_build(row[0]), row[1]) if row else None
@@ -90,7 +90,7 @@ async def set_state(connection: Connection, build: Projection | Build, state: st
 
 
 async def record_error(connection: Connection, build: Projection, error: str, position: int | None) -> None:
-    """Register the error at which a build stopped, and the position of the event if an event caused it."""
+    """Register the error that stopped a build, and the position of its event."""
     recorded = {"error": error, "position": position, "updated_at": datetime.now(UTC)}
     await connection.execute(_SQL["record_error"], {**build_key(build), **recorded})
 
@@ -102,7 +102,10 @@ async def forget_plan(connection: Connection, build: Projection | Build) -> None
 
 
 async def drop(connection: Connection, build: Projection | Build, *, with_views: bool = False) -> None:
-    """Drop the tables of a build and its row in the registry, and with `with_views` the views of its version."""
+    """Drop the tables of a build, and its row in the registry.
+
+    `with_views` drops the views of its version too.
+    """
     for table in build.tables:
         if with_views:
             view = sql.Identifier(view_name(table, build.version))

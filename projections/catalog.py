@@ -31,16 +31,20 @@ def find_projection(name: str, projections: Sequence[Projection] = PROJECTIONS) 
 
 
 def prepare(conninfo: str, schema: str) -> None:
-    """Migrate the log's schema and install the projections. Several processes may call this at once."""
+    """Migrate the log's schema and install the projections.
+
+    Several processes may call this at once.
+    """
     migrate(conninfo, schema)
     install(conninfo, schema)
 
 
 def install(conninfo: str, schema: str = "turnlog", projections: Sequence[Projection] = PROJECTIONS) -> None:
-    """Create the tables of every projection version that has none. The log's own schema has to exist.
+    """Create the tables of every projection version that has none.
 
-    On an empty log the new tables are live at once. On a log with events a rebuild has to fill them first. Until then
-    the views of the new version show an older one. Several processes may call this at once.
+    The log's own schema has to exist. On an empty log the new tables are live at once. On a log with events a rebuild
+    has to fill them first. Until then the views of the new version show an older one. Several processes may call this
+    at once.
     """
     asyncio.run(_install(conninfo, schema, projections))
 
@@ -55,7 +59,7 @@ async def _install(conninfo: str, schema: str, projections: Sequence[Projection]
 
 
 async def install_one(connection: Connection, projection: Projection) -> None:
-    """Create the tables of a projection's version unless it has some, and its views unless they exist."""
+    """Create the tables and views that a projection's version lacks."""
     every = await builds.find_builds(connection, projection.name)
     own = [build for build in every if build.is_version_of(projection)]
     if not own:

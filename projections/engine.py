@@ -1,4 +1,4 @@
-"""The engine follows the feed and applies each batch of events to the projections that this process leads."""
+"""The engine applies each batch of the feed to the projections it leads."""
 
 import logging
 from collections.abc import Sequence
@@ -33,7 +33,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class _Lead:
-    """A projection that this process leads, on its live build: its position, and when to retry after an error."""
+    """A projection that this process leads, on its live build.
+
+    `retry_at` is when to retry after `failures` errors.
+    """
 
     projection: Projection
     position: int
@@ -144,7 +147,7 @@ class Engine:
         self._claim_at = 0.0
 
     async def _advance(self, connection: Connection) -> bool:
-        """Apply the next batch to every projection that has one, and return whether there was any."""
+        """Apply the next batch to every projection, and return whether one had any."""
         advanced = False
         groups: dict[int, list[_Lead]] = {}
         for lead in self._leads.values():
@@ -195,7 +198,7 @@ class Engine:
         await builds.record_error(connection, lead.projection, describe_error(error), position)
 
     def _announce(self) -> None:
-        """Publish the positions of the projections that this process leads, here and to other processes."""
+        """Publish the positions of the projections that this process leads."""
         positions = {lead.projection.name: lead.position for lead in self._leads.values()}
         stopped = {name for name, lead in self._leads.items() if lead.failures}
         self._progress.advance(positions)
@@ -221,7 +224,8 @@ class Engine:
             self._background.once("poll-projections", self._poll)
 
     async def _poll(self) -> None:
-        """Read the positions that other processes have reached, in case their announcements were missed."""
+        """Read the positions of other processes' projections."""
+        # Their announcements may have been missed.
         try:
             while True:
                 generation = self._database.generation
@@ -238,7 +242,10 @@ class Engine:
         )
 
     def _update_progress(self, leads: Sequence[Sequence[Any]]) -> None:
-        """Take over name, version, position and whether it is stopped of projections that other processes lead."""
+        """Take over the progress of projections that other processes lead.
+
+        `leads` has name, version, position and whether it is stopped of each.
+        """
         served = {(projection.name, projection.version) for projection in self._projections}
         found = [(name, position, stopped) for name, version, position, stopped in leads if (name, version) in served]
         self._progress.advance({name: position for name, position, _ in found})

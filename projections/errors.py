@@ -61,7 +61,10 @@ class ProjectionFailedError(ProjectionError):
 
 
 class BuildFailedError(ProjectionError):
-    """PostgreSQL refuses a statement of a build, or of several (`names`), or lacks the space for it."""
+    """PostgreSQL refuses a statement of a build, or lacks the space for it.
+
+    Where several builds were written together, `names` has all of them.
+    """
 
     position = None
 
@@ -75,7 +78,10 @@ class BuildFailedError(ProjectionError):
 
 
 class BuildInterruptedError(ProjectionError):
-    """A worker or the database has gone, or another process has taken over. The next rebuild resumes the build."""
+    """A worker or the database has gone, or another process has taken over.
+
+    The next rebuild resumes the build.
+    """
 
 
 class ViewInUseError(ProjectionError):

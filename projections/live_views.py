@@ -1,4 +1,4 @@
-"""The views through which readers see the live build: `listing_v2` for a version, `listing` for the newest one."""
+"""Views of live builds: `listing_v2` for a version, `listing` for the newest."""
 
 from typing import LiteralString, cast
 
@@ -14,7 +14,9 @@ _ALL = sql.SQL("*")
 
 
 async def show_build(connection: Connection, projection: Projection, *, newest: bool = True) -> None:
-    """Point the views of the projection's version at this build, and with `newest` the bare names at the version.
+    """Point the views of the projection's version at its build.
+
+    `newest` points the bare names, such as `listing`, at this version too.
 
     Raises:
         ViewInUseError: another view depends on one that has to change its columns.
@@ -27,7 +29,9 @@ async def show_build(connection: Connection, projection: Projection, *, newest: 
 
 
 async def show_older_version(connection: Connection, projection: Projection, older: int | None) -> None:
-    """Point the views of a version without a live build at version `older`; columns that `older` lacks are NULL.
+    """Point the views of a version without a live build at version `older`.
+
+    Columns that `older` lacks are NULL.
 
     Without an older version they point at the empty tables of the new build.
     """

@@ -1,4 +1,4 @@
-"""PostgreSQL's errors during a build: which are transient, and their translation into errors of projections."""
+"""PostgreSQL's errors during a build, translated into projection errors."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -35,7 +35,10 @@ def translate_outage() -> Generator[None]:
 
 
 def is_transient(error: Exception) -> bool:
-    """Return whether a retry may succeed: the database does not answer, or another transaction holds a lock."""
+    """Return whether a retry may succeed.
+
+    The database does not answer, or another transaction holds a lock.
+    """
     if not isinstance(error, psycopg.OperationalError):
         return False
     return error.sqlstate is None or error.sqlstate in _LOCKED or error.sqlstate.startswith(_ENDING)

@@ -1,4 +1,4 @@
-"""The positions of the projections as this process knows them, and waiting for a position."""
+"""Progress: the known positions of the projections, and waiting for one."""
 
 import asyncio
 import heapq
@@ -10,7 +10,10 @@ from eventlog.wakeup import resolve
 
 
 class Progress:
-    """The positions of the projections that this process serves. A wait does not include stopped ones."""
+    """The positions of the projections that this process serves.
+
+    A wait does not include projections that an error has stopped.
+    """
 
     def __init__(self, names: Iterable[str]) -> None:
         self.positions: dict[str, int] = dict.fromkeys(names, 0)
@@ -21,7 +24,7 @@ class Progress:
         self._reached = self._lowest()
 
     def advance(self, positions: dict[str, int]) -> None:
-        """Raise positions. Older ones and those of projections that this process does not serve change nothing."""
+        """Raise positions. Lower ones and those of unknown projections are ignored."""
         for name, position in positions.items():
             if name in self.positions:
                 self.positions[name] = max(position, self.positions[name])
@@ -33,12 +36,13 @@ class Progress:
         self._wake()
 
     def forget(self) -> None:
-        """Set all positions to 0, because the log and the read models with it may have lost their end."""
+        """Set all positions to 0."""
+        # The log, and the read models with it, may have lost their end.
         self.positions = dict.fromkeys(self.positions, 0)
         self._wake()
 
     def set_stopped(self, stopped: set[str], *, of: Iterable[str]) -> None:
-        """Set which of the projections in `of` an error has stopped. Waits go on without them."""
+        """Set which of the projections in `of` an error has stopped."""
         stopped = self.stopped.difference(of) | stopped
         if stopped != self.stopped:
             self.stopped = stopped
@@ -49,7 +53,7 @@ class Progress:
         return [name for name, reached in self.positions.items() if reached < position]
 
     async def wait(self, position: int, timeout_s: float) -> list[str]:
-        """Wait until every running projection has reached `position`, and return the names of those that have not.
+        """Wait for `position`, and return the projections that have not reached it.
 
         A read of a projection that is not returned sees all events up to `position`.
         """

@@ -1,4 +1,4 @@
-"""A projection: a name, a version, tables that an SQL file defines, and two functions of events."""
+"""A projection: a name, a version, tables, and two functions of events."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,14 +18,19 @@ Rows = dict[str, list[tuple[Any, ...]]]
 
 
 class Change(NamedTuple):
-    """A statement on a projection's tables, and its `%(named)s` parameters. PostgreSQL gets these as text."""
+    """A statement on a projection's tables, and its `%(named)s` parameters.
+
+    PostgreSQL gets the parameters as text.
+    """
 
     statement: bytes
     parameters: Mapping[str, str | int | UUID | datetime]
 
 
 class Projection(ABC):
-    """A read model in one build of its version. Its SQL file is `projections/models/{name}.sql`.
+    """A read model in one build of its version.
+
+    Its SQL file is `projections/models/{name}.sql`.
 
     `changes` and `rows` are pure functions of events of `types` in log order: applying the log again gives the same
     rows. Both leave the same rows in the tables. A rebuild loads whole conversations at once with `rows`, which never
@@ -45,17 +50,19 @@ class Projection(ABC):
 
     @abstractmethod
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
-        """Return the statements, run in order, that bring the tables from before `events` to after them."""
+        """Return the statements that apply `events` to the tables, in order."""
 
     @abstractmethod
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:
-        """Return the rows, by table, that `events` leave in empty tables: all events of some conversations.
+        """Return the rows that `events` leave in empty tables, by table.
+
+        The events are all those of `types` of some conversations.
 
         The values of a row have the order of the columns in the table's definition.
         """
 
     def select(self, events: Iterable[ConversationEvent]) -> list[ConversationEvent]:
-        """Return the events that `changes` and `rows` take: those of `types`. Unknown types are left out.
+        """Return the events of `types`, which `changes` and `rows` take.
 
         Raises:
             UnknownEventError: an event of `types` has a version that this release does not know.
@@ -91,7 +98,7 @@ class Projection(ABC):
 
 
 class Statements:
-    """The statements of a projection's SQL file, with the names of its tables and views in place of `{table}`.
+    """The statements of a projection's SQL file, with the names of its tables.
 
     The projection writes to the tables of a build (`listing_v2_1`). Readers read the views of a version (`listing_v2`),
     which show the live build.
@@ -113,12 +120,18 @@ class Statements:
         return self._reading[name]
 
     def change(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Change:
-        """Return the change of a statement on this build's tables, with all `rows` as one JSON array, `%(rows)s`."""
+        """Return a statement on this build's tables with its rows.
+
+        The statement gets `rows` as one JSON array, `%(rows)s`.
+        """
         # One JSON parameter costs half of what an array for each column does, here and in PostgreSQL.
         return Change(self._writing[name], {"rows": orjson.dumps(rows).decode()})
 
     def starting_with(self, prefix: str) -> list[bytes]:
-        """Return the statements on this build's tables whose names start with `prefix`, in the file's order."""
+        """Return the statements whose names start with `prefix`, on this build.
+
+        They have the order of the file.
+        """
         return [statement for name, statement in self._writing.items() if name.startswith(prefix)]
 
 
@@ -128,7 +141,7 @@ def table_name(table: str, version: int, build: int) -> str:
 
 
 def view_name(table: str, version: int) -> str:
-    """Return the name of the view that shows readers of a version one table of the live build."""
+    """Return the name of the view of a version on a table of its live build."""
     return f"{table}_v{version}"
 
 

@@ -1,4 +1,4 @@
-"""The status of the read models: position, lag and error of each live build, and the progress of its rebuild."""
+"""The status of the read models: positions, lags, errors and rebuilds."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ _SQL = load_statements("projections", "status.sql")
 
 
 class RebuildProgress(NamedTuple):
-    """How far a build has come: `position` of `target` events are in it, at a rate and with a time left.
+    """The progress of a rebuild: `position` of `target` events are in it.
 
     `running` is false where its process has ended. The next rebuild resumes it.
     """
@@ -47,7 +47,10 @@ class Status(NamedTuple):
 
     @property
     def stopped(self) -> Build | None:
-        """The build that an error has stopped, or None: the live one or, before there is one, the first one."""
+        """The build that an error has stopped, or None.
+
+        This is the live build or, before there is one, the newest that is building.
+        """
         own = [each for each in self.others if each.version == self.version]
         build = self.live or builds.find_newest(own, "building")
         return build if build and build.error else None

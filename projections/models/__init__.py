@@ -1,1 +1,1 @@
-"""The read models: each module holds a projection and its reader. Imports domain, eventlog and projections."""
+"""Read models with their readers. Imports domain, eventlog and projections."""

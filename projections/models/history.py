@@ -1,4 +1,4 @@
-"""The history: all messages of a conversation, a streaming one with its text so far, and the turns."""
+"""The history: all messages and turns of a conversation."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -65,7 +65,8 @@ class HistoryProjection(Projection):
     types = frozenset(EVENT_TYPES.values()) - {ConversationStarted, ConversationUpdated}
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
-        """Return the statements that add, then end, then delete: nothing that was deleted comes back."""
+        """Return the statements that add, then end, then delete."""
+        # This order is right for any batch, because nothing that was deleted comes back.
         return [self.sql.change(name, rows) for name, rows in _Batch(events).statements().items() if rows]
 
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:
@@ -214,7 +215,7 @@ class History:
     async def page(
         self, conversation_id: UUID, *, descending: bool, superseded: bool, beyond: int | None, limit: int
     ) -> list[MessageRow]:
-        """Return at most `limit` messages beyond a version, in version order or descending."""
+        """Return at most `limit` messages beyond a version, which is excluded."""
         name = "read_descending" if descending else "read_ascending"
         start = beyond if beyond is not None else (LAST_VERSION if descending else 0)
         page = {"conversation_id": conversation_id, "beyond": start, "superseded": superseded, "limit": limit}
@@ -232,7 +233,7 @@ class History:
         return [TurnRow(*row) for row in await self._database.fetch(_SQL.reading("read_turns"), page)]
 
     async def _complete(self, rows: Sequence[TupleRow]) -> list[MessageRow]:
-        """Return messages with the bytes of their images, and streaming ones with their text so far."""
+        """Return messages with the bytes of images and the text of their stream."""
         messages = [await self._with_text_so_far(MessageRow(*row)) for row in rows]
         contents = await self._images.restored_texts([message.content for message in messages])
         return [
@@ -260,7 +261,10 @@ def _turn(key: tuple[UUID, UUID]) -> dict[str, Any]:
 
 
 def _lowest_from_each(events: Sequence[MessagesSuperseded]) -> list[tuple[int, int]]:
-    """Return, for each event in order, its version and the lowest version that it or a later event supersedes."""
+    """Return the version and the lowest superseded version of each event.
+
+    The lowest superseded version is that of the event itself or a later one.
+    """
     lowest = accumulate((event.from_version for event in reversed(events)), min)
     return list(zip((event.originator_version for event in events), reversed(list(lowest)), strict=True))
 
@@ -271,5 +275,5 @@ def _stream_text(event: StreamDelta) -> dict[str, Any]:
 
 
 def _with_json(row: dict[str, Any], *columns: str) -> dict[str, Any]:
-    """Return `row` with the JSON text of some columns as JSON values, for the JSON array of a statement."""
+    """Return `row` with the JSON text of some columns as JSON values."""
     return {**row, **{column: json_value(row[column]) for column in columns}}

@@ -1,4 +1,4 @@
-"""The rows of the history read model, messages and turns, and the events they are made from."""
+"""The rows of the history, messages and turns, as events make them."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -39,7 +39,10 @@ class MessageRow(NamedTuple):
 
 
 class TurnRow(NamedTuple):
-    """A turn in the history. `usage` is JSON text, `version` that of the turn's first event."""
+    """A turn in the history. `usage` is JSON text.
+
+    `version` is that of the turn's first event.
+    """
 
     conversation_id: UUID
     id: UUID
@@ -79,7 +82,10 @@ def message_row(event: MessageAdded) -> MessageRow:
 
 
 def turn_row(event: TurnBegun, queued: TurnRow | None = None) -> TurnRow:
-    """Return the row of a turn that is queued or starts. `queued` is its row in the queue, if it was there."""
+    """Return the row of a turn that is queued or starts.
+
+    `queued` is its row in the queue, if it was there.
+    """
     waits = isinstance(event, TurnQueued)
     return TurnRow(
         event.originator_id,
@@ -129,6 +135,6 @@ def streaming_row(event: TurnStarted | TurnResumed) -> MessageRow:
 
 
 def superseded_range(event: MessagesSuperseded) -> dict[str, Any]:
-    """Return the conversation and its superseded versions: from `from_version` on, before `before_version`."""
+    """Return a conversation and the range of its superseded versions."""
     versions = {"from_version": event.from_version, "before_version": event.originator_version}
     return {"conversation_id": event.originator_id, **versions}

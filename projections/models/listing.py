@@ -57,7 +57,10 @@ class ConversationRow(NamedTuple):
 
 
 class ListingFilter(NamedTuple):
-    """A filter of an owner's conversations. `title_contains` ignores case, `metadata` compares as text."""
+    """A filter of an owner's conversations.
+
+    `title_contains` ignores case, `metadata` compares as text.
+    """
 
     agent_id: str | None = None
     title_contains: str | None = None
@@ -101,7 +104,10 @@ class _ConversationChange:
 
 @dataclass
 class _TurnsChange:
-    """The change of one conversation's turns by the events of a batch. `over` are those that have left the queue."""
+    """The change of one conversation's turns by the events of a batch.
+
+    `over` are the turns that have left the queue, by starting or ending.
+    """
 
     conversation_id: UUID
     started: bool = False
@@ -142,7 +148,7 @@ class ListingProjection(Projection):
     types = frozenset(EVENT_TYPES.values()) - {StreamDelta}
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
-        """Return the statements that add conversations, then update those that have other events."""
+        """Return the statements that add conversations, then update them."""
         started: list[dict[str, Any]] = []
         changed: dict[UUID, _ConversationChange] = {}
         for event in events:

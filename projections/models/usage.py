@@ -1,4 +1,4 @@
-"""The usage read model: tokens, cost and time of every turn, for queries by day, model, agent or owner."""
+"""The usage: tokens, cost and time of every turn."""
 
 from collections.abc import Sequence
 from datetime import UTC
@@ -72,7 +72,7 @@ def _started(event: TurnStarted) -> dict[str, Any]:
 
 
 def _changes(events: Sequence[ConversationEvent]) -> dict[UUID, dict[str, Any]]:
-    """Return, for each turn that was suspended or ended, the columns that these events set."""
+    """Return the columns that the events set, by turn."""
     changes: dict[UUID, dict[str, Any]] = {}
     for event in events:
         if isinstance(event, TurnSuspended | TurnEnded):

@@ -1,4 +1,4 @@
-"""The JSON of conversations, messages, turns and events for clients: rows in, values for orjson out."""
+"""The JSON of conversations, messages, turns and events for clients."""
 
 from datetime import datetime
 from typing import Any
@@ -24,7 +24,7 @@ def conversation_resource(row: ConversationRow) -> dict[str, Any]:
 
 
 def state_resource(state: Conversation) -> dict[str, Any]:
-    """Return the JSON of a conversation after a command, the same as the listing will show."""
+    """Return the JSON of a conversation after a command, as the listing will."""
     metadata, turn = orjson.Fragment(json_text(state.metadata)), state.turn
     active = turn.id if turn else state.locked_by
     return _conversation(state, metadata, state.visible_version, active, waiting=turn is not None and turn.waiting)

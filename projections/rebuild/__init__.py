@@ -1,1 +1,1 @@
-"""Rebuilding, switching, verifying and time travel. Imports domain, eventlog and projections."""
+"""Rebuilds, switches and time travel. Imports domain, eventlog, projections."""

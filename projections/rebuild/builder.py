@@ -1,4 +1,4 @@
-"""The builder: creates the tables of a build, plans its loading, and has workers load it part by part."""
+"""The builder creates, plans and loads builds, part by part in workers."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,7 +19,7 @@ from projections.rebuild.workers import Workers, open_workers, run_all
 
 
 class BuildStep(NamedTuple):
-    """The progress of a build: its phase, and how many of the log's first `target` events are in it."""
+    """The progress of a build: `position` of `target` events are in it."""
 
     projection: str
     phase: str
@@ -31,7 +31,10 @@ Report = Callable[[BuildStep], None]
 
 
 class Builder:
-    """Builds projections of one log. Its connection holds the locks that keep other processes from building them."""
+    """Builds projections of one log.
+
+    Its connection holds the locks that keep other processes from building them.
+    """
 
     def __init__(self, database: Database, connection: Connection, workers: Workers, report: Report) -> None:
         self.connection = connection
@@ -41,7 +44,7 @@ class Builder:
         self.report = report
 
     async def claim(self, projections: Sequence[Projection]) -> None:
-        """Keep all other processes from building `projections` until this builder is closed.
+        """Keep other processes from building `projections` until this is closed.
 
         Raises:
             RebuildRunningError: another process builds one of them.
@@ -72,7 +75,9 @@ class Builder:
                 await write_plan(self.connection, projection, target, parts)
 
     async def load(self, projections: Sequence[Projection]) -> None:
-        """Load the parts that planned builds still lack, and index them. Builds with the same parts share the reading.
+        """Load the parts that planned builds still lack, and index them.
+
+        Builds that lack the same parts are loaded together.
 
         Raises:
             ProjectionFailedError: a projection raises at an event.
@@ -109,7 +114,7 @@ class Builder:
 
 @asynccontextmanager
 async def open_builder(conninfo: str, schema: str, workers: int, report: Report) -> AsyncGenerator[Builder]:
-    """Open a builder with a database, a connection for its locks, and up to `workers` processes.
+    """Open a builder with up to `workers` processes.
 
     Raises:
         StoreUnavailableError: the database does not answer.

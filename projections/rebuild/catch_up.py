@@ -1,4 +1,4 @@
-"""Catching up: the log after a build's target is applied to the build, batch by batch."""
+"""Catching up: the log after a build's target is applied batch by batch."""
 
 from collections.abc import Awaitable, Callable
 
@@ -16,7 +16,9 @@ CAUGHT_UP_EVENTS = 500
 
 
 async def catch_up(builder: Builder, projection: Projection, state: str, goal: Callable[[], Awaitable[int]]) -> None:
-    """Apply the log to a build until at most `CAUGHT_UP_EVENTS` are left to `goal`, a position that grows meanwhile.
+    """Apply the log to a build until few events are left to `goal`.
+
+    `goal` returns a position that may grow meanwhile.
 
     Raises:
         ProjectionFailedError: the projection raises at an event.
@@ -26,7 +28,7 @@ async def catch_up(builder: Builder, projection: Projection, state: str, goal: C
 
 
 async def follow(builder: Builder, projection: Projection, state: str, upto: int) -> None:
-    """Apply the log to a build up to position `upto`. A build beyond it does not change.
+    """Apply the log to a build up to `upto`. A build beyond it does not change.
 
     Raises:
         ProjectionFailedError: the projection raises at an event.

@@ -1,4 +1,4 @@
-"""Comparing a build row by row with the live build at one position, while both go on."""
+"""Comparing a build with the live build row by row, at one position."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -21,7 +21,10 @@ _QUERIES = ("count", "differing")
 
 
 class Difference(NamedTuple):
-    """A row in which two builds differ: `kind` is missing, unexpected or different, as seen in the live build."""
+    """A row in which two builds differ.
+
+    In the live build it is missing, unexpected or different: this is the `kind`.
+    """
 
     table: str
     key: dict[str, Any]

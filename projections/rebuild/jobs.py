@@ -1,4 +1,4 @@
-"""Rebuilds that a server starts, each in a process of its own, so that requests never wait for it."""
+"""Rebuilds that a server starts, each in a process of its own."""
 
 import asyncio
 import logging
@@ -33,7 +33,10 @@ _log = logging.getLogger(__name__)
 
 
 class RebuildJobs:
-    """The rebuild processes of this server. They end with it; the next rebuild resumes."""
+    """The rebuild processes of this server.
+
+    They end with the server. The next rebuild resumes their builds.
+    """
 
     def __init__(self, database: Database, claim_timeout_s: float = CLAIM_TIMEOUT_S) -> None:
         self._database = database
@@ -56,7 +59,7 @@ class RebuildJobs:
             await asyncio.to_thread(process.join)
 
     async def start(self, name: str) -> SpawnProcess:
-        """Start a process that rebuilds a projection, and return it once it has claimed the build.
+        """Start a process that rebuilds a projection, once it has claimed the build.
 
         Raises:
             RebuildRunningError: another process rebuilds or verifies the projection, or is about to.
@@ -109,7 +112,7 @@ class RebuildJobs:
         return process
 
     async def _build_first(self) -> None:
-        """Build every projection version without a live build, and try again until all have one."""
+        """Build every projection version that has no live build, until all have."""
         # A process that builds one of them may be killed before it is done.
         pause_s = RETRY_S
         while names := await self._unbuilt():
@@ -127,7 +130,10 @@ class RebuildJobs:
 
 
 def _receive_claim(receiver: Pipe, timeout_s: float) -> bool | None:
-    """Return whether the process has claimed the projection, or None where it is too slow or has ended."""
+    """Return whether a process has claimed the projection, or None.
+
+    None says that it did not answer in time, or has ended.
+    """
     try:
         return receiver.recv() if receiver.poll(timeout_s) else None
     except (EOFError, OSError):

@@ -1,4 +1,4 @@
-"""Loading parts of a build: the rows of whole conversations, written with COPY; run by workers."""
+"""Loading parts of a build with COPY, in workers."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -33,7 +33,9 @@ class Source(NamedTuple):
 
 
 def load_part(source: Source, projections: Sequence[Projection], part: Part) -> None:
-    """Load one part of some builds, all or nothing. Builds that have the part already do not change.
+    """Load one part of some builds, all or nothing.
+
+    Builds that have the part already do not change.
 
     Raises:
         ProjectionFailedError: a projection raises at an event.
@@ -56,7 +58,9 @@ def load_part(source: Source, projections: Sequence[Projection], part: Part) -> 
 
 
 def index_build(source: Source, projection: Projection) -> None:
-    """Create the keys and indexes of a loaded build, unless it has them, and analyse its tables.
+    """Create the keys and indexes of a loaded build, and analyse its tables.
+
+    A build that has them already does not change.
 
     Raises:
         BuildFailedError: PostgreSQL refuses them.
@@ -78,7 +82,7 @@ def _connect(source: Source, schema: str) -> SyncConnection:
 
 
 def _take_part(connection: SyncConnection, projection: Projection, part: Part) -> bool:
-    """Remove a part from those that a build still lacks, and return whether it was one of them.
+    """Return whether a build lacks a part, and remove it from those it lacks.
 
     Another worker that takes the same part waits until this transaction ends.
     """
@@ -87,7 +91,9 @@ def _take_part(connection: SyncConnection, projection: Projection, part: Part) -
 
 
 def _mark_loaded(connection: SyncConnection, source: Source, projection: Projection) -> bool:
-    """Register a build as loaded up to the target, and return False where another worker has done so.
+    """Register a build as loaded up to the target.
+
+    Returns False where another worker has done so.
 
     Another worker that registers the same build waits until this transaction ends.
     """
@@ -118,7 +124,10 @@ def _compute_rows(projection: Projection, chunk: list[Recorded]) -> Rows:
 
 
 def _find_failing_position(projection: Projection, chunk: list[Recorded]) -> int:
-    """Return the position of the first event at which the projection raises, found by bisection."""
+    """Return the position of the event at which the projection raises.
+
+    It is found by bisection.
+    """
     succeeds, fails = 0, len(chunk)
     while fails - succeeds > 1:
         middle = (succeeds + fails) // 2

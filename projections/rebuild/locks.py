@@ -1,4 +1,4 @@
-"""Locks of a switch: the live builds are frozen for some milliseconds, and a lock that is held is retried."""
+"""Locks of a switch: freezing the live builds, and retrying on a timeout."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -27,7 +27,7 @@ T = TypeVar("T")
 async def frozen_live_builds(
     database: Database, projection: Projection
 ) -> AsyncGenerator[tuple[Connection, list[Build]]]:
-    """Freeze the positions of a projection's live builds, in all its versions, for the block.
+    """Freeze the positions of a projection's live builds for the block.
 
     Yields the connection whose transaction holds the row locks, and the live builds.
     """
@@ -38,7 +38,7 @@ async def frozen_live_builds(
 
 
 async def retry_on_lock_timeout(projection: Projection, work: Callable[[], Awaitable[T]]) -> T:
-    """Return the result of `work`, called again while another transaction holds a lock that it needs.
+    """Call `work` until no other transaction holds a lock that it needs.
 
     Raises:
         BuildInterruptedError: the lock is held for too long.

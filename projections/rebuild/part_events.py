@@ -1,4 +1,4 @@
-"""Reading the events of a part of the log in chunks of whole conversations; run by workers."""
+"""Reading the events of a part in chunks of whole conversations, in workers."""
 
 from collections.abc import Generator, Sequence
 from itertools import groupby
@@ -34,7 +34,9 @@ SyncConnection = psycopg.Connection[TupleRow]
 def read_chunks(
     connection: SyncConnection, projections: Sequence[Projection], part: Part, target: int
 ) -> Generator[list[Recorded]]:
-    """Yield the events of a part that `projections` use, up to position `target`, ordered by conversation.
+    """Yield the events of a part up to `target`, in chunks.
+
+    The events are those that `projections` use, ordered by conversation and version.
 
     A chunk has about `CHUNK_EVENTS` events of whole conversations.
     """
@@ -58,7 +60,7 @@ def read_chunks(
 
 
 def _with_deltas(connection: SyncConnection, conversation: list[Recorded], target: int) -> list[Recorded]:
-    """Return the events of a conversation with the deltas of the turn that runs at `target`, if there is one."""
+    """Return the events of a conversation with the deltas of a running turn."""
     # Several turns run where a newer release has ended turns with an event that this release does not know.
     running: dict[UUID, Recorded] = {}
     for item in conversation:
@@ -76,8 +78,11 @@ def _with_deltas(connection: SyncConnection, conversation: list[Recorded], targe
 
 
 def _belongs_to(running: dict[UUID, Recorded], delta: Recorded) -> bool:
-    """Return whether a delta may belong to the answer of a running turn. An unknown version of a delta may."""
+    """Return whether a delta may belong to the answer of a running turn.
+
+    A delta of an unknown version may.
+    """
     if not isinstance(delta.event, StreamDelta):
         return True
-    begun = running.get(delta.event.turn_id)
-    return begun is not None and delta.position > begun.position
+    start = running.get(delta.event.turn_id)
+    return start is not None and delta.position > start.position

@@ -1,4 +1,4 @@
-"""Time travel: all read models as they were at a position or time, in a schema of their own, for analysts."""
+"""Time travel: all read models at a past position, in their own schema."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -26,7 +26,7 @@ _DONE = "Turnlog's read models as they were at position"
 
 
 class PastReadModel(NamedTuple):
-    """Read models of the past: their schema, their position, and the names of their tables."""
+    """Read models of the past: schema, position and the names of their tables."""
 
     schema: str
     position: int
@@ -36,7 +36,9 @@ class PastReadModel(NamedTuple):
 async def build_past(
     builder: Builder, projections: Sequence[Projection], as_of: int | datetime, schema: str
 ) -> PastReadModel:
-    """Build `projections` in a new `schema` as they were at a position or at a time of recording.
+    """Build `projections` in a new schema as they were at a position or time.
+
+    A time is compared with the times of recording.
 
     A run that fails or is killed leaves no schema of this name.
 

@@ -1,4 +1,4 @@
-"""The plan of loading a build: the log up to a target position, cut into parts that workers load side by side."""
+"""The plan of a build: the log up to a target position, in parts."""
 
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -25,7 +25,10 @@ class Part(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The phase of a build (loading, indexing, following), its target position, and the parts it still lacks."""
+    """The plan of a build, with the parts that it still lacks.
+
+    `phase` is loading, indexing or following.
+    """
 
     phase: str
     target: int
@@ -34,7 +37,7 @@ class Plan(NamedTuple):
 
 
 async def cut_into_parts(connection: Connection, target: int) -> list[Part]:
-    """Return parts of about `PART_EVENTS` events each, which together hold all conversations."""
+    """Return parts of about `PART_EVENTS` events, which hold all conversations."""
     number = min(max(target // PART_EVENTS, 1), MAX_PARTS)
     positions = [target * each // number for each in range(1, number)]
     cursor = await connection.execute(_SQL["sample_ids"], {"positions": positions})
@@ -60,7 +63,7 @@ async def write_plan(connection: Connection, projection: Projection, target: int
 
 
 async def resume_plan(connection: Connection, projection: Projection) -> Plan:
-    """Return the plan of a build with the parts it still lacks, and note that loading is resumed.
+    """Return the plan of a build, and note that its loading is resumed.
 
     Raises:
         BuildInterruptedError: the plan has gone.

@@ -1,4 +1,4 @@
-"""Blue/green rebuilds: a new build is loaded beside the live one and switched; also rolling back and pruning."""
+"""Blue/green rebuilds, rollbacks and pruning of builds."""
 
 from collections.abc import Callable, Sequence
 
@@ -53,7 +53,7 @@ async def rebuild(
 
 
 async def roll_back(builder: Builder, projections: Sequence[Projection]) -> list[Switched]:
-    """Bring the build that was live before level with the log, and make it live again.
+    """Let the build that was live before catch up, and make it live again.
 
     Raises:
         NothingKeptError: there is none.
@@ -65,7 +65,9 @@ async def roll_back(builder: Builder, projections: Sequence[Projection]) -> list
 
 
 async def prune(builder: Builder, projections: Sequence[Projection]) -> list[Build]:
-    """Drop the builds that are not live in this release: kept ones, unfinished ones and those of older versions.
+    """Drop the builds that are not live in this release, and return them.
+
+    These are kept and unfinished builds, and all of older versions.
 
     Raises:
         RebuildRunningError: another process rebuilds or verifies one of them.
@@ -109,7 +111,7 @@ async def _load(builder: Builder, building: Sequence[Projection], failures: Fail
 
 
 async def _find_own(builder: Builder, projection: Projection, state: str) -> Projection | None:
-    """Return the projection on the newest build of its version that is in `state`, or None."""
+    """Return the projection on its newest build in `state`, or None."""
     every = await builds.find_builds(builder.connection, projection.name)
     build = builds.find_newest([each for each in every if each.is_version_of(projection)], state)
     return projection.on_build(build.build) if build else None

@@ -1,4 +1,4 @@
-"""The switch: a build that has caught up becomes live, and the one that was live is kept."""
+"""The switch: a build that has caught up becomes live."""
 
 from functools import partial
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from projections.rebuild.locks import frozen_live_builds, retry_on_lock_timeout
 
 
 class Switched(NamedTuple):
-    """A build that is live now, the one it replaced (None: there was none), and the comparison of the two."""
+    """A build that is live now, and its comparison with the one it replaced."""
 
     projection: Projection
     replaced: Build | None
@@ -23,7 +23,7 @@ class Switched(NamedTuple):
 
 
 async def switch(builder: Builder, projection: Projection, state: str, compared: Comparison | None = None) -> Switched:
-    """Bring a build in `state` level with the log and make it live.
+    """Let a build in `state` catch up with the log, and make it live.
 
     Raises:
         ProjectionFailedError: the projection raises at an event.

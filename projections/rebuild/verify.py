@@ -1,4 +1,4 @@
-"""Verifying: a projection is loaded once more into scratch tables and compared row by row with the live build."""
+"""Verifying: a projection is built into scratch tables and compared."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,9 @@ from projections.rebuild.comparison import Comparison, compare
 
 
 async def verify(builder: Builder, projections: Sequence[Projection]) -> list[Comparison]:
-    """Compare each projection with the log. Writes and reads go on meanwhile, and the scratch tables are dropped.
+    """Compare the live build of each projection with what the log gives.
+
+    Reads and writes go on meanwhile.
 
     Raises:
         NothingToVerifyError: a projection has no live build.

@@ -1,4 +1,7 @@
-"""Worker processes that load builds. They ignore Ctrl-C and end with the process that started them."""
+"""Worker processes that load builds.
+
+They ignore Ctrl-C and end with the process that started them.
+"""
 
 import asyncio
 import gc
@@ -57,7 +60,10 @@ class Workers:
 
 @contextmanager
 def open_workers(number: int) -> Generator[Workers]:
-    """Open a pool of `number` workers, which start on demand. The end of the block waits for jobs that run."""
+    """Open a pool of `number` workers, which start on demand.
+
+    The end of the block waits for the jobs that run.
+    """
     pool = ProcessPoolExecutor(number, get_context("spawn"), _start_worker)
     try:
         yield Workers(pool, number)
@@ -66,7 +72,7 @@ def open_workers(number: int) -> Generator[Workers]:
 
 
 async def run_all(work: Sequence[Coroutine[None, None, None]]) -> None:
-    """Run coroutines concurrently. The first error cancels those whose jobs have not begun."""
+    """Run coroutines concurrently. The first error cancels the others."""
     tasks = [asyncio.create_task(each) for each in work]
     try:
         await asyncio.gather(*tasks)

@@ -46,7 +46,7 @@ class Seen(Projection):
         self.tables = (f"seen_{name}",)  # pyright: ignore[reportAttributeAccessIssue]
         self.poison = poison
 
-    def at(self, build: int) -> "Seen":
+    def on_build(self, build: int) -> "Seen":
         return self
 
     def definitions(self) -> list[bytes]:
