@@ -79,7 +79,7 @@ class Engine:
         self._background = Background()
         self._connection: Connection | None = None
         self._polling = False
-        channels.on(_TOPIC, self._on_announcement)
+        channels.subscribe(_TOPIC, self._on_notification)
         channels.on_reconnect(self._forget)
 
     async def open(self) -> None:
@@ -157,10 +157,10 @@ class Engine:
             batch = await self._read(position, group)
             if batch:
                 await self._apply_isolated(connection, group, batch)
-            # Without a batch and an error the log is shorter than was announced: there is nothing to do yet.
+            # Without a batch and an error the log is shorter than a notification said: there is nothing to do yet.
             advanced = advanced or bool(batch) or any(lead.failures for lead in group)
         if groups:
-            self._announce()
+            self._publish()
         return advanced
 
     async def _read(self, position: int, group: list[_Lead]) -> list[Recorded]:
@@ -197,7 +197,7 @@ class Engine:
         _log.error("projection %s stops at position %s: %s", lead.projection.name, position, describe_error(error))
         await builds.record_error(connection, lead.projection, describe_error(error), position)
 
-    def _announce(self) -> None:
+    def _publish(self) -> None:
         """Publish the positions of the projections that this process leads."""
         positions = {lead.projection.name: lead.position for lead in self._leads.values()}
         stopped = {name for name, lead in self._leads.items() if lead.failures}
@@ -206,9 +206,9 @@ class Engine:
         leads = [
             (name, lead.projection.version, lead.position, bool(lead.failures)) for name, lead in self._leads.items()
         ]
-        self._channels.announce(_TOPIC, lambda: to_json(leads).decode())
+        self._channels.notify_soon(_TOPIC, lambda: to_json(leads).decode())
 
-    def _on_announcement(self, payload: str | None) -> None:
+    def _on_notification(self, payload: str | None) -> None:
         if payload is None:
             self._poll_soon()
         elif len(self._leads) < len(self._projections):
@@ -225,7 +225,7 @@ class Engine:
 
     async def _poll(self) -> None:
         """Read the positions of other processes' projections."""
-        # Their announcements may have been missed.
+        # Their notifications may have been missed.
         try:
             while True:
                 generation = self._database.generation
