@@ -157,7 +157,7 @@ class Engine:
             batch = await self._read(position, group)
             if batch:
                 await self._apply_isolated(connection, group, batch)
-            # Without a batch and an error the log is shorter than a notification said: there is nothing to do yet.
+            # Without a batch and an error the log is shorter than its notification: there is nothing to do yet.
             advanced = advanced or bool(batch) or any(lead.failures for lead in group)
         if groups:
             self._publish()

@@ -1,4 +1,4 @@
-"""The LLM context: which messages a model is sent, trimmed to a budget of tokens without reading the whole past."""
+"""The LLM context: the messages a model is sent, trimmed to a token budget."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,7 +17,10 @@ from projections.projection import Change, Projection, Rows
 
 
 class ContextWindow(NamedTuple):
-    """The recorded messages of a window, their tokens, and how many earlier messages are dropped."""
+    """The recorded messages of a window, and their tokens.
+
+    `dropped` is the number of earlier messages, which are not in the window.
+    """
 
     messages: list[MessageAdded]
     tokens: int
@@ -25,7 +28,10 @@ class ContextWindow(NamedTuple):
 
 
 class ContextProjection(Projection):
-    """Builds the index of what can be sent to a model; the words themselves stay in the log."""
+    """Builds an index of the messages that can be sent to a model.
+
+    Their content stays in the log.
+    """
 
     name = "context"
     version = 2
@@ -33,45 +39,45 @@ class ContextProjection(Projection):
     types = frozenset({MessageAdded, MessageDeleted, MessagesSuperseded, ConversationDeleted})
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
-        """Add what was said, then remove what was deleted or superseded, which shrinks the totals after it."""
-        said: list[dict[str, Any]] = []
-        removed: list[Change] = []
-        gone: list[dict[str, Any]] = []
+        """Return the statements that add messages, then delete some and lower later totals."""
+        added: list[dict[str, Any]] = []
+        deletions: list[Change] = []
+        conversations: list[dict[str, Any]] = []
         for event in events:
             if isinstance(event, MessageAdded):
-                said.append(_said(event))
+                added.append(_index_entry(event))
             elif isinstance(event, MessageDeleted):
-                removed.append(
-                    Change(
-                        self.sql.writing("delete_message"),
-                        {"conversation_id": event.originator_id, "message_id": event.message_id},
-                    )
-                )
+                message = {"conversation_id": event.originator_id, "message_id": event.message_id}
+                deletions.append(Change(self.sql.writing("delete_message"), message))
             elif isinstance(event, MessagesSuperseded):
-                removed.append(self.sql.change("delete_superseded", [superseded_range(event)]))
+                deletions.append(self.sql.change("delete_superseded", [superseded_range(event)]))
             elif isinstance(event, ConversationDeleted):
-                gone.append({"conversation_id": event.originator_id})
-        added = [self.sql.change("insert_messages", said)] if said else []
-        return [*added, *removed, *([self.sql.change("delete_conversations", gone)] if gone else [])]
+                conversations.append({"conversation_id": event.originator_id})
+        first = [self.sql.change("insert_messages", added)] if added else []
+        last = [self.sql.change("delete_conversations", conversations)] if conversations else []
+        return [*first, *deletions, *last]
 
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:
-        """Return the messages that are left, each with the totals before it."""
+        """Return the messages that remain, each with the totals before it."""
         deleted = {event.message_id for event in events if isinstance(event, MessageDeleted)}
-        gone = {event.originator_id for event in events if isinstance(event, ConversationDeleted)}
-        spoken: dict[UUID, list[_Row]] = {}
+        deleted_conversations = {event.originator_id for event in events if isinstance(event, ConversationDeleted)}
+        remaining: dict[UUID, list[_Row]] = {}
         for event in events:
-            before = spoken.setdefault(event.originator_id, [])
+            before = remaining.setdefault(event.originator_id, [])
             if isinstance(event, MessagesSuperseded):
                 while before and before[-1].version >= event.from_version:
                     before.pop()
             elif isinstance(event, MessageAdded) and event.message_id not in deleted:
                 tokens, messages = before[-1].totals_after() if before else (0, 0)
-                before.append(_Row(**_said(event), tokens_before=tokens, messages_before=messages))
-        return {"context": [row for id_, rows in spoken.items() if id_ not in gone for row in rows]}
+                before.append(_Row(**_index_entry(event), tokens_before=tokens, messages_before=messages))
+        return {"context": [row for id_, rows in remaining.items() if id_ not in deleted_conversations for row in rows]}
 
 
 class _Row(NamedTuple):
-    """A message in the index, with the totals of those before it; system messages are outside the totals."""
+    """A message in the index, with the totals of the messages before it.
+
+    The totals leave system messages out.
+    """
 
     conversation_id: UUID
     version: int
@@ -82,7 +88,7 @@ class _Row(NamedTuple):
     messages_before: int
 
     def totals_after(self) -> tuple[int, int]:
-        """Return the tokens and messages up to this one, which is included."""
+        """Return the totals up to this message, which is included."""
         counted = self.role != "system"
         return self.tokens_before + counted * self.tokens, self.messages_before + counted
 
@@ -101,10 +107,10 @@ class Context:
     async def window(
         self, conversation_id: UUID, max_tokens: int, last: int | None = None, *, count: CountTokens
     ) -> ContextWindow:
-        """Return the newest messages that fit into `max_tokens`, at most `last` of them, with all system messages.
+        """Return the newest messages that fit into `max_tokens`, and system messages.
 
-        The window begins with a user message. It holds the newest user message and all messages after it even if
-        they do not fit.
+        `last` limits their number. The window begins with a user message. It holds the newest user message and all
+        messages after it even if they do not fit.
         """
         totals = await self._read("read_totals", conversation_id)
         if not totals:
@@ -126,20 +132,23 @@ class Context:
             aim = max(2 * aim, max_tokens, 1)
 
     async def _first(self, conversation_id: UUID, last: int | None) -> int:
-        """Return where the window of the `last` messages begins."""
+        """Return the version at which the window of the `last` messages begins."""
         if last is None:
             return 0
         newest = await self._read("find_nth_newest", conversation_id, newer=last - 1)
-        place = newest[0][0] if newest else 0
-        question = await self._read("find_question", conversation_id, version=place)
-        return question[0][0] if question else place
+        version = newest[0][0] if newest else 0
+        found = await self._read("find_user_message", conversation_id, version=version)
+        return found[0][0] if found else version
 
     async def _start(self, conversation_id: UUID, tokens_before: int) -> int:
-        """Return the place of the question before the first message that has so many tokens before it."""
+        """Return the version of the user message at which a window may begin.
+
+        It is the one before the first message with at least `tokens_before` tokens before it.
+        """
         fitting = await self._read("find_start", conversation_id, tokens=tokens_before)
-        place = fitting[0][0] if fitting else LAST_VERSION
-        question = await self._read("find_earlier_question", conversation_id, version=place)
-        return question[0][0] if question else place
+        version = fitting[0][0] if fitting else LAST_VERSION
+        found = await self._read("find_earlier_user_message", conversation_id, version=version)
+        return found[0][0] if found else version
 
     async def _messages(self, conversation_id: UUID, versions: list[int]) -> list[MessageAdded]:
         recorded = await self._log.versions(conversation_id, versions)
@@ -149,6 +158,6 @@ class Context:
         return await self._database.fetch(_SQL.reading(name), {"conversation_id": conversation_id, **parameters})
 
 
-def _said(event: MessageAdded) -> dict[str, Any]:
-    place = {"conversation_id": event.originator_id, "version": event.originator_version}
-    return {**place, "message_id": event.message_id, "role": event.role, "tokens": estimated_tokens(event)}
+def _index_entry(event: MessageAdded) -> dict[str, Any]:
+    key = {"conversation_id": event.originator_id, "version": event.originator_version}
+    return {**key, "message_id": event.message_id, "role": event.role, "tokens": estimated_tokens(event)}
