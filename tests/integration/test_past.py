@@ -20,9 +20,9 @@ from tests.support.builders import Story, one_of_each
 from tests.support.histories import histories
 from tests.support.projections import POISON, Titles, TitlesThatCannotLoad
 from tests.support.rebuilding import (
+    build_records,
     check_read_models,
     in_threads,
-    left,
     locked,
     opened_builder,
     prepared_url,
@@ -193,7 +193,7 @@ async def test_an_event_that_a_projection_cannot_take_leaves_no_schema(store: St
         with pytest.raises(ProjectionFailedError, match="position 3: ValueError"):
             await build_past(builder, [*PROJECTIONS, TitlesThatCannotLoad()], 20, "past")
         assert schemas(prepared_url) == {"turnlog"}
-        assert left(prepared_url, "titles").builds == [("titles", 1, 1, "live")]
+        assert build_records(prepared_url, "titles").builds == [("titles", 1, 1, "live")]
         assert value(prepared_url, "SELECT count(*) FROM titles") == 0
         assert (await build_past(builder, [Titles()], 20, "past")).names == ["titles"]
     assert value(prepared_url, "SELECT count(*) FROM past.titles") == 20

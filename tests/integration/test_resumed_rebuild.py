@@ -14,10 +14,10 @@ from projections.rebuild.plan import Part, read_parts, set_indexing
 from projections.rebuild.rebuild import rebuild
 from tests.support.builders import one_of_each
 from tests.support.rebuilding import (
+    build_records,
     caught_up,
     check_read_models,
     in_threads,
-    left,
     loaded,
     opened_builder,
     prepared_url,
@@ -129,7 +129,7 @@ async def test_a_rebuild_that_was_killed_goes_on_where_it_was(
     parts = [(name, part) for names, part in loaded for name in names]
     if moment != "one was read already":
         assert len(set(parts)) == len(parts), "a part was loaded twice"
-        assert [left(prepared_url, each.name).builds[-1][2] for each in PROJECTIONS] == [2] * len(PROJECTIONS)
+        assert [build_records(prepared_url, each.name).builds[-1][2] for each in PROJECTIONS] == [2] * len(PROJECTIONS)
     if moment in ALL_LOADED:
         assert len(loaded) == before
-    assert {left(prepared_url, each.name).plans for each in PROJECTIONS} == {0}
+    assert {build_records(prepared_url, each.name).plans for each in PROJECTIONS} == {0}

@@ -129,8 +129,11 @@ def check_read_models(conninfo: str, events: Sequence[ConversationEvent], schema
         assert built == wanted, f"{table}: {unexpected} instead of {[row for row in wanted if row not in built]}"
 
 
-class Left(NamedTuple):
-    """What there is of builds: name, version, build and state of each, their tables, and plans of loading them."""
+class BuildRecords(NamedTuple):
+    """The builds of a projection, their tables, and the number of their plans.
+
+    A build has name, version, build and state.
+    """
 
     builds: list[tuple[str, int, int, str]]
     tables: list[str]
@@ -142,8 +145,8 @@ class Left(NamedTuple):
         return [build[2:] for build in self.builds]
 
 
-def left(conninfo: str, name: str) -> Left:
-    """Return what there is of a projection whose tables begin with its name."""
+def build_records(conninfo: str, name: str) -> BuildRecords:
+    """Return the builds of a projection whose tables begin with its name."""
     builds = "SELECT name, version, build, state FROM projections WHERE name = %s ORDER BY version, build"
     tables = (
         "SELECT relname FROM pg_class WHERE relnamespace = 'turnlog'::regnamespace AND relkind = 'r'"
@@ -152,7 +155,7 @@ def left(conninfo: str, name: str) -> Left:
     plans = (
         "SELECT (SELECT count(*) FROM rebuilds WHERE name = %s) + (SELECT count(*) FROM rebuild_parts WHERE name = %s)"
     )
-    return Left(
+    return BuildRecords(
         rows(conninfo, builds, [name]),
         [row[0] for row in rows(conninfo, tables, [name])],
         rows(conninfo, plans, [name, name])[0][0],
