@@ -116,10 +116,10 @@ def turn_change(event: TurnResumed | TurnSuspended | TurnEnded) -> dict[str, Any
         "time_to_first_token_ms": event.time_to_first_token_ms,
         "duration_ms": event.duration_ms,
     }
-    known = {column: value for column, value in change.items() if value is not None}
+    present = {column: value for column, value in change.items() if value is not None}
     if isinstance(event, TurnSuspended):
-        return {**known, "status": "requires_action"}
-    ended = {**known, "ended_at": event.timestamp}
+        return {**present, "status": "requires_action"}
+    ended = {**present, "ended_at": event.timestamp}
     if isinstance(event, TurnCompleted):
         return {**ended, "status": "completed", "finish_reason": event.finish_reason}
     if isinstance(event, TurnFailed):

@@ -84,7 +84,7 @@ def _changes(events: Sequence[ConversationEvent]) -> dict[UUID, dict[str, Any]]:
 def _used(event: TurnSuspended | TurnEnded) -> dict[str, Any]:
     status = "running" if isinstance(event, TurnSuspended) else _STATUS[type(event)]
     times = {"time_to_first_token_ms": event.time_to_first_token_ms, "duration_ms": event.duration_ms}
-    known = {column: value for column, value in times.items() if value is not None}
+    present = {column: value for column, value in times.items() if value is not None}
     usage = event.usage if isinstance(event, TurnSuspended | TurnCompleted) else None
     used = {"used": True, **usage.model_dump(mode="json", include=set(_USED))} if usage else {}
-    return {"status": status, **used, **known}
+    return {"status": status, **used, **present}
