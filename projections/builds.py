@@ -117,5 +117,5 @@ async def drop(connection: Connection, build: Projection | Build, *, with_views:
 
 
 def build_key(build: Projection | Build) -> dict[str, Any]:
-    """Return name, version and build: the key of a build's row, as statements take it."""
+    """Return the key of a build's row, as statements take it."""
     return {"name": build.name, "version": build.version, "build": build.build}

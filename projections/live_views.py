@@ -31,9 +31,7 @@ async def show_build(connection: Connection, projection: Projection, *, newest: 
 async def show_older_version(connection: Connection, projection: Projection, older: int | None) -> None:
     """Point the views of a version without a live build at version `older`.
 
-    Columns that `older` lacks are NULL.
-
-    Without an older version they point at the empty tables of the new build.
+    Columns that `older` lacks are NULL. Without an older version they point at the empty tables of the new build.
     """
     for table in projection.tables:
         built = projection.table(table)

@@ -31,7 +31,8 @@ class Progress:
         self._wake()
 
     def restart(self, name: str, position: int) -> None:
-        """Set the position of a projection, which a crash of PostgreSQL may have set back."""
+        """Set the position of a projection, which may be lower than before."""
+        # A crash of PostgreSQL may have set it back.
         self.positions[name] = position
         self._wake()
 

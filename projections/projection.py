@@ -56,9 +56,8 @@ class Projection(ABC):
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:
         """Return the rows that `events` leave in empty tables, by table.
 
-        The events are all those of `types` of some conversations.
-
-        The values of a row have the order of the columns in the table's definition.
+        The events are all those of `types` of some conversations. The values of a row have the order of the columns in
+        the table's definition.
         """
 
     def select(self, events: Iterable[ConversationEvent]) -> list[ConversationEvent]:

@@ -39,7 +39,7 @@ class ContextProjection(Projection):
     types = frozenset({MessageAdded, MessageDeleted, MessagesSuperseded, ConversationDeleted})
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
-        """Return the statements that add messages, then delete some and lower later totals."""
+        """Return the statements that add messages, then those that delete some."""
         added: list[dict[str, Any]] = []
         deletions: list[Change] = []
         conversations: list[dict[str, Any]] = []

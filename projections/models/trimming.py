@@ -1,4 +1,4 @@
-"""Trims a conversation to a budget of tokens: the search for its longest end that fits."""
+"""Trimming a conversation: the search for its longest end that fits a budget."""
 
 import asyncio
 from bisect import bisect_left
@@ -15,9 +15,9 @@ LARGE_WINDOW_TOKENS = 16_000
 
 
 class TrimmedMessages(NamedTuple):
-    """The messages that are kept, their tokens, and how many messages before them are dropped.
+    """The messages that are kept, and their tokens. System messages are always kept.
 
-    System messages are always kept.
+    `dropped` is the number of messages before them.
     """
 
     messages: list[MessageAdded]
@@ -33,7 +33,7 @@ async def trimmed(messages: Sequence[MessageAdded], max_tokens: int, count: Coun
 
 
 def longest_end(messages: Sequence[MessageAdded], max_tokens: int, count: CountTokens) -> TrimmedMessages:
-    """Return the longest end of `messages` that fits into `max_tokens`, with all system messages.
+    """Return the longest end of `messages` that fits, with all system messages.
 
     It begins with a user message. If none fits, it begins with the newest user message. Without any user message it
     begins with any message, or is empty.

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.context import SpawnProcess
 
-from eventlog.background import cancel_and_wait
+from eventlog.background import Background
 from eventlog.db.connection import translated_errors
 from eventlog.db.database import Database
 from eventlog.errors import LogError, StoreUnavailableError
@@ -43,23 +43,22 @@ class RebuildJobs:
         self._claim_timeout_s = claim_timeout_s
         self._starting: set[str] = set()
         self._processes: list[SpawnProcess] = []
-        self._first: asyncio.Task[None] | None = None
+        self._background = Background()
 
     def open(self) -> None:
         """Start to build the projection versions of this release that have no live build."""
-        self._first = asyncio.create_task(self._build_first(), name="first-builds")
+        self._background.once("first-builds", self._build_first)
 
     async def close(self) -> None:
         """End all rebuild processes."""
-        if self._first is not None:
-            await cancel_and_wait([self._first])
+        await self._background.close()
         for process in self._processes:
             process.terminate()
         for process in self._processes:
             await asyncio.to_thread(process.join)
 
     async def start(self, name: str) -> SpawnProcess:
-        """Start a process that rebuilds a projection, once it has claimed the build.
+        """Start a process that rebuilds a projection, and wait until it has claimed it.
 
         Raises:
             RebuildRunningError: another process rebuilds or verifies the projection, or is about to.

@@ -38,9 +38,7 @@ async def build_past(
 ) -> PastReadModel:
     """Build `projections` in a new schema as they were at a position or time.
 
-    A time is compared with the times of recording.
-
-    A run that fails or is killed leaves no schema of this name.
+    A time is compared with the times of recording. A run that fails or is killed leaves no schema of this name.
 
     Raises:
         NothingRecordedError: the log has nothing up to then.
