@@ -14,7 +14,8 @@ from benchmarks.rebuild_library import library_seconds
 from benchmarks.views import VIEWS, Tables
 from projections.catalog import install
 from projections.rebuild.builder import BuildStep, open_builder
-from projections.rebuild.rebuild import Switched, rebuild
+from projections.rebuild.rebuild import rebuild
+from projections.rebuild.switch import Switched
 
 NAME = "rebuild"
 WORKERS = 2

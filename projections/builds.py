@@ -42,20 +42,19 @@ async def read_builds(database: Database) -> list[Build]:
     Raises:
         StoreUnavailableError: the database does not answer.
     """
-    return [Build(*row) for row in await database.fetch(_SQL["read_builds"])]
+    return [Build(*row) for row in await database.fetch(_SQL["read_builds"], {"name": None})]
 
 
 async def find_builds(connection: Connection, name: str) -> list[Build]:
     """Return the builds of a projection in all its versions, oldest first."""
-    cursor = await connection.execute(_SQL["find_builds"], {"name": name})
+    cursor = await connection.execute(_SQL["read_builds"], {"name": name})
     return [Build(*row) for row in await cursor.fetchall()]
 
 
 async def find_build(connection: Connection, projection: Projection) -> Build | None:
     """Return the registered build of `projection`, or None."""
-    cursor = await connection.execute(_SQL["find_build"], build_key(projection))
-    row = await cursor.fetchone()
-    return Build(*row) if row else None
+    every = await find_builds(connection, projection.name)
+    return next((build for build in every if build_key(build) == build_key(projection)), None)
 
 
 async def find_live(connection: Connection, projection: Projection) -> tuple[Projection, int] | None:

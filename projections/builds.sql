@@ -1,17 +1,7 @@
 -- name: read_builds
--- Every build of every version of every projection.
+-- The builds of one projection or (with NULL) of all projections, in all versions, oldest first.
 SELECT name, version, build, state, position, error, error_position, updated_at, tables
-FROM projections ORDER BY name, version, build
-
--- name: find_builds
--- The builds of all versions of one projection, oldest first.
-SELECT name, version, build, state, position, error, error_position, updated_at, tables
-FROM projections WHERE name = %(name)s ORDER BY version, build
-
--- name: find_build
--- One build.
-SELECT name, version, build, state, position, error, error_position, updated_at, tables
-FROM projections WHERE name = %(name)s AND version = %(version)s AND build = %(build)s
+FROM projections WHERE %(name)s::text IS NULL OR name = %(name)s ORDER BY name, version, build
 
 -- name: find_live
 -- The live build of a version, and its position.

@@ -11,7 +11,7 @@ from eventlog.db.connection import Connection
 from eventlog.db.database import Database
 from eventlog.db.statements import load_statements
 from eventlog.retry import retry
-from projections.builds import Build
+from projections.builds import Build, find_builds
 from projections.errors import BuildInterruptedError
 from projections.projection import Projection
 
@@ -34,7 +34,9 @@ async def frozen_live_builds(
     async with await database.connect() as holder, holder.transaction():
         await holder.execute(_SQL["limit_lock_wait"])
         cursor = await holder.execute(_SQL["lock_live"], {"name": projection.name})
-        yield holder, [Build(*row) for row in await cursor.fetchall()]
+        locked = await cursor.fetchall()
+        every = await find_builds(holder, projection.name)
+        yield holder, [build for build in every if (build.version, build.build) in locked]
 
 
 async def retry_on_lock_timeout(projection: Projection, work: Callable[[], Awaitable[T]]) -> T:

@@ -3,6 +3,5 @@
 SET LOCAL lock_timeout = '200ms'
 
 -- name: lock_live
--- The live builds of a projection in all its versions. Their positions do not move until the transaction ends.
-SELECT name, version, build, state, position, error, error_position, updated_at, tables
-FROM projections WHERE name = %(name)s AND state = 'live' ORDER BY version, build FOR UPDATE
+-- Lock the live builds of a projection in all its versions. Their positions do not move until the transaction ends.
+SELECT version, build FROM projections WHERE name = %(name)s AND state = 'live' ORDER BY version, build FOR UPDATE
