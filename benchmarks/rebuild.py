@@ -13,8 +13,9 @@ from benchmarks.rebuild_floor import RebuildFloor
 from benchmarks.rebuild_library import library_seconds
 from benchmarks.views import VIEWS, Tables
 from projections.catalog import install
-from projections.rebuild.building import Step, open_builder
-from projections.rebuild.rebuild import Switched, rebuild
+from projections.rebuild.builder import BuildStep, open_builder
+from projections.rebuild.rebuild import rebuild
+from projections.rebuild.switch import Switched
 
 NAME = "rebuild"
 WORKERS = 2
@@ -98,5 +99,5 @@ def _peak_mb(pid: int | None) -> float:
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
 
 
-def _ignore(_: Step) -> None:
+def _ignore(_: BuildStep) -> None:
     """Nobody watches."""

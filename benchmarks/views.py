@@ -8,10 +8,10 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from eventlog.db.statements import load_statements
-from projections.catalog import named
+from projections.catalog import find_projection
 from projections.projection import view_name
 
-VIEWS = tuple(named(name) for name in ("listing", "history", "context"))
+VIEWS = tuple(find_projection(name) for name in ("listing", "history", "context"))
 
 _SQL = load_statements("benchmarks", "views.sql")
 

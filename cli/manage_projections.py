@@ -15,13 +15,13 @@ from cli.database_options import ExistingLog, WrongUseError, database_options, e
 from cli.progress_bars import show_progress
 from cli.terminal import visible, visible_json
 from eventlog.db.database import Database
-from projections.catalog import PROJECTIONS, named
+from projections.catalog import PROJECTIONS, find_projection
 from projections.errors import UnknownProjectionError
 from projections.projection import Projection
 from projections.rebuild import rebuild as rebuilding
 from projections.rebuild import verify as verifying
-from projections.rebuild.building import Builder, open_builder
-from projections.rebuild.comparing import Comparison
+from projections.rebuild.builder import Builder, open_builder
+from projections.rebuild.comparison import Comparison
 from projections.rebuild.past import build_past
 from projections.status import LogStatus, Status, read_status
 
@@ -154,7 +154,7 @@ def _chosen(names: tuple[str, ...], *, every: bool) -> list[Projection]:
     if bool(names) == every:
         raise WrongUseError("Name projections, or use --all.")
     try:
-        return list(PROJECTIONS) if every else [named(name) for name in dict.fromkeys(names)]
+        return list(PROJECTIONS) if every else [find_projection(name) for name in dict.fromkeys(names)]
     except UnknownProjectionError as error:
         raise WrongUseError(str(error)) from None
 
@@ -210,7 +210,7 @@ async def _build_past(builder: Builder, print_result: Print, when: int | datetim
 
 
 def _switched(switched: rebuilding.Switched) -> str:
-    before = f" instead of build {switched.instead_of.build}" if switched.instead_of else ""
+    before = f" instead of build {switched.replaced.build}" if switched.replaced else ""
     found = f"\n{_compared(switched.compared)}" if switched.compared else ""
     return f"{switched.projection} is read from now on{before}.{found}"
 

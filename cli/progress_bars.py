@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import click
 
-from projections.rebuild.building import Step
+from projections.rebuild.builder import BuildStep
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -19,7 +19,7 @@ LINE_INTERVAL_S = 1.0
 class ProgressView(Protocol):
     """A view of progress, with results printed in between."""
 
-    def report(self, step: Step) -> None:
+    def report(self, step: BuildStep) -> None:
         """Show a step."""
         ...
 
@@ -59,7 +59,7 @@ class _Phases:
     def __init__(self) -> None:
         self._phases: dict[str, _Phase] = {}
 
-    def at(self, step: Step) -> _Phase:
+    def at(self, step: BuildStep) -> _Phase:
         """Return the phase of a step, which the step may begin."""
         phase = self._phases.get(step.projection)
         if phase is None or phase.name != step.phase:
@@ -75,7 +75,7 @@ class _BarView:
         self._phases = _Phases()
         self._tasks: dict[str, TaskID] = {}
 
-    def report(self, step: Step) -> None:
+    def report(self, step: BuildStep) -> None:
         """Move the projection's bar."""
         progress = self._progress or self._started()
         if step.projection not in self._tasks:
@@ -127,7 +127,7 @@ class _LineView:
         """Print a result."""
         click.echo(line)
 
-    def report(self, step: Step) -> None:
+    def report(self, step: BuildStep) -> None:
         """Print a step, unless one of the same phase was printed within the last second."""
         phase = self._phases.at(step)
         printed, at = self._printed.get(step.projection, (None, 0.0))
@@ -137,7 +137,7 @@ class _LineView:
         click.echo(_line(step, phase), err=True)
 
 
-def _line(step: Step, phase: _Phase) -> str:
+def _line(step: BuildStep, phase: _Phase) -> str:
     rate = phase.rate(step.position)
     eta = f", {(step.target - step.position) / rate:,.0f} s left" if rate else ""
     return f"{step.projection}: {step.phase} {step.position:,} of {step.target:,}, {rate:,.0f} events/s{eta}"

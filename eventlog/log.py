@@ -10,6 +10,7 @@ from domain.conversation import Conversation, ConversationSnapshot, fold
 from domain.decisions.conversations import MessagePlace
 from domain.decisions.turn_starts import Superseded
 from domain.events import TurnStarted
+from eventlog.db.connection import Connection
 from eventlog.db.database import Database
 from eventlog.db.statements import load_statements
 from eventlog.errors import UnknownEventError
@@ -212,6 +213,13 @@ class Log:
     async def _read(self, statement: str, **parameters: Any) -> list[Recorded]:
         rows = await self._database.fetch(_SQL[statement], parameters)
         return [Row(*row).recorded() for row in rows]
+
+
+async def read_head(connection: Connection) -> int:
+    """Return the position of the last event as `connection` sees it, 0 for an empty log."""
+    cursor = await connection.execute(_SQL["read_head"])
+    row = await cursor.fetchone()
+    return row[0] if row else 0
 
 
 def audit_record(row: Any) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Read models, each built from the log by a projection, and the engine that runs them; imports domain and eventlog."""
+"""Read models, built from the log by projections. Imports domain and eventlog."""

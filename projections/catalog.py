@@ -1,12 +1,13 @@
-"""Which projections there are, and the installing of their tables."""
+"""The catalog of all projections, and the installation of their tables."""
 
 import asyncio
 from collections.abc import Sequence
 
+from eventlog.db.connection import Connection
 from eventlog.db.database import Database
+from eventlog.log import read_head
 from eventlog.migrations import migrate
-from projections import builds
-from projections.builds import Connection
+from projections import builds, live_views
 from projections.errors import UnknownProjectionError
 from projections.models.context import ContextProjection
 from projections.models.history import HistoryProjection
@@ -17,7 +18,7 @@ from projections.projection import Projection, view_name
 PROJECTIONS: tuple[Projection, ...] = (ListingProjection(), HistoryProjection(), ContextProjection(), UsageProjection())
 
 
-def named(name: str, projections: Sequence[Projection] = PROJECTIONS) -> Projection:
+def find_projection(name: str, projections: Sequence[Projection] = PROJECTIONS) -> Projection:
     """Return the projection of this name.
 
     Raises:
@@ -30,47 +31,51 @@ def named(name: str, projections: Sequence[Projection] = PROJECTIONS) -> Project
 
 
 def prepare(conninfo: str, schema: str) -> None:
-    """Bring the log's schema and the projections' tables up to date; many processes may do so at once."""
+    """Migrate the log's schema and install the projections.
+
+    Several processes may call this at once.
+    """
     migrate(conninfo, schema)
     install(conninfo, schema)
 
 
 def install(conninfo: str, schema: str = "turnlog", projections: Sequence[Projection] = PROJECTIONS) -> None:
-    """Make the tables of every projection whose version has none yet.
+    """Create the tables of every projection version that has none.
 
-    On an empty log they are live at once. Where the log has events, a rebuild has to fill them first; until then
-    readers of the new version see what an older one has. Any number of processes may call this at once; the log's own
-    schema must be there.
+    The log's own schema has to exist. On an empty log the new tables are live at once. On a log with events a rebuild
+    has to fill them first. Until then the views of the new version show an older one. Several processes may call this
+    at once.
     """
     asyncio.run(_install(conninfo, schema, projections))
 
 
 async def _install(conninfo: str, schema: str, projections: Sequence[Projection]) -> None:
     async with await Database(conninfo, schema).connect() as connection:
-        await connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"{schema}:projections"])
+        lock = {"lock": f"{schema}:projections"}
+        await connection.execute("SELECT pg_advisory_lock(hashtextextended(%(lock)s, 0))", lock)
         for projection in projections:
             async with connection.transaction():
                 await install_one(connection, projection)
 
 
 async def install_one(connection: Connection, projection: Projection) -> None:
-    """Make the tables of a projection's version if it has none yet, and its views if they are missing."""
-    known = await builds.builds_of(connection, projection.name)
-    own = [build for build in known if build.of(projection)]
+    """Create the tables and views that a projection's version lacks."""
+    every = await builds.find_builds(connection, projection.name)
+    own = [build for build in every if build.is_version_of(projection)]
     if not own:
-        await _create_first(connection, projection, known)
+        await _create_first(connection, projection, every)
         return
-    live, view = builds.latest(own, "live"), view_name(projection.tables[0], projection.version)
-    if live and not await builds.exists(connection, view):
-        await builds.show(connection, projection.at(live.build))
+    live, view = builds.find_newest(own, "live"), view_name(projection.tables[0], projection.version)
+    if live and not await live_views.exists(connection, view):
+        await live_views.show_build(connection, projection.on_build(live.build))
 
 
-async def _create_first(connection: Connection, projection: Projection, known: Sequence[builds.Build]) -> None:
-    if await builds.head(connection) == 0:
+async def _create_first(connection: Connection, projection: Projection, every: Sequence[builds.Build]) -> None:
+    if await read_head(connection) == 0:
         await builds.create(connection, projection, "live")
         await builds.create_indexes(connection, projection)
-        await builds.show(connection, projection)
+        await live_views.show_build(connection, projection)
     else:
         await builds.create(connection, projection, "building")
-        older = [build.version for build in known if build.state == "live" and build.version < projection.version]
-        await builds.bridge(connection, projection, max(older, default=None))
+        older = [build.version for build in every if build.state == "live" and build.version < projection.version]
+        await live_views.show_older_version(connection, projection, max(older, default=None))

@@ -1,4 +1,4 @@
-"""The engine: follows the feed and applies each batch to the projections it leads, rows and position in one step."""
+"""The engine applies each batch of the feed to the projections it leads."""
 
 import logging
 from collections.abc import Sequence
@@ -10,18 +10,17 @@ from pydantic_core import from_json, to_json
 
 from eventlog.background import Background
 from eventlog.channels import Channels
-from eventlog.db.connection import abort, is_alive, is_unavailable, translated_errors
+from eventlog.db.connection import Connection, abort, is_alive, is_unavailable, translated_errors
 from eventlog.db.database import Database
 from eventlog.errors import StoreUnavailableError
 from eventlog.feed import Feed
 from eventlog.mapper import Recorded
 from projections import builds
-from projections.apply import PositionLostError, apply
-from projections.builds import Connection
+from projections.advisory_locks import leader_lock, try_lock
+from projections.apply import PositionLostError, apply, force_index_plans
+from projections.postgres_errors import describe_error
 from projections.progress import Progress
 from projections.projection import Projection
-from projections.refusals import told
-from projections.transaction import find_by_keys
 
 BATCH_EVENTS = 500
 RETRY_LEAD_S = 0.5
@@ -33,8 +32,11 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass
-class _Led:
-    """A projection this process leads, on its live build: where it is, and when to try again after an error."""
+class _Lead:
+    """A projection that this process leads, on its live build.
+
+    `retry_at` is when to retry after `failures` errors.
+    """
 
     projection: Projection
     position: int
@@ -53,10 +55,10 @@ class _Led:
 class Engine:
     """Runs projections in this process, each only while no other process leads it.
 
-    The lead is an advisory lock of the very connection that writes, so who loses the one loses the other. What is led
-    is a version of a projection, on the build that is live; when a rebuild makes another one live, the next batch is
-    refused, and the lead goes on there. Projections at one position share a transaction; one that raises is applied
-    alone, event by event, until the event is found that stops it, and is tried again later, while the others go on.
+    A process leads a version of a projection on its live build. When a rebuild switches to another build, the next
+    batch is refused, and the engine goes on with the new one. Projections at one position share a transaction. After an
+    error each is applied alone, event by event, until the event is found at which it raises. That projection is retried
+    later, and the others go on.
     """
 
     def __init__(
@@ -72,12 +74,12 @@ class Engine:
         self._channels = channels
         self._progress = progress
         self._projections = projections
-        self._led: dict[str, _Led] = {}
-        self._take_lead_at = 0.0
+        self._leads: dict[str, _Lead] = {}
+        self._claim_at = 0.0
         self._background = Background()
         self._connection: Connection | None = None
         self._polling = False
-        channels.subscribe(_TOPIC, self._heard)
+        channels.subscribe(_TOPIC, self._on_notification)
         channels.on_reconnect(self._forget)
 
     async def open(self) -> None:
@@ -85,31 +87,32 @@ class Engine:
         self._background.keep("projections", self._run)
 
     async def close(self) -> None:
-        """Stop after the batch under way is undone; whoever leads next reads it again."""
+        """Stop, and roll back the batch under way. The next leader reads it again."""
         if self._connection is not None and self._database.given_up:
             abort(self._connection)
         await self._background.close()
 
     async def _run(self) -> None:
         try:
+            # The locks belong to the connection that writes, so a process that loses the one loses the other.
             async with await self._database.reconnect() as connection:
                 self._connection = connection
                 with translated_errors():
-                    await find_by_keys(connection)
-                    await self._lead(connection)
+                    await force_index_plans(connection)
+                    await self._follow(connection)
         finally:
-            self._lose_lead()
+            self._lose_leads()
 
-    async def _lead(self, connection: Connection) -> None:
+    async def _follow(self, connection: Connection) -> None:
         with self._feed.subscribed() as wakeup:
             while True:
-                if monotonic() >= self._take_lead_at:
-                    await self._take_lead(connection)
+                if monotonic() >= self._claim_at:
+                    await self._claim_leads(connection)
                 try:
                     advanced = await self._advance(connection)
                 except PositionLostError as error:
-                    _log.info("projections look again where they are: %s", error)
-                    self._lose_lead()
+                    _log.info("projections read their positions again: %s", error)
+                    self._lose_leads()
                     continue
                 if not advanced:
                     await wakeup.wait(RETRY_LEAD_S)
@@ -117,53 +120,53 @@ class Engine:
                         # The locks have gone with it, and perhaps the end of the log.
                         raise StoreUnavailableError("The connection of the projections has ended.")
 
-    async def _take_lead(self, connection: Connection) -> None:
+    async def _claim_leads(self, connection: Connection) -> None:
         for projection in self._projections:
-            led = self._led.get(projection.name)
-            # A rebuild may have cured what an error has stopped; it is not for the next try to find out.
-            if led is None or (led.failures and await self._was_switched(connection, led)):
-                await self._try_lead(connection, projection)
-        self._take_lead_at = monotonic() + RETRY_LEAD_S
+            lead = self._leads.get(projection.name)
+            # A switch may have removed the cause of an error, so a failed projection does not wait for its next retry.
+            if lead is None or (lead.failures and await self._was_switched(connection, lead)):
+                await self._claim_lead(connection, projection)
+        self._claim_at = monotonic() + RETRY_LEAD_S
 
-    async def _try_lead(self, connection: Connection, projection: Projection) -> None:
+    async def _claim_lead(self, connection: Connection, projection: Projection) -> None:
         live = await builds.find_live(connection, projection)
         if live is None:
             self._progress.set_stopped({projection.name}, of=[projection.name])
-        elif await builds.try_lock(connection, f"{self._database.schema}:{projection.name}:{projection.version}"):
+        elif await try_lock(connection, leader_lock(self._database.schema, projection.name, projection.version)):
             # Read again: until the lock was taken, its last holder may have moved on.
-            led = self._led[projection.name] = _Led(*(await builds.find_live(connection, projection) or live))
-            self._progress.restart(projection.name, led.position)
+            lead = self._leads[projection.name] = _Lead(*(await builds.find_live(connection, projection) or live))
+            self._progress.restart(projection.name, lead.position)
             self._progress.set_stopped(set(), of=[projection.name])
 
-    async def _was_switched(self, connection: Connection, led: _Led) -> bool:
-        live = await builds.find_live(connection, led.projection)
-        return live is None or live[0].build != led.projection.build
+    async def _was_switched(self, connection: Connection, lead: _Lead) -> bool:
+        live = await builds.find_live(connection, lead.projection)
+        return live is None or live[0].build != lead.projection.build
 
-    def _lose_lead(self) -> None:
-        self._led.clear()
-        self._take_lead_at = 0.0
+    def _lose_leads(self) -> None:
+        self._leads.clear()
+        self._claim_at = 0.0
 
     async def _advance(self, connection: Connection) -> bool:
-        """Apply the next batch to every projection that has one, and return whether there was any."""
+        """Apply the next batch to every projection, and return whether one had any."""
         advanced = False
-        groups: dict[int, list[_Led]] = {}
-        for led in self._led.values():
-            if led.ready and led.position < self._feed.head:
-                groups.setdefault(led.position, []).append(led)
+        groups: dict[int, list[_Lead]] = {}
+        for lead in self._leads.values():
+            if lead.ready and lead.position < self._feed.head:
+                groups.setdefault(lead.position, []).append(lead)
         for position, group in groups.items():
             batch = await self._read(position, group)
             if batch:
                 await self._apply_isolated(connection, group, batch)
-            # Without a batch and an error the log is shorter than was announced: there is nothing to do yet.
-            advanced = advanced or bool(batch) or any(led.failures for led in group)
+            # Without a batch and an error the log is shorter than its notification: there is nothing to do yet.
+            advanced = advanced or bool(batch) or any(lead.failures for lead in group)
         if groups:
-            self._tell()
+            self._publish()
         return advanced
 
-    async def _read(self, position: int, group: list[_Led]) -> list[Recorded]:
-        return await self._feed.read(position, 1 if any(led.failures for led in group) else BATCH_EVENTS)
+    async def _read(self, position: int, group: list[_Lead]) -> list[Recorded]:
+        return await self._feed.read(position, 1 if any(lead.failures for lead in group) else BATCH_EVENTS)
 
-    async def _apply_isolated(self, connection: Connection, group: list[_Led], batch: list[Recorded]) -> None:
+    async def _apply_isolated(self, connection: Connection, group: list[_Lead], batch: list[Recorded]) -> None:
         try:
             await self._apply(connection, group, batch)
         except PositionLostError:
@@ -176,36 +179,40 @@ class Engine:
             else:
                 await self._record_error(connection, group[0], batch[0].position, error)
 
-    async def _narrow(self, connection: Connection, group: list[_Led], batch: list[Recorded]) -> None:
-        for led in group:
+    async def _narrow(self, connection: Connection, group: list[_Lead], batch: list[Recorded]) -> None:
+        """Apply the batch to each projection alone, one event at a time, until it fails."""
+        for lead in group:
             for item in batch:
-                await self._apply_isolated(connection, [led], [item])
-                if led.failures:
+                await self._apply_isolated(connection, [lead], [item])
+                if lead.failures:
                     break
 
-    async def _apply(self, connection: Connection, group: list[_Led], batch: list[Recorded]) -> None:
-        await apply(connection, [led.projection for led in group], "live", group[0].position, batch)
-        for led in group:
-            led.position, led.failures = batch[-1].position, 0
+    async def _apply(self, connection: Connection, group: list[_Lead], batch: list[Recorded]) -> None:
+        await apply(connection, [lead.projection for lead in group], "live", group[0].position, batch)
+        for lead in group:
+            lead.position, lead.failures = batch[-1].position, 0
 
-    async def _record_error(self, connection: Connection, led: _Led, position: int, error: Exception) -> None:
-        led.fail()
-        _log.error("projection %s stops at position %s: %s", led.projection.name, position, told(error))
-        await builds.record_error(connection, led.projection, told(error), position)
+    async def _record_error(self, connection: Connection, lead: _Lead, position: int, error: Exception) -> None:
+        lead.fail()
+        _log.error("projection %s stops at position %s: %s", lead.projection.name, position, describe_error(error))
+        await builds.record_error(connection, lead.projection, describe_error(error), position)
 
-    def _tell(self) -> None:
-        positions = {led.projection.name: led.position for led in self._led.values()}
-        stopped = {name for name, led in self._led.items() if led.failures}
+    def _publish(self) -> None:
+        """Publish the positions of the projections that this process leads."""
+        positions = {lead.projection.name: lead.position for lead in self._leads.values()}
+        stopped = {name for name, lead in self._leads.items() if lead.failures}
         self._progress.advance(positions)
         self._progress.set_stopped(stopped, of=positions)
-        news = [(name, led.projection.version, led.position, bool(led.failures)) for name, led in self._led.items()]
-        self._channels.notify_soon(_TOPIC, lambda: to_json(news).decode())
+        leads = [
+            (name, lead.projection.version, lead.position, bool(lead.failures)) for name, lead in self._leads.items()
+        ]
+        self._channels.notify_soon(_TOPIC, lambda: to_json(leads).decode())
 
-    def _heard(self, payload: str | None) -> None:
+    def _on_notification(self, payload: str | None) -> None:
         if payload is None:
             self._poll_soon()
-        elif len(self._led) < len(self._projections):
-            self._take_news(from_json(payload))
+        elif len(self._leads) < len(self._projections):
+            self._update_progress(from_json(payload))
 
     def _forget(self) -> None:
         self._progress.forget()
@@ -217,22 +224,29 @@ class Engine:
             self._background.once("poll-projections", self._poll)
 
     async def _poll(self) -> None:
-        """Read what other processes' projections have reached, in case their announcements were missed."""
+        """Read the positions of other processes' projections."""
+        # Their notifications may have been missed.
         try:
             while True:
                 generation = self._database.generation
-                known = await builds.read_builds(self._database)
-                if generation == self._database.generation:  # else these are positions that may have been lost
+                every = await builds.read_builds(self._database)
+                # After a reconnect the log may have lost its end, and these positions with it.
+                if generation == self._database.generation:
                     break
         except StoreUnavailableError:
             return
         finally:
             self._polling = False
-        self._take_news([[b.name, b.version, b.position, b.error is not None] for b in known if b.state == "live"])
+        self._update_progress(
+            [[b.name, b.version, b.position, b.error is not None] for b in every if b.state == "live"]
+        )
 
-    def _take_news(self, news: Sequence[Sequence[Any]]) -> None:
-        """Take name, version, position and whether it is stopped of what other processes lead."""
-        serving = {(projection.name, projection.version) for projection in self._projections}
-        mine = [(name, position, stopped) for name, version, position, stopped in news if (name, version) in serving]
-        self._progress.advance({name: position for name, position, _ in mine})
-        self._progress.set_stopped({name for name, _, stopped in mine if stopped}, of=[name for name, _, _ in mine])
+    def _update_progress(self, leads: Sequence[Sequence[Any]]) -> None:
+        """Take over the progress of projections that other processes lead.
+
+        `leads` has name, version, position and whether it is stopped of each.
+        """
+        served = {(projection.name, projection.version) for projection in self._projections}
+        found = [(name, position, stopped) for name, version, position, stopped in leads if (name, version) in served]
+        self._progress.advance({name: position for name, position, _ in found})
+        self._progress.set_stopped({name for name, _, stopped in found if stopped}, of=[name for name, _, _ in found])

@@ -1,22 +1,22 @@
-"""What building and comparing read models refuses.
+"""The errors of building, switching and comparing read models.
 
 ProjectionError
 ├── UnknownProjectionError       no projection has this name
-├── RebuildRunningError          somebody else rebuilds or verifies the projection right now
-├── NothingKeptError             there is no earlier build to go back to
-├── NothingToVerifyError         nothing of the projection is read, so there is nothing to compare
-├── ProjectionFailedError        the projection cannot take an event; carries the event's position
-├── BuildFailedError             PostgreSQL refuses something of a build, such as its tables or the space for them
-├── BuildInterruptedError        a worker or the database has gone; the next rebuild goes on from here
-├── ViewInUseError               a view of somebody's own stands in the way of a switch
-├── SchemaExistsError            the schema that a read model of the past is to have is there already
-├── NothingRecordedError         the log has no event up to then
+├── RebuildRunningError          another process rebuilds or verifies the projection
+├── NothingKeptError             there is no earlier build for a rollback
+├── NothingToVerifyError         the projection has no live build to compare with
+├── ProjectionFailedError        the projection raises at an event; carries the event's position
+├── BuildFailedError             PostgreSQL refuses a statement of a build, or lacks the space for it
+├── BuildInterruptedError        a worker or the database has gone; the next rebuild resumes the build
+├── ViewInUseError               another view depends on one that has to change
+├── SchemaExistsError            the schema for a read model of the past exists already
+├── NothingRecordedError         the log has no event up to the given time or position
 └── NotYetRecordedError          the position or time is beyond the end of the log
 """
 
 
 class ProjectionError(Exception):
-    """The root of these errors; each says in one line what to do about it."""
+    """The root of these errors. Each message says in one line what to do about it."""
 
 
 class UnknownProjectionError(ProjectionError):
@@ -27,28 +27,28 @@ class UnknownProjectionError(ProjectionError):
 
 
 class RebuildRunningError(ProjectionError):
-    """Somebody else rebuilds or verifies the projection right now."""
+    """Another process rebuilds or verifies the projection."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"A rebuild or verification of {name} is running already.")
 
 
 class NothingKeptError(ProjectionError):
-    """There is no earlier build to go back to."""
+    """There is no earlier build for a rollback."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"There is no earlier build of {name} to go back to.")
 
 
 class NothingToVerifyError(ProjectionError):
-    """Nothing of the projection is read, so there is nothing to compare."""
+    """The projection has no live build to compare with."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"There is nothing to verify of {name}: nothing of it is read yet.")
 
 
 class ProjectionFailedError(ProjectionError):
-    """A projection, or several (`names`), cannot take the event at `position`."""
+    """A projection, or one of several (`names`), raises at the event at `position`."""
 
     def __init__(self, name: str, position: int, reason: str) -> None:
         super().__init__(name, position, reason)
@@ -61,7 +61,10 @@ class ProjectionFailedError(ProjectionError):
 
 
 class BuildFailedError(ProjectionError):
-    """PostgreSQL refuses something of a build, or several (`names`), such as its tables or the space for them."""
+    """PostgreSQL refuses a statement of a build, or lacks the space for it.
+
+    Where several builds were written together, `names` has all of them.
+    """
 
     position = None
 
@@ -75,25 +78,28 @@ class BuildFailedError(ProjectionError):
 
 
 class BuildInterruptedError(ProjectionError):
-    """A worker or the database has gone, or somebody else took over; the next rebuild goes on from here."""
+    """A worker or the database has gone, or another process has taken over.
+
+    The next rebuild resumes the build.
+    """
 
 
 class ViewInUseError(ProjectionError):
-    """A view of somebody's own stands in the way of a switch."""
+    """Another view depends on a view that a switch has to change."""
 
     def __init__(self, view: str) -> None:
         super().__init__(f"The view {view} changes its columns, but another view depends on it; drop that one first.")
 
 
 class SchemaExistsError(ProjectionError):
-    """The schema that a read model of the past is to have is there already."""
+    """The schema for a read model of the past exists already."""
 
     def __init__(self, schema: str) -> None:
         super().__init__(f"There is a schema {schema} already; choose another name or drop it.")
 
 
 class NothingRecordedError(ProjectionError):
-    """The log has no event up to then."""
+    """The log has no event up to the given time or position."""
 
     def __init__(self, when: str) -> None:
         super().__init__(f"Nothing was recorded up to {when}.")

@@ -1,4 +1,4 @@
-"""How far the projections have come, as this process knows it, and waiting until they have come further."""
+"""Progress: the known positions of the projections, and waiting for one."""
 
 import asyncio
 import heapq
@@ -10,37 +10,40 @@ from eventlog.wakeup import resolve
 
 
 class Progress:
-    """Positions of the serving projections; a stopped one is waited for by nobody.
+    """The positions of the projections that this process serves.
 
-    `wait` costs one future; positions may only grow, so a waiter is woken once, by the projection that was last.
+    A wait does not include projections that an error has stopped.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         self.positions: dict[str, int] = dict.fromkeys(names, 0)
         self.stopped: set[str] = set()
+        # A wait costs one future. It is woken once, by the last projection that reaches its position.
         self._waiters: list[tuple[int, int, Future[None]]] = []
         self._ticket = count()
-        self._reached = self._least()
+        self._reached = self._lowest()
 
     def advance(self, positions: dict[str, int]) -> None:
-        """Take news of positions; older ones, and those of projections that are not served here, change nothing."""
+        """Raise positions. Lower ones and those of unknown projections are ignored."""
         for name, position in positions.items():
             if name in self.positions:
                 self.positions[name] = max(position, self.positions[name])
         self._wake()
 
     def restart(self, name: str, position: int) -> None:
-        """Take the position at which a projection was found: a crash of PostgreSQL may have set it back."""
+        """Set the position of a projection, which may be lower than before."""
+        # A crash of PostgreSQL may have set it back.
         self.positions[name] = position
         self._wake()
 
     def forget(self) -> None:
-        """Believe no position that is known: the log, and the read models with it, may have lost their end."""
+        """Set all positions to 0."""
+        # The log, and the read models with it, may have lost their end.
         self.positions = dict.fromkeys(self.positions, 0)
         self._wake()
 
     def set_stopped(self, stopped: set[str], *, of: Iterable[str]) -> None:
-        """Say which of the projections named in `of` an error has stopped; nobody waits for them any longer."""
+        """Set which of the projections in `of` an error has stopped."""
         stopped = self.stopped.difference(of) | stopped
         if stopped != self.stopped:
             self.stopped = stopped
@@ -51,13 +54,13 @@ class Progress:
         return [name for name, reached in self.positions.items() if reached < position]
 
     async def wait(self, position: int, timeout_s: float) -> list[str]:
-        """Wait until every running projection has reached `position`; return the names of those that have not.
+        """Wait for `position`, and return the projections that have not reached it.
 
-        A read of what was recorded up to `position` is complete unless it asks one of the returned projections.
+        A read of a projection that is not returned sees all events up to `position`.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        # Positions may have been forgotten between the wake-up of a waiter and its turn to run, so it looks again.
+        # Positions may have been forgotten between the wake-up of this task and its next step, so it checks again.
         while self._reached < position and loop.time() < deadline:
             done: Future[None] = loop.create_future()
             heapq.heappush(self._waiters, (position, next(self._ticket), done))
@@ -68,8 +71,8 @@ class Progress:
                 self._forget_expired()
         return self.behind(position)
 
-    def _least(self) -> float:
-        """Return what every running projection has reached."""
+    def _lowest(self) -> float:
+        """Return the lowest position of the running projections."""
         running = [position for name, position in self.positions.items() if name not in self.stopped]
         return min(running, default=float("inf"))
 
@@ -78,6 +81,6 @@ class Progress:
         heapq.heapify(self._waiters)
 
     def _wake(self) -> None:
-        self._reached = self._least()
+        self._reached = self._lowest()
         while self._waiters and self._waiters[0][0] <= self._reached:
             resolve(heapq.heappop(self._waiters)[2])

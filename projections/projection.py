@@ -1,4 +1,4 @@
-"""What a projection is: a name, a version, tables in an SQL file, and how events change them."""
+"""A projection: a name, a version, tables, and two functions of events."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,19 +18,23 @@ Rows = dict[str, list[tuple[Any, ...]]]
 
 
 class Change(NamedTuple):
-    """A statement on a projection's tables, and its parameters, which PostgreSQL is given as text."""
+    """A statement on a projection's tables, and its `%(named)s` parameters.
+
+    PostgreSQL gets the parameters as text.
+    """
 
     statement: bytes
-    parameters: Sequence[str | int | UUID | datetime]
+    parameters: Mapping[str, str | int | UUID | datetime]
 
 
 class Projection(ABC):
-    """A read model, in one build of its version; its SQL file is `projections/{name}.sql`.
+    """A read model in one build of its version.
 
-    `changes` and `rows` are pure functions of events of `types`, in log order; they do nothing themselves, so that
-    applying the log again gives the same rows again and nothing else. What both leave in the tables is the same;
-    `rows` is how a rebuild loads whole conversations at once. It is given no `StreamDelta` of a turn that has ended:
-    the whole answer is in the `MessageAdded` that follows.
+    Its SQL file is `projections/models/{name}.sql`.
+
+    `changes` and `rows` are pure functions of events of `types` in log order: applying the log again gives the same
+    rows. Both leave the same rows in the tables. A rebuild loads whole conversations at once with `rows`, which never
+    gets a `StreamDelta` of a turn that has ended: the `MessageAdded` after it holds the whole answer.
     """
 
     name: ClassVar[str]
@@ -46,30 +50,31 @@ class Projection(ABC):
 
     @abstractmethod
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
-        """Return the statements, run in order, that bring the tables from before `events` to after them."""
+        """Return the statements that apply `events` to the tables, in order."""
 
     @abstractmethod
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:
-        """Return the rows that `events`, all there are of some conversations, leave in empty tables.
+        """Return the rows that `events` leave in empty tables, by table.
 
-        They come by table; a row has its table's columns in the order of their definition.
+        The events are all those of `types` of some conversations. The values of a row have the order of the columns in
+        the table's definition.
         """
 
-    def wanted(self, events: Iterable[ConversationEvent]) -> list[ConversationEvent]:
-        """Return those of some events that `changes` and `rows` take; a type that this release does not know is none.
+    def select(self, events: Iterable[ConversationEvent]) -> list[ConversationEvent]:
+        """Return the events of `types`, which `changes` and `rows` take.
 
         Raises:
-            UnknownEventError: one of them is of a shape that this release does not know.
+            UnknownEventError: an event of `types` has a version that this release does not know.
         """
         types = self.types
-        return [event for event in events if type(event) in types or self._refuses(event)]
+        return [event for event in events if type(event) in types or self._require_known(event)]
 
-    def _refuses(self, event: ConversationEvent) -> Literal[False]:
+    def _require_known(self, event: ConversationEvent) -> Literal[False]:
         if isinstance(event, UnknownEvent) and event.known_type in self.types:
             raise event.error()
         return False
 
-    def at(self, build: int) -> "Projection":
+    def on_build(self, build: int) -> "Projection":
         """Return this projection on the tables of another build."""
         return type(self)(build)
 
@@ -83,18 +88,19 @@ class Projection(ABC):
         return Statements(f"{self.name}.sql", self.tables, self.version, self.build)
 
     def definitions(self) -> list[bytes]:
-        """Return the statements that make the tables."""
+        """Return the statements that create the tables."""
         return self.sql.starting_with("create_")
 
     def indexes(self) -> list[bytes]:
-        """Return the statements that give the tables their keys and indexes."""
+        """Return the statements that create the keys and indexes of the tables."""
         return self.sql.starting_with("index_")
 
 
 class Statements:
-    """The statements of one projection's SQL file, their table names carrying version and build.
+    """The statements of a projection's SQL file, with the names of its tables.
 
-    Readers ask by the version (`listing_v1`), a view of the build that is live; the projection writes `listing_v1_2`.
+    The projection writes to the tables of a build (`listing_v2_1`). Readers read the views of a version (`listing_v2`),
+    which show the live build.
     """
 
     def __init__(self, path: str, tables: Sequence[str], version: int, build: int) -> None:
@@ -109,33 +115,37 @@ class Statements:
         return self._writing[name]
 
     def reading(self, name: str) -> bytes:
-        """Return a statement on the views of the build that is live."""
+        """Return a statement on the views of the live build."""
         return self._reading[name]
 
     def change(self, name: str, rows: Sequence[Mapping[str, Any]]) -> Change:
-        """Return the change of a statement on this build's tables that takes all of its rows as one JSON array.
+        """Return a statement on this build's tables with its rows.
 
-        One JSON parameter costs half of what an array for each column does, here and in PostgreSQL.
+        The statement gets `rows` as one JSON array, `%(rows)s`.
         """
-        return Change(self._writing[name], [orjson.dumps(rows).decode()])
+        # One JSON parameter costs half of what an array for each column does, here and in PostgreSQL.
+        return Change(self._writing[name], {"rows": orjson.dumps(rows).decode()})
 
     def starting_with(self, prefix: str) -> list[bytes]:
-        """Return the statements on this build's tables whose names start with `prefix`, in the file's order."""
+        """Return the statements whose names start with `prefix`, on this build.
+
+        They have the order of the file.
+        """
         return [statement for name, statement in self._writing.items() if name.startswith(prefix)]
 
 
 def table_name(table: str, version: int, build: int) -> str:
-    """Return what one of a projection's tables is called in a build of a version."""
+    """Return the name of a projection's table in a build of a version."""
     return f"{table}_v{version}_{build}"
 
 
 def view_name(table: str, version: int) -> str:
-    """Return the view through which readers of a version see the live build of one of its tables."""
+    """Return the name of the view of a version on a table of its live build."""
     return f"{table}_v{version}"
 
 
 def json_value(text: str | None) -> orjson.Fragment | None:
-    """Return JSON text as a value that goes into other JSON as it stands."""
+    """Return JSON text as a value that orjson copies into other JSON."""
     return None if text is None else orjson.Fragment(text)
 
 

@@ -1,4 +1,4 @@
-"""How the read models are: where each build is, how far behind, what stopped it, and how its rebuild comes along."""
+"""The status of the read models: positions, lags, errors and rebuilds."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 from eventlog.db.database import Database
 from eventlog.db.statements import load_statements
+from eventlog.log import Log
 from projections import builds
+from projections.advisory_locks import rebuild_lock
 from projections.builds import Build
 from projections.projection import Projection
 
@@ -14,9 +16,9 @@ _SQL = load_statements("projections", "status.sql")
 
 
 class RebuildProgress(NamedTuple):
-    """How far a build has come: events of the log's first `target` that are in it, their rate, and how long yet.
+    """The progress of a rebuild: `position` of `target` events are in it.
 
-    `running` is false where whoever built it has gone; the next rebuild resumes it.
+    `running` is false where its process has ended. The next rebuild resumes it.
     """
 
     build: int
@@ -29,7 +31,11 @@ class RebuildProgress(NamedTuple):
 
 
 class Status(NamedTuple):
-    """One projection: the build that is read (None before there is one) and the one that is being built, if any."""
+    """The status of one projection.
+
+    `live` is the build that readers see, `others` are all other builds of the projection. `lag_events` and `lag_s` say
+    how far `live` is behind the log.
+    """
 
     name: str
     version: int
@@ -41,57 +47,60 @@ class Status(NamedTuple):
 
     @property
     def stopped(self) -> Build | None:
-        """The build that an error has stopped: what is read, or what was to be read first; None if none was."""
-        waiting = [each for each in self.others if each.version == self.version]
-        build = self.live or builds.latest(waiting, "building")
+        """The build that an error has stopped, or None.
+
+        This is the live build or, before there is one, the newest that is building.
+        """
+        own = [each for each in self.others if each.version == self.version]
+        build = self.live or builds.find_newest(own, "building")
         return build if build and build.error else None
 
 
 class LogStatus(NamedTuple):
-    """The log's head and every projection of this release."""
+    """The log's head, and the status of every projection of this release."""
 
     head: int
     projections: list[Status]
 
 
 async def read_status(database: Database, projections: Sequence[Projection]) -> LogStatus:
-    """Return how the projections of this release are.
+    """Return the status of `projections`.
 
     Raises:
         StoreUnavailableError: the database does not answer.
     """
-    head_row = await database.fetch_one(builds.SQL["read_head"])
-    head = head_row[0] if head_row else 0
-    known = await builds.read_builds(database)
-    return LogStatus(head, [await _status(database, projection, known, head) for projection in projections])
+    # The head is read first, so a build may be ahead of it.
+    head = await Log(database).head()
+    every = await builds.read_builds(database)
+    return LogStatus(head, [await _status(database, projection, every, head) for projection in projections])
 
 
-async def _status(database: Database, projection: Projection, known: Sequence[Build], head: int) -> Status:
-    live = builds.latest([build for build in known if build.of(projection)], "live")
-    others = tuple(build for build in known if build.name == projection.name and build != live)
+async def _status(database: Database, projection: Projection, every: Sequence[Build], head: int) -> Status:
+    live = builds.find_newest([build for build in every if build.is_version_of(projection)], "live")
+    others = tuple(build for build in every if build.name == projection.name and build != live)
     position = live.position if live else 0
-    # The head was read first, so a build may be ahead of it.
     lag_events = max(0, head - position)
     lag_s = await _lag_s(database, position) if lag_events else 0.0
-    rebuild = await _rebuild(database, projection)
+    rebuild = await _rebuild_progress(database, projection)
     return Status(projection.name, projection.version, live, lag_events, lag_s, rebuild, others)
 
 
 async def _lag_s(database: Database, position: int) -> float:
-    """Return how long ago the first event after `position` was recorded, in seconds."""
-    row = await database.fetch_one(_SQL["read_recorded_at"], [position + 1])
+    """Return how many seconds ago the first event after `position` was recorded."""
+    row = await database.fetch_one(_SQL["read_recorded_at"], {"position": position + 1})
     return max(0.0, (datetime.now(UTC) - row[0]).total_seconds()) if row else 0.0
 
 
-async def _rebuild(database: Database, projection: Projection) -> RebuildProgress | None:
-    lock = builds.rebuild_lock(database.schema, projection.name)
-    row = await database.fetch_one(_SQL["read_rebuild"], [lock, projection.name, projection.version])
+async def _rebuild_progress(database: Database, projection: Projection) -> RebuildProgress | None:
+    lock = rebuild_lock(database.schema, projection.name)
+    version = {"lock": lock, "name": projection.name, "version": projection.version}
+    row = await database.fetch_one(_SQL["read_rebuild"], version)
     if row is None:
         return None
-    build, phase, position, target, left, parts, resumed_at, resumed_parts, running = row
+    build, phase, position, target, parts_left, parts, resumed_at, resumed_parts, running = row
     if phase != "loading":
         return RebuildProgress(build, phase, position, target, None, None, running)
-    loaded, before = (target * (parts - some) // max(parts, 1) for some in (left, resumed_parts))
+    loaded, resumed_from = (target * (parts - left) // max(parts, 1) for left in (parts_left, resumed_parts))
     elapsed_s = (datetime.now(UTC) - resumed_at).total_seconds()
-    rate = (loaded - before) / elapsed_s if running and elapsed_s > 0 and loaded > before else None
+    rate = (loaded - resumed_from) / elapsed_s if running and elapsed_s > 0 and loaded > resumed_from else None
     return RebuildProgress(build, phase, loaded, target, rate, (target - loaded) / rate if rate else None, running)

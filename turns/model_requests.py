@@ -7,13 +7,14 @@ from uuid import UUID
 from domain.events import TurnStarted
 from eventlog.errors import StoreUnavailableError
 from eventlog.log import Log
-from projections.models.context import Context, ContextWindow
+from projections.models.context import Context
 from projections.progress import Progress
 from turns.frames.replay import PATIENCE_S, RETRY_INTERVAL_S
 from turns.model.call import ModelRequest
 from turns.model.errors import ModelError
 from turns.model.gateway import ModelGateway
 from turns.model.provider_rules import provider_rules
+from turns.model.sent_context import SentContext, sent_context
 
 CONTEXT_WAIT_S = 5.0
 DEFAULT_CONTEXT_TOKENS = 32_000
@@ -56,10 +57,10 @@ class TurnContexts:
             raise ModelError("model_unavailable", "The context of the conversation is not up to date.")
         budget = started.max_context_tokens or await self._max_tokens(started.model, started.max_output_tokens)
         rules = provider_rules(started.model)
-        window = await self._context.window(started.originator_id, budget, tools=started.tools, rules=rules)
+        sent = await sent_context(self._context, started.originator_id, budget, tools=started.tools, rules=rules)
         return ModelRequest(
             model=started.model,
-            messages=window.messages,
+            messages=sent.messages,
             temperature=started.temperature,
             max_output_tokens=started.max_output_tokens,
             tools=started.tools,
@@ -67,7 +68,7 @@ class TurnContexts:
 
     async def window(
         self, conversation_id: UUID, model: str, max_tokens: int | None = None, last: int | None = None
-    ) -> ContextWindow:
+    ) -> SentContext:
         """Return what `model` is sent of a conversation: at most `max_tokens`, and the `last` messages.
 
         Raises:
@@ -75,7 +76,7 @@ class TurnContexts:
             StoreUnavailableError: the store is away.
         """
         budget = max_tokens or await self._max_tokens(model)
-        return await self._context.window(conversation_id, budget, last, rules=provider_rules(model))
+        return await sent_context(self._context, conversation_id, budget, last, rules=provider_rules(model))
 
     async def _max_tokens(self, model: str, max_output_tokens: int | None = None) -> int:
         """Return how many tokens `model` is sent at most where the client does not say.

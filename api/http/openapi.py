@@ -50,7 +50,7 @@ class Message(BaseModel):
     author_id: str | None
     content: list[ContentBlock]
     in_reply_to: str | None
-    status: Literal["completed", "streaming", "interrupted", "superseded", "deleted"]
+    status: Literal["completed", "streaming", "interrupted", "superseded"]
     model: str | None
     tokens: int
     usage: Usage | None

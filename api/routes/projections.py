@@ -8,7 +8,7 @@ from api.http.call import CallParam, json_response
 from api.http.openapi import PROBLEMS, Page, Projection
 from api.http.route import JSONRoute
 from projections.builds import Build
-from projections.catalog import PROJECTIONS, named
+from projections.catalog import PROJECTIONS, find_projection
 from projections.models.wire import rfc3339
 from projections.status import RebuildProgress, Status, read_status
 
@@ -32,13 +32,13 @@ async def get_projection(call: CallParam, name: str) -> Response:
 @router.post("/v1/projections/{name}/rebuild", status_code=202, response_model=Projection)
 async def rebuild_projection(call: CallParam, name: str) -> Response:
     """Start to build it anew beside what is read; where that is, `GET` tells."""
-    projection = named(name)
+    projection = find_projection(name)
     await call.services.rebuilds.start(projection.name)
     return json_response(await _shown(call, projection.name), 202)
 
 
 async def _shown(call: CallParam, name: str) -> dict[str, Any]:
-    status = await read_status(call.services.database, [named(name)])
+    status = await read_status(call.services.database, [find_projection(name)])
     return _resource(status.projections[0], status.head)
 
 

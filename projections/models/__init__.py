@@ -1,1 +1,1 @@
-"""The read models: each module has one projection and its reader; imports domain, eventlog and projections."""
+"""Read models with their readers. Imports domain, eventlog and projections."""

@@ -1,6 +1,6 @@
 -- name: create_context
--- One row per message a model could be sent, keyed by its place; running totals make any window one index probe.
--- `tokens` is about what the message takes when it is sent: the window is counted when it is read.
+-- One row per message that a model could be sent. Key: conversation and version. Fed by messages and their deletion.
+-- Running totals make a window one index probe. `tokens` is an estimate: a window is counted when it is read.
 CREATE TABLE {context} (
     conversation_id uuid NOT NULL,
     version integer NOT NULL,
@@ -16,22 +16,22 @@ CREATE TABLE {context} (
 ALTER TABLE {context} ADD PRIMARY KEY (conversation_id, version)
 
 -- name: index_context_tokens
--- Finds where a window of so many tokens begins.
+-- Finds where a window of a number of tokens begins.
 CREATE INDEX ON {context} (conversation_id, tokens_before, version)
 
 -- name: index_context_system
--- System messages belong to every window.
+-- The system messages, which belong to every window.
 CREATE INDEX ON {context} (conversation_id, version) WHERE role = 'system'
 
 -- name: insert_messages
--- Messages as they are said, with the totals before each; system messages are outside the totals.
+-- Add messages with the totals before each. The totals leave system messages out.
 INSERT INTO {context} (conversation_id, version, message_id, role, tokens, tokens_before, messages_before)
 SELECT m.conversation_id, m.version, m.message_id, m.role, m.tokens,
     coalesce(last.tokens, 0) + coalesce(sum(m.counted_tokens) OVER earlier, 0),
     coalesce(last.messages, 0) + coalesce(sum(m.counted) OVER earlier, 0)
 FROM (
     SELECT *, (role <> 'system')::integer AS counted, (role <> 'system')::integer * tokens AS counted_tokens
-    FROM json_to_recordset(%s::json)
+    FROM json_to_recordset(%(rows)s::json)
         AS u(conversation_id uuid, version integer, message_id uuid, role text, tokens integer)
 ) AS m
 LEFT JOIN LATERAL (
@@ -46,71 +46,73 @@ WINDOW earlier AS (
 )
 
 -- name: delete_message
--- A deleted message leaves, and the totals after it shrink.
-WITH gone AS (
-    DELETE FROM {context} WHERE conversation_id = %s AND message_id = %s
+-- Delete a message and lower the totals after it.
+WITH deleted AS (
+    DELETE FROM {context} WHERE conversation_id = %(conversation_id)s AND message_id = %(message_id)s
     RETURNING conversation_id, version, (role <> 'system')::integer AS counted, tokens
 )
 UPDATE {context} AS c
-SET tokens_before = c.tokens_before - gone.counted * gone.tokens, messages_before = c.messages_before - gone.counted
-FROM gone WHERE c.conversation_id = gone.conversation_id AND c.version > gone.version
+SET tokens_before = c.tokens_before - deleted.counted * deleted.tokens, messages_before = c.messages_before - deleted.counted
+FROM deleted WHERE c.conversation_id = deleted.conversation_id AND c.version > deleted.version
 
 -- name: delete_superseded
--- The messages between two places, the first of them included, leave, and the totals after them shrink.
-WITH gone AS (
+-- Delete the messages from one version on and before another, and lower the totals after them.
+WITH deleted AS (
     DELETE FROM {context} AS c
-    USING json_to_recordset(%s::json) AS s(conversation_id uuid, from_version integer, before_version integer)
+    USING json_to_recordset(%(rows)s::json) AS s(conversation_id uuid, from_version integer, before_version integer)
     WHERE c.conversation_id = s.conversation_id AND c.version >= s.from_version AND c.version < s.before_version
     RETURNING c.conversation_id, s.before_version, (c.role <> 'system')::integer AS counted, c.tokens
-), left_over AS (
+), sums AS (
     SELECT conversation_id, before_version, sum(counted) AS messages, sum(counted * tokens) AS tokens
-    FROM gone GROUP BY conversation_id, before_version
+    FROM deleted GROUP BY conversation_id, before_version
 )
 UPDATE {context} AS c
-SET tokens_before = c.tokens_before - left_over.tokens, messages_before = c.messages_before - left_over.messages
-FROM left_over WHERE c.conversation_id = left_over.conversation_id AND c.version >= left_over.before_version
+SET tokens_before = c.tokens_before - sums.tokens, messages_before = c.messages_before - sums.messages
+FROM sums WHERE c.conversation_id = sums.conversation_id AND c.version >= sums.before_version
 
 -- name: delete_conversations
--- Deleted conversations have no context.
+-- Delete the messages of conversations.
 DELETE FROM {context} AS c
-USING json_to_recordset(%s::json) AS d(conversation_id uuid)
+USING json_to_recordset(%(rows)s::json) AS d(conversation_id uuid)
 WHERE c.conversation_id = d.conversation_id
 
 -- name: read_totals
--- Tokens and messages of a whole conversation, without system messages.
+-- The tokens and messages of a whole conversation, without system messages.
 SELECT tokens_before + (role <> 'system')::integer * tokens, messages_before + (role <> 'system')::integer
-FROM {context} WHERE conversation_id = %s ORDER BY version DESC LIMIT 1
+FROM {context} WHERE conversation_id = %(conversation_id)s ORDER BY version DESC LIMIT 1
 
 -- name: read_system
 -- The system messages of a conversation.
-SELECT version, tokens FROM {context} WHERE conversation_id = %s AND role = 'system' ORDER BY version
+SELECT version, tokens FROM {context} WHERE conversation_id = %(conversation_id)s AND role = 'system' ORDER BY version
 
 -- name: find_start
--- The first message that has so many tokens before it.
-SELECT version FROM {context} WHERE conversation_id = %s AND tokens_before >= %s ORDER BY tokens_before, version LIMIT 1
+-- The first message with at least this many tokens before it.
+SELECT version FROM {context}
+WHERE conversation_id = %(conversation_id)s AND tokens_before >= %(tokens)s ORDER BY tokens_before, version LIMIT 1
 
 -- name: find_nth_newest
--- The place of the n-th message from the end, without system messages; n is one more than the offset.
-SELECT version FROM {context} WHERE conversation_id = %s AND role <> 'system' ORDER BY version DESC OFFSET %s LIMIT 1
+-- The message before the `newer` newest ones, without system messages.
+SELECT version FROM {context}
+WHERE conversation_id = %(conversation_id)s AND role <> 'system' ORDER BY version DESC OFFSET %(newer)s LIMIT 1
 
--- name: find_question
--- The first user message from a place on, else the newest one before it: a window begins with a question.
-(SELECT version FROM {context} WHERE conversation_id = %s AND version >= %s AND role = 'user'
+-- name: find_user_message
+-- The first user message from a version on, else the newest one before it.
+(SELECT version FROM {context} WHERE conversation_id = %(conversation_id)s AND version >= %(version)s AND role = 'user'
  ORDER BY version LIMIT 1)
 UNION ALL
-(SELECT version FROM {context} WHERE conversation_id = %s AND version < %s AND role = 'user'
+(SELECT version FROM {context} WHERE conversation_id = %(conversation_id)s AND version < %(version)s AND role = 'user'
  ORDER BY version DESC LIMIT 1)
 LIMIT 1
 
--- name: find_earlier_question
--- The newest user message before a place, else the first one from there on.
-(SELECT version FROM {context} WHERE conversation_id = %s AND version < %s AND role = 'user'
+-- name: find_earlier_user_message
+-- The newest user message before a version, else the first one from there on.
+(SELECT version FROM {context} WHERE conversation_id = %(conversation_id)s AND version < %(version)s AND role = 'user'
  ORDER BY version DESC LIMIT 1)
 UNION ALL
-(SELECT version FROM {context} WHERE conversation_id = %s AND version >= %s AND role = 'user'
+(SELECT version FROM {context} WHERE conversation_id = %(conversation_id)s AND version >= %(version)s AND role = 'user'
  ORDER BY version LIMIT 1)
 LIMIT 1
 
 -- name: read_from
--- The messages from a place on, oldest first, without system messages.
-SELECT version FROM {context} WHERE conversation_id = %s AND version >= %s AND role <> 'system' ORDER BY version
+-- The messages from a version on, oldest first, without system messages.
+SELECT version FROM {context} WHERE conversation_id = %(conversation_id)s AND version >= %(version)s AND role <> 'system' ORDER BY version

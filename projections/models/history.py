@@ -1,4 +1,4 @@
-"""The message history: every message of a conversation, one being streamed with its text so far, and the turns."""
+"""The history: all messages and turns of a conversation."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -31,8 +31,15 @@ from domain.events import (
 from eventlog.db.database import Database
 from eventlog.images import Images
 from eventlog.log import LAST_VERSION
-from projections.models.history_rows import MessageRow, TurnRow, message_row, turn_change, turn_row, unsaid_row
-from projections.models.superseded import superseded_range
+from projections.models.history_rows import (
+    MessageRow,
+    TurnRow,
+    message_row,
+    streaming_row,
+    superseded_range,
+    turn_change,
+    turn_row,
+)
 from projections.projection import Change, Projection, Rows, json_text, json_value
 
 _UNCHANGED = dict.fromkeys(
@@ -50,7 +57,7 @@ _UNCHANGED = dict.fromkeys(
 
 
 class HistoryProjection(Projection):
-    """Builds the history from messages, turns and their deltas."""
+    """Builds the history from messages, turns and deltas."""
 
     name = "history"
     version = 2
@@ -58,33 +65,34 @@ class HistoryProjection(Projection):
     types = frozenset(EVENT_TYPES.values()) - {ConversationStarted, ConversationUpdated}
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
-        """Write what is new, then end what ended, then remove what was deleted: in a log nothing comes back."""
+        """Return the statements that add, then end, then delete."""
+        # This order is right for any batch, because nothing that was deleted comes back.
         return [self.sql.change(name, rows) for name, rows in _Batch(events).statements().items() if rows]
 
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:
-        """Return the messages that are left, all turns, and what running turns have said so far."""
-        return _Batch(events).left()
+        """Return the messages and turns that remain, and the text of running turns."""
+        return _Batch(events).remaining_rows()
 
 
 _SQL = HistoryProjection().sql
 
 
 class _Batch:
-    """The rows that a batch of events writes and removes."""
+    """The rows that a batch of events adds, changes and deletes."""
 
     def __init__(self, events: Sequence[ConversationEvent]) -> None:
         self.messages: dict[tuple[UUID, UUID], MessageRow] = {}
         self.begun: dict[tuple[UUID, UUID], TurnRow] = {}
         self.changed: dict[tuple[UUID, UUID], dict[str, Any]] = {}
-        self.said: dict[tuple[UUID, UUID], list[StreamDelta]] = {}
-        self.silenced: set[tuple[UUID, UUID]] = set()
+        self.deltas: dict[tuple[UUID, UUID], list[StreamDelta]] = {}
+        self.stream_ended: set[tuple[UUID, UUID]] = set()
         self.ended: set[tuple[UUID, UUID]] = set()
         self.deleted: list[MessageDeleted] = []
         self.superseded: dict[UUID, list[MessagesSuperseded]] = {}
         self.deleted_conversations: list[ConversationDeleted] = []
         for event in events:
             _NOTE[type(event)](self, event)
-        self._superseded_from = {id_: _lowest_from_here(events) for id_, events in self.superseded.items()}
+        self._superseded_from = {id_: _lowest_from_each(events) for id_, events in self.superseded.items()}
 
     def note_message(self, event: MessageAdded) -> None:
         self.messages[event.originator_id, event.message_id] = message_row(event)
@@ -99,7 +107,7 @@ class _Batch:
         self.deleted_conversations.append(event)
 
     def note_delta(self, event: StreamDelta) -> None:
-        self.said.setdefault((event.originator_id, event.turn_id), []).append(event)
+        self.deltas.setdefault((event.originator_id, event.turn_id), []).append(event)
 
     def note_begun(self, event: TurnBegun) -> None:
         key = event.originator_id, event.turn_id
@@ -107,19 +115,19 @@ class _Batch:
 
     def note_started(self, event: TurnStarted) -> None:
         self.note_begun(event)
-        self.messages[event.originator_id, event.message_id] = unsaid_row(event)
+        self.messages[event.originator_id, event.message_id] = streaming_row(event)
 
     def note_resumed(self, event: TurnResumed) -> None:
         self._note_change(event)
-        self.messages[event.originator_id, event.message_id] = unsaid_row(event)
+        self.messages[event.originator_id, event.message_id] = streaming_row(event)
 
-    def note_silent(self, event: TurnSuspended | TurnEnded) -> None:
+    def note_stream_end(self, event: TurnSuspended | TurnEnded) -> None:
         key = self._note_change(event)
-        self.silenced.add(key)
-        self.said.pop(key, None)
+        self.stream_ended.add(key)
+        self.deltas.pop(key, None)
 
     def note_ended(self, event: TurnEnded) -> None:
-        self.note_silent(event)
+        self.note_stream_end(event)
         self.ended.add((event.originator_id, event.turn_id))
 
     def _note_change(self, event: TurnResumed | TurnSuspended | TurnEnded) -> tuple[UUID, UUID]:
@@ -128,7 +136,7 @@ class _Batch:
         return key
 
     def statements(self) -> dict[str, Sequence[Mapping[str, Any]]]:
-        """Return the rows of each statement, in an order of statements that is right for any batch."""
+        """Return the rows of each statement, in the order in which the statements run."""
         deleted = [{"conversation_id": event.originator_id, "message_id": event.message_id} for event in self.deleted]
         conversations = [{"conversation_id": event.originator_id} for event in self.deleted_conversations]
         return {
@@ -137,42 +145,43 @@ class _Batch:
             "change_turns": [
                 _with_json({**_UNCHANGED, **_turn(key), **change}, "usage") for key, change in self.changed.items()
             ],
-            "delete_stream_text": [_turn(key) for key in self.silenced],
-            "insert_stream_text": [_said_so_far(event) for events in self.said.values() for event in events],
-            "delete_unsaid": [_turn(key) for key in self.ended],
+            "delete_stream_text": [_turn(key) for key in self.stream_ended],
+            "insert_stream_text": [_stream_text(event) for events in self.deltas.values() for event in events],
+            "delete_empty_answers": [_turn(key) for key in self.ended],
             "supersede_messages": [superseded_range(event) for events in self.superseded.values() for event in events],
             "delete_messages": deleted,
             "delete_conversation_messages": conversations,
             "delete_conversation_turns": conversations,
         }
 
-    def left(self) -> Rows:
-        """Return the rows that are left of whole conversations."""
+    def remaining_rows(self) -> Rows:
+        """Return the rows that remain of whole conversations."""
         deleted = {(event.originator_id, event.message_id) for event in self.deleted}
-        gone = {event.originator_id for event in self.deleted_conversations}
+        deleted_conversations = {event.originator_id for event in self.deleted_conversations}
         turns = [
             row._replace(**self.changed.get(key, {}))
             for key, row in self.begun.items()
-            if row.conversation_id not in gone
+            if row.conversation_id not in deleted_conversations
         ]
         return {
             "history": [
-                self._as_superseded(row)
+                self._mark_superseded(row)
                 for key, row in self.messages.items()
                 if key not in deleted
-                and row.conversation_id not in gone
+                and row.conversation_id not in deleted_conversations
                 and not (row.status == "streaming" and (row.conversation_id, row.turn_id) in self.ended)
             ],
             "turns": [tuple(row) for row in turns],
-            "stream_text": [tuple(_said_so_far(event).values()) for events in self.said.values() for event in events],
+            "stream_text": [tuple(_stream_text(event).values()) for events in self.deltas.values() for event in events],
         }
 
-    def _as_superseded(self, row: MessageRow) -> MessageRow:
+    def _mark_superseded(self, row: MessageRow) -> MessageRow:
         later = self._superseded_from.get(row.conversation_id)
         if later is None:
             return row
-        place = bisect_right(later, row.version, key=lambda each: each[0])
-        return row._replace(status="superseded") if place < len(later) and later[place][1] <= row.version else row
+        next_event = bisect_right(later, row.version, key=lambda each: each[0])
+        superseded = next_event < len(later) and later[next_event][1] <= row.version
+        return row._replace(status="superseded") if superseded else row
 
 
 _NOTE: dict[type[ConversationEvent], Callable[[_Batch, Any], None]] = {
@@ -184,7 +193,7 @@ _NOTE: dict[type[ConversationEvent], Callable[[_Batch, Any], None]] = {
     TurnQueued: _Batch.note_begun,
     TurnStarted: _Batch.note_started,
     TurnResumed: _Batch.note_resumed,
-    TurnSuspended: _Batch.note_silent,
+    TurnSuspended: _Batch.note_stream_end,
     TurnCompleted: _Batch.note_ended,
     TurnFailed: _Batch.note_ended,
     TurnCancelled: _Batch.note_ended,
@@ -199,32 +208,32 @@ class History:
         self._images = Images(database)
 
     async def message(self, conversation_id: UUID, message_id: UUID) -> MessageRow | None:
-        """Return a message, None if the conversation holds none of this id."""
-        row = await self._database.fetch_one(_SQL.reading("read_message"), [conversation_id, message_id])
-        return (await self._shown([row]))[0] if row else None
+        """Return a message of a conversation, None if there is none of this id."""
+        row = await self._database.fetch_one(_SQL.reading("read_message"), _message(conversation_id, message_id))
+        return (await self._complete([row]))[0] if row else None
 
     async def page(
         self, conversation_id: UUID, *, descending: bool, superseded: bool, beyond: int | None, limit: int
     ) -> list[MessageRow]:
-        """Return at most `limit` messages beyond a version, oldest or newest first, `superseded` ones too or not."""
+        """Return at most `limit` messages beyond a version, which is excluded."""
         name = "read_descending" if descending else "read_ascending"
         start = beyond if beyond is not None else (LAST_VERSION if descending else 0)
-        rows = await self._database.fetch(_SQL.reading(name), [conversation_id, start, superseded, limit])
-        return await self._shown(rows)
+        page = {"conversation_id": conversation_id, "beyond": start, "superseded": superseded, "limit": limit}
+        return await self._complete(await self._database.fetch(_SQL.reading(name), page))
 
     async def turn(self, conversation_id: UUID, turn_id: UUID) -> TurnRow | None:
-        """Return a turn, None if the conversation had none of this id."""
-        row = await self._database.fetch_one(_SQL.reading("read_turn"), [conversation_id, turn_id])
+        """Return a turn of a conversation, None if there is none of this id."""
+        row = await self._database.fetch_one(_SQL.reading("read_turn"), _turn((conversation_id, turn_id)))
         return TurnRow(*row) if row else None
 
     async def turns(self, conversation_id: UUID, before: int | None, limit: int) -> list[TurnRow]:
         """Return at most `limit` turns that started before a version, newest first."""
         start = LAST_VERSION if before is None else before
-        rows = await self._database.fetch(_SQL.reading("read_turns"), [conversation_id, start, limit])
-        return [TurnRow(*row) for row in rows]
+        page = {"conversation_id": conversation_id, "before": start, "limit": limit}
+        return [TurnRow(*row) for row in await self._database.fetch(_SQL.reading("read_turns"), page)]
 
-    async def _shown(self, rows: Sequence[TupleRow]) -> list[MessageRow]:
-        """Return messages as clients see them: with the bytes of images, and with the text so far."""
+    async def _complete(self, rows: Sequence[TupleRow]) -> list[MessageRow]:
+        """Return messages with the bytes of images and the text of their stream."""
         messages = [await self._with_text_so_far(MessageRow(*row)) for row in rows]
         contents = await self._images.restored_texts([message.content for message in messages])
         return [
@@ -235,29 +244,36 @@ class History:
     async def _with_text_so_far(self, row: MessageRow) -> MessageRow:
         if row.status != "streaming":
             return row
-        blocks = await self._database.fetch(_SQL.reading("read_stream_text"), [row.turn_id])
+        blocks = await self._database.fetch(_SQL.reading("read_stream_text"), {"turn_id": row.turn_id})
         if not blocks:
-            # Nothing was said yet, or the turn has ended since the row was read and the message has its text.
-            newest = await self._database.fetch_one(_SQL.reading("read_message"), [row.conversation_id, row.id])
+            # The stream has no text yet, or the turn has ended since the row was read and the message has its text.
+            newest = await self._database.fetch_one(_SQL.reading("read_message"), _message(row.conversation_id, row.id))
             return MessageRow(*newest) if newest else row
         return row._replace(content=json_text([{"type": type_, "text": text} for type_, text in blocks]))
+
+
+def _message(conversation_id: UUID, message_id: UUID) -> dict[str, Any]:
+    return {"conversation_id": conversation_id, "message_id": message_id}
 
 
 def _turn(key: tuple[UUID, UUID]) -> dict[str, Any]:
     return {"conversation_id": key[0], "turn_id": key[1]}
 
 
-def _lowest_from_here(events: Sequence[MessagesSuperseded]) -> list[tuple[int, int]]:
-    """Return for each event its version and the lowest version that it or a later one supersedes, in their order."""
+def _lowest_from_each(events: Sequence[MessagesSuperseded]) -> list[tuple[int, int]]:
+    """Return the version and the lowest superseded version of each event.
+
+    The lowest superseded version is that of the event itself or a later one.
+    """
     lowest = accumulate((event.from_version for event in reversed(events)), min)
     return list(zip((event.originator_version for event in events), reversed(list(lowest)), strict=True))
 
 
-def _said_so_far(event: StreamDelta) -> dict[str, Any]:
+def _stream_text(event: StreamDelta) -> dict[str, Any]:
     place = {"turn_id": event.turn_id, "first_seq": event.first_seq, "block_index": event.block_index}
     return {**place, "block_type": event.block_type, "text": "".join(event.chunks)}
 
 
 def _with_json(row: dict[str, Any], *columns: str) -> dict[str, Any]:
-    """Return a row whose JSON texts are JSON values, as statements take it."""
+    """Return `row` with the JSON text of some columns as JSON values."""
     return {**row, **{column: json_value(row[column]) for column in columns}}

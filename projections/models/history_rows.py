@@ -1,4 +1,4 @@
-"""The rows of the history, and what events make of them: messages and turns."""
+"""The rows of the history, messages and turns, as events make them."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -6,6 +6,7 @@ from uuid import UUID
 
 from domain.events import (
     MessageAdded,
+    MessagesSuperseded,
     TurnBegun,
     TurnCompleted,
     TurnEnded,
@@ -19,7 +20,7 @@ from projections.projection import json_text
 
 
 class MessageRow(NamedTuple):
-    """A message as the history holds it; `content` and `usage` are JSON text."""
+    """A message in the history. `content` and `usage` are JSON text."""
 
     conversation_id: UUID
     id: UUID
@@ -38,7 +39,10 @@ class MessageRow(NamedTuple):
 
 
 class TurnRow(NamedTuple):
-    """A turn as the history holds it; `usage` is JSON text, `version` that of its first event."""
+    """A turn in the history. `usage` is JSON text.
+
+    `version` is that of the turn's first event.
+    """
 
     conversation_id: UUID
     id: UUID
@@ -58,7 +62,7 @@ class TurnRow(NamedTuple):
 
 
 def message_row(event: MessageAdded) -> MessageRow:
-    """Return the row of a message as it was said."""
+    """Return the row of a message that is added."""
     return MessageRow(
         event.originator_id,
         event.message_id,
@@ -78,7 +82,10 @@ def message_row(event: MessageAdded) -> MessageRow:
 
 
 def turn_row(event: TurnBegun, queued: TurnRow | None = None) -> TurnRow:
-    """Return the row of a turn that waits for others or runs; `queued` was its row while it waited, if it did."""
+    """Return the row of a turn that is queued or starts.
+
+    `queued` is its row in the queue, if it was there.
+    """
     waits = isinstance(event, TurnQueued)
     return TurnRow(
         event.originator_id,
@@ -100,7 +107,7 @@ def turn_row(event: TurnBegun, queued: TurnRow | None = None) -> TurnRow:
 
 
 def turn_change(event: TurnResumed | TurnSuspended | TurnEnded) -> dict[str, Any]:
-    """Return the columns that an event changes in the row of its turn; what it does not know stays."""
+    """Return the columns that an event changes in the row of its turn."""
     if isinstance(event, TurnResumed):
         return {"status": "running", "message_id": event.message_id}
     usage = event.usage if isinstance(event, TurnSuspended | TurnCompleted) else None
@@ -109,10 +116,10 @@ def turn_change(event: TurnResumed | TurnSuspended | TurnEnded) -> dict[str, Any
         "time_to_first_token_ms": event.time_to_first_token_ms,
         "duration_ms": event.duration_ms,
     }
-    known = {column: value for column, value in change.items() if value is not None}
+    present = {column: value for column, value in change.items() if value is not None}
     if isinstance(event, TurnSuspended):
-        return {**known, "status": "requires_action"}
-    ended = {**known, "ended_at": event.timestamp}
+        return {**present, "status": "requires_action"}
+    ended = {**present, "ended_at": event.timestamp}
     if isinstance(event, TurnCompleted):
         return {**ended, "status": "completed", "finish_reason": event.finish_reason}
     if isinstance(event, TurnFailed):
@@ -120,8 +127,14 @@ def turn_change(event: TurnResumed | TurnSuspended | TurnEnded) -> dict[str, Any
     return {**ended, "status": "cancelled"}
 
 
-def unsaid_row(event: TurnStarted | TurnResumed) -> MessageRow:
-    """Return the row of an answer that is being streamed, before its first word."""
+def streaming_row(event: TurnStarted | TurnResumed) -> MessageRow:
+    """Return the row of an answer at the start of its stream, without text."""
     identity = (event.originator_id, event.message_id, event.originator_version, event.turn_id)
-    said = ("assistant", None, "[]", event.user_message_id, "streaming")
-    return MessageRow(*identity, *said, event.model, 0, None, None, event.timestamp)
+    message = ("assistant", None, "[]", event.user_message_id, "streaming")
+    return MessageRow(*identity, *message, event.model, 0, None, None, event.timestamp)
+
+
+def superseded_range(event: MessagesSuperseded) -> dict[str, Any]:
+    """Return a conversation and the range of its superseded versions."""
+    versions = {"from_version": event.from_version, "before_version": event.originator_version}
+    return {"conversation_id": event.originator_id, **versions}

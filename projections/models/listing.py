@@ -29,14 +29,14 @@ from domain.values import JsonObject
 from eventlog.db.database import Database
 from projections.projection import Change, Projection, Rows, json_text
 
-_FIRST_PLACE = (datetime(9999, 1, 1, tzinfo=UTC), UUID(int=2**128 - 1))
+_BEFORE_FIRST = (datetime(9999, 1, 1, tzinfo=UTC), UUID(int=2**128 - 1))
 
 
 class ConversationRow(NamedTuple):
-    """A conversation as the listing holds it; `metadata` is JSON text.
+    """A conversation in the listing. `metadata` is JSON text.
 
-    `waiting` says of the active turn that it waits for tool results, `queued` which turns wait for it to end, the next
-    one first; both are None where an older version of the listing is read.
+    `waiting` says whether the active turn waits for tool results. `queued` are the turns that wait for it to end, the
+    next one first. Both are None where the views show an older version of the listing.
     """
 
     id: UUID
@@ -57,7 +57,10 @@ class ConversationRow(NamedTuple):
 
 
 class ListingFilter(NamedTuple):
-    """Which of an owner's conversations to list; `title_contains` ignores case, `metadata` compares as text."""
+    """A filter of an owner's conversations.
+
+    `title_contains` ignores case, `metadata` compares as text.
+    """
 
     agent_id: str | None = None
     title_contains: str | None = None
@@ -65,8 +68,8 @@ class ListingFilter(NamedTuple):
 
 
 @dataclass
-class _Happened:
-    """What happened to one conversation in a batch."""
+class _ConversationChange:
+    """The change of one conversation by the events of a batch."""
 
     conversation_id: UUID
     version: int = 0
@@ -77,10 +80,10 @@ class _Happened:
     title: str | None = None
     metadata: JsonObject | None = None
     deleted: bool = False
-    turns: "_Turns | None" = None
+    turns: "_TurnsChange | None" = None
 
     def note(self, event: ConversationEvent) -> None:
-        """Take in one more event of this conversation."""
+        """Add an event of this conversation."""
         self.version = event.originator_version
         self.updated_at = event.timestamp
         if isinstance(event, MessageAdded):
@@ -95,13 +98,16 @@ class _Happened:
         elif isinstance(event, ConversationDeleted):
             self.deleted = True
         elif isinstance(event, TurnBegun | TurnSuspended | TurnResumed | TurnEnded):
-            self.turns = self.turns or _Turns(self.conversation_id)
+            self.turns = self.turns or _TurnsChange(self.conversation_id)
             self.turns.note(event)
 
 
 @dataclass
-class _Turns:
-    """What happened to the turns of one conversation in a batch; `over` have left the queue, by starting or ending."""
+class _TurnsChange:
+    """The change of one conversation's turns by the events of a batch.
+
+    `over` are the turns that have left the queue, by starting or ending.
+    """
 
     conversation_id: UUID
     started: bool = False
@@ -113,7 +119,7 @@ class _Turns:
     ended: list[UUID] = field(default_factory=list[UUID])
 
     def note(self, event: TurnBegun | TurnSuspended | TurnResumed | TurnEnded) -> None:
-        """Take in one more event."""
+        """Add an event of a turn."""
         if isinstance(event, TurnStarted):
             self.started, self.active_turn_id, self.waiting = True, event.turn_id, False
             self.over.append(event.turn_id)
@@ -128,8 +134,8 @@ class _Turns:
         else:
             self.waiting = isinstance(event, TurnSuspended)
 
-    def left_in_queue(self) -> list[UUID]:
-        """Return what waits if nothing waited before."""
+    def remaining_queue(self) -> list[UUID]:
+        """Return the queue after the batch where it was empty before."""
         return [turn_id for turn_id in [*self.ahead, *self.queued] if turn_id not in self.over]
 
 
@@ -142,34 +148,34 @@ class ListingProjection(Projection):
     types = frozenset(EVENT_TYPES.values()) - {StreamDelta}
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
-        """Insert the conversations that start, then update each that anything happened to."""
+        """Return the statements that add conversations, then update them."""
         started: list[dict[str, Any]] = []
-        happened: dict[UUID, _Happened] = {}
+        changed: dict[UUID, _ConversationChange] = {}
         for event in events:
             if isinstance(event, ConversationStarted):
-                started.append(_started(event))
+                started.append(_started_row(event))
             else:
-                happened.setdefault(event.originator_id, _Happened(event.originator_id)).note(event)
-        turns = [vars(each.turns) for each in happened.values() if each.turns]
+                changed.setdefault(event.originator_id, _ConversationChange(event.originator_id)).note(event)
+        turns = [vars(each.turns) for each in changed.values() if each.turns]
         statements = {
             "insert_started": started,
-            "update_changed": [_changed(each) for each in happened.values()],
+            "update_changed": [_changed_row(each) for each in changed.values()],
             "update_turns": turns,
         }
         return [self.sql.change(name, rows) for name, rows in statements.items() if rows]
 
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:
-        """Return a row for each conversation, with all that happened to it."""
+        """Return a row for each conversation with the change by all its events."""
         started: list[ConversationStarted] = []
-        happened: dict[UUID, _Happened] = {}
+        changed: dict[UUID, _ConversationChange] = {}
         for event in events:
             if isinstance(event, ConversationStarted):
                 started.append(event)
-                happened[event.originator_id] = _Happened(event.originator_id)
+                changed[event.originator_id] = _ConversationChange(event.originator_id)
             # A newer release may have started the conversation with an event that is unknown here.
-            if event.originator_id in happened:
-                happened[event.originator_id].note(event)
-        return {"listing": [_row(event, happened[event.originator_id]) for event in started]}
+            if event.originator_id in changed:
+                changed[event.originator_id].note(event)
+        return {"listing": [_row(event, changed[event.originator_id]) for event in started]}
 
 
 _SQL = ListingProjection().sql
@@ -182,35 +188,38 @@ class Listing:
         self._database = database
 
     async def get(self, conversation_id: UUID) -> ConversationRow | None:
-        """Return a conversation, deleted or not, whoever owns it; None if there is none."""
-        row = await self._database.fetch_one(_SQL.reading("read_conversation"), [conversation_id])
+        """Return a conversation of any owner, deleted or not, None if there is none."""
+        row = await self._database.fetch_one(_SQL.reading("read_conversation"), {"conversation_id": conversation_id})
         return ConversationRow(*row) if row else None
 
     async def page(
-        self, owner_id: str, wanted: ListingFilter, before: tuple[datetime, UUID] | None, limit: int
+        self, owner_id: str, filter_: ListingFilter, before: tuple[datetime, UUID] | None, limit: int
     ) -> list[ConversationRow]:
-        """Return at most `limit` of an owner's conversations that come after `before` in the order."""
-        active_at, conversation_id = before or _FIRST_PLACE
-        contains = wanted.title_contains
+        """Return at most `limit` of an owner's conversations, most recently active first.
+
+        The page begins after the `active_at` and the id in `before`, or with the first conversation.
+        """
+        active_at, conversation_id = before or _BEFORE_FIRST
+        contains = filter_.title_contains
         parameters: dict[str, Any] = {
             "owner_id": owner_id,
             "active_at": active_at,
             "conversation_id": conversation_id,
-            "agent_id": wanted.agent_id,
+            "agent_id": filter_.agent_id,
             "title": None if contains is None else f"%{_escaped(contains)}%",
-            "keys": list(wanted.metadata),
-            "values": list(wanted.metadata.values()),
+            "keys": list(filter_.metadata),
+            "values": list(filter_.metadata.values()),
             "limit": limit,
         }
         return [ConversationRow(*row) for row in await self._database.fetch(_SQL.reading("read_page"), parameters)]
 
     async def owned(self, owner_id: str, agent_id: str | None) -> list[UUID]:
-        """Return the ids of an owner's conversations, of one agent or of all."""
-        rows = await self._database.fetch(_SQL.reading("read_owned"), [owner_id, agent_id, agent_id])
-        return [row[0] for row in rows]
+        """Return the ids of an owner's conversations, of one agent or of all agents."""
+        owned = {"owner_id": owner_id, "agent_id": agent_id}
+        return [row[0] for row in await self._database.fetch(_SQL.reading("read_owned"), owned)]
 
 
-def _started(event: ConversationStarted) -> dict[str, Any]:
+def _started_row(event: ConversationStarted) -> dict[str, Any]:
     return {
         "conversation_id": event.originator_id,
         "owner_id": event.owner_id,
@@ -221,31 +230,31 @@ def _started(event: ConversationStarted) -> dict[str, Any]:
     }
 
 
-def _changed(happened: _Happened) -> dict[str, Any]:
-    changed = {**vars(happened), "metadata": _fragment(happened.metadata)}
-    del changed["turns"]
-    return changed
+def _changed_row(change: _ConversationChange) -> dict[str, Any]:
+    row = {**vars(change), "metadata": _fragment(change.metadata)}
+    del row["turns"]
+    return row
 
 
-def _row(event: ConversationStarted, happened: _Happened) -> ConversationRow:
-    described = happened if happened.described else event
-    turns = happened.turns or _Turns(event.originator_id)
+def _row(event: ConversationStarted, change: _ConversationChange) -> ConversationRow:
+    described = change if change.described else event
+    turns = change.turns or _TurnsChange(event.originator_id)
     return ConversationRow(
         event.originator_id,
         event.owner_id,
         event.agent_id,
         described.title,
         json_text(described.metadata),
-        happened.added,
+        change.added,
         turns.active_turn_id,
         event.timestamp,
-        happened.updated_at or event.timestamp,
-        happened.last_message_at,
-        happened.last_message_at or event.timestamp,
-        happened.version,
-        happened.deleted,
+        change.updated_at or event.timestamp,
+        change.last_message_at,
+        change.last_message_at or event.timestamp,
+        change.version,
+        change.deleted,
         bool(turns.waiting),
-        turns.left_in_queue(),
+        turns.remaining_queue(),
     )
 
 

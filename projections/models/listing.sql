@@ -1,5 +1,5 @@
 -- name: create_listing
--- One row per conversation, keyed by it, deleted ones kept as tombstones; fed by all events but deltas.
+-- One row per conversation, deleted ones as tombstones. Key: conversation id. Fed by all events but deltas.
 CREATE TABLE {listing} (
     conversation_id uuid NOT NULL,
     owner_id text NOT NULL,
@@ -27,16 +27,16 @@ ALTER TABLE {listing} ADD PRIMARY KEY (conversation_id)
 CREATE INDEX ON {listing} (owner_id, active_at DESC, conversation_id DESC) WHERE NOT deleted
 
 -- name: insert_started
--- Conversations as they start.
+-- Add conversations that start.
 INSERT INTO {listing} (conversation_id, owner_id, agent_id, title, metadata, message_count, active_turn_id,
     created_at, updated_at, last_message_at, active_at, version, deleted, waiting, queued)
 SELECT s.conversation_id, s.owner_id, s.agent_id, s.title, s.metadata, 0, NULL, s.at, s.at, NULL, s.at, 1, false,
     false, ARRAY[]::uuid[]
-FROM json_to_recordset(%s::json)
+FROM json_to_recordset(%(rows)s::json)
     AS s(conversation_id uuid, owner_id text, agent_id text, title text, metadata jsonb, at timestamptz)
 
 -- name: update_changed
--- What happened to conversations in a batch, one row each.
+-- Update conversations with their events of a batch, one row each.
 UPDATE {listing} AS l SET
     version = c.version,
     updated_at = c.updated_at,
@@ -46,13 +46,13 @@ UPDATE {listing} AS l SET
     title = CASE WHEN c.described THEN c.title ELSE l.title END,
     metadata = CASE WHEN c.described THEN c.metadata ELSE l.metadata END,
     deleted = c.deleted
-FROM json_to_recordset(%s::json)
+FROM json_to_recordset(%(rows)s::json)
     AS c(conversation_id uuid, version integer, updated_at timestamptz, added integer, last_message_at timestamptz,
         described boolean, title text, metadata jsonb, deleted boolean)
 WHERE l.conversation_id = c.conversation_id
 
 -- name: update_turns
--- What happened to the turns of conversations in a batch, one row each: which is active, and which wait for it to end.
+-- Update the active turn and the queue of conversations with their events of a batch, one row each.
 UPDATE {listing} AS l SET
     active_turn_id = CASE
         WHEN c.started THEN c.active_turn_id
@@ -67,7 +67,7 @@ UPDATE {listing} AS l SET
         SELECT q.turn_id FROM unnest(c.ahead || l.queued || c.queued) WITH ORDINALITY AS q(turn_id, n)
         WHERE q.turn_id <> ALL(c.over) ORDER BY q.n
     )
-FROM json_to_recordset(%s::json)
+FROM json_to_recordset(%(rows)s::json)
     AS c(conversation_id uuid, started boolean, active_turn_id uuid, waiting boolean, ahead uuid[], queued uuid[],
         over uuid[], ended uuid[])
 WHERE l.conversation_id = c.conversation_id
@@ -76,10 +76,10 @@ WHERE l.conversation_id = c.conversation_id
 -- One conversation, deleted or not.
 SELECT conversation_id, owner_id, agent_id, title, metadata::text, message_count, active_turn_id, created_at,
     updated_at, last_message_at, active_at, version, deleted, waiting, queued
-FROM {listing} WHERE conversation_id = %s
+FROM {listing} WHERE conversation_id = %(conversation_id)s
 
 -- name: read_page
--- An owner's conversations before a place in the order, most recently active first, filtered.
+-- A filtered page of an owner's conversations, most recently active first.
 SELECT conversation_id, owner_id, agent_id, title, metadata::text, message_count, active_turn_id, created_at,
     updated_at, last_message_at, active_at, version, deleted, waiting, queued
 FROM {listing}
@@ -93,6 +93,6 @@ ORDER BY active_at DESC, conversation_id DESC
 LIMIT %(limit)s
 
 -- name: read_owned
--- The ids of an owner's conversations, of one agent or (with NULL) of all.
+-- The ids of an owner's conversations, of one agent or (with NULL) of all agents.
 SELECT conversation_id FROM {listing}
-WHERE owner_id = %s AND NOT deleted AND (%s::text IS NULL OR agent_id = %s)
+WHERE owner_id = %(owner_id)s AND NOT deleted AND (%(agent_id)s::text IS NULL OR agent_id = %(agent_id)s)

@@ -1,9 +1,8 @@
-"""What turns used: tokens, cost and time of every turn, to be summed by day, model, agent or owner."""
+"""The usage: tokens, cost and time of every turn."""
 
 from collections.abc import Sequence
-from datetime import UTC, date
-from decimal import Decimal
-from typing import Any, Literal, NamedTuple
+from datetime import UTC
+from typing import Any
 from uuid import UUID
 
 from domain.events import (
@@ -16,43 +15,17 @@ from domain.events import (
     TurnStarted,
     TurnSuspended,
 )
-from eventlog.db.database import Database
 from projections.projection import Change, Projection, Rows
-
-Dimension = Literal["day", "model", "agent", "owner"]
 
 _STATUS: dict[type[TurnEnded], str] = {TurnCompleted: "completed", TurnFailed: "failed", TurnCancelled: "cancelled"}
 _USED = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_tokens", "cost_usd")
 _UNKNOWN = dict.fromkeys([*_USED, "time_to_first_token_ms", "duration_ms"])
 
 
-class UsageSum(NamedTuple):
-    """What the turns of one `key` used: of a day (`2026-03-01`), model, owner, or agent (None: those without one).
-
-    Turns that still run count in `turns` alone. A sum is of what is known, and None where nothing is: turns that failed
-    or were cancelled have only the tokens used until they last waited for tool results, models without a price no cost.
-    """
-
-    key: str | None
-    turns: int
-    completed: int
-    failed: int
-    cancelled: int
-    input_tokens: int | None
-    output_tokens: int | None
-    cached_input_tokens: int | None
-    reasoning_tokens: int | None
-    cost_usd: Decimal | None
-    time_to_first_token_p50_ms: float | None
-    time_to_first_token_p95_ms: float | None
-    duration_p50_ms: float | None
-    duration_p95_ms: float | None
-
-
 class UsageProjection(Projection):
-    """Builds the usage, a row per turn, from the start and the end of turns and whose conversation it was.
+    """Builds the usage, a row per turn with its conversation's owner and agent.
 
-    A turn counts for the UTC day of its start. Deleting a conversation takes nothing away: what was spent was spent.
+    A turn counts for the UTC day of its start. The deletion of a conversation does not change its usage.
     """
 
     name = "usage"
@@ -61,7 +34,7 @@ class UsageProjection(Projection):
     types = frozenset({ConversationStarted, TurnStarted, TurnSuspended, *_STATUS})
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
-        """Note whose the conversations are that start, then add turns that start, then end those that ended."""
+        """Return the statements that add conversations, then add turns, then end turns."""
         statements = {
             "insert_conversations": [
                 _conversation(event) for event in events if isinstance(event, ConversationStarted)
@@ -72,7 +45,7 @@ class UsageProjection(Projection):
         return [self.sql.change(name, rows) for name, rows in statements.items() if rows]
 
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:
-        """Return a row for each conversation, and one for each turn as it is now."""
+        """Return a row for each conversation and each turn."""
         conversations = {
             event.originator_id: _conversation(event) for event in events if isinstance(event, ConversationStarted)
         }
@@ -89,23 +62,6 @@ class UsageProjection(Projection):
         return {table: [tuple(row.values()) for row in rows] for table, rows in tables.items()}
 
 
-_SQL = UsageProjection().sql
-
-
-class UsageReport:
-    """Sums up the usage. Every method may raise StoreUnavailableError."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def sums(
-        self, by: Dimension, *, since: date | None = None, until: date | None = None, owner_id: str | None = None
-    ) -> list[UsageSum]:
-        """Return the sums in the order of their keys, of the turns from day `since` to day `until`, both included."""
-        parameters = {"by": by, "since": since, "until": until, "owner_id": owner_id}
-        return [UsageSum(*row) for row in await self._database.fetch(_SQL.reading("read_sums"), parameters)]
-
-
 def _conversation(event: ConversationStarted) -> dict[str, Any]:
     return {"conversation_id": event.originator_id, "owner_id": event.owner_id, "agent_id": event.agent_id}
 
@@ -116,7 +72,7 @@ def _started(event: TurnStarted) -> dict[str, Any]:
 
 
 def _changes(events: Sequence[ConversationEvent]) -> dict[UUID, dict[str, Any]]:
-    """Return for each turn that was suspended or ended what is known then; what was known before stays."""
+    """Return the columns that the events set, by turn."""
     changes: dict[UUID, dict[str, Any]] = {}
     for event in events:
         if isinstance(event, TurnSuspended | TurnEnded):
@@ -128,7 +84,7 @@ def _changes(events: Sequence[ConversationEvent]) -> dict[UUID, dict[str, Any]]:
 def _used(event: TurnSuspended | TurnEnded) -> dict[str, Any]:
     status = "running" if isinstance(event, TurnSuspended) else _STATUS[type(event)]
     times = {"time_to_first_token_ms": event.time_to_first_token_ms, "duration_ms": event.duration_ms}
-    known = {column: value for column, value in times.items() if value is not None}
+    present = {column: value for column, value in times.items() if value is not None}
     usage = event.usage if isinstance(event, TurnSuspended | TurnCompleted) else None
     used = {"used": True, **usage.model_dump(mode="json", include=set(_USED))} if usage else {}
-    return {"status": status, **used, **known}
+    return {"status": status, **used, **present}

@@ -1,4 +1,4 @@
-"""Conversations, messages and turns in the JSON that clients see; rows in, plain values for orjson out."""
+"""The JSON of conversations, messages, turns and events for clients."""
 
 from datetime import datetime
 from typing import Any
@@ -13,18 +13,18 @@ from projections.projection import json_text
 
 
 def rfc3339(at: datetime | None) -> str | None:
-    """Return a UTC moment as RFC 3339 with microseconds, always six digits of them."""
+    """Return a UTC time in RFC 3339 with six digits of microseconds."""
     return at.isoformat(timespec="microseconds").replace("+00:00", "Z") if at else None
 
 
 def conversation_resource(row: ConversationRow) -> dict[str, Any]:
-    """Return a conversation of the listing."""
+    """Return the JSON of a conversation in the listing."""
     active = row.active_turn_id or next(iter(row.queued or ()), None)
     return _conversation(row, orjson.Fragment(row.metadata), row.version, active, waiting=bool(row.waiting))
 
 
 def state_resource(state: Conversation) -> dict[str, Any]:
-    """Return a conversation as a command left it: the same as the listing will show."""
+    """Return the JSON of a conversation after a command, as the listing will."""
     metadata, turn = orjson.Fragment(json_text(state.metadata)), state.turn
     active = turn.id if turn else state.locked_by
     return _conversation(state, metadata, state.visible_version, active, waiting=turn is not None and turn.waiting)
@@ -53,7 +53,7 @@ def _conversation(
 
 
 def message_resource(row: MessageRow) -> dict[str, Any]:
-    """Return a message of the history."""
+    """Return the JSON of a message in the history."""
     return {
         "id": row.id,
         "object": "message",
@@ -74,7 +74,7 @@ def message_resource(row: MessageRow) -> dict[str, Any]:
 
 
 def turn_resource(row: TurnRow) -> dict[str, Any]:
-    """Return a turn of the history."""
+    """Return the JSON of a turn in the history."""
     error = {"code": row.error_code, "detail": row.error_detail} if row.error_code else None
     return {
         "id": row.id,
@@ -95,14 +95,14 @@ def turn_resource(row: TurnRow) -> dict[str, Any]:
 
 
 def _usage(text: str | None) -> dict[str, Any] | None:
-    """The stored usage keeps the cost exact, as a decimal string; clients get a number."""
     if text is None:
         return None
     usage = orjson.loads(text)
+    # The stored cost is an exact decimal string. Clients get a number.
     cost = usage["cost_usd"]
     return {**usage, "cost_usd": None if cost is None else float(cost)}
 
 
 def recorded_event_resource(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a recorded event as the log's audit functions give it."""
+    """Return the JSON of a recorded event, as `Log.audit` and the like return it."""
     return {**record, "data": orjson.Fragment(record["data"]), "recorded_at": rfc3339(record["recorded_at"])}

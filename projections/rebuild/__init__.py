@@ -1,1 +1,1 @@
-"""Rebuilding, verifying and time travel; imports domain, eventlog and projections."""
+"""Rebuilds, switches and time travel. Imports domain, eventlog, projections."""

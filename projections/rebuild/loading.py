@@ -1,46 +1,29 @@
-"""Loading parts of a build: whole conversations read from the log, their rows written with COPY; run by workers."""
+"""Loading parts of a build with COPY, in workers."""
 
-from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager, closing
-from itertools import groupby
-from operator import attrgetter
+from collections.abc import Sequence
+from contextlib import closing
 from typing import Any, NamedTuple
-from uuid import UUID
 
-import psycopg
 from psycopg import sql
-from psycopg.rows import TupleRow
 
-from domain.events import (
-    EVENT_TYPES,
-    ConversationEvent,
-    StreamDelta,
-    TurnEnded,
-    TurnResumed,
-    TurnStarted,
-    TurnSuspended,
-)
 from eventlog.db.sessions import connect
 from eventlog.db.statements import load_statements
-from eventlog.mapper import Recorded, Row
+from eventlog.mapper import Recorded
+from projections.builds import build_key
 from projections.errors import ProjectionFailedError
+from projections.postgres_errors import describe_error, translate_build_errors
 from projections.projection import Projection, Rows
-from projections.refusals import refused, told
-
-CHUNK_EVENTS = 2000
+from projections.rebuild.part_events import SyncConnection, read_chunks
+from projections.rebuild.plan import Part
 
 _SQL = load_statements("projections.rebuild", "loading.sql")
-_TELL_STREAMS = (TurnStarted, TurnSuspended, TurnResumed, TurnEnded)
-"""What says whether a turn's chunks are those of the answer that is being given."""
-
-Connection = psycopg.Connection[TupleRow]
 
 
 class Source(NamedTuple):
-    """Where to load from, up to where, and which schema to write `into`.
+    """The log to load, up to position `target`, and the schema to write `into`.
 
-    None stands for the log's own schema, whose builds have a list of the parts they still need; others are loaded at
-    one go. Only that schema is seen by what writes, so that it never finds tables of the same name in the log's.
+    None is the log's own schema, whose builds have a plan with parts. A build in another schema has none and is loaded
+    in one go.
     """
 
     conninfo: str
@@ -49,39 +32,43 @@ class Source(NamedTuple):
     into: str | None = None
 
 
-class Part(NamedTuple):
-    """The conversations from one id up to another, both included."""
-
-    first_id: UUID
-    last_id: UUID
-
-
 def load_part(source: Source, projections: Sequence[Projection], part: Part) -> None:
-    """Load one part of some builds, all or nothing; builds that have it already are left alone.
+    """Load one part of some builds, all or nothing.
+
+    Builds that have the part already do not change.
 
     Raises:
-        ProjectionFailedError: a projection cannot take an event.
+        ProjectionFailedError: a projection raises at an event.
         BuildFailedError: PostgreSQL refuses the rows.
         psycopg.OperationalError: the database does not answer.
     """
-    with _reading(source) as reading, _writing(source) as writing, refused(_named(projections)), writing.transaction():
-        needing = [each for each in projections if source.into or _takes(writing, each, part)]
-        if needing:
-            with closing(_chunks(reading, needing, part, source.target)) as chunks:
+    names = ", ".join(projection.name for projection in projections)
+    with (
+        _connect(source, source.schema) as reading,
+        # The connection sees no other schema, so that it never finds tables of the same name in the log's.
+        _connect(source, source.into or source.schema) as writing,
+        translate_build_errors(names),
+        writing.transaction(),
+    ):
+        lacking = [each for each in projections if source.into or _take_part(writing, each, part)]
+        if lacking:
+            with closing(read_chunks(reading, lacking, part, source.target)) as chunks:
                 for chunk in chunks:
-                    _write(writing, needing, chunk)
+                    _write(writing, lacking, chunk)
 
 
-def finish(source: Source, projection: Projection) -> None:
-    """Give a loaded build its keys and indexes, unless it has them, and PostgreSQL's planner its statistics.
+def index_build(source: Source, projection: Projection) -> None:
+    """Create the keys and indexes of a loaded build, and analyse its tables.
+
+    A build that has them already does not change.
 
     Raises:
         BuildFailedError: PostgreSQL refuses them.
         psycopg.OperationalError: the database does not answer.
     """
-    with _writing(source) as connection, refused(projection.name):
+    with _connect(source, source.into or source.schema) as connection, translate_build_errors(projection.name):
         with connection.transaction():
-            if not source.into and not _finishes(connection, source, projection):
+            if not source.into and not _mark_loaded(connection, source, projection):
                 return
             for definition in projection.indexes():
                 connection.execute(definition)
@@ -89,95 +76,35 @@ def finish(source: Source, projection: Projection) -> None:
             connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(projection.table(table))))
 
 
-def _reading(source: Source) -> AbstractContextManager[Connection]:
-    return _connected(source, source.schema)
-
-
-def _writing(source: Source) -> AbstractContextManager[Connection]:
-    return _connected(source, source.into or source.schema)
-
-
-def _connected(source: Source, schema: str) -> Connection:
-    # What is loaded can be loaded again, so no commit waits for the disk.
+def _connect(source: Source, schema: str) -> SyncConnection:
+    # Lost rows can be loaded again, so no commit waits for the disk.
     return connect(source.conninfo, schema, synchronous_commit="off")
 
 
-def _named(projections: Sequence[Projection]) -> str:
-    return ", ".join(projection.name for projection in projections)
+def _take_part(connection: SyncConnection, projection: Projection, part: Part) -> bool:
+    """Return whether a build lacks a part, and remove it from those it lacks.
 
-
-def _takes(connection: Connection, projection: Projection, part: Part) -> bool:
-    """Take a part off the list of what a build still needs; return whether it was on it.
-
-    Who takes it at the same time waits here until this one's transaction ends.
+    Another worker that takes the same part waits until this transaction ends.
     """
-    parameters = [projection.name, projection.version, projection.build, part.first_id]
+    parameters = {**build_key(projection), "first_id": part.first_id}
     return connection.execute(_SQL["take_part"], parameters).rowcount == 1
 
 
-def _finishes(connection: Connection, source: Source, projection: Projection) -> bool:
-    """Register a build as loaded up to the target; return False where somebody else has just done so.
+def _mark_loaded(connection: SyncConnection, source: Source, projection: Projection) -> bool:
+    """Register a build as loaded up to the target.
 
-    Who finishes it at the same time waits here until this one's transaction ends.
+    Returns False where another worker has done so.
+
+    Another worker that registers the same build waits until this transaction ends.
     """
-    identity = [projection.name, projection.version, projection.build]
-    finishes = connection.execute(_SQL["finish"], identity).rowcount == 1
-    if finishes:
-        connection.execute(_SQL["set_position"], [source.target, *identity])
-    return finishes
+    key = build_key(projection)
+    first = connection.execute(_SQL["set_following"], key).rowcount == 1
+    if first:
+        connection.execute(_SQL["set_position"], {**key, "target": source.target})
+    return first
 
 
-def _chunks(
-    connection: Connection, projections: Sequence[Projection], part: Part, target: int
-) -> Generator[list[Recorded]]:
-    """Yield the part's events in conversation order, whole conversations at a time."""
-    types = set[type[ConversationEvent]]().union(*(projection.types for projection in projections))
-    streams = StreamDelta in types
-    if streams:  # which of them count is told by the turns
-        types |= {type_ for type_ in EVENT_TYPES.values() if issubclass(type_, _TELL_STREAMS)}
-    names = sorted(type_.TOPIC for type_ in types - {StreamDelta})
-    chunk: list[Recorded] = []
-    with connection.transaction(), connection.cursor("part") as cursor:
-        cursor.itersize = CHUNK_EVENTS
-        cursor.execute(_SQL["read_part"], [part.first_id, part.last_id, target, names])
-        for _, rows in groupby(cursor, key=lambda row: row[1]):
-            conversation = [Row(*row).recorded() for row in rows]
-            chunk += _with_running_turn(connection, conversation, target) if streams else conversation
-            if len(chunk) >= CHUNK_EVENTS:
-                yield chunk
-                chunk = []
-    if chunk:
-        yield chunk
-
-
-def _with_running_turn(connection: Connection, conversation: list[Recorded], target: int) -> list[Recorded]:
-    """Add what the turn that runs at `target`, if one does, has said so far.
-
-    More than one runs where a newer release has ended turns with an event that is unknown here.
-    """
-    running: dict[UUID, Recorded] = {}
-    for item in conversation:
-        if isinstance(item.event, TurnStarted | TurnResumed):
-            running[item.event.turn_id] = item
-        elif isinstance(item.event, TurnSuspended | TurnEnded):
-            running.pop(item.event.turn_id, None)
-    if not running:
-        return conversation
-    first = min(item.position for item in running.values())
-    rows = connection.execute(_SQL["read_deltas"], [conversation[0].event.originator_id, first, target])
-    deltas = (Row(*row).recorded() for row in rows)
-    return sorted([*conversation, *(item for item in deltas if _is_of(running, item))], key=attrgetter("position"))
-
-
-def _is_of(running: dict[UUID, Recorded], delta: Recorded) -> bool:
-    """Return whether a delta belongs to the answer that one of these turns is giving; an unreadable one may."""
-    if not isinstance(delta.event, StreamDelta):
-        return True
-    begun = running.get(delta.event.turn_id)
-    return begun is not None and delta.position > begun.position
-
-
-def _write(connection: Connection, projections: Sequence[Projection], chunk: list[Recorded]) -> None:
+def _write(connection: SyncConnection, projections: Sequence[Projection], chunk: list[Recorded]) -> None:
     for projection in projections:
         for table, rows in _rows(projection, chunk).items():
             if rows:
@@ -186,30 +113,34 @@ def _write(connection: Connection, projections: Sequence[Projection], chunk: lis
 
 def _rows(projection: Projection, chunk: list[Recorded]) -> Rows:
     try:
-        return _computed(projection, chunk)
+        return _compute_rows(projection, chunk)
     except Exception as error:  # a projection may raise anything
-        raise ProjectionFailedError(projection.name, _culprit(projection, chunk), told(error)) from error
+        position = _find_failing_position(projection, chunk)
+        raise ProjectionFailedError(projection.name, position, describe_error(error)) from error
 
 
-def _computed(projection: Projection, chunk: list[Recorded]) -> Rows:
-    return projection.rows(projection.wanted(item.event for item in chunk))
+def _compute_rows(projection: Projection, chunk: list[Recorded]) -> Rows:
+    return projection.rows(projection.select(item.event for item in chunk))
 
 
-def _culprit(projection: Projection, chunk: list[Recorded]) -> int:
-    """Return the position of an event that the projection raises at, and not before: it is looked for by halves."""
-    taken, refused_at = 0, len(chunk)
-    while refused_at - taken > 1:
-        upto = (taken + refused_at) // 2
+def _find_failing_position(projection: Projection, chunk: list[Recorded]) -> int:
+    """Return the position of the event at which the projection raises.
+
+    It is found by bisection.
+    """
+    succeeds, fails = 0, len(chunk)
+    while fails - succeeds > 1:
+        middle = (succeeds + fails) // 2
         try:
-            _computed(projection, chunk[:upto])
-        except Exception:  # noqa: BLE001 - it is what is looked for
-            refused_at = upto
+            _compute_rows(projection, chunk[:middle])
+        except Exception:  # noqa: BLE001 - the error that is searched for
+            fails = middle
         else:
-            taken = upto
-    return chunk[refused_at - 1].position
+            succeeds = middle
+    return chunk[fails - 1].position
 
 
-def _copy(connection: Connection, table: str, rows: list[tuple[Any, ...]]) -> None:
+def _copy(connection: SyncConnection, table: str, rows: list[tuple[Any, ...]]) -> None:
     with (
         connection.cursor() as cursor,
         cursor.copy(sql.SQL("COPY {} FROM STDIN").format(sql.Identifier(table))) as copy,

@@ -1,44 +1,55 @@
-"""The standstill: for some milliseconds what is read of a projection does not move, for a build to take its place."""
+"""Locks of a switch: freezing the live builds, and retrying on a timeout."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import repeat
 from typing import TypeVar
 
 from psycopg import errors
 
+from eventlog.db.connection import Connection
 from eventlog.db.database import Database
-from projections.builds import SQL, Build, Connection
+from eventlog.db.statements import load_statements
+from eventlog.retry import retry
+from projections.builds import Build, find_builds
 from projections.errors import BuildInterruptedError
 from projections.projection import Projection
 
 LOCK_ATTEMPTS = 120
 LOCK_PAUSE_S = 0.3
 
+_SQL = load_statements("projections.rebuild", "locks.sql")
+
 T = TypeVar("T")
 
 
 @asynccontextmanager
-async def standstill(database: Database, projection: Projection) -> AsyncGenerator[tuple[Connection, list[Build]]]:
-    """Let what is read of a projection, in any version, stand still for the few milliseconds of the block.
+async def frozen_live_builds(
+    database: Database, projection: Projection
+) -> AsyncGenerator[tuple[Connection, list[Build]]]:
+    """Freeze the positions of a projection's live builds for the block.
 
-    Yields the connection whose transaction holds it, and the builds that are read.
+    Yields the connection whose transaction holds the row locks, and the live builds.
     """
     async with await database.connect() as holder, holder.transaction():
-        await holder.execute(SQL["limit_lock_wait"])
-        cursor = await holder.execute(SQL["lock_live"], [projection.name])
-        yield holder, [Build(*row) for row in await cursor.fetchall()]
+        await holder.execute(_SQL["limit_lock_wait"])
+        cursor = await holder.execute(_SQL["lock_live"], {"name": projection.name})
+        locked = await cursor.fetchall()
+        every = await find_builds(holder, projection.name)
+        yield holder, [build for build in every if (build.version, build.build) in locked]
 
 
-async def patiently(projection: Projection, work: Callable[[], Awaitable[T]]) -> T:
-    """Do what needs locks; as long as somebody holds one of them, let all others go on and try again.
+async def retry_on_lock_timeout(projection: Projection, work: Callable[[], Awaitable[T]]) -> T:
+    """Call `work` until no other transaction holds a lock that it needs.
 
     Raises:
-        BuildInterruptedError: it is held for too long.
+        BuildInterruptedError: the lock is held for too long.
     """
-    for _ in range(LOCK_ATTEMPTS):
-        try:
-            return await work()
-        except (errors.LockNotAvailable, errors.DeadlockDetected):
-            await asyncio.sleep(LOCK_PAUSE_S)
-    raise BuildInterruptedError(f"Somebody holds a lock on what is read of {projection.name}; try again later.")
+    # Between two attempts the transactions that wait for this one go on.
+    locked = (errors.LockNotAvailable, errors.DeadlockDetected)
+    try:
+        return await retry(work, locked, repeat(LOCK_PAUSE_S, LOCK_ATTEMPTS - 1))
+    except locked as error:
+        raise BuildInterruptedError(
+            f"Another transaction holds a lock on the live build of {projection.name}; try again later."
+        ) from error

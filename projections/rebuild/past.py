@@ -1,4 +1,4 @@
-"""The whole read model as it was at a position or time, in a schema of its own, for analysts."""
+"""Time travel: all read models at a past position, in their own schema."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,16 +7,17 @@ from typing import NamedTuple
 
 from psycopg import sql
 
+from eventlog.db.connection import Connection
 from eventlog.db.statements import load_statements
-from projections import builds
-from projections.builds import Connection
+from projections.advisory_locks import try_lock
 from projections.errors import NothingRecordedError, NotYetRecordedError, RebuildRunningError, SchemaExistsError
+from projections.live_views import show_build
+from projections.postgres_errors import translate_build_errors
 from projections.projection import Projection
-from projections.rebuild.building import Builder, Step
-from projections.rebuild.loading import Part, Source, finish, load_part
-from projections.rebuild.parts import plan_parts
+from projections.rebuild.builder import Builder, BuildStep
+from projections.rebuild.loading import Source, index_build, load_part
+from projections.rebuild.plan import Part, cut_into_parts
 from projections.rebuild.workers import run_all
-from projections.refusals import refused
 
 _SQL = load_statements("projections.rebuild", "past.sql")
 _UNFINISHED = "_unfinished"
@@ -24,51 +25,53 @@ _NOTE = "Turnlog builds its read models here as they were at position"
 _DONE = "Turnlog's read models as they were at position"
 
 
-class Past(NamedTuple):
-    """A read model of the past: its schema, the position it shows, and the names to query."""
+class PastReadModel(NamedTuple):
+    """Read models of the past: schema, position and the names of their tables."""
 
     schema: str
     position: int
     names: list[str]
 
 
-async def build_past(builder: Builder, projections: Sequence[Projection], as_of: int | datetime, schema: str) -> Past:
-    """Leave the projections in `schema` as they were at a position or a time (of recording).
+async def build_past(
+    builder: Builder, projections: Sequence[Projection], as_of: int | datetime, schema: str
+) -> PastReadModel:
+    """Build `projections` in a new schema as they were at a position or time.
 
-    Whatever fails or is killed leaves no schema of this name.
+    A time is compared with the times of recording. A run that fails or is killed leaves no schema of this name.
 
     Raises:
         NothingRecordedError: the log has nothing up to then.
         NotYetRecordedError: the position is beyond the log's head, or the time is in the future.
         SchemaExistsError: there is a schema of this name.
-        RebuildRunningError: somebody else builds it.
-        ProjectionFailedError: a projection cannot take an event.
+        RebuildRunningError: another process builds it.
+        ProjectionFailedError: a projection raises at an event.
         BuildFailedError: PostgreSQL refuses something.
         BuildInterruptedError: the database or a worker has gone.
     """
     connection = builder.connection
-    position = await _position(connection, as_of)
+    position = await _position(builder, as_of)
     unfinished = f"{schema}{_UNFINISHED}"
-    if not await builds.try_lock(connection, f"{unfinished}:build"):
+    if not await try_lock(connection, f"{unfinished}:build"):
         raise RebuildRunningError(f"schema {schema}")
     if await _schema_exists(connection, schema):
         raise SchemaExistsError(schema)
-    await _drop_ours(connection, unfinished)
+    await _drop_unfinished(connection, unfinished)
     try:
-        with refused(f"schema {schema}"):
+        with translate_build_errors(f"schema {schema}"):
             await _fill(builder, projections, unfinished, position)
             rename = sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(unfinished), sql.Identifier(schema))
             await connection.execute(rename)
         await _comment(connection, schema, f"{_DONE} {position} of the log.")
     finally:
-        await _drop_ours(connection, unfinished)
-    return Past(schema, position, [table for projection in projections for table in projection.tables])
+        await _drop_unfinished(connection, unfinished)
+    return PastReadModel(schema, position, [table for projection in projections for table in projection.tables])
 
 
-async def _position(connection: Connection, as_of: int | datetime) -> int:
-    head = await builds.head(connection)
+async def _position(builder: Builder, as_of: int | datetime) -> int:
+    head = await builder.log.head()
     if isinstance(as_of, datetime):
-        cursor = await connection.execute(_SQL["read_position_at"], {"head": head, "time": as_of})
+        cursor = await builder.connection.execute(_SQL["read_position_at"], {"head": head, "time": as_of})
         row = await cursor.fetchone()
         position, in_future = row or (0, False)
         if in_future:
@@ -83,17 +86,17 @@ async def _position(connection: Connection, as_of: int | datetime) -> int:
 
 
 async def _schema_exists(connection: Connection, schema: str) -> bool:
-    cursor = await connection.execute(_SQL["schema_exists"], [schema])
+    cursor = await connection.execute(_SQL["schema_exists"], {"schema": schema})
     return await cursor.fetchone() is not None
 
 
-async def _drop_ours(connection: Connection, unfinished: str) -> None:
-    """Remove what an earlier run has left.
+async def _drop_unfinished(connection: Connection, unfinished: str) -> None:
+    """Drop the schema that an earlier run has left.
 
     Raises:
-        SchemaExistsError: somebody else made a schema of this name.
+        SchemaExistsError: the schema of this name is not Turnlog's.
     """
-    cursor = await connection.execute(_SQL["read_comment"], [unfinished])
+    cursor = await connection.execute(_SQL["read_comment"], {"schema": unfinished})
     found = await cursor.fetchone()
     if found and not str(found[0]).startswith(_NOTE):
         raise SchemaExistsError(unfinished)
@@ -110,22 +113,22 @@ async def _fill(builder: Builder, projections: Sequence[Projection], schema: str
         async with connection.transaction():
             await connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
             await _comment(connection, schema, f"{_NOTE} {position} of the log.")
-        await connection.execute(_SQL["write_to"], [schema])
+        await connection.execute(_SQL["set_search_path"], {"schema": schema})
         for projection in projections:
             for definition in projection.definitions():
                 await connection.execute(definition)
         source = Source(builder.database.conninfo, builder.database.schema, position, into=schema)
-        parts = await plan_parts(builder.connection, position)
-        left = list(parts)
-        await run_all([_load(builder, source, projections, part, left, len(parts)) for part in parts])
-        await run_all([builder.workers.run(partial(finish, source, projection)) for projection in projections])
+        parts = await cut_into_parts(builder.connection, position)
+        remaining = list(parts)
+        await run_all([_load(builder, source, projections, part, remaining, len(parts)) for part in parts])
+        await run_all([builder.workers.run(partial(index_build, source, projection)) for projection in projections])
         for projection in projections:
-            await builds.show(connection, projection)
+            await show_build(connection, projection)
 
 
 async def _load(
-    builder: Builder, source: Source, projections: Sequence[Projection], part: Part, left: list[Part], parts: int
+    builder: Builder, source: Source, projections: Sequence[Projection], part: Part, remaining: list[Part], parts: int
 ) -> None:
     await builder.workers.run(partial(load_part, source, projections, part))
-    left.remove(part)
-    builder.report(Step("all", "loading", source.target * (parts - len(left)) // parts, source.target))
+    remaining.remove(part)
+    builder.report(BuildStep("all", "loading", source.target * (parts - len(remaining)) // parts, source.target))

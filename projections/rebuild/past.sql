@@ -4,13 +4,13 @@
 SELECT coalesce(min(position) - 1, %(head)s), %(time)s > now() AND count(*) = 0 FROM events WHERE recorded_at > %(time)s
 
 -- name: schema_exists
--- Whether there is a schema of this name.
-SELECT 1 FROM pg_namespace WHERE nspname = %s
+-- A row if there is a schema of this name.
+SELECT 1 FROM pg_namespace WHERE nspname = %(schema)s
 
 -- name: read_comment
--- What somebody has said of a schema; no row where there is none.
-SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s
+-- The comment of a schema, NULL if it has none; no row if there is no such schema.
+SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %(schema)s
 
--- name: write_to
--- New tables and views go to this schema, and statements see no other.
-SELECT set_config('search_path', quote_ident(%s), false)
+-- name: set_search_path
+-- Make this schema the only one in the search path.
+SELECT set_config('search_path', quote_ident(%(schema)s), false)

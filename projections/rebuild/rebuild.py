@@ -1,59 +1,47 @@
-"""Rebuilding projections without downtime, going back to an earlier build, and dropping what is no longer needed."""
+"""Blue/green rebuilds, rollbacks and pruning of builds."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import NamedTuple
 
 from projections import builds
-from projections.builds import SQL, Build, Connection
+from projections.builds import Build
 from projections.catalog import install_one
 from projections.errors import BuildFailedError, NothingKeptError, ProjectionFailedError
+from projections.postgres_errors import translate_build_errors
 from projections.projection import Projection
-from projections.rebuild import comparing
-from projections.rebuild.building import Builder
-from projections.rebuild.comparing import Comparison
-from projections.rebuild.following import follow, follow_until_level, position_of
-from projections.rebuild.locks import patiently, standstill
-from projections.refusals import refused
-
-
-class Switched(NamedTuple):
-    """A build that is read from now on, instead of an older one (None: there was none), and how the two compared."""
-
-    projection: Projection
-    instead_of: Build | None
-    compared: Comparison | None
-
+from projections.rebuild.builder import Builder
+from projections.rebuild.comparison import compare
+from projections.rebuild.switch import Switched, switch
 
 Failures = list[ProjectionFailedError | BuildFailedError]
 
 
-def _nothing(_: Switched) -> None:
-    """Tell nobody."""
+def _ignore(_: Switched) -> None:
+    """Do nothing."""
 
 
 async def rebuild(
-    builder: Builder, projections: Sequence[Projection], on_switched: Callable[[Switched], None] = _nothing
+    builder: Builder, projections: Sequence[Projection], on_switched: Callable[[Switched], None] = _ignore
 ) -> list[Switched]:
-    """Build each projection anew beside what is read, bring it level with that, and let it be read instead.
+    """Load each projection into a new build beside the live one, and switch to it.
 
-    What an earlier run has left unfinished is gone on with. A build that cannot be is removed; the others go on.
+    Builds that an earlier run has left unfinished are resumed. A build that fails is dropped, and the others go on.
 
     Raises:
-        RebuildRunningError: somebody else is at it.
-        ProjectionFailedError: a projection cannot take an event; the first such error, after all others were built.
+        RebuildRunningError: another process rebuilds or verifies one of them.
+        ProjectionFailedError: a projection raises at an event; the first such error, after all others were built.
         BuildFailedError: PostgreSQL refuses something; the same.
-        BuildInterruptedError: the database or a worker has gone; the next run goes on from here.
+        BuildInterruptedError: the database or a worker has gone. The next run resumes the builds.
     """
     await builder.claim(projections)
     failures: Failures = []
-    building = [build for each in projections if (build := await _begun(builder, each, failures))]
-    await builder.plan(building, await builds.head(builder.connection))
-    loaded = await _loaded(builder, building, failures)
+    building = [build for each in projections if (build := await _begin(builder, each, failures))]
+    await builder.plan(building, await builder.log.head())
+    loaded = await _load(builder, building, failures)
     switched: list[Switched] = []
     for projection in loaded:
         try:
-            switched.append(await _take_over(builder, projection))
+            compared = await compare(builder, projection, "building")
+            switched.append(await switch(builder, projection, "building", compared))
         except (ProjectionFailedError, BuildFailedError) as error:
             failures.append(error)
             await _give_up(builder, projection, error)
@@ -65,47 +53,49 @@ async def rebuild(
 
 
 async def roll_back(builder: Builder, projections: Sequence[Projection]) -> list[Switched]:
-    """Bring the build that was read before level with the log, and let it be read again.
+    """Let the build that was live before catch up, and make it live again.
 
     Raises:
         NothingKeptError: there is none.
         RebuildRunningError, ProjectionFailedError, BuildFailedError, BuildInterruptedError: as `rebuild` says.
     """
     await builder.claim(projections)
-    kept = [await _kept(builder, projection) for projection in projections]
-    return [await _switch(builder, each, "kept") for each in kept]
+    kept = [await _find_kept(builder, projection) for projection in projections]
+    return [await switch(builder, each, "kept") for each in kept]
 
 
 async def prune(builder: Builder, projections: Sequence[Projection]) -> list[Build]:
-    """Drop every build that is not read by this release: kept ones, unfinished ones and those of older versions.
+    """Drop the builds that are not live in this release, and return them.
+
+    These are kept and unfinished builds, and all of older versions.
 
     Raises:
-        RebuildRunningError: somebody is building.
+        RebuildRunningError: another process rebuilds or verifies one of them.
     """
     await builder.claim(projections)
     dropped: list[Build] = []
     for projection in projections:
-        known = await builds.builds_of(builder.connection, projection.name)
-        live = builds.latest([each for each in known if each.of(projection)], "live")
-        for build in known if live else []:
+        every = await builds.find_builds(builder.connection, projection.name)
+        live = builds.find_newest([each for each in every if each.is_version_of(projection)], "live")
+        for build in every if live else []:
             if build != live and build.version <= projection.version:
-                with refused(projection.name):
+                with translate_build_errors(projection.name):
                     async with builder.connection.transaction():
-                        await builds.drop(builder.connection, build, with_views=not build.of(projection))
+                        await builds.drop(builder.connection, build, with_views=not build.is_version_of(projection))
                 dropped.append(build)
     return dropped
 
 
-async def _begun(builder: Builder, projection: Projection, failures: Failures) -> Projection | None:
+async def _begin(builder: Builder, projection: Projection, failures: Failures) -> Projection | None:
     try:
-        return await _unfinished(builder, projection) or await builder.create(projection, "building")
+        return await _find_own(builder, projection, "building") or await builder.create(projection, "building")
     except BuildFailedError as error:
         failures.append(error)
         return None
 
 
-async def _loaded(builder: Builder, building: Sequence[Projection], failures: Failures) -> Sequence[Projection]:
-    """Load builds; give up those that cannot be, and return the others."""
+async def _load(builder: Builder, building: Sequence[Projection], failures: Failures) -> Sequence[Projection]:
+    """Load builds, give up those that fail, and return the others."""
     while building:
         try:
             await builder.load(building)
@@ -120,97 +110,30 @@ async def _loaded(builder: Builder, building: Sequence[Projection], failures: Fa
     return building
 
 
-async def _unfinished(builder: Builder, projection: Projection) -> Projection | None:
-    known = await builds.builds_of(builder.connection, projection.name)
-    build = builds.latest([each for each in known if each.of(projection)], "building")
-    return projection.at(build.build) if build else None
+async def _find_own(builder: Builder, projection: Projection, state: str) -> Projection | None:
+    """Return the projection on its newest build in `state`, or None."""
+    every = await builds.find_builds(builder.connection, projection.name)
+    build = builds.find_newest([each for each in every if each.is_version_of(projection)], state)
+    return projection.on_build(build.build) if build else None
 
 
-async def _kept(builder: Builder, projection: Projection) -> Projection:
-    known = await builds.builds_of(builder.connection, projection.name)
-    build = builds.latest([each for each in known if each.of(projection)], "kept")
-    if build is None:
+async def _find_kept(builder: Builder, projection: Projection) -> Projection:
+    kept = await _find_own(builder, projection, "kept")
+    if kept is None:
         raise NothingKeptError(projection.name)
-    return projection.at(build.build)
-
-
-async def _take_over(builder: Builder, projection: Projection) -> Switched:
-    compared = await compare(builder, projection, "building")
-    switched = await _switch(builder, projection, "building")
-    return switched._replace(compared=compared)
-
-
-async def compare(builder: Builder, projection: Projection, state: str) -> Comparison | None:
-    """Compare a build with what is read of its version, both at one position; None where that cannot be.
-
-    That is where nothing of its version is read yet, or where what is read has stopped before what is in the build.
-    """
-    return await patiently(projection, partial(_compare, builder, projection, state))
-
-
-async def _compare(builder: Builder, projection: Projection, state: str) -> Comparison | None:
-    await follow_until_level(builder, projection, state, partial(_position_of_live, projection))
-    begun: comparing.Comparing | None = None
-    async with await builder.database.connect() as connection, connection.transaction():
-        async with standstill(builder.database, projection) as (_, live):
-            ours = next((each for each in live if each.of(projection)), None)
-            if ours:
-                await follow(builder, projection, state, ours.position)
-            if ours and await position_of(builder, projection) == ours.position:
-                begun = await comparing.begin(connection, ours, projection)
-        return await begun.result() if begun else None
-
-
-async def _position_of_live(projection: Projection, connection: Connection) -> int:
-    found = await builds.find_live(connection, projection)
-    return found[1] if found else 0
-
-
-async def _switch(builder: Builder, projection: Projection, state: str) -> Switched:
-    switched = await patiently(projection, partial(_try_to_switch, builder, projection, state))
-    await _drop_superseded(builder, projection)
-    return switched
-
-
-async def _try_to_switch(builder: Builder, projection: Projection, state: str) -> Switched:
-    await follow_until_level(builder, projection, state, builds.head)
-    async with standstill(builder.database, projection) as (holder, live):
-        # What is read never goes back; where nothing is, the newest event is to be in it.
-        upto = max((build.position for build in live), default=await builds.head(holder))
-        await follow(builder, projection, state, upto)
-        instead_of = next((each for each in live if each.of(projection)), None)
-        if instead_of:
-            await builds.set_state(holder, instead_of, "kept")
-        await builds.set_state(holder, projection, "live")
-        await holder.execute(SQL["forget_plan"], builds.identity(projection))
-        with refused(projection.name):
-            newest = all(build.version <= projection.version for build in live)
-            await builds.show(holder, projection, newest=newest)
-    return Switched(projection, instead_of, None)
-
-
-async def _drop_superseded(builder: Builder, projection: Projection) -> None:
-    """Keep one earlier build of a version, the last that was read."""
-    known = await builds.builds_of(builder.connection, projection.name)
-    kept = sorted(
-        (each for each in known if each.of(projection) and each.state == "kept"), key=lambda each: each.updated_at
-    )
-    for build in kept[:-1]:
-        with refused(projection.name):
-            async with builder.connection.transaction():
-                await builds.drop(builder.connection, build)
+    return kept
 
 
 async def _give_up(builder: Builder, projection: Projection, error: ProjectionFailedError | BuildFailedError) -> None:
-    """Remove a build that cannot be; a version of which nothing is read yet is left as its installation made it.
+    """Drop a build that failed, unless it is live already.
 
-    The error is kept there, as it is of a projection that an event has stopped.
+    A version without a live build goes back to the state after its installation, and the error is recorded there.
     """
-    with refused(projection.name):
+    with translate_build_errors(projection.name):
         async with builder.connection.transaction():
             live = await builds.find_live(builder.connection, projection)
-            if live is None or live[0].build != projection.build:  # what has been switched to is read now
+            if live is None or live[0].build != projection.build:
                 await builds.drop(builder.connection, projection, with_views=live is None)
                 await install_one(builder.connection, projection)
             if live is None:
-                await builds.record_error(builder.connection, projection.at(1), str(error), error.position)
+                await builds.record_error(builder.connection, projection.on_build(1), str(error), error.position)

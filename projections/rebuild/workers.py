@@ -1,4 +1,7 @@
-"""Processes that load builds: they work side by side, hear no Ctrl-C, and end with the process that started them."""
+"""Worker processes that load builds.
+
+They ignore Ctrl-C and end with the process that started them.
+"""
 
 import asyncio
 import gc
@@ -14,39 +17,40 @@ from multiprocessing import get_context, parent_process
 import psycopg
 
 from projections.errors import BuildInterruptedError
-from projections.refusals import first_line
+from projections.postgres_errors import error_message
 
 
 class Workers:
-    """Some processes that do jobs."""
+    """A pool of worker processes."""
 
     def __init__(self, pool: Executor, number: int) -> None:
         self._pool = pool
-        # One more job than workers waits in the pool; the others wait here, where they can be given up.
-        self._room = asyncio.Semaphore(number + 1)
+        # One more job than workers waits in the pool. The others wait here, where they can be cancelled.
+        self._slots = asyncio.Semaphore(number + 1)
 
     async def run(self, job: Callable[[], None]) -> None:
-        """Let a worker do a job.
+        """Run a job in a worker and wait for its end.
 
         Raises:
             BuildInterruptedError: the worker or the database has gone.
         """
         try:
-            async with self._room:
-                begun = asyncio.wrap_future(self._submit(job))
+            async with self._slots:
+                running = asyncio.wrap_future(self._submit(job))
                 try:
-                    await asyncio.wait([begun])
+                    await asyncio.wait([running])
                 finally:
-                    # Also who gives up waits: nobody may drop tables that a worker writes to.
-                    await asyncio.wait([begun])
-                    error = begun.exception()
+                    # A cancelled caller waits too, so that it never drops tables that a worker writes to.
+                    await asyncio.wait([running])
+                    error = running.exception()
                 if error:
                     raise error
         except (BrokenProcessPool, psycopg.OperationalError) as error:
-            raise BuildInterruptedError(f"The build was interrupted: {first_line(error)}.") from error
+            raise BuildInterruptedError(f"The build was interrupted: {error_message(error)}.") from error
 
     def _submit(self, job: Callable[[], None]) -> Future[None]:
-        """Hand a job on; a worker that starts for it never hears of a Ctrl-C, not even while it is starting."""
+        """Give a job to the pool."""
+        # A worker that starts for the job inherits the blocked signal, so Ctrl-C does not end it while it starts.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             return self._pool.submit(job)
@@ -56,7 +60,10 @@ class Workers:
 
 @contextmanager
 def open_workers(number: int) -> Generator[Workers]:
-    """Give so many workers, which start when they are first needed; at the end jobs that have begun are waited for."""
+    """Open a pool of `number` workers, which start on demand.
+
+    The end of the block waits for the jobs that run.
+    """
     pool = ProcessPoolExecutor(number, get_context("spawn"), _start_worker)
     try:
         yield Workers(pool, number)
@@ -65,20 +72,20 @@ def open_workers(number: int) -> Generator[Workers]:
 
 
 async def run_all(work: Sequence[Coroutine[None, None, None]]) -> None:
-    """Run everything at once; the first error ends what has not begun."""
+    """Run coroutines concurrently. The first error cancels the others."""
     tasks = [asyncio.create_task(each) for each in work]
     try:
         await asyncio.gather(*tasks)
     finally:
         for task in tasks:
-            # One that is being cancelled waits for its worker; to cancel it once more would end that wait.
+            # A task that is being cancelled waits for its worker. A second cancel would end that wait.
             if not task.cancelling():
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def end_with_parent() -> None:
-    """Let this process end when the one that started it does, however that ends."""
+    """End this process when its parent process ends, also when the parent is killed."""
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=[parent.join], daemon=True).start()
@@ -90,9 +97,10 @@ def _end_after(wait: Callable[[], object]) -> None:
 
 
 def _start_worker() -> None:
-    """A worker ends with the process that started it, which alone hears a Ctrl-C."""
+    """Initialise a worker process."""
+    # The parent handles Ctrl-C.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
-    # A chunk of events is thrown away as a whole: looking for cycles in it now and then is enough, and saves a fifth.
+    # A chunk of events is freed as a whole. Rare garbage collections suffice and save a fifth of the time.
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)

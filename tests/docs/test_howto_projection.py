@@ -16,13 +16,13 @@ PACKAGES = ("commands", "domain", "eventlog", "projections")
 REBUILD = """
 import asyncio
 import sys
-from projections.rebuild.building import open_builder
-from projections.catalog import install, named
+from projections.rebuild.builder import open_builder
+from projections.catalog import find_projection, install
 from projections.rebuild.rebuild import rebuild
 
 async def main(conninfo):
     async with open_builder(conninfo, "turnlog", 1, lambda step: None) as builder:
-        await rebuild(builder, [named("listing")])
+        await rebuild(builder, [find_projection("listing")])
 
 if __name__ == "__main__":
     install(sys.argv[1])

@@ -74,7 +74,7 @@ def test_what_was_stored_is_folded(version: int) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_was_stored_is_projected_by_batches_and_by_conversations(version: int, projection: Projection) -> None:
     recorded = [Recorded(position, stored.event) for position, stored in enumerate(conversation(version), start=1)]
-    wanted = projection.wanted(item.event for item in recorded)
+    wanted = projection.select(item.event for item in recorded)
     assert projection.changes(wanted)
     *kept, _ = wanted
     rows = projection.rows(kept)

@@ -19,13 +19,13 @@ pytestmark = pytest.mark.usefixtures("impatient_engines")
 POISON = "poison"
 BREAKS: dict[str, Callable[[], Change]] = {
     "raises": lambda: _raise(),
-    "is refused as data": lambda: Change(b"INSERT INTO seen_poisoned VALUES ('no uuid', 1)", []),
-    "has no table": lambda: Change(b"DELETE FROM not_there", []),
+    "is refused as data": lambda: Change(b"INSERT INTO seen_poisoned VALUES ('no uuid', 1)", {}),
+    "has no table": lambda: Change(b"DELETE FROM not_there", {}),
     "asks too much of the server": lambda: Change(
-        b"INSERT INTO seen_poisoned SELECT gen_random_uuid(), length(repeat(repeat('x', 1000000), 2000))", []
+        b"INSERT INTO seen_poisoned SELECT gen_random_uuid(), length(repeat(repeat('x', 1000000), 2000))", {}
     ),
     "divides by zero": lambda: Change(
-        b"INSERT INTO seen_poisoned SELECT gen_random_uuid(), 1 / (count(*) = -1)::integer FROM seen_poisoned", []
+        b"INSERT INTO seen_poisoned SELECT gen_random_uuid(), 1 / (count(*) = -1)::integer FROM seen_poisoned", {}
     ),
 }
 
@@ -46,7 +46,7 @@ class Seen(Projection):
         self.tables = (f"seen_{name}",)  # pyright: ignore[reportAttributeAccessIssue]
         self.poison = poison
 
-    def at(self, build: int) -> "Seen":
+    def on_build(self, build: int) -> "Seen":
         return self
 
     def definitions(self) -> list[bytes]:
@@ -56,11 +56,11 @@ class Seen(Projection):
         if self.poison and any(isinstance(event, ConversationStarted) and event.title == POISON for event in events):
             return [self.poison()]
         insert = (
-            b"INSERT INTO seen_%s SELECT * FROM json_to_recordset(%%s::json)"
+            b"INSERT INTO seen_%s SELECT * FROM json_to_recordset(%%(rows)s::json)"
             b" AS e(conversation_id uuid, version integer)" % self.name.encode()
         )
         seen = [{"conversation_id": event.originator_id, "version": event.originator_version} for event in events]
-        return [Change(insert, [json_text(seen)])] if events else []
+        return [Change(insert, {"rows": json_text(seen)})] if events else []
 
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:
         return {self.tables[0]: [(event.originator_id, event.originator_version) for event in events]}

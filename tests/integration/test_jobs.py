@@ -14,7 +14,7 @@ import pytest
 
 from eventlog.db.database import Database
 from eventlog.errors import StoreUnavailableError
-from projections.builds import rebuild_lock, starting_lock
+from projections.advisory_locks import rebuild_lock, starting_lock
 from projections.errors import RebuildRunningError
 from projections.rebuild.jobs import RebuildJobs
 from tests.support.store import until, value

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.generator import make_log
 from projections.catalog import PROJECTIONS, install
-from tests.support.rebuilding import WORKERS, held_parts, left, run_turnlog, url
+from tests.support.rebuilding import WORKERS, build_records, held_parts, run_turnlog, url
 from tests.support.small_parts import PART_EVENTS
 from tests.support.store import rows, value
 from tests.support.waiting import eventually
@@ -103,7 +103,7 @@ def test_a_rebuild_that_is_killed_again_and_again_ends_with_what_the_log_says(ma
             assert 0 < parts_left(made_log) <= wanted
             eventually(lambda: interrupted(made_log) == len(PROJECTIONS))
         most = parts_left(made_log)
-        assert left(made_log, "listing").states == [(1, "live"), (2, "building")]
+        assert build_records(made_log, "listing").states == [(1, "live"), (2, "building")]
 
     with held_parts(made_log, most * 2 // 3):
         robbed = Rebuild(made_log)
@@ -117,7 +117,7 @@ def test_a_rebuild_that_is_killed_again_and_again_ends_with_what_the_log_says(ma
     code, output = last.end()
     assert code == 0, output
     for projection in PROJECTIONS:
-        found = left(made_log, projection.name)
+        found = build_records(made_log, projection.name)
         assert (found.states, found.plans) == ([(1, "kept"), (2, "live")], 0)
     counted = "SELECT count(*), sum(version) FROM listing"
     expected = (
@@ -140,4 +140,4 @@ def test_a_coordinator_that_is_asked_to_end_leaves_no_worker(made_log: str) -> N
         wait_for_end_of(workers)
         most = parts_left(made_log)
         assert most > 0
-    assert left(made_log, "listing").states[-1] == (2, "building")
+    assert build_records(made_log, "listing").states[-1] == (2, "building")

@@ -23,7 +23,7 @@ from domain.decisions.turn_starts import TurnIds, TurnSettings
 from domain.usage import Usage
 from eventlog.library.application import ConversationApplication
 from postgres.programs import find_programs
-from projections.catalog import PROJECTIONS, install, named
+from projections.catalog import PROJECTIONS, find_projection, install
 from tests.support.store import PATIENCE_S, opened
 
 TEXT = (Path(__file__).parents[2] / "docs" / "reading-the-log.md").read_text()
@@ -136,7 +136,7 @@ def test_tokens_latency_and_failures(log: RecordedLog) -> None:
 
 
 async def test_cost_by_model_and_day(log: RecordedLog) -> None:
-    async with opened(log.database_url) as store, store.projecting(named("usage")) as progress:
+    async with opened(log.database_url) as store, store.projecting(find_projection("usage")) as progress:
         assert await progress.wait(8, PATIENCE_S) == []
     assert log.rows("Cost by model and day") == [["2026-03-01", "gpt-4o", "2", "7", "5", "0.0012"]]
 

@@ -14,7 +14,7 @@ from projections.rebuild.rebuild import prune, rebuild, roll_back
 from projections.status import read_status
 from tests.support.builders import Story
 from tests.support.projections import FirstTitles, ListingRenamed, ListingV3
-from tests.support.rebuilding import caught_up, in_threads, left, opened_builder, prepared_url
+from tests.support.rebuilding import build_records, caught_up, in_threads, opened_builder, prepared_url
 from tests.support.store import PATIENCE_S, Store, opened, rows, until, value
 from tests.support.waiting import NEVER_S
 
@@ -75,7 +75,7 @@ def titles(conninfo: str, view: str) -> list[object]:
 async def test_until_it_is_built_readers_of_the_new_version_see_what_the_old_one_has(
     store: Store, upgraded_url: str, story: Story
 ) -> None:
-    assert left(upgraded_url, "listing").builds == [("listing", 2, 1, "live"), ("listing", 3, 1, "building")]
+    assert build_records(upgraded_url, "listing").builds == [("listing", 2, 1, "live"), ("listing", 3, 1, "building")]
     assert titles(upgraded_url, "listing_v3") == [("told before", 2, None)]
     columns = "SELECT attname::text FROM pg_attribute WHERE attrelid = 'listing'::regclass"
     assert ("last_role",) not in rows(upgraded_url, columns)
@@ -96,7 +96,7 @@ async def test_a_rebuild_makes_the_new_version_live_beside_the_old(
     async with store.projecting(OLD) as old, store.projecting(NEW) as new:
         async with opened_builder(upgraded_url) as builder:
             (switched,) = await rebuild(builder, [NEW])
-        assert (switched.projection.version, switched.projection.build, switched.instead_of) == (3, 1, None)
+        assert (switched.projection.version, switched.projection.build, switched.replaced) == (3, 1, None)
         for view in ("listing", "listing_v3"):
             assert titles(upgraded_url, view) == [("told before", 2, "assistant")]
         await until(lambda: not new.stopped)
@@ -111,7 +111,7 @@ async def test_a_rebuild_makes_the_new_version_live_beside_the_old(
     row = await Listing(store.database).get(story.id)  # of the old release
     assert row is not None
     assert row.message_count == 3
-    assert left(upgraded_url, "listing").builds == [("listing", 2, 1, "live"), ("listing", 3, 1, "live")]
+    assert build_records(upgraded_url, "listing").builds == [("listing", 2, 1, "live"), ("listing", 3, 1, "live")]
 
 
 async def test_what_the_old_release_rebuilds_later_leaves_the_bare_name_to_the_new(
@@ -131,7 +131,7 @@ async def test_the_old_release_may_rebuild_while_the_new_version_is_not_built_ye
     async with opened_builder(upgraded_url) as builder:
         await rebuild(builder, [OLD])
         await prune(builder, [OLD])
-    assert left(upgraded_url, "listing").builds == [("listing", 2, 2, "live"), ("listing", 3, 1, "building")]
+    assert build_records(upgraded_url, "listing").builds == [("listing", 2, 2, "live"), ("listing", 3, 1, "building")]
     assert titles(upgraded_url, "listing_v3") == [("told before", 2, None)]
 
 
@@ -147,7 +147,7 @@ async def test_pruning_by_the_new_release_drops_the_old_version_whose_engine_onl
         position = await store.append(story.say())
         assert await new.wait(position, PATIENCE_S) == []
         assert await old.wait(position, PATIENCE_S) == ["listing"]
-    assert left(upgraded_url, "listing").tables == ["listing_v3_1"]
+    assert build_records(upgraded_url, "listing").tables == ["listing_v3_1"]
     assert rows(upgraded_url, "SELECT to_regclass('listing_v2')") == [(None,)]
     assert rows(upgraded_url, "SELECT * FROM mine") == [("told before", 3)]
 
@@ -158,13 +158,13 @@ async def test_a_new_version_that_cannot_be_built_leaves_all_as_its_installation
     def fails(*_: object) -> object:
         raise ValueError("cannot be projected")
 
-    before = left(upgraded_url, "listing")
+    before = build_records(upgraded_url, "listing")
     with monkeypatch.context() as patched:
         patched.setattr(ListingV3, "rows", fails)
         async with opened_builder(upgraded_url) as builder:
             with pytest.raises(ProjectionFailedError, match="position 1: ValueError"):
                 await rebuild(builder, [NEW])
-    assert left(upgraded_url, "listing") == before
+    assert build_records(upgraded_url, "listing") == before
     assert titles(upgraded_url, "listing_v3") == [("told before", 2, None)]
     async with opened_builder(upgraded_url) as builder:
         await rebuild(builder, [NEW])

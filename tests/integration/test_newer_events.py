@@ -11,8 +11,8 @@ from eventlog.mapper import new_row
 from projections.catalog import PROJECTIONS
 from projections.errors import ProjectionFailedError
 from projections.projection import Projection
-from projections.rebuild.building import Builder
-from projections.rebuild.following import follow
+from projections.rebuild.builder import Builder
+from projections.rebuild.catch_up import follow
 from projections.rebuild.past import build_past
 from projections.rebuild.rebuild import rebuild
 from projections.rebuild.verify import verify

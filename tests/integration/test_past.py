@@ -12,17 +12,17 @@ from domain.events import ConversationEvent
 from projections.catalog import PROJECTIONS
 from projections.errors import ProjectionFailedError, RebuildRunningError
 from projections.rebuild import loading, past
-from projections.rebuild.building import Builder
+from projections.rebuild.builder import Builder
 from projections.rebuild.loading import Source
-from projections.rebuild.parts import plan_parts
 from projections.rebuild.past import build_past
+from projections.rebuild.plan import cut_into_parts
 from tests.support.builders import Story, one_of_each
 from tests.support.histories import histories
 from tests.support.projections import POISON, Titles, TitlesThatCannotLoad
 from tests.support.rebuilding import (
+    build_records,
     check_read_models,
     in_threads,
-    left,
     locked,
     opened_builder,
     prepared_url,
@@ -169,7 +169,7 @@ async def test_a_build_that_was_killed_half_way_is_in_nobodys_way(
             await past._fill(builder, *arguments)  # pyright: ignore[reportArgumentType]
 
     async def _until_finish(work: object, job: partial[None]) -> None:
-        if job.func is loading.finish:
+        if job.func is loading.index_build:
             raise KilledError
         await work(job)  # pyright: ignore[reportCallIssue, reportGeneralTypeIssues]
 
@@ -193,7 +193,7 @@ async def test_an_event_that_a_projection_cannot_take_leaves_no_schema(store: St
         with pytest.raises(ProjectionFailedError, match="position 3: ValueError"):
             await build_past(builder, [*PROJECTIONS, TitlesThatCannotLoad()], 20, "past")
         assert schemas(prepared_url) == {"turnlog"}
-        assert left(prepared_url, "titles").builds == [("titles", 1, 1, "live")]
+        assert build_records(prepared_url, "titles").builds == [("titles", 1, 1, "live")]
         assert value(prepared_url, "SELECT count(*) FROM titles") == 0
         assert (await build_past(builder, [Titles()], 20, "past")).names == ["titles"]
     assert value(prepared_url, "SELECT count(*) FROM past.titles") == 20
@@ -206,7 +206,7 @@ async def test_what_comes_late_to_a_dropped_schema_never_writes_to_what_is_read(
     await store.append(Story(title="one").events)
     source = Source(prepared_url, "turnlog", 1, into="gone")
     async with opened_builder(prepared_url) as builder:
-        (part,) = await plan_parts(builder.connection, 1)
+        (part,) = await cut_into_parts(builder.connection, 1)
     for projection in (PROJECTIONS[0], Titles()):
         with pytest.raises(Exception, match="does not exist"):
             loading.load_part(source, [projection], part)

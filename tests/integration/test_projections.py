@@ -14,19 +14,19 @@ from pydantic_core import from_json
 
 from domain.events import ConversationEvent
 from eventlog.db.database import Database, Statement
+from projections.apply import run_changes
 from projections.catalog import PROJECTIONS
 from projections.models.history import History
 from projections.models.listing import Listing, ListingFilter
 from projections.projection import Change
 from projections.status import read_status
-from projections.transaction import run_together
 from tests.support.builders import Story, one_of_each
 from tests.support.histories import histories
 from tests.support.naive_views.catalog import NAIVE
 from tests.support.naive_views.rows import Row, in_order
 from tests.support.store import PATIENCE_S, opened
 
-MOVE = Change(b"SELECT 1", [])
+MOVE = Change(b"SELECT 1", {})
 IN_FEW_EXAMPLES = settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
@@ -56,8 +56,8 @@ async def apply(conninfo: str, batches: list[list[ConversationEvent]]) -> None:
                 name = sql.Identifier(projection.table(table))
                 await connection.execute(sql.SQL("TRUNCATE {}").format(name))
         for batch in batches:
-            changes = [projection.changes(projection.wanted(batch)) for projection in PROJECTIONS]
-            await run_together(connection, changes, MOVE, 1)
+            changes = [projection.changes(projection.select(batch)) for projection in PROJECTIONS]
+            await run_changes(connection, changes, MOVE, 1)
 
 
 def split(events: list[ConversationEvent], cuts: list[int]) -> list[list[ConversationEvent]]:

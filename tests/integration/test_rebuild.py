@@ -15,8 +15,8 @@ from projections.errors import (
     RebuildRunningError,
 )
 from projections.projection import Projection
-from projections.rebuild import following, locks
-from projections.rebuild.loading import Part
+from projections.rebuild import catch_up, locks
+from projections.rebuild.plan import Part
 from projections.rebuild.rebuild import rebuild
 from tests.support.builders import Story, one_of_each
 from tests.support.histories import histories
@@ -30,10 +30,10 @@ from tests.support.projections import (
     TitlesWithoutATable,
 )
 from tests.support.rebuilding import (
+    build_records,
     caught_up,
     check_read_models,
     in_threads,
-    left,
     loaded,
     locked,
     opened_builder,
@@ -59,7 +59,7 @@ def test_any_history_is_rebuilt_wherever_it_is_cut(
     prepared_url: str, monkeypatch: pytest.MonkeyPatch, events: list[ConversationEvent], cut: int, most: int
 ) -> None:
     """Loaded up to the cut, in parts, and then followed, in batches of `most`."""
-    monkeypatch.setattr(following, "BATCH_EVENTS", most)
+    monkeypatch.setattr(catch_up, "BATCH_EVENTS", most)
     before = _all_events.setdefault(prepared_url, [])
     cut %= len(events) + 1
 
@@ -111,7 +111,7 @@ async def test_who_comes_second_to_rebuild_a_projection_is_refused(store: Store,
         await first.claim(PROJECTIONS[:1])
         with pytest.raises(RebuildRunningError):
             await rebuild(second, PROJECTIONS)
-        assert left(prepared_url, "listing").states == [(1, "live")]
+        assert build_records(prepared_url, "listing").states == [(1, "live")]
         told = await asyncio.to_thread(run_turnlog, prepared_url, "rebuild", "listing")
         assert told == (1, "", "Error: A rebuild or verification of listing is running already.")
     async with opened_builder(prepared_url) as builder:
@@ -135,7 +135,7 @@ async def test_what_cannot_be_built_leaves_nothing_behind_and_what_is_read_alone
     await store.append([Story(title=title).events[0] for title in titles])
     async with store.projecting(*PROJECTIONS, Titles()) as progress:
         assert await progress.wait(4, 20) == []
-    before = [left(prepared_url, name) for name in ("listing", "titles")]
+    before = [build_records(prepared_url, name) for name in ("listing", "titles")]
     if broken is TitlesThatCannotFollow:
         async with opened_builder(prepared_url) as builder:
             await builder.plan([await builder.create(each, "building") for each in (PROJECTIONS[0], broken())], 4)
@@ -144,7 +144,7 @@ async def test_what_cannot_be_built_leaves_nothing_behind_and_what_is_read_alone
         with pytest.raises(error, match=tells) as raised:
             await rebuild(builder, [PROJECTIONS[0], broken()])
     assert "\n" not in str(raised.value)
-    listing, titles_left = (left(prepared_url, name) for name in ("listing", "titles"))
+    listing, titles_left = (build_records(prepared_url, name) for name in ("listing", "titles"))
     assert titles_left == before[1]
     if broken is TitlesThatCannotBeStored:  # whose rows were loaded together with the listing's
         assert listing == before[0]
@@ -154,7 +154,7 @@ async def test_what_cannot_be_built_leaves_nothing_behind_and_what_is_read_alone
 
     async with opened_builder(prepared_url) as builder:
         await rebuild(builder, [PROJECTIONS[0], Titles()])
-    assert left(prepared_url, "titles").builds == [("titles", 1, 1, "kept"), ("titles", 1, 2, "live")]
+    assert build_records(prepared_url, "titles").builds == [("titles", 1, 1, "kept"), ("titles", 1, 2, "live")]
     assert value(prepared_url, "SELECT count(*) FROM titles") == value(prepared_url, "SELECT position FROM head")
 
 
@@ -177,7 +177,7 @@ async def test_a_switch_waits_for_who_reads_and_lets_others_read_meanwhile(
             assert not rebuilt.done()
             reader.rollback()
             await rebuilt
-    assert left(prepared_url, "listing").states[-1] == (2, "live")
+    assert build_records(prepared_url, "listing").states[-1] == (2, "live")
 
 
 async def test_a_switch_that_waits_too_long_keeps_the_build_for_the_next_run(
@@ -194,4 +194,4 @@ async def test_a_switch_that_waits_too_long_keeps_the_build_for_the_next_run(
     async with opened_builder(prepared_url) as builder:
         await rebuild(builder, PROJECTIONS[:1])
     assert len(loaded) == parts
-    assert left(prepared_url, "listing").states[-1] == (2, "live")
+    assert build_records(prepared_url, "listing").states[-1] == (2, "live")

@@ -21,10 +21,10 @@ from tests.support.builders import Story
 from tests.support.own_postgres import data_directory, put_cluster
 from tests.support.projections import POISON, Titles, TitlesThatCannotLoad
 from tests.support.rebuilding import (
+    build_records,
     caught_up,
     check_read_models,
     in_threads,
-    left,
     locked,
     opened_builder,
     prepared_url,
@@ -75,7 +75,7 @@ async def test_a_full_disk_ends_a_build_with_one_line_and_nothing_left_while_the
         for _ in range(40):
             story.say(b64encode(os.urandom(450_000)).decode(), tokens=1)
         assert await progress.wait(await store.append(story.events), PATIENCE_S) == []
-        before = [left(conninfo, each.name) for each in PROJECTIONS]
+        before = [build_records(conninfo, each.name) for each in PROJECTIONS]
         with full_disk(own_postgres):
             async with opened_builder(conninfo) as builder:
                 for work in (
@@ -86,7 +86,7 @@ async def test_a_full_disk_ends_a_build_with_one_line_and_nothing_left_while_the
                     with pytest.raises(BuildFailedError, match="File too large") as raised:
                         await work
                     assert "\n" not in str(raised.value)
-            assert [left(conninfo, each.name) for each in PROJECTIONS] == before
+            assert [build_records(conninfo, each.name) for each in PROJECTIONS] == before
             assert rows(conninfo, "SELECT 1 FROM pg_namespace WHERE nspname LIKE 'past%%'", []) == []
             assert await progress.wait(await store.append(story.say()), PATIENCE_S) == []
         async with opened_builder(conninfo) as builder:
@@ -104,9 +104,9 @@ async def test_an_error_in_a_worker_process_is_told_as_it_is_here(store: Store, 
             await rebuild(builder, [TitlesThatCannotLoad()])
         told = "Projection titles cannot take the event at position 2: ValueError('cannot be projected')."
         assert (str(raised.value), raised.value.position) == (told, 2)
-        assert left(prepared_url, "titles").builds == [("titles", 1, 1, "live")]
+        assert build_records(prepared_url, "titles").builds == [("titles", 1, 1, "live")]
         await rebuild(builder, [Titles()])
-    assert left(prepared_url, "titles").builds == [("titles", 1, 1, "kept"), ("titles", 1, 2, "live")]
+    assert build_records(prepared_url, "titles").builds == [("titles", 1, 1, "kept"), ("titles", 1, 2, "live")]
 
 
 TERMINATE = (
@@ -140,9 +140,9 @@ async def test_a_database_that_goes_interrupts_a_rebuild_which_blames_no_event(
         with pytest.raises(BuildInterruptedError) as raised:
             await interrupted
         assert "\n" not in str(raised.value)
-    assert left(prepared_url, "titles").builds[-1] == ("titles", 1, 2, "building")
+    assert build_records(prepared_url, "titles").builds[-1] == ("titles", 1, 2, "building")
     await rebuild_titles(prepared_url)
-    assert left(prepared_url, "titles").builds[-1] == ("titles", 1, 2, "live")
+    assert build_records(prepared_url, "titles").builds[-1] == ("titles", 1, 2, "live")
     assert value(prepared_url, "SELECT count(*) FROM titles") == value(prepared_url, "SELECT position FROM head")
 
 

@@ -4,20 +4,20 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from projections.builds import SQL, head, identity
 from projections.catalog import PROJECTIONS
 from projections.projection import Projection
-from projections.rebuild import building as building_module
-from projections.rebuild.building import Builder
-from projections.rebuild.following import follow
-from projections.rebuild.loading import Part, finish
+from projections.rebuild import builder as builder_module
+from projections.rebuild.builder import Builder
+from projections.rebuild.catch_up import follow
+from projections.rebuild.loading import index_build
+from projections.rebuild.plan import Part, read_parts, set_indexing
 from projections.rebuild.rebuild import rebuild
 from tests.support.builders import one_of_each
 from tests.support.rebuilding import (
+    build_records,
     caught_up,
     check_read_models,
     in_threads,
-    left,
     loaded,
     opened_builder,
     prepared_url,
@@ -33,24 +33,19 @@ pytestmark = pytest.mark.usefixtures("in_threads")
 Moment = Callable[[Builder, list[Projection]], Awaitable[object]]
 
 
-async def _parts_of(builder: Builder, projection: Projection) -> list[Part]:
-    cursor = await builder.connection.execute(SQL["read_parts"], identity(projection))
-    return [Part(*row) for row in await cursor.fetchall()]
-
-
 async def _after_plan(builder: Builder, projections: Sequence[Projection]) -> None:
-    await builder.plan(projections, await head(builder.connection))
+    await builder.plan(projections, await builder.log.head())
 
 
 async def _after_plan_of_one(builder: Builder, projections: Sequence[Projection]) -> None:
-    await builder.plan(projections[1:2], await head(builder.connection))
+    await builder.plan(projections[1:2], await builder.log.head())
 
 
 async def _after_parts(builder: Builder, projections: Sequence[Projection], *, last: int | None) -> None:
-    await builder.plan(projections, await head(builder.connection))
+    await builder.plan(projections, await builder.log.head())
     source = builder.source(await _target(builder))
-    for part in (await _parts_of(builder, projections[0]))[:last]:
-        building_module.load_part(source, projections, part)
+    for part in (await read_parts(builder.connection, projections[0]))[:last]:
+        builder_module.load_part(source, projections, part)
 
 
 async def _target(builder: Builder) -> int:
@@ -73,24 +68,24 @@ async def _after_parts_of_one(builder: Builder, projections: Sequence[Projection
 async def _while_indexing(builder: Builder, projections: Sequence[Projection]) -> None:
     await _after_all_parts(builder, projections)
     for each in projections:
-        await builder.connection.execute(SQL["set_indexing"], identity(each))
+        await set_indexing(builder.connection, each)
 
 
 async def _after_indexing_one(builder: Builder, projections: Sequence[Projection]) -> None:
     await _while_indexing(builder, projections)
     for _ in range(2):  # the second time by one that was believed dead
-        finish(builder.source(await _target(builder)), projections[0])
+        index_build(builder.source(await _target(builder)), projections[0])
 
 
 async def _after_loading(builder: Builder, projections: Sequence[Projection]) -> None:
-    await builder.plan(projections, await head(builder.connection))
+    await builder.plan(projections, await builder.log.head())
     await builder.load(projections)
 
 
 async def _after_following_and_switching_one(builder: Builder, projections: Sequence[Projection]) -> None:
     await _after_loading(builder, projections)
     for each in projections:
-        await follow(builder, each, "building", await head(builder.connection))
+        await follow(builder, each, "building", await builder.log.head())
     await rebuild(builder, PROJECTIONS[:1])
 
 
@@ -134,7 +129,7 @@ async def test_a_rebuild_that_was_killed_goes_on_where_it_was(
     parts = [(name, part) for names, part in loaded for name in names]
     if moment != "one was read already":
         assert len(set(parts)) == len(parts), "a part was loaded twice"
-        assert [left(prepared_url, each.name).builds[-1][2] for each in PROJECTIONS] == [2] * len(PROJECTIONS)
+        assert [build_records(prepared_url, each.name).builds[-1][2] for each in PROJECTIONS] == [2] * len(PROJECTIONS)
     if moment in ALL_LOADED:
         assert len(loaded) == before
-    assert {left(prepared_url, each.name).plans for each in PROJECTIONS} == {0}
+    assert {build_records(prepared_url, each.name).plans for each in PROJECTIONS} == {0}

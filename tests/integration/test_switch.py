@@ -17,10 +17,10 @@ from projections.rebuild.rebuild import prune, rebuild, roll_back
 from tests.support.builders import Story
 from tests.support.projections import POISON, Titles, TitlesThatCannotFollow
 from tests.support.rebuilding import (
+    build_records,
     caught_up,
     check_read_models,
     in_threads,
-    left,
     opened_builder,
     prepared_url,
     run_turnlog,
@@ -113,7 +113,7 @@ async def test_switches_in_a_row_keep_every_write_readable_and_no_read_goes_back
                 await until(lambda before=before: all(map(wrote, lives, before)))
     await caught_up(here)
     check_read_models(prepared_url, [event for life in lives for event in life.story.events])
-    assert left(prepared_url, "listing").states == [(3, "kept"), (4, "live")]
+    assert build_records(prepared_url, "listing").states == [(3, "kept"), (4, "live")]
 
 
 async def test_the_engine_goes_on_with_the_new_build_at_once(
@@ -128,7 +128,7 @@ async def test_the_engine_goes_on_with_the_new_build_at_once(
         await _rebuild(prepared_url)
         await _prune(prepared_url)  # also the build that the engine knows
         await reached(progress, await here.append(story.say()))
-    assert left(prepared_url, "listing").states == [(3, "live")]
+    assert build_records(prepared_url, "listing").states == [(3, "live")]
     check_read_models(prepared_url, story.events)
 
 
@@ -178,7 +178,7 @@ async def test_what_was_read_before_the_last_rebuild_is_kept_and_no_more(here: S
     await _rebuild(prepared_url)
     await _roll_back(prepared_url)
     await _rebuild(prepared_url)  # the second build was never better than the first
-    assert left(prepared_url, "context").states == [(1, "kept"), (3, "live")]
+    assert build_records(prepared_url, "context").states == [(1, "kept"), (3, "live")]
 
 
 async def test_without_a_kept_build_there_is_no_way_back(here: Store, prepared_url: str) -> None:
@@ -187,7 +187,7 @@ async def test_without_a_kept_build_there_is_no_way_back(here: Store, prepared_u
         await rebuild(builder, PROJECTIONS[:1])
         with pytest.raises(NothingKeptError):
             await roll_back(builder, PROJECTIONS)
-    assert left(prepared_url, "listing").states[-1] == (2, "live")
+    assert build_records(prepared_url, "listing").states[-1] == (2, "live")
     told = await asyncio.to_thread(run_turnlog, prepared_url, "rebuild", "history", "--rollback")
     assert told == (1, "", "Error: There is no earlier build of history to go back to.")
 
@@ -205,9 +205,9 @@ async def test_pruning_drops_all_that_is_not_read_and_leaves_views_of_others_alo
     told = await asyncio.to_thread(run_turnlog, prepared_url, "rebuild", "--all", "--prune")
     assert (told[0], told[1].count("was dropped"), told[2]) == (0, 3 * len(PROJECTIONS), "")
     for each in PROJECTIONS:
-        found = left(prepared_url, each.name)
+        found = build_records(prepared_url, each.name)
         assert (found.builds, found.plans) == ([(each.name, each.version, 2, "live")], 0)
-    assert left(prepared_url, "listing").tables == ["listing_v2_2"]
+    assert build_records(prepared_url, "listing").tables == ["listing_v2_2"]
     await here.append(story.say())
     await caught_up(here)
     assert value(prepared_url, "SELECT message_count FROM mine") == 1

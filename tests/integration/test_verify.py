@@ -9,11 +9,19 @@ from psycopg import sql
 
 from projections.catalog import PROJECTIONS
 from projections.errors import RebuildRunningError
-from projections.rebuild import following, locks, parts
+from projections.rebuild import catch_up, locks, plan
 from projections.rebuild.verify import verify
 from tests.support.builders import Story
 from tests.support.projections import POISON, Titles, TitlesThatCannotFollow
-from tests.support.rebuilding import caught_up, in_threads, left, locked, opened_builder, prepared_url, run_turnlog
+from tests.support.rebuilding import (
+    build_records,
+    caught_up,
+    in_threads,
+    locked,
+    opened_builder,
+    prepared_url,
+    run_turnlog,
+)
 from tests.support.store import PATIENCE_S, Store, blocked_backend, opened, rows, until
 
 __all__ = ["in_threads", "prepared_url"]
@@ -53,7 +61,7 @@ async def test_read_models_that_are_what_the_log_says_are_all_the_same(store: St
     assert out.count("all the same") == len(PROJECTIONS)
     assert "history at position 24: 21 rows, all the same.\n" in out
     assert rows(prepared_url, IN_ORDER) == before
-    assert left(prepared_url, "history").tables == ["history_v2_1"]
+    assert build_records(prepared_url, "history").tables == ["history_v2_1"]
 
 
 CORRUPTIONS = {
@@ -94,8 +102,8 @@ async def test_many_differences_are_counted_and_the_first_are_named(store: Store
 async def test_verifying_finds_nothing_wrong_while_events_are_written(
     store: Store, prepared_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "LEVEL_EVENTS", 100)
-    monkeypatch.setattr(parts, "PART_EVENTS", 100)
+    monkeypatch.setattr(catch_up, "CAUGHT_UP_EVENTS", 100)
+    monkeypatch.setattr(plan, "PART_EVENTS", 100)
     await told(store)
     ended, written = False, 0
 
@@ -145,11 +153,11 @@ async def test_what_a_killed_verification_left_is_gone_after_the_next(store: Sto
         begun = [await builder.create(each, "scratch") for each in PROJECTIONS]
         await builder.plan(begun, 10)
         await builder.load(begun[:1])
-    assert left(prepared_url, "history").plans > 0
+    assert build_records(prepared_url, "history").plans > 0
     code, out, _ = await verified(prepared_url, "--all")
     assert (code, out.count("all the same")) == (0, len(PROJECTIONS))
     for projection in PROJECTIONS:
-        found = left(prepared_url, projection.name)
+        found = build_records(prepared_url, projection.name)
         assert (found.builds, found.plans) == ([(projection.name, projection.version, 1, "live")], 0)
 
 
@@ -162,7 +170,7 @@ async def test_a_table_that_somebody_changed_cannot_be_compared_which_is_told_in
     assert (code, out) == (1, "")
     assert err.startswith("Error: PostgreSQL refuses")
     assert "\n" not in err
-    assert left(prepared_url, "listing").states == [(1, "live")]
+    assert build_records(prepared_url, "listing").states == [(1, "live")]
 
 
 async def test_nothing_is_verified_while_somebody_else_builds(store: Store, prepared_url: str) -> None:
@@ -171,7 +179,7 @@ async def test_nothing_is_verified_while_somebody_else_builds(store: Store, prep
         await first.claim(PROJECTIONS)
         with pytest.raises(RebuildRunningError):
             await verify(second, PROJECTIONS[1:2])
-    assert left(prepared_url, "history").builds == [("history", 2, 1, "live")]
+    assert build_records(prepared_url, "history").builds == [("history", 2, 1, "live")]
 
 
 async def test_verifying_waits_for_who_holds_a_lock_on_what_is_read(

@@ -26,11 +26,11 @@ class Titles(Projection):
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
         insert = (
-            b"INSERT INTO %s SELECT * FROM json_to_recordset(%%s::json) AS t(conversation_id uuid, title text)"
+            b"INSERT INTO %s SELECT * FROM json_to_recordset(%%(rows)s::json) AS t(conversation_id uuid, title text)"
             % self._table
         )
         titles = [{"conversation_id": id_, "title": title} for id_, title in zip(*_columns(events), strict=True)]
-        return [Change(insert, [json_text(titles)])] if events else []
+        return [Change(insert, {"rows": json_text(titles)})] if events else []
 
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:
         return {self.tables[0]: list(zip(*_columns(events), strict=True))}
@@ -95,12 +95,12 @@ class ListingV3(ListingProjection):
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
         update = (
             b"UPDATE %s AS l SET last_role = s.role"
-            b" FROM json_to_recordset(%%s::json) AS s(conversation_id uuid, role text)"
+            b" FROM json_to_recordset(%%(rows)s::json) AS s(conversation_id uuid, role text)"
             b" WHERE l.conversation_id = s.conversation_id" % self._table
         )
         last = _last_roles(events)
         roles = [{"conversation_id": id_, "role": role} for id_, role in last.items()]
-        spoke = [Change(update, [json_text(roles)])] if last else []
+        spoke = [Change(update, {"rows": json_text(roles)})] if last else []
         return [*super().changes(events), *spoke]
 
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:

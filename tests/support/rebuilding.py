@@ -17,9 +17,10 @@ from cli.main import turnlog
 from domain.events import ConversationEvent
 from projections.catalog import PROJECTIONS, install
 from projections.projection import Projection
-from projections.rebuild import building, following, parts, workers
-from projections.rebuild.building import Builder, Step, open_builder
-from projections.rebuild.loading import Part, Source
+from projections.rebuild import builder, catch_up, plan, workers
+from projections.rebuild.builder import Builder, BuildStep, open_builder
+from projections.rebuild.loading import Source
+from projections.rebuild.plan import Part
 from tests.support.builders import Story
 from tests.support.naive_views.catalog import NAIVE
 from tests.support.naive_views.rows import Row, in_order
@@ -62,21 +63,21 @@ def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         return ThreadPoolExecutor(number)
 
     monkeypatch.setattr(workers, "ProcessPoolExecutor", threads)
-    monkeypatch.setattr(parts, "PART_EVENTS", 5)
-    monkeypatch.setattr(following, "LEVEL_EVENTS", 0)
+    monkeypatch.setattr(plan, "PART_EVENTS", 5)
+    monkeypatch.setattr(catch_up, "CAUGHT_UP_EVENTS", 0)
 
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], Part]]:
     """Give the parts that were loaded since, with the names of the projections."""
     seen: list[tuple[list[str], Part]] = []
-    load_part = building.load_part
+    load_part = builder.load_part
 
     def noting(source: Source, projections: Sequence[Projection], part: Part) -> None:
         load_part(source, projections, part)
         seen.append(([projection.name for projection in projections], part))
 
-    monkeypatch.setattr(building, "load_part", noting)
+    monkeypatch.setattr(builder, "load_part", noting)
     return seen
 
 
@@ -106,7 +107,7 @@ async def caught_up(store: Store, *projections: Projection) -> None:
         assert await progress.wait(await store.log.head(), PATIENCE_S) == []
 
 
-def _ignore(_: Step) -> None:
+def _ignore(_: BuildStep) -> None:
     pass
 
 
@@ -128,8 +129,11 @@ def check_read_models(conninfo: str, events: Sequence[ConversationEvent], schema
         assert built == wanted, f"{table}: {unexpected} instead of {[row for row in wanted if row not in built]}"
 
 
-class Left(NamedTuple):
-    """What there is of builds: name, version, build and state of each, their tables, and plans of loading them."""
+class BuildRecords(NamedTuple):
+    """The builds of a projection, their tables, and the number of their plans.
+
+    A build has name, version, build and state.
+    """
 
     builds: list[tuple[str, int, int, str]]
     tables: list[str]
@@ -141,8 +145,8 @@ class Left(NamedTuple):
         return [build[2:] for build in self.builds]
 
 
-def left(conninfo: str, name: str) -> Left:
-    """Return what there is of a projection whose tables begin with its name."""
+def build_records(conninfo: str, name: str) -> BuildRecords:
+    """Return the builds of a projection whose tables begin with its name."""
     builds = "SELECT name, version, build, state FROM projections WHERE name = %s ORDER BY version, build"
     tables = (
         "SELECT relname FROM pg_class WHERE relnamespace = 'turnlog'::regnamespace AND relkind = 'r'"
@@ -151,7 +155,7 @@ def left(conninfo: str, name: str) -> Left:
     plans = (
         "SELECT (SELECT count(*) FROM rebuilds WHERE name = %s) + (SELECT count(*) FROM rebuild_parts WHERE name = %s)"
     )
-    return Left(
+    return BuildRecords(
         rows(conninfo, builds, [name]),
         [row[0] for row in rows(conninfo, tables, [name])],
         rows(conninfo, plans, [name, name])[0][0],

@@ -3,12 +3,12 @@
 import signal
 
 from cli.main import main
-from projections.rebuild import parts
+from projections.rebuild import plan
 
 PART_EVENTS = 200
 
 if __name__ == "__main__":
     # Who runs the tests in the background of a shell hands on that Ctrl-C is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    parts.PART_EVENTS = PART_EVENTS
+    plan.PART_EVENTS = PART_EVENTS
     main()

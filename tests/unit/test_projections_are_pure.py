@@ -21,7 +21,6 @@ MAY_IMPORT = {
     "dataclasses",
     "datetime",
     "decimal",
-    "commands",
     "domain",
     "eventlog",
     "functools",
@@ -49,7 +48,7 @@ sys.addaudithook(_hear)
 def side_effects(projection: Projection, events: Sequence[ConversationEvent]) -> list[str]:
     """Return what Python's audit tells of files, sockets and processes while a projection works."""
     global _heard
-    wanted = projection.wanted(events)
+    wanted = projection.select(events)
     projection.changes(wanted)  # loads the SQL file
     _heard = heard = []
     try:
@@ -67,7 +66,7 @@ def test_a_projection_opens_no_file_no_socket_and_no_process(projection: Project
 
 @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
 def test_a_projection_gives_the_same_for_the_same_events(projection: Projection) -> None:
-    wanted = projection.wanted(one_of_each())
+    wanted = projection.select(one_of_each())
     assert projection.changes(wanted) == projection.changes(wanted)
     assert projection.rows(wanted) == projection.rows(wanted)
 

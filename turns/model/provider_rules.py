@@ -1,9 +1,20 @@
 """What each provider wants back of what its models say for themselves, by the model's litellm name."""
 
-from projections.models.model_messages import ProviderRules
+from typing import Literal, NamedTuple
 
 _REFUSE_REASONING = frozenset({"cerebras", "groq", "mistral"})
 _TAKE_ANOTHER_FORM = frozenset({"anthropic", "azure", "bedrock", "cohere", "gemini", "vertex_ai"})
+
+
+class ProviderRules(NamedTuple):
+    """What goes back to a model of that which models say for themselves.
+
+    `reasoning` goes back with answers that called tools: `never`, in the tool `loop` that is still open, or `always`.
+    The extra content of a call goes back to the `model` that sent it; None: to any.
+    """
+
+    reasoning: Literal["never", "loop", "always"] = "loop"
+    model: str | None = None
 
 
 def provider_rules(model: str) -> ProviderRules:

@@ -25,7 +25,7 @@ socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 for name in ("LITELLM_LOCAL_MODEL_COST_MAP", "TIKTOKEN_CACHE_DIR"):
     os.environ.pop(name, None)
 
-from turns import gateway
+from turns.model import gateway
 from turns.model.gateway import ModelGateway
 from turns.model.call import ModelRequest, ModelTimeouts
 

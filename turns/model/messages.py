@@ -8,7 +8,7 @@ answered right behind the message that makes it; and no text is empty.
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
@@ -23,20 +23,10 @@ from domain.content import (
     plain_text,
 )
 from domain.events import MessageAdded
-from projections.models.tool_exchanges import NO_CONTENT, Exchange, exchanges
+from turns.model.provider_rules import ProviderRules
+from turns.model.tool_exchanges import NO_CONTENT, Exchange, exchanges
 
 Spoken = str | list[dict[str, Any]]
-
-
-class ProviderRules(NamedTuple):
-    """What goes back to a model of that which models say for themselves.
-
-    `reasoning` goes back with answers that called tools: `never`, in the tool `loop` that is still open, or `always`.
-    The extra content of a call goes back to the `model` that sent it; None: to any.
-    """
-
-    reasoning: Literal["never", "loop", "always"] = "loop"
-    model: str | None = None
 
 
 class _Speech(NamedTuple):

@@ -1,0 +1,12 @@
+-- name: move_positions
+-- Move builds that read the same batch, each only from the expected position and state.
+UPDATE projections AS p
+SET position = %(position)s, error = NULL, error_position = NULL, updated_at = %(updated_at)s
+FROM json_to_recordset(%(builds)s::json) AS m(name text, version integer, build integer)
+WHERE p.name = m.name AND p.version = m.version AND p.build = m.build
+    AND p.position = %(before)s AND p.state = %(state)s
+RETURNING 1
+
+-- name: require_moved
+-- Fail with a division by zero unless the expected number of builds moved. The failure undoes the whole statement.
+SELECT 1 / (count(*) = %(expected)s)::integer FROM moved
