@@ -7,9 +7,9 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from postgres.errors import ClusterError
-from postgres.ownership import give_to_owner, give_to_unprivileged_user, open_to_other_users
+from postgres.ownership import give_to_owner, give_to_unprivileged_user
 from postgres.pid_files import is_postmaster, recorded_pid, remove_if_reused
-from postgres.programs import VERSION, failure_reason, find_programs, run_program, start_server
+from postgres.programs import VERSION, failure_reason, run_program, start_server
 from postgres.sockets import SOCKET_NAME, make_socket_directory, socket_directory_for
 
 SUPERUSER = "postgres"
@@ -58,7 +58,6 @@ class Cluster:
         """
         self._remove_stale_pid_files()
         self._write_settings()
-        open_to_other_users(self.directory, find_programs())
         deadline = monotonic() + 10
         while (failure := self._try_start()) is not None:
             # The backends of a server that was killed take a moment to end, and hold its shared memory until then.
@@ -121,7 +120,6 @@ class Cluster:
         shutil.rmtree(half_made, ignore_errors=True)
         half_made.mkdir(mode=0o700)
         give_to_unprivileged_user(half_made)
-        open_to_other_users(half_made, find_programs())
         done = run_program(half_made, "initdb", "--username", SUPERUSER, *_INITDB_OPTIONS)
         if done.returncode:
             raise ClusterError(f"PostgreSQL could not be set up in {self.directory}: {failure_reason(done.stderr)}")

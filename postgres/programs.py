@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from postgres.errors import ClusterError
-from postgres.ownership import identity_of
+from postgres.ownership import Identity, identity_of, open_to_other_users
 
 VERSION = "18"
 
@@ -44,8 +44,9 @@ def find_programs(wheels: Sequence[tuple[str, str]] = WHEELS) -> Path:
 
 def run_program(directory: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a program on a data directory, as the directory's owner."""
+    programs = find_programs()
     return subprocess.run(
-        [find_programs() / program, *arguments],
+        [programs / program, *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -54,7 +55,7 @@ def run_program(directory: Path, program: str, *arguments: str) -> subprocess.Co
         env=_environment(directory),
         start_new_session=True,
         check=False,
-        **identity_of(directory),
+        **_reachable_identity(directory, programs),
     )
 
 
@@ -63,17 +64,18 @@ def start_server(directory: Path, log: BinaryIO, timeout_s: int) -> int:
 
     `log` takes the output of `pg_ctl` and of the server.
     """
+    programs = find_programs()
     # An interrupt in the middle of `Popen` would leave a program running that this process does not know of.
     with _signals_blocked(signal.SIGINT, signal.SIGTERM) as unblock:
         pg_ctl = subprocess.Popen(
-            [find_programs() / "pg_ctl", "start", "-w", "-t", str(timeout_s)],
+            [programs / "pg_ctl", "start", "-w", "-t", str(timeout_s)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             cwd="/",
             env=_environment(directory),
             start_new_session=True,
-            **identity_of(directory),
+            **_reachable_identity(directory, programs),
         )
         try:
             unblock()
@@ -91,6 +93,12 @@ def failure_reason(output: str) -> str:
             if mark in line:
                 return line.split(mark, 1)[1].strip()
     return lines[-1].strip() if lines else "no reason was given"
+
+
+def _reachable_identity(directory: Path, programs: Path) -> Identity:
+    # At each run, because the parents' permissions may have been changed since the last one.
+    open_to_other_users(directory, programs)
+    return identity_of(directory)
 
 
 def _environment(directory: Path) -> dict[str, str]:

@@ -296,3 +296,10 @@ def test_it_brings_the_extensions_that_search_needs(made: Path) -> None:
         connection.execute("CREATE EXTENSION pg_trgm")
         connection.execute("CREATE EXTENSION unaccent")
         assert connection.execute("SELECT unaccent('é'), similarity('word', 'word')").fetchone() == ("e", 1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another user")
+def test_root_stops_it_though_a_parent_directory_was_closed_meanwhile(made: Path) -> None:
+    with EmbeddedPostgres(made):
+        made.chmod(0o700)
+    assert postmaster_pid(made) is None
