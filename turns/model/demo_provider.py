@@ -6,7 +6,7 @@ from typing import Any
 from litellm.llms.custom_llm import CustomLLM
 
 from commands.tokens import Tokenizer
-from turns.model.demo import DemoChunk, DemoModel
+from turns.model.demo_model import DemoChunk, DemoModel
 
 
 class DemoProvider(CustomLLM):

@@ -5,15 +5,15 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from domain.tools import ToolDefinition
-from turns.model import demo
+from turns.model import demo_model
 from turns.model.call import ModelRequest
 from turns.model.errors import ModelError
-from turns.model.litellm_types import LiteLLM
+from turns.model.litellm_library import LiteLLM
 
 _NO_KEY: Final = "none"
 """For a server of one's own that has no key; the key in the environment is OpenAI's and must not go elsewhere."""
 
-_ASKED_BY_LITELLM: Final = frozenset(
+TAKES_HTTP_HANDLER: Final = frozenset(
     {
         "a2a", "anthropic", "azure_ai", "bedrock", "bedrock_mantle", "cometapi", "compactifai", "databricks",
         "datarobot", "deepseek", "edenai", "fireworks_ai", "gemini", "groq", "heroku", "hosted_vllm",
@@ -30,7 +30,7 @@ It sends all others of OpenAI's kind through the OpenAI library, and accepts no 
 _NO_PROVIDER: Final = "No provider is known for this model name."
 
 
-class Router:
+class ProviderRouting:
     """The operator's server and key, where they are set."""
 
     def __init__(self, api_base: str | None, api_key: SecretStr | None) -> None:
@@ -66,13 +66,13 @@ class Router:
         provider, slash, _ = name.partition("/")
         if not slash or provider not in litellm.provider_list:
             _, provider, _, _ = litellm.get_llm_provider(name)
-        return provider in _ASKED_BY_LITELLM
+        return provider in TAKES_HTTP_HANDLER
 
     def _destination(self, litellm: LiteLLM, model: str) -> dict[str, Any]:
         provider, slash, _ = model.partition("/")
-        if model == demo.MODEL:
+        if model == demo_model.MODEL:
             return {"model": model}
-        if provider == demo.PROVIDER:
+        if provider == demo_model.PROVIDER:
             raise ModelError("model_error", _NO_PROVIDER)
         key = self._api_key.get_secret_value() if self._api_key else None
         if self._api_base is None:

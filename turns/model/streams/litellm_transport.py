@@ -17,7 +17,7 @@ from typing import Final, cast
 import httpx
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
-from turns.model.streams.event_parser import DONE, EventParser, event_bytes, without_unusual_line_ends
+from turns.model.streams.sse_parser import DONE, EventParser, event_bytes, without_unusual_line_ends
 
 _CHAT_PATH: Final = "/chat/completions"
 _USAGE_REFUSED: Final = re.compile(

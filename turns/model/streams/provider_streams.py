@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
 from turns.model.call import ModelChunk
 from turns.model.errors import ModelError, error_in_stream, reports_error
-from turns.model.litellm_types import LiteLLMStream
-from turns.model.sanitize import storable_text
-from turns.model.streams.chunks import Delta, delta_of_choice, delta_of_json, finish_reason_of, first_choice
-from turns.model.streams.event_parser import DONE, EventParser, ServerEvent, parsed
+from turns.model.litellm_library import LiteLLMStream
+from turns.model.streams.openai_chunks import Delta, delta_of_choice, delta_of_json, finish_reason_of, first_choice
+from turns.model.streams.sse_parser import DONE, EventParser, ServerEvent, parsed
+from turns.model.streams.storable import storable_text
 
 if TYPE_CHECKING:
     import httpx
 
-    from turns.model.streams.transport import ProviderCall
+    from turns.model.streams.litellm_transport import ProviderCall
 
 _HEARTBEATS: Final = frozenset({b"null", b"ping", b"pong", b"heartbeat", b"keepalive", b"keep-alive"})
 """Data of events that some servers send to keep a connection alive, besides none at all."""
@@ -37,7 +37,7 @@ class ProviderStream(Protocol):
         ...
 
     @property
-    def reports(self) -> Iterable[object]:
+    def usage_reports(self) -> Iterable[object]:
         """The chunks in which usage may be."""
         ...
 
@@ -63,7 +63,7 @@ class OpenAIStream:
         self._refused = False
         self._halves = _Halves()
         self.finish_reason: str | None = None
-        self.reports: list[object] = []
+        self.usage_reports: list[object] = []
 
     async def next(self) -> Delta | None:
         """Return the next delta, None at the end of the stream.
@@ -109,7 +109,7 @@ class OpenAIStream:
         """Note a usage wherever it is: the standard's place, Moonshot's and Groq's."""
         for at in (chunk, choice, chunk.get("x_groq")):
             if isinstance(at, Mapping) and (usage := cast("Mapping[str, Any]", at).get("usage")):
-                self.reports.append({"usage": usage})
+                self.usage_reports.append({"usage": usage})
 
 
 class TranslatedStream:
@@ -134,7 +134,7 @@ class TranslatedStream:
         return self._stream.received_finish_reason or self._stream.intermittent_finish_reason
 
     @property
-    def reports(self) -> Iterable[object]:
+    def usage_reports(self) -> Iterable[object]:
         """The chunks in which usage may be."""
         return [*self._stream.chunks, *self._rest]
 

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from turns.model.call import ToolCall
 from turns.model.errors import ModelError
-from turns.model.sanitize import storable_json, storable_text
+from turns.model.streams.storable import storable_json, storable_text
 
 MAX_CALLS = 1000
 """As many as a client can answer in one request."""
@@ -87,7 +87,7 @@ class ToolFragments:
             if not _repeats(call, fragment):
                 call.arguments.append(fragment.arguments)
 
-    def whole(self, *, cut_off: bool) -> tuple[ToolCall, ...]:
+    def complete_calls(self, *, cut_off: bool) -> tuple[ToolCall, ...]:
         """Return the calls in the order they began. Of an answer `cut_off` by its length, those that are complete.
 
         Raises:
