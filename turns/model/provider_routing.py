@@ -1,4 +1,4 @@
-"""Which server gets a model call, under which name, with which key and in which words of litellm."""
+"""Routes a model call to a server: its model name, key and address as litellm's arguments."""
 
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from turns.model.errors import ModelError
 from turns.model.litellm_library import LiteLLM
 
 _NO_KEY: Final = "none"
-"""For a server of one's own that has no key; the key in the environment is OpenAI's and must not go elsewhere."""
+"""Sent to a server that needs no key. OpenAI's key from the environment must not go to it."""
 
 TAKES_HTTP_HANDLER: Final = frozenset(
     {
@@ -22,24 +22,24 @@ TAKES_HTTP_HANDLER: Final = frozenset(
         "vertex_ai_beta", "xai",
     }
 )  # fmt: skip
-"""The providers to which litellm sends its requests by an HTTP client of its own, which can be given to it.
+"""Providers for which litellm accepts an HTTP client as an argument.
 
-It sends all others of OpenAI's kind through the OpenAI library, and accepts no such client for them.
+litellm sends the requests for all other OpenAI-compatible providers through the OpenAI library.
 """
 
 _NO_PROVIDER: Final = "No provider is known for this model name."
 
 
 class ProviderRouting:
-    """The operator's server and key, where they are set."""
+    """Makes litellm's arguments, with the operator's server and key if they are set."""
 
     def __init__(self, api_base: str | None, api_key: SecretStr | None) -> None:
-        """`api_base` speaks OpenAI's protocol."""
+        """`api_base` is the address of an OpenAI-compatible server."""
         self._api_base = api_base
         self._api_key = api_key
 
     def arguments(self, litellm: LiteLLM, request: ModelRequest) -> dict[str, Any]:
-        """The request as arguments of `litellm.acompletion`; its retries and its cache are off.
+        """Return the arguments of `litellm.acompletion` for a request, without litellm's retries and cache.
 
         Raises:
             ModelError: no provider is known for the model's name.
