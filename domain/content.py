@@ -15,10 +15,10 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 
 class TextBlock(Frozen):
-    """Something said in words."""
+    """A text."""
 
     type: Literal["text"] = "text"
-    text: Text = Field(description="The words, in Unicode without NUL. Client or model.")
+    text: Text = Field(description="The text, in Unicode without NUL. Client or model.")
 
 
 def _is_none(value: object) -> bool:
@@ -26,59 +26,59 @@ def _is_none(value: object) -> bool:
 
 
 class ImageBlock(Frozen):
-    """A picture: its bytes, the hash of bytes that are kept beside the log, or where a model can fetch it."""
+    """An image: its bytes, the hash of bytes that are stored beside the log, or a URL that a model can fetch."""
 
     type: Literal["image"] = "image"
     media_type: str | None = Field(
         default=None,
         exclude_if=_is_none,
-        description="image/png, image/jpeg, image/gif or image/webp; None with `url`.",
+        description="image/png, image/jpeg, image/gif or image/webp. None with `url`.",
     )
     data: str | None = Field(
-        default=None, exclude_if=_is_none, description="The bytes in base64; None with `sha256` or `url`. Client."
+        default=None, exclude_if=_is_none, description="The bytes in base64. None with `sha256` or `url`. Client."
     )
     url: Text | None = Field(
-        default=None, exclude_if=_is_none, description="http(s) address of the picture; None with bytes. Client."
+        default=None, exclude_if=_is_none, description="The http or https URL of the image. None with bytes. Client."
     )
     sha256: Sha256 | None = Field(
-        default=None, exclude_if=_is_none, description="The key of the bytes in the table `images`; None else. Server."
+        default=None, exclude_if=_is_none, description="The key of the bytes in the table `images`, or None. Server."
     )
 
 
 class ContextBlock(Frozen):
-    """Application state for the model, not shown as speech."""
+    """Application state for the model, which is not part of the visible text."""
 
     type: Literal["context"] = "context"
     data: JsonObject = Field(description="Any JSON object. Client.")
 
 
 class ReasoningBlock(Frozen):
-    """What a model thought before it answered; never part of the answer."""
+    """The model's reasoning before its answer. It is never part of the answer."""
 
     type: Literal["reasoning"] = "reasoning"
-    text: Text = Field(description="The words. Model.")
+    text: Text = Field(description="The text. Model.")
 
 
 class ToolUseBlock(Frozen):
-    """A model's call of a tool."""
+    """A call of a tool by the model."""
 
     type: Literal["tool_use"] = "tool_use"
-    id: Text = Field(description="The call's id, unique in its conversation. Model.")
+    id: Text = Field(description="The id of the call. Model.")
     name: Text = Field(description="The tool's name. Model.")
     input: JsonObject = Field(description="The call's arguments. Model.")
     extra_content: Metadata | None = Field(
         default=None,
         exclude_if=_is_none,
-        description="What the provider sent beside the call and wants back, such as a thought signature. Model.",
+        description="Data that the provider sent beside the call and expects back, such as a thought signature. Model.",
     )
 
 
 class ToolResultBlock(Frozen):
-    """What a tool answered."""
+    """The result of a tool call."""
 
     type: Literal["tool_result"] = "tool_result"
-    tool_use_id: Text = Field(description="The call it answers. Client.")
-    content: Text = Field(description="The answer as text, often JSON. Client.")
+    tool_use_id: Text = Field(description="The id of the call. Client.")
+    content: Text = Field(description="The result as text, often JSON. Client.")
     is_error: bool = Field(default=False, description="Whether the tool failed. Client.")
 
 

@@ -19,7 +19,9 @@ class ToolDefinition(Frozen):
     name: Text = Field(
         pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The tool's name, as the model will call it. Client."
     )
-    description: Text = Field(default="", max_length=16_384, description="What the tool does, for the model. Client.")
+    description: Text = Field(
+        default="", max_length=16_384, description="A description of the tool for the model. Client."
+    )
     input_schema: JsonObject = Field(description="JSON schema of the tool's input. Client.")
 
 

@@ -17,11 +17,9 @@ class Usage(Frozen):
     )
     reasoning_tokens: int = Field(default=0, ge=0, description="Output tokens spent on reasoning. Model.")
     cost_usd: Decimal | None = Field(
-        default=None, description="US dollars by litellm's price table; None without a price."
+        default=None, description="US dollars by litellm's price table, or None without a price."
     )
-    estimated: bool = Field(
-        default=False, description="True where the server counted because the provider sent no usage."
-    )
+    estimated: bool = Field(default=False, description="True if the server counted because the provider sent no usage.")
 
     def plus(self, other: "Usage | None") -> "Usage":
         """Return both together; a cost that is not known of one is not known of both."""
