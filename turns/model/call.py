@@ -51,7 +51,7 @@ class ModelEnd:
 
 @dataclass(frozen=True, slots=True)
 class ModelTimeouts:
-    """How long a model may take, in seconds."""
+    """The time limits of a call, in seconds."""
 
     first_token_s: float = 60
     between_tokens_s: float = 60

@@ -25,7 +25,7 @@ class ModelError(Exception):
     def __init__(
         self, code: ModelErrorCode, detail: str, *, cause: str = "", retry_after_s: float | None = None
     ) -> None:
-        """`cause` is the original class and HTTP status, for logs; `retry_after_s` is the provider's Retry-After."""
+        """`cause` is the original class and HTTP status, for logs. `retry_after_s` is the provider's Retry-After."""
         super().__init__(f"{code}: {detail}")
         self.code: Final = code
         self.detail: Final = detail

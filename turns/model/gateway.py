@@ -15,7 +15,7 @@ from turns.model.prices import PriceTable
 from turns.model.provider_routing import ProviderRouting
 from turns.model.provider_usage import estimated_usage, reported_usage
 from turns.model.retries import Retries
-from turns.model.streams.answer import Answer
+from turns.model.streams.answer import StreamedAnswer
 from turns.model.streams.deadlines import Deadlines
 from turns.model.streams.provider_streams import OpenAIStream, ProviderStream, TranslatedStream
 
@@ -98,7 +98,9 @@ class ModelGateway:
         except Exception as error:
             raise ModelError("model_unavailable", "The model library could not be loaded.") from error
 
-    async def _open(self, library: LiteLLMLibrary, request: ModelRequest) -> tuple[Answer, list[ModelChunk] | None]:
+    async def _open(
+        self, library: LiteLLMLibrary, request: ModelRequest
+    ) -> tuple[StreamedAnswer, list[ModelChunk] | None]:
         """Return an answer and its first chunks, after as many attempts as necessary and allowed."""
         arguments = self._routing.arguments(library.litellm, request)
         retries = Retries(self._max_attempts)
@@ -117,10 +119,10 @@ class ModelGateway:
 
     async def _attempt(
         self, library: LiteLLMLibrary, request: ModelRequest, arguments: dict[str, Any], deadlines: Deadlines
-    ) -> tuple[Answer, list[ModelChunk] | None]:
+    ) -> tuple[StreamedAnswer, list[ModelChunk] | None]:
         source = await deadlines.limit(self._call(library, arguments))
         try:
-            answer = Answer(source, deadlines, [tool.name for tool in request.tools])
+            answer = StreamedAnswer(source, deadlines, [tool.name for tool in request.tools])
             return answer, await answer.read()
         except BaseException:
             await source.aclose()
@@ -144,7 +146,7 @@ class ModelGateway:
             raise ModelError("model_error", "The provider refused the request as invalid.")
         return TranslatedStream(stream, call)
 
-    async def _end(self, litellm: LiteLLM, request: ModelRequest, answer: Answer) -> ModelEnd:
+    async def _end(self, litellm: LiteLLM, request: ModelRequest, answer: StreamedAnswer) -> ModelEnd:
         calls = answer.calls()
         usage = reported_usage(answer.usage_reports)
         if usage is None:

@@ -30,7 +30,7 @@ SentContent = str | list[dict[str, Any]]
 
 
 class _Contribution(NamedTuple):
-    """What one recorded message contributes to the dialogue."""
+    """The contribution of one recorded message to the dialogue."""
 
     role: Role
     content: SentContent
@@ -122,7 +122,7 @@ def _parts(content: SentContent) -> list[dict[str, Any]]:
 
 
 def _content(content: Sequence[ContentBlock]) -> SentContent:
-    """Return a single text as it is, and anything else as parts without the blank ones; empty if nothing is left."""
+    """Return a single text as it is, and anything else as a list of parts without blank texts."""
     blocks = [block for block in content if not (isinstance(block, TextBlock) and is_blank(block.text))]
     if len(blocks) == 1 and isinstance(blocks[0], TextBlock):
         return blocks[0].text

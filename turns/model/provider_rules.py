@@ -7,7 +7,7 @@ _TAKE_REASONING_IN_ANOTHER_FORM = frozenset({"anthropic", "azure", "bedrock", "c
 
 
 class ProviderRules(NamedTuple):
-    """What goes back to a model of the reasoning and the extra content that models sent.
+    """The reasoning and the extra content of earlier answers that go back to a model.
 
     `reasoning` goes back with answers that called tools: `never`, in the open tool `loop` only, or `always`. The extra
     content of a call goes back to the `model` that sent it, or to any model if it is None.

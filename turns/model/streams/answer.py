@@ -12,11 +12,11 @@ from turns.model.streams.sse_parser import MAX_ANSWER_SIZE, answer_too_large
 from turns.model.streams.tool_fragments import ToolFragments
 
 
-class Answer:
+class StreamedAnswer:
     """One streamed answer. Call `read` until it returns None, and `aclose` in any case."""
 
     def __init__(self, source: ProviderStream, deadlines: Deadlines, tool_names: Iterable[str]) -> None:
-        """Take over the stream; `tool_names` are the tools that the model may call."""
+        """Take over the stream. `tool_names` are the tools that the model may call."""
         self._source = source
         self._deadlines = deadlines
         self._texts: list[str] = []
@@ -53,7 +53,7 @@ class Answer:
 
     @property
     def finish_reason(self) -> FinishReason:
-        """Why the provider finished, in our words."""
+        """The finish reason, in our words."""
         return translated_finish_reason(self._source.finish_reason, has_tool_calls=self._tools.begun)
 
     def calls(self) -> tuple[ToolCall, ...]:

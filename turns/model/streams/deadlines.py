@@ -10,7 +10,7 @@ from turns.model.errors import ModelError, model_error_from
 _T = TypeVar("_T")
 
 _TRAILER_S: Final = 5
-"""How long a provider that has finished may take to send its usage and close the connection."""
+"""The time that a finished provider has to send its usage and close the connection."""
 
 
 class Deadlines:

@@ -67,7 +67,7 @@ class ToolFragments:
 
     @property
     def begun(self) -> bool:
-        """Whether there is any call."""
+        """True once there is a call."""
         return bool(self._calls)
 
     def add(self, fragments: Iterable[ToolFragment]) -> None:
