@@ -62,7 +62,7 @@ async def sent_context(
     # The definitions of tools may be megabytes.
     counter = await asyncio.to_thread(TokenCounter, tools, rules) if tools else TokenCounter(rules=rules)
     window = await context.window(conversation_id, max_tokens, last, count=counter.count)
-    return SentContext(model_messages(window.messages, rules), window.tokens, window.dropped)
+    return SentContext(counter.sent_messages(window.messages), window.tokens, window.dropped)
 
 
 class TokenCounter:
@@ -73,11 +73,19 @@ class TokenCounter:
         self._rules = rules
         self._texts = TextCounter(Tokenizer())
         self._definitions = self._texts(declarations(tools)) if tools else None
+        self._last: tuple[Sequence[MessageAdded], list[dict[str, Any]]] = ([], [])
 
     def count(self, messages: Sequence[MessageAdded]) -> int:
         """Return the tokens of `messages` as they are sent, and of the tools. No messages take 0."""
         self._texts.trust(messages)
-        return _request_tokens(model_messages(messages, self._rules), self._definitions, self._texts)
+        return _request_tokens(self.sent_messages(messages), self._definitions, self._texts)
+
+    def sent_messages(self, messages: Sequence[MessageAdded]) -> list[dict[str, Any]]:
+        """Return `messages` in the form in which they are sent."""
+        # The window that is sent is mostly the one that was counted last.
+        if messages != self._last[0]:
+            self._last = (messages, model_messages(messages, self._rules))
+        return self._last[1]
 
 
 class TextCounter:
