@@ -9,7 +9,7 @@ from typing import Protocol
 
 from api.settings import Settings
 from commands.commands import Commands
-from commands.executor import Conversations
+from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
 from domain.events import TurnQueued
 from eventlog.background import cancel_and_wait
@@ -19,7 +19,7 @@ from eventlog.db.database import Database
 from eventlog.feed import Feed
 from eventlog.images import Images
 from eventlog.log import Log
-from eventlog.writer import GroupCommitWriter
+from eventlog.opening import open_log
 from projections.catalog import PROJECTIONS, prepare
 from projections.engine import Engine
 from projections.models.context import Context
@@ -91,7 +91,7 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
         stack.push_async_callback(gateway.aclose)
         turning = _turn_services(settings, opened, progress, tokenizer, gateway)
         opened.database.on_reconnect(turning.client_turns.forget)
-        opened.feed.on_back(lambda _: turning.streams.restart())
+        opened.feed.on_rewind(lambda _: turning.streams.restart())
         await _open(stack, opened.channels)
         await _open(stack, engine)
         await _open(stack, turning.leases)
@@ -100,7 +100,7 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
         rebuilds = RebuildJobs(opened.database)
         rebuilds.open()
         stack.push_async_callback(rebuilds.close)
-        stack.push_async_callback(opened.database.give_up_if_away)
+        stack.push_async_callback(opened.database.give_up_if_unreachable)
         yield _services(settings, opened, progress, turning, rebuilds)
 
 
@@ -118,32 +118,28 @@ async def _open(stack: AsyncExitStack, service: _Openable) -> None:
 
 
 @dataclass(frozen=True)
-class _OpenLog:
-    """A log that is open but for its channels: all who want to hear of something say so before."""
+class _LogServices:
+    """The log, but for its channels, which open when all handlers are registered."""
 
     database: Database
     channels: Channels
     log: Log
     feed: Feed
     broadcast: Broadcast
-    conversations: Conversations
+    conversations: CommandExecutor
     images: Images
 
 
-async def _open_log(stack: AsyncExitStack, conninfo: str, schema: str) -> _OpenLog:
-    database = Database(conninfo, schema)
-    await _open(stack, database)
-    channels, log = Channels(database), Log(database)
-    feed = Feed(log, channels)
-    stack.push_async_callback(feed.close)
-    broadcast = Broadcast(feed)
+async def _open_log(stack: AsyncExitStack, conninfo: str, schema: str) -> _LogServices:
+    opened = await stack.enter_async_context(open_log(conninfo, schema, listening=False))
+    broadcast = Broadcast(opened.feed)
     await _open(stack, broadcast)
-    await feed.refresh()  # who follows from now on must not begin with the past
-    writer = GroupCommitWriter(database, feed.committed)
-    await _open(stack, writer)
-    conversations = Conversations(log, writer)
+    await opened.feed.refresh()  # a subscriber that comes from now on must not begin with the past
+    conversations = CommandExecutor(opened.log, opened.writer)
     stack.push_async_callback(conversations.close)
-    return _OpenLog(database, channels, log, feed, broadcast, conversations, Images(database))
+    return _LogServices(
+        opened.database, opened.channels, opened.log, opened.feed, broadcast, conversations, opened.images
+    )
 
 
 @dataclass(frozen=True)
@@ -161,7 +157,7 @@ class _TurnServices:
 
 
 def _turn_services(
-    settings: Settings, opened: _OpenLog, progress: Progress, tokenizer: Tokenizer, gateway: ModelGateway
+    settings: Settings, opened: _LogServices, progress: Progress, tokenizer: Tokenizer, gateway: ModelGateway
 ) -> _TurnServices:
     commands = Commands(opened.conversations, tokenizer, opened.images)
     context = Context(opened.database, opened.log)
@@ -183,7 +179,7 @@ def _turn_services(
 
 
 def _services(
-    settings: Settings, opened: _OpenLog, progress: Progress, turning: _TurnServices, rebuilds: RebuildJobs
+    settings: Settings, opened: _LogServices, progress: Progress, turning: _TurnServices, rebuilds: RebuildJobs
 ) -> Services:
     return Services(
         settings=settings,

@@ -7,16 +7,15 @@ from typing import NamedTuple
 from uuid import UUID
 
 from benchmarks.texts import Turn
-from commands.commands import Caller, Commands, Said
-from commands.executor import Conversations
+from commands.commands import Caller, ClientMessage, Commands
+from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
 from domain.content import Role, TextBlock
-from eventlog.channels import Channels
 from eventlog.db.database import Database
-from eventlog.feed import Feed
 from eventlog.images import Images
 from eventlog.log import Log
 from eventlog.migrations import migrate
+from eventlog.opening import open_log
 from eventlog.writer import GroupCommitWriter
 from projections.catalog import install
 from projections.engine import Engine
@@ -38,7 +37,7 @@ class Store(NamedTuple):
 
     def fresh_commands(self) -> Commands:
         """Return commands that remember no conversation, on the same connections."""
-        conversations = Conversations(self.log, self.writer)
+        conversations = CommandExecutor(self.log, self.writer)
         return Commands(conversations, self.tokenizer, Images(self.database))
 
 
@@ -48,30 +47,24 @@ async def open_store(conninfo: str, projections: Sequence[Projection] = ()) -> A
     async with AsyncExitStack() as stack:
         await asyncio.to_thread(migrate, conninfo)
         await asyncio.to_thread(install, conninfo)
-        database = Database(conninfo)
-        await database.open()
-        stack.push_async_callback(database.close)
-        channels, log, tokenizer = Channels(database), Log(database), Tokenizer()
-        feed = Feed(log, channels)
-        stack.push_async_callback(feed.close)
-        writer = GroupCommitWriter(database, feed.committed)
-        await writer.open()
-        stack.push_async_callback(writer.close)
+        opened = await stack.enter_async_context(open_log(conninfo, listening=False))
+        database, channels, log, writer = opened.database, opened.channels, opened.log, opened.writer
+        tokenizer = Tokenizer()
         progress = Progress(projection.name for projection in projections)
-        engine = Engine(database, feed, channels, progress, projections)
+        engine = Engine(database, opened.feed, channels, progress, projections)
         await channels.open()
         stack.push_async_callback(channels.close)
         if projections:
             await engine.open()
             stack.push_async_callback(engine.close)
-        conversations = Conversations(log, writer)
+        conversations = CommandExecutor(log, writer)
         stack.push_async_callback(conversations.close)
         tokenizer.load()
-        commands = Commands(conversations, tokenizer, Images(database))
+        commands = Commands(conversations, tokenizer, opened.images)
         yield Store(database, log, writer, tokenizer, commands, progress)
 
 
-async def start_conversations(store: Store, count: int, messages: Sequence[Said] = ()) -> list[UUID]:
+async def start_conversations(store: Store, count: int, messages: Sequence[ClientMessage] = ()) -> list[UUID]:
     """Return the ids of so many new conversations, each with these messages."""
     started = await asyncio.gather(*(store.commands.start(CALLER, messages=messages) for _ in range(count)))
     return [committed.state.id for committed in started]
@@ -84,12 +77,12 @@ async def settle(store: Store) -> None:
         await connection.execute("VACUUM ANALYZE")
 
 
-def said(role: Role, text: str) -> Said:
+def said(role: Role, text: str) -> ClientMessage:
     """Return a message of one text block."""
-    return Said(role, (TextBlock(text=text),))
+    return ClientMessage(role, (TextBlock(text=text),))
 
 
-def dialogue(turns: Sequence[Turn], count: int) -> list[Said]:
+def dialogue(turns: Sequence[Turn], count: int) -> list[ClientMessage]:
     """Return so many messages, user and assistant in turn."""
     speakers: tuple[Role, Role] = ("user", "assistant")
     messages = [said(role, text) for turn in turns for role, text in zip(speakers, turn, strict=True)]

@@ -1,4 +1,4 @@
-"""The facts a conversation is made of; each is stored under its class's short name."""
+"""The events of a conversation. Each is stored under the name of its class."""
 
 from datetime import datetime
 from typing import Any, ClassVar, Literal
@@ -18,7 +18,10 @@ ENVELOPE_FIELDS = frozenset({"originator_id", "originator_version", "timestamp",
 
 
 class ConversationEvent(Frozen):
-    """A fact of one conversation. `TOPIC` is its stored name and `class_version` the shape it is stored in."""
+    """An event of one conversation.
+
+    `TOPIC` is its stored name, `class_version` the version of its stored shape.
+    """
 
     TOPIC: ClassVar[str]
     class_version: ClassVar[int] = 1
@@ -82,11 +85,11 @@ class MessageAdded(ConversationEvent):
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
-        """Until version 2 every picture's bytes were in the event; there they stay."""
+        """Leave images as they are: before version 2 their bytes were in the event."""
 
     @staticmethod
     def upcast_v2_v3(state: dict[str, Any]) -> None:
-        """Until version 3 no tool call had extra content."""
+        """Change nothing: before version 3 no tool call had extra content."""
 
 
 class MessageDeleted(ConversationEvent):
@@ -101,7 +104,7 @@ class MessageDeleted(ConversationEvent):
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
-        """Until version 2 nothing was ever superseded."""
+        """Set `superseded`: before version 2 no message was superseded."""
         state["superseded"] = False
 
 
@@ -117,7 +120,10 @@ class MessagesSuperseded(ConversationEvent):
 
 
 class TurnBegun(ConversationEvent):
-    """What both ways in which a turn begins tell; only its two kinds are stored."""
+    """The fields of a turn that is queued or started.
+
+    Only the two subclasses are stored.
+    """
 
     turn_id: UUID = Field(description="The turn. Server.")
     user_message_id: UUID = Field(description="The message to answer. Server.")
@@ -156,7 +162,7 @@ class TurnQueued(TurnBegun):
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
-        """Until version 2 the shape of a tool call, which no user's message holds, had no extra content."""
+        """Change nothing: before version 2 tool calls had no extra content."""
 
 
 class TurnStarted(TurnBegun):
@@ -168,12 +174,12 @@ class TurnStarted(TurnBegun):
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
-        """Until version 2 the server ran every model."""
+        """Set `generate`: before version 2 the server ran every model."""
         state["generate"] = True
 
     @staticmethod
     def upcast_v2_v3(state: dict[str, Any]) -> None:
-        """Until version 3 a turn began with its user's message, and no model was given tools."""
+        """Set the version of the user's message, which was the one before, and no tools."""
         state["user_message_version"] = state["originator_version"] - 1
         state["tools"] = ()
 
@@ -215,7 +221,7 @@ class TurnResumed(ConversationEvent):
 
 
 class TurnEnded(ConversationEvent):
-    """What every end of a turn tells; only its three kinds are stored."""
+    """The fields of every end of a turn. Only the three subclasses are stored."""
 
     turn_id: UUID = Field(description="The turn. Server.")
     time_to_first_token_ms: float | None = Field(

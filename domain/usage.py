@@ -1,4 +1,4 @@
-"""What one model call, or several, used."""
+"""Tokens and cost of model calls."""
 
 from decimal import Decimal
 
@@ -22,7 +22,7 @@ class Usage(Frozen):
     estimated: bool = Field(default=False, description="True if the server counted because the provider sent no usage.")
 
     def plus(self, other: "Usage | None") -> "Usage":
-        """Return both together; a cost that is not known of one is not known of both."""
+        """Return the sum of both. The cost is None if one of them has none."""
         if other is None:
             return self
         costs = (self.cost_usd, other.cost_usd)

@@ -1,40 +1,43 @@
-"""A bell: what happens elsewhere in this process wakes the one that waits for it, or a while in case it is missed."""
+"""A wakeup ends the wait of one task in this process."""
 
 import asyncio
 from asyncio import Future
 
 
-class Bell:
-    """Wakes the one who waits for it; a ring that nobody waits for is kept, and ends the next wait at once."""
+class Wakeup:
+    """Wakes the one task that waits for it.
+
+    A `set` without a waiting task ends the next wait at once.
+    """
 
     def __init__(self) -> None:
-        self._rung = False
+        self._is_set = False
         self._waiter: Future[None] | None = None
 
-    def ring(self) -> None:
-        """Wake who waits, or let the next wait return at once."""
-        self._rung = True
+    def set(self) -> None:
+        """Wake the waiting task, or let the next wait return at once."""
+        self._is_set = True
         if self._waiter is not None:
-            finish(self._waiter)
+            resolve(self._waiter)
 
-    async def rung(self, timeout_s: float) -> bool:
-        """Return True when the bell has rung since this was last asked, or False after a while."""
-        if not self._rung:
-            assert self._waiter is None, "a bell wakes one"
-            # Waited for hundreds of times a second; asyncio.timeout around an Event takes twice as long.
+    async def wait(self, timeout_s: float) -> bool:
+        """Return True if `set` was called since the last wait, or False after `timeout_s`."""
+        if not self._is_set:
+            assert self._waiter is None, "only one task may wait"
+            # This runs hundreds of times a second. asyncio.timeout around an asyncio.Event takes twice as long.
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
-            timer = loop.call_later(timeout_s, finish, self._waiter)
+            timer = loop.call_later(timeout_s, resolve, self._waiter)
             try:
                 await self._waiter
             finally:
                 timer.cancel()
                 self._waiter = None
-        rung, self._rung = self._rung, False
-        return rung
+        was_set, self._is_set = self._is_set, False
+        return was_set
 
 
-def finish(waiter: Future[None]) -> None:
-    """Wake who waits for this, unless somebody or something else has."""
+def resolve(waiter: Future[None]) -> None:
+    """Set the result of `waiter`, unless it is done already."""
     if not waiter.done():
         waiter.set_result(None)

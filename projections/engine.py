@@ -10,7 +10,7 @@ from pydantic_core import from_json, to_json
 
 from eventlog.background import Background
 from eventlog.channels import Channels
-from eventlog.db.connection import break_off, cannot_now, is_alive, translated_errors
+from eventlog.db.connection import abort, is_alive, is_unavailable, translated_errors
 from eventlog.db.database import Database
 from eventlog.errors import StoreUnavailableError
 from eventlog.feed import Feed
@@ -77,7 +77,7 @@ class Engine:
         self._background = Background()
         self._connection: Connection | None = None
         self._polling = False
-        channels.on(_TOPIC, self._heard)
+        channels.subscribe(_TOPIC, self._heard)
         channels.on_reconnect(self._forget)
 
     async def open(self) -> None:
@@ -87,12 +87,12 @@ class Engine:
     async def close(self) -> None:
         """Stop after the batch under way is undone; whoever leads next reads it again."""
         if self._connection is not None and self._database.given_up:
-            break_off(self._connection)
+            abort(self._connection)
         await self._background.close()
 
     async def _run(self) -> None:
         try:
-            async with await self._database.connect_anew() as connection:
+            async with await self._database.reconnect() as connection:
                 self._connection = connection
                 with translated_errors():
                     await find_by_keys(connection)
@@ -101,7 +101,7 @@ class Engine:
             self._lose_lead()
 
     async def _lead(self, connection: Connection) -> None:
-        with self._feed.subscribed() as bell:
+        with self._feed.subscribed() as wakeup:
             while True:
                 if monotonic() >= self._take_lead_at:
                     await self._take_lead(connection)
@@ -112,7 +112,7 @@ class Engine:
                     self._lose_lead()
                     continue
                 if not advanced:
-                    await bell.rung(RETRY_LEAD_S)
+                    await wakeup.wait(RETRY_LEAD_S)
                     if not await is_alive(connection):
                         # The locks have gone with it, and perhaps the end of the log.
                         raise StoreUnavailableError("The connection of the projections has ended.")
@@ -169,7 +169,7 @@ class Engine:
         except PositionLostError:
             raise
         except Exception as error:  # a projection may raise anything; it must not stop the others
-            if connection.closed or cannot_now(error):
+            if connection.closed or is_unavailable(error):
                 raise  # the event is not to blame
             if len(group) > 1 or len(batch) > 1:
                 await self._narrow(connection, group, batch)
@@ -199,7 +199,7 @@ class Engine:
         self._progress.advance(positions)
         self._progress.set_stopped(stopped, of=positions)
         news = [(name, led.projection.version, led.position, bool(led.failures)) for name, led in self._led.items()]
-        self._channels.announce(_TOPIC, lambda: to_json(news).decode())
+        self._channels.notify_soon(_TOPIC, lambda: to_json(news).decode())
 
     def _heard(self, payload: str | None) -> None:
         if payload is None:

@@ -6,7 +6,7 @@ from asyncio import Future
 from collections.abc import Iterable
 from itertools import count
 
-from eventlog.wakeup import finish
+from eventlog.wakeup import resolve
 
 
 class Progress:
@@ -61,7 +61,7 @@ class Progress:
         while self._reached < position and loop.time() < deadline:
             done: Future[None] = loop.create_future()
             heapq.heappush(self._waiters, (position, next(self._ticket), done))
-            expiry = loop.call_at(deadline, finish, done)
+            expiry = loop.call_at(deadline, resolve, done)
             await done
             expiry.cancel()
             if self._reached < position:
@@ -80,4 +80,4 @@ class Progress:
     def _wake(self) -> None:
         self._reached = self._least()
         while self._waiters and self._waiters[0][0] <= self._reached:
-            finish(heapq.heappop(self._waiters)[2])
+            resolve(heapq.heappop(self._waiters)[2])

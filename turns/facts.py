@@ -14,7 +14,7 @@ import orjson
 from eventlog.background import Background
 from eventlog.feed import Feed
 from eventlog.log import Log
-from eventlog.wakeup import Bell
+from eventlog.wakeup import Wakeup
 from projections.models.wire import recorded_event_resource
 
 SECTION_EVENTS = 500
@@ -71,7 +71,7 @@ class FactReader:
         self.position = position
         self.pending = position < live.head
         self._live = live
-        self._bell = Bell()
+        self._wakeup = Wakeup()
 
     @property
     def behind(self) -> bool:
@@ -111,11 +111,11 @@ class FactReader:
 
     def ring(self) -> None:
         """Wake the reader."""
-        self._bell.ring()
+        self._wakeup.set()
 
     async def rung(self) -> None:
         """Wait until something is there, or for a while."""
-        await self._bell.rung(IDLE_S)
+        await self._wakeup.wait(IDLE_S)
 
 
 class LiveFacts:
@@ -135,10 +135,10 @@ class LiveFacts:
         self._facts: list[Fact] = []
         self._size = 0
         self._readers: dict[UUID | None, set[FactReader]] = {}
-        self._bell = Bell()
+        self._wakeup = Wakeup()
         self._background = Background()
         self._running = False
-        feed.on_back(self._go_back)
+        feed.on_rewind(self._go_back)
 
     @contextmanager
     def reading(self, after: int | None, conversation_id: UUID | None, wants: Wants) -> Generator[FactReader]:
@@ -160,7 +160,7 @@ class LiveFacts:
             if not readers:
                 del self._readers[conversation_id]
             if not self._readers:
-                self._bell.ring()
+                self._wakeup.set()
 
     def after(self, position: int) -> Sequence[Fact]:
         """Return what is in memory after a position."""
@@ -172,10 +172,10 @@ class LiveFacts:
             reader.ring()
 
     async def _run(self) -> None:
-        with self._feed.subscribed() as self._bell:
+        with self._feed.subscribed() as self._wakeup:
             while self._readers:
                 if not await self._read_section():
-                    await self._bell.rung(POLL_INTERVAL_S)
+                    await self._wakeup.wait(POLL_INTERVAL_S)
             self._running = False
 
     async def _read_section(self) -> bool:

@@ -12,7 +12,7 @@ from eventlog.broadcast import Broadcast
 from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError
 from eventlog.log import Log
 from eventlog.mapper import Recorded, UnknownEvent
-from eventlog.wakeup import Bell
+from eventlog.wakeup import Wakeup
 from turns.frames.replay import TurnKey
 from turns.leases import Leases
 
@@ -88,18 +88,18 @@ class TurnQueue:
 
     async def _wait(self, key: TurnKey) -> bool:
         """Return whether the turn waits no longer, False where this process has closed before."""
-        bell = Bell()
+        wakeup = Wakeup()
 
         def ring(item: Recorded) -> None:
             if isinstance(item.event, TurnEnded | UnknownEvent):
-                bell.ring()
+                wakeup.set()
 
-        with self._broadcast.heard(key.conversation_id, ring):
+        with self._broadcast.subscribed(key.conversation_id, ring):
             while not self._closed:
                 try:
                     await self._try(key)
                 except ConversationLockedError:
-                    await bell.rung(POLL_INTERVAL_S)
+                    await wakeup.wait(POLL_INTERVAL_S)
                 except DomainError as error:
                     _log.info("queued turn %s does not start here: %s", key.turn_id, error)
                     # Not given up: a try whose outcome was unknown may have started it here, and nobody would know.

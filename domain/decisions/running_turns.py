@@ -1,4 +1,4 @@
-"""What may happen to a turn that has begun: it streams, pauses for tool results, goes on, and ends."""
+"""Decisions on a started turn: stream, suspend, resume, complete, fail, cancel."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from uuid import UUID
 
 from domain.content import Content, ToolResultBlock, check_content
 from domain.conversation import Conversation
-from domain.decisions.conversations import Draft, Events, Origin, close_calls, envelope, next_envelope, said
+from domain.decisions.conversations import Draft, Events, Origin, close_calls, envelope, message_added, next_envelope
 from domain.decisions.guards import check_access, check_active, check_running
 from domain.errors import InvalidContentError, TurnNotActiveError
 from domain.events import (
@@ -22,10 +22,12 @@ from domain.tools import tool_uses
 from domain.usage import Usage
 
 
-class Answer(NamedTuple):
-    """What a model said since it was last called, whole or up to where it stopped; empty content: it said nothing.
+class ModelAnswer(NamedTuple):
+    """The answer of one model call, complete or up to where it stopped.
 
-    `usage` and the times are those of that one call.
+    Empty content means no answer.
+
+    `usage` and the times are those of that call.
     """
 
     content: Content
@@ -37,24 +39,28 @@ class Answer(NamedTuple):
     duration_ms: float | None = None
 
 
-NOTHING_SAID = Answer((), 0, "")
+EMPTY_ANSWER = ModelAnswer((), 0, "")
 
 
 def record_delta(state: Conversation, origin: Origin, turn_id: UUID, **chunks: Any) -> Events:
-    """Return chunks that the model of turn `turn_id` streamed; `chunks` are the further fields of `StreamDelta`.
+    """Return chunks that a turn's model streamed.
+
+    `chunks` are the other fields of `StreamDelta`.
 
     Raises:
-        TurnNotActiveError: the turn has ended meanwhile.
+        TurnNotActiveError: the turn has ended.
     """
     check_running(state, turn_id)
     return [StreamDelta(**next_envelope(state, origin), turn_id=turn_id, **chunks)]
 
 
-def complete_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: Answer) -> Events:
-    """Return the whole answer and the end of its turn; if it calls tools, the turn does not end but waits for results.
+def complete_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: ModelAnswer) -> Events:
+    """Return the complete answer and the end or the suspension of its turn.
+
+    An answer with tool calls suspends the turn until their results come.
 
     Raises:
-        TurnNotActiveError: the turn has ended meanwhile.
+        TurnNotActiveError: the turn has ended.
     """
     turn = check_running(state, turn_id)
     answered = _answered(state, origin, turn_id, answer, "completed")
@@ -68,7 +74,7 @@ def complete_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: An
 
 
 def resume_turn(state: Conversation, origin: Origin, turn_id: UUID, results: Draft, answer_id: UUID) -> Events:
-    """Return the results of all open calls, and that the model goes on.
+    """Return the results of all open calls and the resumption of the turn.
 
     Raises:
         TurnNotActiveError: the turn does not wait for results.
@@ -80,7 +86,7 @@ def resume_turn(state: Conversation, origin: Origin, turn_id: UUID, results: Dra
         raise TurnNotActiveError(turn_id)
     check_content(results.role, results.content)
     _check_results(results.content, state.open_calls)
-    message = said(state.id, state.version + 1, origin, results._replace(turn_id=turn_id), None)
+    message = message_added(state.id, state.version + 1, origin, results._replace(turn_id=turn_id), None)
     resumed = TurnResumed(
         **next_envelope(state, origin, 1),
         turn_id=turn_id,
@@ -92,12 +98,12 @@ def resume_turn(state: Conversation, origin: Origin, turn_id: UUID, results: Dra
 
 
 def fail_turn(
-    state: Conversation, origin: Origin, turn_id: UUID, answer: Answer, *, reason: str, detail: str
+    state: Conversation, origin: Origin, turn_id: UUID, answer: ModelAnswer, *, reason: str, detail: str
 ) -> Events:
-    """Return what was said so far, kept as an interrupted message, and the failure of the turn.
+    """Return the answer so far as an interrupted message, and the failure of the turn.
 
     Raises:
-        TurnNotActiveError: the turn has ended meanwhile.
+        TurnNotActiveError: the turn has ended.
     """
     check_running(state, turn_id)
     answered = _answered(state, origin, turn_id, answer, "interrupted")
@@ -105,10 +111,10 @@ def fail_turn(
     return [*answered, TurnFailed(**envelope, **times, reason=reason, detail=detail)]
 
 
-def cancel_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: Answer, closing_id: UUID) -> Events:
-    """Return what was said so far, kept as an interrupted message, and the stop of the turn.
+def cancel_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: ModelAnswer, closing_id: UUID) -> Events:
+    """Return the answer so far as an interrupted message, and the cancel of the turn.
 
-    A turn that waits for tool results ends with errors for them, one that waits for other turns without a word.
+    A turn that waits for tool results ends with error results. A queued turn ends without a message.
 
     Raises:
         TurnNotActiveError: the turn has ended already.
@@ -123,7 +129,7 @@ def cancel_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: Answ
     return [*answered, TurnCancelled(**envelope, **_times(state, turn_id, answer))]
 
 
-def _answered(state: Conversation, origin: Origin, turn_id: UUID, answer: Answer, status: Any) -> Events:
+def _answered(state: Conversation, origin: Origin, turn_id: UUID, answer: ModelAnswer, status: Any) -> Events:
     turn = check_active(state, turn_id)
     if not answer.content:
         return []
@@ -144,8 +150,8 @@ def _answered(state: Conversation, origin: Origin, turn_id: UUID, answer: Answer
     return [message]
 
 
-def _times(state: Conversation, turn_id: UUID, answer: Answer) -> dict[str, Any]:
-    """Return the turn and its times in all: what it did before it waited counts too."""
+def _times(state: Conversation, turn_id: UUID, answer: ModelAnswer) -> dict[str, Any]:
+    """Return the turn's id and its total times, with those before it waited."""
     turn = check_active(state, turn_id)
     first = turn.time_to_first_token_ms
     return {

@@ -1,83 +1,47 @@
-"""The log behind the eventsourcing library: its recorders on group commit, and the factory that wires them.
+"""The log as recorders of the eventsourcing library.
 
-`PERSISTENCE_MODULE=eventlog.recorder` with `TURNLOG_DATABASE_URL` (and, if it is not `turnlog`,
-`TURNLOG_LOG_SCHEMA`) makes any of the library's applications record here. The library is synchronous, so one event
-loop in a thread of its own does the writing for every thread that calls.
+The library is synchronous. One event loop in its own thread does the work for all calling threads.
 """
 
-import asyncio
-from collections.abc import Coroutine, Sequence
-from threading import Thread
-from typing import Any, TypeVar
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
 from uuid import UUID
 
 from eventsourcing.persistence import (
     AggregateRecorder,
     ApplicationRecorder,
-    DataError,
-    InfrastructureFactory,
-    IntegrityError,
-    ListenNotifySubscription,
     Notification,
-    OperationalError,
-    ProcessRecorder,
     StoredEvent,
     Subscription,
-    TrackingRecorder,
 )
-from eventsourcing.utils import Environment
 
-from eventlog.channels import Channels
 from eventlog.db.database import Database
 from eventlog.db.statements import load_statements
-from eventlog.errors import StoreUnavailableError, UnstorableEventError, VersionTakenError
 from eventlog.feed import Feed
-from eventlog.log import LAST_VERSION, Log
+from eventlog.library.loop_thread import LoopThread
+from eventlog.log import LAST_VERSION
 from eventlog.mapper import Row, new_row_of
-from eventlog.migrations import migrate
-from eventlog.writer import GroupCommitWriter
+from eventlog.opening import OpenLog
+from eventlog.wakeup import Wakeup
 
 LAST_POSITION = 2**63 - 1
+PAGE_EVENTS = 500
+POLL_INTERVAL_S = 1.0
 
-T = TypeVar("T")
 _SQL = load_statements("eventlog", "log.sql")
 
 
-class LoopThread:
-    """An event loop in a thread, for callers that have none."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = Thread(target=self._loop.run_forever, name="eventlog", daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` on the loop and return what it returns, with its errors as the library knows them."""
-        try:
-            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-        except VersionTakenError as error:
-            raise IntegrityError(str(error)) from error
-        except UnstorableEventError as error:
-            raise DataError(str(error)) from error
-        except StoreUnavailableError as error:
-            raise OperationalError(str(error)) from error
-
-    def close(self) -> None:
-        """Stop the loop and its thread."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
 class SnapshotRecorder(AggregateRecorder):
-    """Keeps the library's snapshots beside the log."""
+    """Stores the library's snapshots beside the log."""
 
     def __init__(self, database: Database, loop: LoopThread) -> None:
         self._database = database
         self._loop = loop
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
-        """Keep snapshots; one that is there already stays as it is."""
+        """Store snapshots. An existing one is not changed."""
         for event in stored_events:
             self._loop.run(self._insert(event))
         return None
@@ -91,24 +55,37 @@ class SnapshotRecorder(AggregateRecorder):
         desc: bool = False,
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
-        """Return snapshots of one conversation."""
-        parameters = [originator_id, gt or 0, LAST_VERSION if lte is None else lte, limit]
+        """Return the snapshots of one conversation."""
+        parameters = {
+            "conversation_id": originator_id,
+            "after": gt or 0,
+            "last": LAST_VERSION if lte is None else lte,
+            "limit": limit,
+        }
         rows = self._loop.run(self._database.fetch(_SQL["read_snapshots"], parameters))
         found = [StoredEvent(row[1], row[2], row[3], row[4].encode()) for row in rows]
         return found if desc else found[::-1]
 
     async def _insert(self, event: StoredEvent) -> None:
-        parameters = [event.originator_id, event.originator_version, event.topic, event.state.decode()]
+        parameters = {
+            "conversation_id": event.originator_id,
+            "version": event.originator_version,
+            "type": event.topic,
+            "data": event.state.decode(),
+        }
         await self._database.fetch(_SQL["write_snapshot"], parameters)
 
 
 class LogRecorder(ApplicationRecorder):
-    """Records and reads the log for the library; many threads' appends share commits."""
+    """Records and reads events for the library.
 
-    def __init__(self, database: Database, writer: GroupCommitWriter, feed: Feed, loop: LoopThread) -> None:
-        self._database = database
-        self._writer = writer
-        self._feed = feed
+    Appends of several threads share commits.
+    """
+
+    def __init__(self, log: OpenLog, loop: LoopThread) -> None:
+        self._database = log.database
+        self._writer = log.writer
+        self._feed = log.feed
         self._loop = loop
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
@@ -133,10 +110,15 @@ class LogRecorder(ApplicationRecorder):
         desc: bool = False,
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
-        """Return events of one conversation."""
+        """Return the events of one conversation."""
         statement = _SQL["read_conversation_backwards" if desc else "read_conversation"]
-        last = LAST_VERSION if lte is None else lte
-        rows = self._loop.run(self._database.fetch(statement, [originator_id, (gt or 0) + 1, last, limit]))
+        parameters = {
+            "conversation_id": originator_id,
+            "first": (gt or 0) + 1,
+            "last": LAST_VERSION if lte is None else lte,
+            "limit": limit,
+        }
+        rows = self._loop.run(self._database.fetch(statement, parameters))
         return [Row(*row).stored() for row in rows]
 
     def select_notifications(
@@ -148,12 +130,14 @@ class LogRecorder(ApplicationRecorder):
         *,
         inclusive_of_start: bool = True,
     ) -> Sequence[Notification]:
-        """Return a section of the log."""
-        first = (start or 0) + (0 if inclusive_of_start or start is None else 1)
-        last = LAST_POSITION if stop is None else stop
-        rows = self._loop.run(
-            self._database.fetch(_SQL["read_notifications"], [first, last, list(topics), list(topics), limit])
-        )
+        """Return the events of a section of the log, in order."""
+        parameters = {
+            "first": (start or 0) + (0 if inclusive_of_start or start is None else 1),
+            "last": LAST_POSITION if stop is None else stop,
+            "types": list(topics),
+            "limit": limit,
+        }
+        rows = self._loop.run(self._database.fetch(_SQL["read_notifications"], parameters))
         return [_notification(Row(*row)) for row in rows]
 
     def max_notification_id(self) -> int | None:
@@ -162,97 +146,63 @@ class LogRecorder(ApplicationRecorder):
         return rows[0][0] or None
 
     def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ApplicationRecorder]:
-        """Follow the log from a position on."""
+        """Return a subscription to the events after the position `gt`."""
         return LogSubscription(self, self._feed, self._loop, gt, topics)
 
     async def _append(self, stored_events: Sequence[StoredEvent]) -> int:
         return await self._writer.append(list(map(new_row_of, stored_events)))
 
 
-class LogSubscription(ListenNotifySubscription[LogRecorder]):
-    """The library's subscription, woken by the log's feed; it listens before it pulls."""
+class LogSubscription(Subscription[LogRecorder]):
+    """Follows the log from a position. One thread at a time may iterate."""
 
     def __init__(
         self, recorder: LogRecorder, feed: Feed, loop: LoopThread, gt: int | None, topics: Sequence[str]
     ) -> None:
         super().__init__(recorder=recorder, gt=gt, topics=topics)
+        self._log_recorder = recorder
+        self._position = gt or 0
+        self._types = topics
         self._loop = loop
-        self._following = loop.run(self._follow(feed))
-        self._has_been_notified.set()
+        self._pending: deque[Notification] = deque()
+        self._closed = False
+        self._subscription = ExitStack()
+        self._wakeup = loop.run(self._subscribe(feed))
 
     def stop(self) -> None:
-        """Stop the subscription; the library does so again when it is thrown away."""
-        if self._has_been_stopped:
-            return
-        super().stop()
-        if hasattr(self, "_following"):
-            self._loop.run(self._cancel())
-
-    async def _follow(self, feed: Feed) -> asyncio.Task[None]:
-        return asyncio.create_task(self._ring(feed))
-
-    async def _ring(self, feed: Feed) -> None:
-        with feed.subscribed() as bell:
-            while True:
-                self._has_been_notified.set()
-                await bell.rung(1.0)
-
-    async def _cancel(self) -> None:
-        self._following.cancel()
-
-
-class LogFactory(InfrastructureFactory[TrackingRecorder]):
-    """Wires the library's applications to the log."""
-
-    DATABASE_URL = "TURNLOG_DATABASE_URL"
-    LOG_SCHEMA = "TURNLOG_LOG_SCHEMA"
-
-    def __init__(self, env: Environment | dict[str, str] | None) -> None:
-        super().__init__(env)
-        conninfo, schema = self.env.get(self.DATABASE_URL) or "", self.env.get(self.LOG_SCHEMA) or "turnlog"
-        self._closed = False
-        migrate(conninfo, schema)
-        self._loop = LoopThread()
-        self._database = Database(conninfo, schema)
-        self._channels = Channels(self._database)
-        self._feed = Feed(Log(self._database), self._channels)
-        self._writer = self._loop.run(self._open())
-
-    def application_recorder(self) -> ApplicationRecorder:
-        """Return the recorder of the log."""
-        return LogRecorder(self._database, self._writer, self._feed, self._loop)
-
-    def aggregate_recorder(self, purpose: str = "events") -> AggregateRecorder:
-        """Return the recorder of snapshots; events of aggregates are recorded by applications only."""
-        return SnapshotRecorder(self._database, self._loop)
-
-    def tracking_recorder(self, tracking_recorder_class: type[TrackingRecorder] | None = None) -> TrackingRecorder:
-        """Refuse: projections here keep their positions themselves."""
-        raise NotImplementedError("projections of this log keep their own positions")
-
-    def process_recorder(self) -> ProcessRecorder:
-        """Refuse: projections here keep their positions themselves."""
-        raise NotImplementedError("projections of this log keep their own positions")
-
-    def close(self) -> None:
-        """Commit what is waiting and close everything; the library may ask twice."""
+        """End the iteration, also where it waits in another thread."""
         if not self._closed:
             self._closed = True
-            self._loop.run(self._close())
-            self._loop.close()
+            super().stop()
+            self._loop.run(self._unsubscribe())
 
-    async def _open(self) -> GroupCommitWriter:
-        await self._database.open()
-        await self._channels.open()
-        writer = GroupCommitWriter(self._database, self._feed.committed)
-        await writer.open()
-        return writer
+    def __next__(self) -> Notification:
+        """Return the next event, as soon as it is recorded.
 
-    async def _close(self) -> None:
-        await self._writer.close()
-        await self._channels.close()
-        await self._feed.close()
-        await self._database.close()
+        Raises:
+            OperationalError: the database does not answer.
+        """
+        while not self._closed:
+            if self._pending:
+                notification = self._pending.popleft()
+                self._position = notification.id
+                return notification
+            self._pending.extend(self._next_page())
+            if not self._pending:
+                self._loop.run(self._wakeup.wait(POLL_INTERVAL_S))
+        raise StopIteration
+
+    def _next_page(self) -> Sequence[Notification]:
+        return self._log_recorder.select_notifications(
+            self._position, PAGE_EVENTS, topics=self._types, inclusive_of_start=False
+        )
+
+    async def _subscribe(self, feed: Feed) -> Wakeup:
+        return self._subscription.enter_context(feed.subscribed())
+
+    async def _unsubscribe(self) -> None:
+        self._subscription.close()
+        self._wakeup.set()
 
 
 def _notification(row: Row) -> Notification:

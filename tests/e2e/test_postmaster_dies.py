@@ -83,7 +83,7 @@ def test_while_it_is_away_requests_get_503_and_then_service_is_back(data_dir: Pa
             assert get(server.url, f"/v1/conversations/{conversation_id}")[0] == 503
             refused = start(server.url, "refused")
             assert (refused.status_code, refused.json()["code"]) == (503, "STORE_UNAVAILABLE")
-            eventually(lambda: "could not be started again" in "".join(server.output))
+            eventually(lambda: "could not be restarted" in "".join(server.output))
         eventually(lambda: serves(server.url))
         # What a read model had of the last moments was not on the disk yet, and is made again from the log.
         eventually(lambda: get(server.url, f"/v1/conversations/{conversation_id}")[1]["title"] == "before")
@@ -112,7 +112,7 @@ def test_two_servers_on_one_directory_have_it_started_once_and_the_last_one_stop
 def test_a_server_whose_postgresql_does_not_come_back_ends_in_order(data_dir: Path) -> None:
     with serving("--data-dir", data_dir) as server, no_start(data_dir):
         kill_postmaster(data_dir)
-        eventually(lambda: "could not be started again" in "".join(server.output))
+        eventually(lambda: "could not be restarted" in "".join(server.output))
         server.terminate()
         assert server.wait() == 0
 

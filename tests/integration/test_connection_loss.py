@@ -185,7 +185,7 @@ async def test_a_store_that_cannot_be_reached_is_asked_by_one_and_refused_to_all
     assert await store.log.head() == 0
     store.database.conninfo = f"{store.database.conninfo} connect_timeout=1 host=127.0.0.1 port=1"
     end_sessions(database_url)
-    store.database.doubt()
+    store.database.mark_unreachable()
     outcomes = await asyncio.gather(*(store.log.head() for _ in range(50)), return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {StoreUnavailableError}
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from postgres.embedded import EmbeddedPostgres
+from postgres.errors import EmbeddedPostgresError
 from tests.support.own_postgres import (
     data_directory,
     end_postgres,
@@ -288,3 +289,10 @@ def test_what_alter_system_sets_goes_before_our_settings(made: Path) -> None:
         connection.execute("ALTER SYSTEM SET jit = on")
     with EmbeddedPostgres(made) as embedded:
         assert select(embedded.conninfo, "current_setting('jit')") == "on"
+
+
+def test_it_brings_the_extensions_that_search_needs(made: Path) -> None:
+    with EmbeddedPostgres(made) as embedded, psycopg.connect(embedded.conninfo) as connection:
+        connection.execute("CREATE EXTENSION pg_trgm")
+        connection.execute("CREATE EXTENSION unaccent")
+        assert connection.execute("SELECT unaccent('é'), similarity('word', 'word')").fetchone() == ("e", 1)

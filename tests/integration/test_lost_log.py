@@ -15,7 +15,7 @@ from eventlog.broadcast import Broadcast
 from eventlog.clock import new_id
 from eventlog.errors import VersionTakenError
 from eventlog.images import Images
-from eventlog.library.recorder import LogFactory
+from eventlog.library import LogFactory
 from eventlog.mapper import new_row
 from projections.catalog import PROJECTIONS
 from tests.support.builders import MODEL, Story
@@ -209,7 +209,7 @@ async def test_listeners_hear_what_is_recorded_after_the_log_went_back(here: Sto
     for _ in range(6):
         story.say()
     heard: list[int] = []
-    with broadcast.heard(story.state.id, lambda item: heard.append(item.event.originator_version)):
+    with broadcast.subscribed(story.state.id, lambda item: heard.append(item.event.originator_version)):
         await here.append(story.events)
         await until(lambda: heard and heard[-1] == 7)
         lose_end(database_url, 2)

@@ -12,12 +12,14 @@ from threading import Event
 import psycopg
 import pytest
 
-from postgres.cluster import Cluster, ClusterError
+from postgres.cluster import Cluster
 from postgres.embedded import Condition, EmbeddedPostgres
+from postgres.errors import ClusterError
+from postgres.programs import run_program
 from tests.support.own_postgres import data_directory, kill_postmaster, postmaster_pid, put_cluster, select
 from tests.support.waiting import eventually
 
-LOOK_EVERY_S = 0.02
+CHECK_INTERVAL_S = 0.02
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def data_dir() -> Iterator[Path]:
 @pytest.fixture
 def watched(data_dir: Path) -> Iterator[EmbeddedPostgres]:
     with EmbeddedPostgres(data_dir) as embedded:
-        embedded.watch(LOOK_EVERY_S)
+        embedded.watch(CHECK_INTERVAL_S)
         yield embedded
 
 
@@ -44,8 +46,7 @@ def runs_anew(embedded: EmbeddedPostgres, instead_of: int) -> bool:
 
 
 def stop_as_an_operator(data_dir: Path, mode: str = "fast") -> None:
-    postgres = data_dir / "postgres"
-    done = Cluster(postgres, data_dir / "postgres.log")._run(postgres, "pg_ctl", "stop", "-w", "-m", mode)
+    done = run_program(data_dir / "postgres", "pg_ctl", "stop", "-w", "-m", mode)
     assert done.returncode == 0, done.stderr
 
 
@@ -92,7 +93,7 @@ def test_of_many_watchers_one_starts_it(data_dir: Path, caplog: pytest.LogCaptur
     users = [EmbeddedPostgres(data_dir) for _ in range(3)]
     for user in users:
         user.start()
-        user.watch(LOOK_EVERY_S)
+        user.watch(CHECK_INTERVAL_S)
     killed = kill_postmaster(data_dir)
     eventually(lambda: "runs again" in caplog.text)
     assert runs_anew(users[0], killed)
@@ -199,13 +200,13 @@ def test_a_death_whose_start_failed_elsewhere_is_known_to_every_process(
     first.start()
     second.start()
     refusing = RefusingCluster(monkeypatch)
-    first.watch(LOOK_EVERY_S)
+    first.watch(CHECK_INTERVAL_S)
     kill_postmaster(data_dir)
     eventually(lambda: refusing.tries)
     first.stop()
     assert second.condition() is Condition.DIED
     refusing.reason = None
-    second.watch(LOOK_EVERY_S)
+    second.watch(CHECK_INTERVAL_S)
     eventually(lambda: runs(second))
     second.stop()
 
@@ -240,7 +241,7 @@ def test_nothing_is_started_by_a_process_that_stops(data_dir: Path, monkeypatch:
         return found
 
     monkeypatch.setattr(Cluster, "has_died", slow)
-    embedded.watch(LOOK_EVERY_S)
+    embedded.watch(CHECK_INTERVAL_S)
     killed = kill_postmaster(data_dir)
     assert held.wait(30)
     embedded.stop()
@@ -249,7 +250,7 @@ def test_nothing_is_started_by_a_process_that_stops(data_dir: Path, monkeypatch:
 
 def test_an_ephemeral_one_is_watched_and_leaves_nothing_behind() -> None:
     with EmbeddedPostgres.ephemeral() as embedded:
-        embedded.watch(LOOK_EVERY_S)
+        embedded.watch(CHECK_INTERVAL_S)
         killed = kill_postmaster(embedded.data_dir)
         eventually(lambda: runs_anew(embedded, killed))
     assert not embedded.data_dir.exists()

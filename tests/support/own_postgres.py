@@ -19,8 +19,8 @@ from pathlib import Path
 
 import psycopg
 
-from postgres.cluster import Cluster
 from postgres.embedded import EmbeddedPostgres
+from postgres.programs import run_program
 from tests.support.waiting import eventually
 
 
@@ -67,7 +67,7 @@ def _made() -> Path:
             connection.execute(f"ALTER DATABASE {name} IS_TEMPLATE false".encode())
             connection.execute(f"DROP DATABASE {name}".encode())
     postgres = directory / "postgres"
-    done = Cluster(postgres, directory / "postgres.log")._run(postgres, "pg_resetwal", "--wal-segsize=1", str(postgres))
+    done = run_program(postgres, "pg_resetwal", "--wal-segsize=1", str(postgres))
     assert done.returncode == 0, done.stderr
     return postgres
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString
 from uuid import UUID
@@ -10,17 +10,17 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import TupleRow
 
-from commands.commands import Caller, Commands, Said
-from commands.executor import Conversations
+from commands.commands import Caller, ClientMessage, Commands
+from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
 from domain.content import TextBlock
 from domain.events import ConversationEvent
 from eventlog.channels import Channels
 from eventlog.db.database import Database
 from eventlog.feed import Feed
-from eventlog.images import Images
 from eventlog.log import Log
 from eventlog.mapper import ConversationMapper, JSONBytesTranscoder, new_row
+from eventlog.opening import open_log
 from eventlog.writer import GroupCommitWriter
 from projections.engine import Engine
 from projections.progress import Progress
@@ -28,7 +28,7 @@ from projections.projection import Projection
 from tests.support.waiting import PATIENCE_S, eventually
 
 ALICE = Caller("alice", "req-1")
-HELLO = Said("user", (TextBlock(text="Hello"),))
+HELLO = ClientMessage("user", (TextBlock(text="Hello"),))
 MAPPER = ConversationMapper(JSONBytesTranscoder())
 
 
@@ -49,7 +49,7 @@ class Store:
     log: Log
     feed: Feed
     writer: GroupCommitWriter
-    conversations: Conversations
+    conversations: CommandExecutor
     commands: Commands
 
     async def append(self, events: Sequence[ConversationEvent]) -> int:
@@ -74,23 +74,13 @@ class Store:
 @asynccontextmanager
 async def opened(conninfo: str, schema: str = "turnlog", *, listening: bool = True) -> AsyncGenerator[Store]:
     """Open the log; without `listening` this process hears nothing of the others, and tells them nothing."""
-    async with AsyncExitStack() as stack:
-        database = Database(conninfo, schema)
-        await database.open()
-        stack.push_async_callback(database.close)
-        channels, log = Channels(database), Log(database)
-        feed = Feed(log, channels)
-        stack.push_async_callback(feed.close)
-        if listening:
-            await channels.open()
-            stack.push_async_callback(channels.close)
-        writer = GroupCommitWriter(database, feed.committed)
-        await writer.open()
-        stack.push_async_callback(writer.close)
-        conversations = Conversations(log, writer)
-        stack.push_async_callback(conversations.close)
-        commands = Commands(conversations, WordTokenizer(), Images(database))
-        yield Store(database, log, feed, writer, conversations, commands)
+    async with open_log(conninfo, schema, listening=listening) as log:
+        conversations = CommandExecutor(log.log, log.writer)
+        commands = Commands(conversations, WordTokenizer(), log.images)
+        try:
+            yield Store(log.database, log.log, log.feed, log.writer, conversations, commands)
+        finally:
+            await conversations.close()
 
 
 async def started(store: Store, **fields: Any) -> UUID:
@@ -105,7 +95,7 @@ async def nothing(conversation_id: UUID, turn_id: UUID) -> None:
 async def until(condition: Callable[[], Any]) -> None:
     """Return as soon as `condition` holds; fail where it does not in a good while."""
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - what is waited for is in another process, which rings no bell here
+        while not condition():  # noqa: ASYNC110 - what is waited for is in another process, which wakes nothing here
             await asyncio.sleep(0.005)
 
 

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from commands.commands import count_tokens
-from commands.executor import Committed, Conversations
+from commands.executor import CommandExecutor, Committed
 from commands.tokens import Tokenizer
 from domain.content import Content
 from domain.conversation import Conversation
 from domain.decisions import running_turns
 from domain.decisions.conversations import Events, Origin
-from domain.decisions.running_turns import Answer
+from domain.decisions.running_turns import ModelAnswer
 from domain.events import (
     MessageAdded,
     StreamDelta,
@@ -194,18 +194,18 @@ class TurnReader:
                 break
         return replay
 
-    async def said_so_far(self, key: TurnKey) -> Answer:
+    async def said_so_far(self, key: TurnKey) -> ModelAnswer:
         """Return what the log has of the answer that a turn's model is giving; no image is needed for that."""
         replay = TurnReplay(key, await self._question(key))
         replay.take(await self._log.events(key.conversation_id, replay.next_version))
         content = replay.content()
-        return Answer(content, await count_tokens(self._tokenizer, content), self._tokenizer.name)
+        return ModelAnswer(content, await count_tokens(self._tokenizer, content), self._tokenizer.name)
 
 
 class TurnRecorder:
     """Records the events of one running turn, on behalf of who asked for it; `first_version` is where to look again."""
 
-    def __init__(self, conversations: Conversations, key: TurnKey, first_version: int, origin: Origin) -> None:
+    def __init__(self, conversations: CommandExecutor, key: TurnKey, first_version: int, origin: Origin) -> None:
         self._conversations = conversations
         self._key = key
         self._first_version = first_version

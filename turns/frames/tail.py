@@ -6,7 +6,7 @@ import logging
 from eventlog.broadcast import Broadcast
 from eventlog.errors import LogError, StoreUnavailableError
 from eventlog.mapper import Recorded
-from eventlog.wakeup import Bell
+from eventlog.wakeup import Wakeup
 from projections.progress import Progress
 from turns.frames.frames import Frame
 from turns.frames.live_stream import SHOWN_WAIT_S, TurnStream
@@ -33,7 +33,7 @@ class TurnTail:
         self._progress = progress
         self._key = key
         self._heard: list[Recorded] = []
-        self._bell = Bell()
+        self._wakeup = Wakeup()
         self._task = asyncio.create_task(self._run(), name=f"tail {key.turn_id}")
 
     def close(self) -> None:
@@ -43,7 +43,7 @@ class TurnTail:
 
     async def _run(self) -> None:
         try:
-            with self._broadcast.heard(self._key.conversation_id, self._hear):
+            with self._broadcast.subscribed(self._key.conversation_id, self._hear):
                 replay = await self._begin()
                 while not replay.ended:
                     await self._read(replay)
@@ -79,7 +79,7 @@ class TurnTail:
     async def _listen(self, replay: TurnReplay) -> None:
         """Take what is heard, until something was missed or nothing came for a while."""
         while not replay.ended:
-            if not await self._bell.rung(POLL_INTERVAL_S):
+            if not await self._wakeup.wait(POLL_INTERVAL_S):
                 return
             heard, self._heard = self._heard, []
             new = [item for item in heard if item.event.originator_version >= replay.next_version]
@@ -99,4 +99,4 @@ class TurnTail:
 
     def _hear(self, item: Recorded) -> None:
         self._heard.append(item)
-        self._bell.ring()
+        self._wakeup.set()

@@ -20,7 +20,7 @@ from domain.content import (
     Role,
     TextBlock,
     is_blank,
-    spoken_text,
+    plain_text,
 )
 from domain.events import MessageAdded
 from turns.model.provider_rules import ProviderRules
@@ -66,7 +66,7 @@ def _contributions(recorded: Sequence[MessageAdded], rules: ProviderRules) -> It
         if message.role == "user":  # an empty one too: it separates two answers
             yield _Contribution("user", _content(message.content))
         elif message.role == "assistant":
-            text, made = spoken_text(message.content), calls.get(message.message_id, ())
+            text, made = plain_text(message.content), calls.get(message.message_id, ())
             if made or not is_blank(text):
                 with_extra = None in (message.model, rules.model) or message.model == rules.model
                 reasoning = "".join(block.text for block in message.content if isinstance(block, ReasoningBlock))
