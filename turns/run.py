@@ -30,7 +30,7 @@ from turns.frames.replay import TurnKey, TurnReader, TurnRecorder
 from turns.model.call import ModelChunk, ModelEnd, ModelRequest, ToolCall
 from turns.model.errors import ModelError
 from turns.model.gateway import ModelGateway
-from turns.model.sanitize import storable_json, storable_text
+from turns.model.streams.storable import storable_json, storable_text
 
 Prepare = Callable[[], Awaitable[ModelRequest]]
 _log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from tests.support.serving import ServedApp
 from tests.support.turn_streams import streamed
 from tests.support.waiting import NEVER_S, PATIENCE_S, eventually
 from turns import cancels
-from turns.model.gateway import _load_litellm
+from turns.model.litellm_library import load_litellm
 
 SPEAKING = Script(["one ", "two ", Hang()])
 
@@ -25,7 +25,7 @@ SPEAKING = Script(["one ", "two ", Hang()])
 def models() -> Iterator[ModelServer]:
     with warnings.catch_warnings(), ModelServer() as server:
         warnings.simplefilter("ignore")
-        _load_litellm(Tokenizer())
+        load_litellm(Tokenizer())
         yield server
 
 

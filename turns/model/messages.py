@@ -1,8 +1,8 @@
-"""Messages as models take them: OpenAI's chat form, which litellm translates for every other provider.
+"""Messages in OpenAI's chat form, which litellm translates for every other provider.
 
-Histories are free, providers are not: what is said here is valid for OpenAI and, translated, for Anthropic, whatever
-was recorded. System messages come first; then user and assistant speak in turn, a user first; every tool call is
-answered right behind the message that makes it; and no text is empty.
+Histories are free, and providers are not. The messages made here are valid for OpenAI and, translated, for Anthropic,
+whatever was recorded. System messages come first. Then user and assistant alternate, a user first. Every tool call is
+answered directly behind the message that makes it. No text is empty.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,85 +26,87 @@ from domain.events import MessageAdded
 from turns.model.provider_rules import ProviderRules
 from turns.model.tool_exchanges import NO_CONTENT, Exchange, exchanges
 
-Spoken = str | list[dict[str, Any]]
+SentContent = str | list[dict[str, Any]]
 
 
-class _Speech(NamedTuple):
+class _Contribution(NamedTuple):
+    """The contribution of one recorded message to the dialogue."""
+
     role: Role
-    content: Spoken
+    content: SentContent
     calls: Sequence[Exchange] = ()
     reasoning: str = ""
     with_extra: bool = True
 
 
-def model_messages(said: Sequence[MessageAdded], rules: ProviderRules | None = None) -> list[dict[str, Any]]:
-    """Return what a model is sent for the messages of a window, oldest first.
+def model_messages(recorded: Sequence[MessageAdded], rules: ProviderRules | None = None) -> list[dict[str, Any]]:
+    """Return the messages that a model is sent for the recorded messages of a window, oldest first.
 
-    Neighbours of one role become one message, an answer without words or calls is left out, and a call without a
-    result gets one that says so. Where no user begins, a placeholder does.
+    Consecutive messages of one role become one message. An answer without text or calls is left out. A call without
+    a result gets one that says so. If no user message comes first, a placeholder does.
     """
     rules = rules or ProviderRules()
-    runs = [(role, list(run)) for role, run in groupby(_speeches(said, rules), attrgetter("role"))]
-    talk: list[dict[str, Any]] = []
+    runs = [(role, list(run)) for role, run in groupby(_contributions(recorded, rules), attrgetter("role"))]
+    dialogue: list[dict[str, Any]] = []
     for place, (role, run) in enumerate(runs, start=1):
         if role == "user":
-            talk.append(_user(run))
+            dialogue.append(_user_message(run))
         else:
-            talk.extend(_assistant(run, _returns_reasoning(rules, run, is_last=place == len(runs))))
-    if talk and talk[0]["role"] != "user":
-        talk.insert(0, {"role": "user", "content": NO_CONTENT})
-    system = [_content(message.content) for message in said if message.role == "system"]
-    return [*({"role": "system", "content": content} for content in system if content), *talk]
+            dialogue.extend(_assistant_messages(run, _returns_reasoning(rules, run, is_last=place == len(runs))))
+    if dialogue and dialogue[0]["role"] != "user":
+        dialogue.insert(0, {"role": "user", "content": NO_CONTENT})
+    system = [_content(message.content) for message in recorded if message.role == "system"]
+    return [*({"role": "system", "content": content} for content in system if content), *dialogue]
 
 
-def _speeches(said: Sequence[MessageAdded], rules: ProviderRules) -> Iterator[_Speech]:
-    """Yield what users said and all that an assistant did say; a user's silence is a turn of the talk too."""
-    calls = exchanges(said)
-    for message in said:
-        if message.role == "user":
-            yield _Speech("user", _content(message.content))
+def _contributions(recorded: Sequence[MessageAdded], rules: ProviderRules) -> Iterator[_Contribution]:
+    """Yield each user message, and each assistant message that has text or calls."""
+    calls = exchanges(recorded)
+    for message in recorded:
+        if message.role == "user":  # an empty one too: it separates two answers
+            yield _Contribution("user", _content(message.content))
         elif message.role == "assistant":
             text, made = plain_text(message.content), calls.get(message.message_id, ())
             if made or not is_blank(text):
                 with_extra = None in (message.model, rules.model) or message.model == rules.model
                 reasoning = "".join(block.text for block in message.content if isinstance(block, ReasoningBlock))
-                yield _Speech("assistant", "" if is_blank(text) else text, made, reasoning, with_extra)
+                yield _Contribution("assistant", "" if is_blank(text) else text, made, reasoning, with_extra)
 
 
-def _user(run: Sequence[_Speech]) -> dict[str, Any]:
-    return {"role": "user", "content": _joined([speech.content for speech in run]) or NO_CONTENT}
+def _user_message(run: Sequence[_Contribution]) -> dict[str, Any]:
+    return {"role": "user", "content": _joined([one.content for one in run]) or NO_CONTENT}
 
 
-def _returns_reasoning(rules: ProviderRules, run: Sequence[_Speech], *, is_last: bool) -> bool:
-    """Return whether the reasoning of what an assistant said between two users is sent with it."""
+def _returns_reasoning(rules: ProviderRules, run: Sequence[_Contribution], *, is_last: bool) -> bool:
+    """Return whether the assistant's messages between two user messages are sent with their reasoning."""
     wanted = rules.reasoning == "always" or (rules.reasoning == "loop" and is_last)
-    return wanted and any(speech.calls for speech in run) and any(not is_blank(speech.reasoning) for speech in run)
+    return wanted and any(one.calls for one in run) and any(not is_blank(one.reasoning) for one in run)
 
 
-def _assistant(run: Sequence[_Speech], with_reasoning: bool) -> Iterator[dict[str, Any]]:
-    """Yield one message for each that makes calls, its results behind it, and one for what is said after the last."""
-    said: list[_Speech] = []
-    for speech in run:
-        said.append(speech)
-        if speech.calls:
-            calls = [exchange.call(with_extra=speech.with_extra) for exchange in speech.calls]
-            yield {**_answer(said, with_reasoning), "tool_calls": calls}
-            yield from (exchange.answer() for exchange in speech.calls)
-            said = []
-    if said:
-        yield _answer(said, with_reasoning)
+def _assistant_messages(run: Sequence[_Contribution], with_reasoning: bool) -> Iterator[dict[str, Any]]:
+    """Yield a message for each that makes calls, with its results behind it, and one for the text after the last."""
+    pending: list[_Contribution] = []
+    for one in run:
+        pending.append(one)
+        if one.calls:
+            calls = [exchange.call(with_extra=one.with_extra) for exchange in one.calls]
+            yield {**_assistant_message(pending, with_reasoning), "tool_calls": calls}
+            yield from (exchange.answer() for exchange in one.calls)
+            pending = []
+    if pending:
+        yield _assistant_message(pending, with_reasoning)
 
 
-def _answer(said: Sequence[_Speech], with_reasoning: bool) -> dict[str, Any]:
-    message = {"role": "assistant", "content": _joined([speech.content for speech in said]) or None}
+def _assistant_message(run: Sequence[_Contribution], with_reasoning: bool) -> dict[str, Any]:
+    message = {"role": "assistant", "content": _joined([one.content for one in run]) or None}
     if not with_reasoning:
         return message
-    thoughts = [speech.reasoning for speech in said if not is_blank(speech.reasoning)]
-    # DeepSeek refuses an answer of a tool loop without the field, and an empty one; where nothing was thought, a space.
-    return {**message, "reasoning_content": "\n\n".join(thoughts) or " "}
+    reasoning = [one.reasoning for one in run if not is_blank(one.reasoning)]
+    # DeepSeek refuses an answer of a tool loop in which the field is missing or empty. A space stands for no reasoning.
+    return {**message, "reasoning_content": "\n\n".join(reasoning) or " "}
 
 
-def _joined(contents: list[Spoken]) -> Spoken:
+def _joined(contents: list[SentContent]) -> SentContent:
     if len(contents) == 1:
         return contents[0]
     texts = [content for content in contents if isinstance(content, str)]
@@ -113,14 +115,14 @@ def _joined(contents: list[Spoken]) -> Spoken:
     return [part for content in contents for part in _parts(content)]
 
 
-def _parts(content: Spoken) -> list[dict[str, Any]]:
+def _parts(content: SentContent) -> list[dict[str, Any]]:
     if isinstance(content, str):
-        return [_text(content)] if content else []
+        return [_text_part(content)] if content else []
     return content
 
 
-def _content(content: Sequence[ContentBlock]) -> Spoken:
-    """Return a single text as it is, anything else as parts, without the blank ones; empty where nothing is left."""
+def _content(content: Sequence[ContentBlock]) -> SentContent:
+    """Return a single text as it is, and anything else as a list of parts without blank texts."""
     blocks = [block for block in content if not (isinstance(block, TextBlock) and is_blank(block.text))]
     if len(blocks) == 1 and isinstance(blocks[0], TextBlock):
         return blocks[0].text
@@ -132,10 +134,10 @@ def _part(block: ContentBlock) -> dict[str, Any]:
         url = block.url or f"data:{block.media_type};base64,{block.data}"
         return {"type": "image_url", "image_url": {"url": url}}
     if isinstance(block, ContextBlock):
-        return _text(f"<context>{to_json(block.data).decode()}</context>")
+        return _text_part(f"<context>{to_json(block.data).decode()}</context>")
     assert isinstance(block, TextBlock)
-    return _text(block.text)
+    return _text_part(block.text)
 
 
-def _text(words: str) -> dict[str, Any]:
-    return {"type": "text", "text": words}
+def _text_part(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}

@@ -33,7 +33,7 @@ CUT_TOKENS: Final = 2
 
 
 class SentContext(NamedTuple):
-    """What a model is sent in OpenAI's chat form, and its tokens as providers count them.
+    """The messages that a model is sent in OpenAI's chat form, and their tokens as providers count them.
 
     `dropped` counts the earlier messages that are not sent, as they are recorded. `messages` merges some of them.
     """
@@ -62,7 +62,7 @@ async def sent_context(
     # The definitions of tools may be megabytes.
     counter = await asyncio.to_thread(TokenCounter, tools, rules) if tools else TokenCounter(rules=rules)
     window = await context.window(conversation_id, max_tokens, last, count=counter.count)
-    return SentContext(model_messages(window.messages, rules), window.tokens, window.dropped)
+    return SentContext(counter.sent_messages(window.messages), window.tokens, window.dropped)
 
 
 class TokenCounter:
@@ -73,11 +73,19 @@ class TokenCounter:
         self._rules = rules
         self._texts = TextCounter(Tokenizer())
         self._definitions = self._texts(declarations(tools)) if tools else None
+        self._last: tuple[Sequence[MessageAdded], list[dict[str, Any]]] = ([], [])
 
     def count(self, messages: Sequence[MessageAdded]) -> int:
-        """Return the tokens of `messages` in the form in which they are sent, and of the tools; 0 for no messages."""
+        """Return the tokens of `messages` as they are sent, and of the tools. No messages take 0."""
         self._texts.trust(messages)
-        return _request_tokens(model_messages(messages, self._rules), self._definitions, self._texts)
+        return _request_tokens(self.sent_messages(messages), self._definitions, self._texts)
+
+    def sent_messages(self, messages: Sequence[MessageAdded]) -> list[dict[str, Any]]:
+        """Return `messages` in the form in which they are sent."""
+        # The window that is sent is mostly the one that was counted last.
+        if messages != self._last[0]:
+            self._last = (messages, model_messages(messages, self._rules))
+        return self._last[1]
 
 
 class TextCounter:
@@ -106,12 +114,12 @@ class TextCounter:
 
 
 def sent_tokens(messages: Sequence[Mapping[str, Any]], tools: Sequence[ToolDefinition], count: CountText) -> int:
-    """Return the tokens of messages in OpenAI's chat form and of the tools sent with them; 0 for no messages."""
+    """Return the tokens of messages in OpenAI's chat form and of the tools sent with them. No messages take 0."""
     return _request_tokens(messages, count(declarations(tools)) if tools else None, count)
 
 
 def _request_tokens(messages: Sequence[Mapping[str, Any]], definitions: int | None, count: CountText) -> int:
-    """Return the tokens of a request whose definitions of tools take so many; None for no tools."""
+    """Return the tokens of a request. `definitions` is the tokens of the tools' definitions, None without tools."""
     if not messages:
         return 0
     with_system = any(message["role"] == "system" for message in messages)

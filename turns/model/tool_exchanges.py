@@ -1,6 +1,6 @@
-"""Tool calls with their results as every provider takes them: one result to each call, and each id used once.
+"""Tool calls paired with their results as every provider takes them: one result a call, and unique ids.
 
-A history promises neither: clients record calls and results in any order, and messages are deleted or trimmed away.
+A history promises neither. Clients record calls and results in any order, and messages are deleted or trimmed away.
 """
 
 import re
@@ -17,26 +17,26 @@ from domain.events import MessageAdded
 from domain.tools import UNANSWERED, tool_uses
 
 NO_CONTENT = "(no content)"
-"""Stands where something must be said and nothing was: Anthropic and Bedrock refuse a text that is empty or blank."""
+"""Replaces an empty text: Anthropic and Bedrock refuse a text that is empty or blank."""
 
-_FOREIGN = re.compile(r"[^a-zA-Z0-9_-]")
-"""What OpenAI refuses in a tool's name, and what litellm writes as `_` in an id for Anthropic."""
-_SIGNATURE = "__thought__"
-"""Begins the signature that litellm keeps in the ids of Gemini's calls, and takes off for all other providers."""
+_REFUSED_CHARACTERS = re.compile(r"[^a-zA-Z0-9_-]")
+"""Characters that OpenAI refuses in a tool's name, and that litellm replaces by `_` in an id for Anthropic."""
+_SIGNATURE_MARK = "__thought__"
+"""Begins the signature that litellm keeps in the ids of Gemini's calls, and removes for all other providers."""
 _MAX_ID_CHARACTERS, _MAX_NAME_CHARACTERS = 40, 64  # OpenAI's
 
 
 @dataclass(slots=True)
 class Exchange:
-    """A call, under an id that nothing else in the window has, and what answers it."""
+    """A tool call, under an id that is unique in the window, and its result."""
 
     id: str
     use: ToolUseBlock
     result: str = UNANSWERED
 
     def call(self, *, with_extra: bool = True) -> dict[str, Any]:
-        """Return the entry in the assistant's `tool_calls`, `with_extra` content where the call has some."""
-        name = _FOREIGN.sub("_", self.use.name)[:_MAX_NAME_CHARACTERS] or "tool"
+        """Return the entry for the assistant's `tool_calls`, with the call's extra content if `with_extra`."""
+        name = _REFUSED_CHARACTERS.sub("_", self.use.name)[:_MAX_NAME_CHARACTERS] or "tool"
         arguments = to_json(self.use.input).decode()
         call = {"id": self.id, "type": "function", "function": {"name": name, "arguments": arguments}}
         return {**call, "extra_content": self.use.extra_content} if with_extra and self.use.extra_content else call
@@ -46,22 +46,22 @@ class Exchange:
         return {"role": "tool", "tool_call_id": self.id, "content": self.result}
 
 
-def exchanges(said: Iterable[MessageAdded]) -> dict[UUID, list[Exchange]]:
-    """Return the calls of the messages that make some, by the message's id, in order.
+def exchanges(recorded: Iterable[MessageAdded]) -> dict[UUID, list[Exchange]]:
+    """Return the calls of the messages that make some, in order, by the message's id.
 
-    A result belongs to the nearest message before it that makes a call of its id, and there to the first such call
-    that has none yet; where there is no such call, it belongs to none and is left out. What closed a call makes room
-    for a result that came late after all.
+    A result belongs to the nearest message before it that makes a call with its id. There it belongs to the first
+    such call that has no result yet. A result without such a call is left out. A placeholder for a missing result
+    gives way to a result that comes later.
     """
     made: dict[UUID, list[Exchange]] = {}
-    waiting: dict[str, list[Exchange]] = {}
+    open_calls: dict[str, list[Exchange]] = {}
     used: set[str] = set()
-    for message in said:
+    for message in recorded:
         if message.role == "assistant" and (uses := tool_uses(message.content)):
             made[message.message_id] = [Exchange(_unused_id(use.id, used), use) for use in uses]
-            waiting |= _by_id(made[message.message_id])
+            open_calls |= _by_id(made[message.message_id])
         elif message.role == "tool":
-            _answer(waiting, message)
+            _add_results(open_calls, message)
     return made
 
 
@@ -72,31 +72,33 @@ def _by_id(made: list[Exchange]) -> dict[str, list[Exchange]]:
     return by_id
 
 
-def _answer(waiting: dict[str, list[Exchange]], message: MessageAdded) -> None:
+def _add_results(open_calls: dict[str, list[Exchange]], message: MessageAdded) -> None:
     for block in message.content:
         if not isinstance(block, ToolResultBlock) or block.content == UNANSWERED:
             continue
-        if unanswered := waiting.get(block.tool_use_id):
+        if unanswered := open_calls.get(block.tool_use_id):
             unanswered.pop(0).result = _result(block)
 
 
 def _result(block: ToolResultBlock) -> str:
-    """Return the text of a result; OpenAI's tool message cannot say otherwise that the tool failed."""
+    """Return the text of a result, which begins with `Error` if the tool failed."""
+    # OpenAI's tool message has no field for a failure.
     text = NO_CONTENT if is_blank(block.content) else block.content
     plain = not block.is_error or text[:5].lower() == "error"
     return text if plain else f"Error: {text}"
 
 
 def _unused_id(call_id: str, used: set[str]) -> str:
-    """Return `call_id` itself where it can be sent: not empty, not too long, and still of its own once it is mended.
+    """Return `call_id` itself if it can be sent: not empty, not too long, and unique after its characters are replaced.
 
-    Anthropic wants ids to be unique in all messages, not only in one.
+    Otherwise return a new id.
     """
-    mended = _FOREIGN.sub("_", call_id.partition(_SIGNATURE)[0])
-    if 0 < len(mended) <= _MAX_ID_CHARACTERS and mended not in used:
-        used.add(mended)
+    # Anthropic requires ids to be unique in all messages, not only in one.
+    sent = _REFUSED_CHARACTERS.sub("_", call_id.partition(_SIGNATURE_MARK)[0])
+    if 0 < len(sent) <= _MAX_ID_CHARACTERS and sent not in used:
+        used.add(sent)
         return call_id
-    stem = mended[: _MAX_ID_CHARACTERS - 8] or "call"
+    stem = sent[: _MAX_ID_CHARACTERS - 8] or "call"
     unused = next(new for number in count(len(used)) if (new := f"{stem}_{number}") not in used)
     used.add(unused)
     return unused

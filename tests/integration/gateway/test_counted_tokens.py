@@ -111,6 +111,12 @@ TOOL = st.builds(
 TOOLS = st.lists(TOOL, max_size=3)
 
 
+LONG_REASONING = [
+    message("assistant", ToolUseBlock(id=CALL_IDS[0], name=NAMES[0], input={})),
+    message("assistant", TextBlock(text="x"), ReasoningBlock(text="The quick brown fox. " * 50)),
+]
+
+
 def ours(messages: list[dict[str, Any]], tools: Tools = ()) -> int:
     return sent_tokens(messages, tools, TextCounter(TOKENIZER))
 
@@ -130,10 +136,11 @@ def longer(said: list[MessageAdded], before: int) -> list[dict[str, Any]]:
 async def test_texts_and_tools_are_counted_as_litellm_counts_them(counted: Counter) -> None:
     @settings(max_examples=200, deadline=None, database=None)
     @given(st.lists(SAID.filter(lambda one: one.role != "tool"), max_size=8), TOOLS)
+    @example(LONG_REASONING, [])
     def check(said: list[MessageAdded], tools: Tools) -> None:
         messages = [one for one in model_messages(said) if one["role"] != "tool" and "tool_calls" not in one]
-        texts = declarations(tools) + "".join(str(one["content"]) for one in messages)
-        slack = 2 * (len(texts) // 1024)
+        sent = [one.get(key) for one in messages for key in ("content", "reasoning_content")]
+        slack = 2 * (len(declarations(tools) + "".join(map(str, sent))) // 1024)
         assert counted(messages, tools) <= ours(messages, tools) <= counted(messages, tools) + slack
         assert ours(messages) == openai_tokens(messages)
 
