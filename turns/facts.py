@@ -15,7 +15,7 @@ from eventlog.background import Background
 from eventlog.feed import Feed
 from eventlog.log import Log
 from eventlog.wakeup import Wakeup
-from projections.models.wire import recorded_event_resource
+from projections.models.json_resources import recorded_event_resource
 
 SECTION_EVENTS = 500
 KEPT_EVENTS = 2000

@@ -1,4 +1,4 @@
-"""The answers as the OpenAPI document describes them; `projections.models.wire` makes them."""
+"""The answers as the OpenAPI document describes them; `projections.models.json_resources` makes them."""
 
 from typing import Any, Generic, Literal, TypeVar
 

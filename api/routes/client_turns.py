@@ -12,7 +12,7 @@ from api.routes.inputs import NewDeltas, TurnEnd, TurnFailure, TurnUsage
 from api.routes.turns import known_if_not_active, known_turn
 from domain.events import StreamDelta
 from domain.usage import Usage
-from projections.models.wire import turn_resource
+from projections.models.json_resources import turn_resource
 
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["turns"])
 

@@ -17,8 +17,8 @@ from commands.commands import Said
 from domain.conversation import Conversation as State
 from domain.conversation import fold
 from domain.errors import ConversationDeletedError, ConversationNotFoundError
+from projections.models.json_resources import conversation_resource, rfc3339, state_resource
 from projections.models.listing import ConversationRow, ListingFilter
-from projections.models.wire import conversation_resource, rfc3339, state_resource
 
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["conversations"])
 

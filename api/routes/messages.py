@@ -14,7 +14,7 @@ from commands.commands import Said
 from domain.errors import MessageNotFoundError
 from domain.events import MessageAdded
 from projections.models.history_rows import MessageRow, message_row
-from projections.models.wire import message_resource, recorded_event_resource
+from projections.models.json_resources import message_resource, recorded_event_resource
 
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["messages"])
 

@@ -9,7 +9,7 @@ from api.http.openapi import PROBLEMS, Page, Projection
 from api.http.route import JSONRoute
 from projections.builds import Build
 from projections.catalog import PROJECTIONS, named
-from projections.models.wire import rfc3339
+from projections.models.json_resources import rfc3339
 from projections.status import RebuildProgress, Status, read_status
 
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["operations"])

@@ -22,7 +22,7 @@ from domain.events import TurnBegun
 from eventlog.errors import StoreUnavailableError
 from eventlog.mapper import Recorded
 from projections.models.history_rows import TurnRow, message_row, turn_row
-from projections.models.wire import message_resource, turn_resource
+from projections.models.json_resources import message_resource, turn_resource
 from turns.frames.frames import Frame
 from turns.frames.replay import TurnKey
 

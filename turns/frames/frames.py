@@ -20,7 +20,7 @@ from domain.events import (
 )
 from domain.tools import tool_uses
 from projections.models.history_rows import message_row, turn_change, turn_row
-from projections.models.wire import message_resource, turn_resource
+from projections.models.json_resources import message_resource, turn_resource
 from projections.projection import json_text
 
 TERMINAL_EVENTS = frozenset({"turn.completed", "turn.failed", "turn.cancelled"})
