@@ -6,6 +6,7 @@ from typing import NamedTuple
 from starlette.types import Receive, Scope
 
 from api.http.bodies import broken_off
+from api.http.connection_tracking import connection_of
 from api.http.problems import Kind, ProblemError, validation_problem
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
@@ -73,7 +74,7 @@ async def _read_body(headers: Mapping[bytes, bytes], scope: Scope, receive: Rece
 
 async def _read_large_body(body: bytes, scope: Scope, receive: Receive) -> bytes:
     """Return a body that begins with `body`."""
-    connection = scope.get("state", {}).get("connection")
+    connection = connection_of(scope)
     with scope["app"].state.body_room.arriving(connection.hang_up if connection else None) as arriving:
         await arriving.add(body)
         size, more = len(body), True

@@ -36,7 +36,7 @@ def test_every_route_is_told_and_no_other() -> None:
     app = create_app(load_settings(), "")
     routes = {
         (method, route.path)
-        for route in app.routes
+        for route in app.fastapi.routes
         if isinstance(route, JSONRoute) and route.include_in_schema  # HEAD goes without saying
         for method in route.methods or ()
     }
