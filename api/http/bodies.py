@@ -8,14 +8,14 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
-from api.http.problems import BAD_REQUEST, Kind, ProblemError
+from api.http.problems import BAD_REQUEST, RETRY_AFTER, ProblemError, ProblemKind
 
 SEGMENT_BYTES = 256 * 1024
 MAX_HELD_BYTES = 128 * 1024 * 1024
 STALLED_S = 1.0
 WAIT_S = 5.0
 
-_SERVER_BUSY = Kind(503, "SERVER_BUSY")
+_SERVER_BUSY = ProblemKind(503, "SERVER_BUSY")
 
 
 def broken_off() -> ProblemError:
@@ -149,4 +149,4 @@ class BodyRoom:
 
 def _busy() -> ProblemError:
     detail = "Too many large requests are being received at once."
-    return ProblemError(_SERVER_BUSY, detail, headers={"Retry-After": "1"})
+    return ProblemError(_SERVER_BUSY, detail, headers=RETRY_AFTER)

@@ -8,11 +8,11 @@ from uuid import UUID
 
 import orjson
 
-from api.http.problems import Kind, ProblemError
+from api.http.problems import ProblemError, ProblemKind
 
 T = TypeVar("T")
 
-_INVALID_CURSOR = Kind(400, "INVALID_CURSOR")
+_INVALID_CURSOR = ProblemKind(400, "INVALID_CURSOR")
 
 
 def encode_cursor(kind: str, *place: Any) -> str:

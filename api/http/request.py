@@ -7,7 +7,7 @@ from starlette.types import Receive, Scope
 
 from api.http.bodies import broken_off
 from api.http.connection_tracking import connection_of
-from api.http.problems import Kind, ProblemError, validation_problem
+from api.http.problems import ProblemError, ProblemKind, validation_problem
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 SMALL_BODY_BYTES = 64 * 1024
@@ -15,10 +15,10 @@ MAX_DIGITS = 18
 
 _IF_MATCH = b"if-match"
 _WITH_BODY = frozenset({"POST", "PATCH"})
-_PAYLOAD_TOO_LARGE = Kind(413, "PAYLOAD_TOO_LARGE")
+_PAYLOAD_TOO_LARGE = ProblemKind(413, "PAYLOAD_TOO_LARGE")
 
 
-class Incoming(NamedTuple):
+class HttpRequest(NamedTuple):
     """A request that has arrived whole; `headers` has the first of each name, but all of those that are lists."""
 
     method: str
@@ -44,7 +44,7 @@ def header_number(name: str, value: str, what: str) -> int:
     return int(value)
 
 
-async def read_request(scope: Scope, receive: Receive) -> Incoming:
+async def read_request(scope: Scope, receive: Receive) -> HttpRequest:
     """Return the request of a connection's scope.
 
     Raises:
@@ -54,7 +54,7 @@ async def read_request(scope: Scope, receive: Receive) -> Incoming:
     if len(headers) < len(scope["headers"]) and _IF_MATCH in headers:
         headers[_IF_MATCH] = b", ".join(value for name, value in scope["headers"] if name == _IF_MATCH)
     body = await _read_body(headers, scope, receive) if scope["method"] in _WITH_BODY else b""
-    return Incoming(scope["method"], scope["path"], scope["query_string"], headers, body)
+    return HttpRequest(scope["method"], scope["path"], scope["query_string"], headers, body)
 
 
 async def _read_body(headers: Mapping[bytes, bytes], scope: Scope, receive: Receive) -> bytes:

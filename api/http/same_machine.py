@@ -9,9 +9,9 @@ import re
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.http.problems import BAD_REQUEST, Kind, ProblemError, problem_response
+from api.http.problems import BAD_REQUEST, ProblemError, ProblemKind, problem_response
 
-_FORBIDDEN = Kind(403, "FORBIDDEN")
+_FORBIDDEN = ProblemKind(403, "FORBIDDEN")
 _LOCAL_HOST = re.compile(rb"(localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::(\d{1,5}))?", re.IGNORECASE)
 _ORIGIN = re.compile(rb"(https?)://" + _LOCAL_HOST.pattern, re.IGNORECASE)
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Response
 
 from api.http.call import Call, CallParam, json_response
 from api.http.openapi import PROBLEMS, NextFrame, Turn
+from api.http.request_models import NewDeltas, TurnEnd, TurnFailure, TurnUsage
 from api.http.route import JSONRoute
-from api.routes.inputs import NewDeltas, TurnEnd, TurnFailure, TurnUsage
 from api.routes.turns import known_if_not_active, known_turn
 from domain.events import StreamDelta
 from domain.usage import Usage
@@ -26,12 +26,12 @@ async def record_deltas(call: CallParam, conversation_id: UUID, turn_id: UUID, b
         (recorded,) = await call.services.log.versions(conversation_id, [call.repeated.version])
         assert isinstance(recorded.event, StreamDelta)
         next_seq = recorded.event.first_seq + len(recorded.event.chunks)
-        return await call.written(recorded.position, {"next_seq": next_seq})
+        return await call.write_response(recorded.position, {"next_seq": next_seq})
     async with known_if_not_active(call, conversation_id, turn_id):
         next_seq, position = await call.services.client_turns.record(
             call.caller, conversation_id, turn_id, body.seq, body.chunks
         )
-    return await call.written(position, {"next_seq": next_seq})
+    return await call.write_response(position, {"next_seq": next_seq})
 
 
 @router.post(f"{_TURN}/complete", response_model=Turn)

@@ -11,8 +11,8 @@ from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_activity, encode_cursor, page
 from api.http.openapi import PROBLEMS, Conversation, Deleted, Page
 from api.http.problems import validation_problem
+from api.http.request_models import AgentQuery, ConversationChanges, ListingQuery, NewConversation, blocks
 from api.http.route import JSONRoute
-from api.routes.inputs import AgentQuery, ConversationChanges, ListingQuery, NewConversation, blocks
 from commands.commands import Said
 from domain.conversation import Conversation as State
 from domain.conversation import fold
@@ -36,12 +36,12 @@ async def start_conversation(call: CallParam, body: NewConversation) -> Response
         last = call.repeated.version + len(body.messages)
         events = await call.services.log.events(call.repeated.conversation_id, 1, last)
         state = fold(None, [item.known().event for item in events])
-        return await call.written(events[-1].position, _shown(state), 201)
+        return await call.write_response(events[-1].position, _shown(state), 201)
     messages = [Said(message.role, blocks(message.content)) for message in body.messages]
     committed = await call.services.commands.start(
         call.caller, agent_id=body.agent_id, title=body.title, metadata=body.metadata, messages=messages
     )
-    return await call.written(committed.position, state_resource(committed.state), 201)
+    return await call.write_response(committed.position, state_resource(committed.state), 201)
 
 
 @router.get("/v1/conversations", response_model=Page[Conversation])
@@ -61,13 +61,13 @@ async def clear_history(call: CallParam, query: Annotated[AgentQuery, Query()]) 
     for start in range(0, len(ids), DELETED_AT_ONCE):
         work = [_delete_if_there(call, id_) for id_ in ids[start : start + DELETED_AT_ONCE]]
         positions += [position for position in await asyncio.gather(*work) if position]
-    return await call.written(max(positions, default=None), {"deleted": len(positions)})
+    return await call.write_response(max(positions, default=None), {"deleted": len(positions)})
 
 
 @router.get("/v1/conversations/{conversation_id}", response_model=Conversation)
 async def get_conversation(call: CallParam, conversation_id: UUID) -> Response:
     """Read a conversation."""
-    row = await call.readable(conversation_id)
+    row = await call.readable_conversation(conversation_id)
     return json_response(conversation_resource(row), headers={"ETag": f'"{row.version}"'})
 
 
@@ -77,7 +77,7 @@ async def update_conversation(call: CallParam, conversation_id: UUID, body: Conv
     changes = {name: getattr(body, name) for name in body.model_fields_set}
     expected = _expected_versions(call)
     committed = await call.services.commands.update(call.caller, conversation_id, changes, expected)
-    response = await call.written(committed.position, state_resource(committed.state))
+    response = await call.write_response(committed.position, state_resource(committed.state))
     response.headers["ETag"] = f'"{committed.state.visible_version}"'
     return response
 
@@ -86,7 +86,7 @@ async def update_conversation(call: CallParam, conversation_id: UUID, body: Conv
 async def delete_conversation(call: CallParam, conversation_id: UUID) -> Response:
     """Delete a conversation: it leaves every view and stays in the log."""
     committed = await call.services.commands.delete(call.caller, conversation_id, _expected_versions(call))
-    return await call.written(committed.position, status=204)
+    return await call.write_response(committed.position, status=204)
 
 
 async def _delete_if_there(call: CallParam, conversation_id: UUID) -> int | None:

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Response
 from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_version, encode_cursor, page
 from api.http.openapi import PROBLEMS, Context, Message, Page, RecordedEvent
+from api.http.request_models import ContextQuery, LogQuery, MessagesQuery, NewMessage, blocks
 from api.http.route import JSONRoute
-from api.routes.inputs import ContextQuery, LogQuery, MessagesQuery, NewMessage, blocks
 from commands.commands import Said
 from domain.errors import MessageNotFoundError
 from domain.events import MessageAdded
@@ -40,7 +40,7 @@ async def list_messages(call: CallParam, conversation_id: UUID, query: Annotated
     """List the messages of a conversation, in the order in which they were said or the other way round."""
     kind = f"messages.{query.order}.{conversation_id}"
     beyond = decode_version(kind, query.cursor)
-    await call.readable(conversation_id)
+    await call.readable_conversation(conversation_id)
     rows = await call.services.history.page(
         conversation_id,
         descending=query.order == "desc",
@@ -58,7 +58,7 @@ async def list_messages(call: CallParam, conversation_id: UUID, query: Annotated
 @router.get("/v1/conversations/{conversation_id}/messages/{message_id}", response_model=Message)
 async def get_message(call: CallParam, conversation_id: UUID, message_id: UUID) -> Response:
     """Read a message; one that is being streamed shows its text so far."""
-    await call.readable(conversation_id)
+    await call.readable_conversation(conversation_id)
     row = await call.services.history.message(conversation_id, message_id)
     if row is None:
         raise MessageNotFoundError(message_id)
@@ -69,13 +69,13 @@ async def get_message(call: CallParam, conversation_id: UUID, message_id: UUID) 
 async def delete_message(call: CallParam, conversation_id: UUID, message_id: UUID) -> Response:
     """Delete a message: it leaves history and context and stays in the log."""
     committed = await call.services.commands.delete_message(call.caller, conversation_id, message_id)
-    return await call.written(committed.position, status=204)
+    return await call.write_response(committed.position, status=204)
 
 
 @router.get("/v1/conversations/{conversation_id}/context", response_model=Context)
 async def get_context(call: CallParam, conversation_id: UUID, query: Annotated[ContextQuery, Query()]) -> Response:
     """Read exactly the messages that a model would be sent, in OpenAI's chat form."""
-    await call.readable(conversation_id)
+    await call.readable_conversation(conversation_id)
     model = query.model or call.services.settings.model
     window = await call.services.contexts.window(conversation_id, model, query.max_tokens, query.last)
     return json_response(window._asdict())
@@ -86,11 +86,11 @@ async def read_log(call: CallParam, conversation_id: UUID, query: Annotated[LogQ
     """Read the recorded events themselves, also those of a deleted conversation."""
     kind = f"log.{conversation_id}"
     after = decode_version(kind, query.cursor) or 0
-    await call.owned(conversation_id)
+    await call.owned_conversation(conversation_id)
     rows = await call.services.log.audit(conversation_id, after, query.limit + 1, query.type)
     shown = page(rows, query.limit, recorded_event_resource, lambda row: encode_cursor(kind, row["version"]))
     return json_response(shown)
 
 
 async def _added(call: Call, event: MessageAdded, position: int | None) -> Response:
-    return await call.written(position, message_resource(message_row(event)), 201)
+    return await call.write_response(position, message_resource(message_row(event)), 201)

@@ -11,9 +11,9 @@ from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_version, encode_cursor, page
 from api.http.openapi import PROBLEMS, Page, Turn, WholeTurn
 from api.http.problems import MODEL_ERROR, ProblemError, validation_problem
+from api.http.request_models import NewConversationTurn, NewToolResults, NewTurn, PageQuery, Regeneration, blocks
 from api.http.route import JSONRoute
 from api.http.sse import event_stream, last_event_id
-from api.routes.inputs import NewConversationTurn, NewToolResults, NewTurn, PageQuery, Regeneration, blocks
 from commands.commands import Said
 from domain.content import ToolResultBlock
 from domain.decisions.turn_starts import TurnSettings
@@ -84,7 +84,7 @@ async def list_turns(call: CallParam, conversation_id: UUID, query: Annotated[Pa
     """List the turns of a conversation, newest first."""
     kind = f"turns.{conversation_id}"
     before = decode_version(kind, query.cursor)
-    await call.readable(conversation_id)
+    await call.readable_conversation(conversation_id)
     rows = await call.services.history.turns(conversation_id, before, query.limit + 1)
     return json_response(page(rows, query.limit, turn_resource, lambda row: encode_cursor(kind, row.version)))
 
@@ -151,7 +151,7 @@ async def known_turn(call: Call, conversation_id: UUID, turn_id: UUID) -> TurnRo
     Raises:
         TurnNotFoundError: there is none.
     """
-    await call.readable(conversation_id)
+    await call.readable_conversation(conversation_id)
     row = await call.services.history.turn(conversation_id, turn_id)
     if row is None:
         raise TurnNotFoundError(turn_id)
@@ -184,7 +184,7 @@ async def _repeated(call: Call) -> tuple[TurnKey, Recorded]:
 async def _answer(call: Call, key: TurnKey, asked: Recorded, body: NewTurn | Regeneration) -> Response:
     if isinstance(body, NewTurn) and not body.generate:
         assert isinstance(asked.event, TurnBegun)
-        return await call.written(asked.position, turn_resource(turn_row(asked.event)), 201)
+        return await call.write_response(asked.position, turn_resource(turn_row(asked.event)), 201)
     return await _running(call, key, asked, 201, 0 if body.stream else None)
 
 

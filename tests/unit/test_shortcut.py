@@ -1,6 +1,7 @@
 """The short way to the JSON routes: taken by their requests alone, and with the answers of the application itself."""
 
 import logging
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -59,7 +60,7 @@ def app() -> Asked:
         middleware=[Middleware(SameMachine)],
         exception_handlers={HTTPException: handle_http_exception},
     )
-    app.state.services = None
+    app.state.services = SimpleNamespace(progress=None)
     return app
 
 
