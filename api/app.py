@@ -1,4 +1,4 @@
-"""The ASGI application that is served: the routes, the layers around them, and the services behind them."""
+"""The ASGI application that is served: routes, middleware and services."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import Receive, Scope, Send
 
-from api.http.bodies import BodyRoom
+from api.http.bodies import BodyMemory
 from api.http.connection_tracking import ConnectionTracking
 from api.http.fast_path import FastPath
 from api.http.problems import handle_http_exception, handle_unexpected
@@ -48,7 +48,10 @@ class Application:
 
 
 def create_app(settings: Settings, conninfo: str) -> Application:
-    """Return the application on the log of a database; its lifespan opens and closes the services."""
+    """Return the application on the log in a database.
+
+    Its lifespan opens and closes the services.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
@@ -66,7 +69,7 @@ def create_app(settings: Settings, conninfo: str) -> Application:
         redirect_slashes=False,
         exception_handlers={HTTPException: handle_http_exception, Exception: handle_unexpected},
     )
-    fastapi.state.body_room = BodyRoom()
+    fastapi.state.body_memory = BodyMemory()
     for page in ("/docs", "/docs/oauth2-redirect"):
         (route,) = (route for route in fastapi.routes if isinstance(route, APIRoute) and route.path == page)
         fastapi.add_api_route(page, route.endpoint, methods=["HEAD"], include_in_schema=False)

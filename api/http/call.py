@@ -1,4 +1,4 @@
-"""One request as a route's function sees it: the caller, the services, and the command that it repeats, if any."""
+"""The call: one request as a route's function gets it."""
 
 import re
 from typing import Annotated, Any, NamedTuple
@@ -23,7 +23,10 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 class Call(NamedTuple):
-    """A request that is being answered. `repeated` is the command that its idempotency key recorded before."""
+    """A request with its caller and the services.
+
+    `repeated` is the command that its idempotency key recorded before, if any.
+    """
 
     services: Services
     request: HttpRequest
@@ -54,14 +57,17 @@ class Call(NamedTuple):
         return row
 
     async def write_response(self, position: int | None, resource: Any = None, status: int = 200) -> Response:
-        """Answer a write at `position`, None if nothing was written, once the read models show it."""
+        """Return the answer to a write, once the read models show its position.
+
+        The position is None if nothing was written.
+        """
         headers = await self.write_headers(position)
         if resource is None:
             return Response(status_code=status, headers=headers)
         return json_response(resource, status, headers)
 
     async def write_headers(self, position: int | None) -> dict[str, str]:
-        """Return the headers of a write at `position`, once the read models show it."""
+        """Return the headers of a write, once the read models show its position."""
         return await position_headers(position, self.services.log, self.services.progress)
 
 
@@ -71,7 +77,7 @@ def json_response(resource: Any, status: int = 200, headers: dict[str, str] | No
 
 
 def caller_of(request: HttpRequest) -> Caller:
-    """Return the caller of a request. Without authentication every caller is the one local owner.
+    """Return the caller of a request, which is the local owner for every request.
 
     Raises:
         ProblemError: the idempotency key is not valid.

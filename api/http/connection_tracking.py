@@ -1,4 +1,4 @@
-"""Tracking of answers for the connection of a client, where the server offers that connection to the application."""
+"""Tracking of the answers on a connection, for a server that asks for it."""
 
 from collections.abc import Awaitable
 from typing import Protocol
@@ -7,7 +7,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class Connection(Protocol):
-    """A client's connection, as a server passes it in the ASGI scope: `scope["state"]["connection"]`."""
+    """A client's connection, which the server passes in the ASGI scope.
+
+    It is `scope["state"]["connection"]`.
+    """
 
     def answer_begins(self, scope: Scope) -> None:
         """Note that the application has a request."""
@@ -32,13 +35,13 @@ def connection_of(scope: Scope) -> Connection | None:
 
 
 class ConnectionTracking:
-    """ASGI middleware that reports to a connection when the answer to each of its requests begins and ends."""
+    """ASGI middleware that reports the begin and end of answers to a connection."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the application, and report the answer if there is a connection to report to."""
+        """Call the application, and report the answer if there is a connection."""
         connection = connection_of(scope) if scope["type"] == "http" else None
         if connection is None:
             await self._app(scope, receive, send)

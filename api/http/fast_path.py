@@ -1,4 +1,4 @@
-"""The fast path to the JSON routes: past FastAPI's middleware and router, which cost more than they do here."""
+"""The fast path to the JSON routes, past FastAPI's middleware and router."""
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -10,10 +10,10 @@ PREFIX = "/v1/"
 
 
 class FastPath:
-    """ASGI middleware that calls a JSON route directly, and FastAPI for every other request.
+    """ASGI middleware that calls a JSON route directly.
 
-    FastAPI has the same routes and gives the same answers. A request that no route matches, or that `SameMachine`
-    would refuse, goes to FastAPI, which makes the refusal.
+    Every other request goes to FastAPI, which has the same routes and gives the same answers. A request that
+    `SameMachine` would refuse goes there as well, and is refused there.
     """
 
     def __init__(self, app: FastAPI) -> None:

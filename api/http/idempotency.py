@@ -1,4 +1,4 @@
-"""Idempotency keys: a POST that repeats one with the same `Idempotency-Key` is answered from the log."""
+"""Idempotency keys: a repeated POST is answered from the log."""
 
 import re
 from hashlib import sha256
@@ -14,7 +14,7 @@ _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 def idempotency_of(request: HttpRequest) -> Idempotency | None:
-    """Return the idempotency key of a POST with a fingerprint of the request, None if it has no key.
+    """Return the idempotency key of a POST with its fingerprint, None without a key.
 
     Raises:
         ProblemError: the key is not 1 to 255 visible ASCII characters.
@@ -29,7 +29,7 @@ def idempotency_of(request: HttpRequest) -> Idempotency | None:
 
 
 async def find_repeated(log: Log, caller: Caller) -> IdempotentCommand | None:
-    """Return the command that the caller's idempotency key recorded before, None if the key is new.
+    """Return the command that the caller's key recorded before, None if it is new.
 
     Raises:
         IdempotencyKeyReusedError: the key recorded a different request.

@@ -1,4 +1,7 @@
-"""The answers as the OpenAPI document describes them; `projections.models.json_resources` makes them."""
+"""Models of responses, for the OpenAPI document.
+
+The JSON itself is made in `projections.models.json_resources`.
+"""
 
 from typing import Any, Generic, Literal, TypeVar
 
@@ -22,25 +25,27 @@ class Conversation(BaseModel):
     status: Literal["idle", "running", "requires_action"]
     active_turn_id: str | None
     forked_from: str | None
-    created_at: str = Field(description="RFC 3339, UTC, microseconds; so are all times.")
+    created_at: str = Field(description="RFC 3339 in UTC with microseconds, as all times.")
     updated_at: str
     last_message_at: str | None
-    version: int = Field(description="Of the last event that a reader can see; the entity tag.")
+    version: int = Field(description="Version of the last event that a reader can see. It is the entity tag.")
 
 
 class Usage(BaseModel):
-    """What a model call used."""
+    """The tokens and the cost of a model call."""
 
     input_tokens: int
     output_tokens: int
     cached_input_tokens: int
     reasoning_tokens: int
     cost_usd: float | None
-    estimated: bool = Field(description="Whether the server counted because the provider did not say.")
+    estimated: bool = Field(
+        description="Whether the server counted the tokens because the provider did not report them."
+    )
 
 
 class Message(BaseModel):
-    """A message; the answer of a turn has its id from the start of the turn."""
+    """A message. The answer of a turn has its id from the start of the turn."""
 
     id: str
     object: Literal["message"]
@@ -60,7 +65,7 @@ class Message(BaseModel):
 
 
 class TurnError(BaseModel):
-    """Why a turn failed."""
+    """The error of a failed turn."""
 
     code: str
     detail: str
@@ -86,7 +91,10 @@ class Turn(BaseModel):
 
 
 class WholeTurn(BaseModel):
-    """A turn that was not streamed, once it has ended or waits for tool results; null is what was not said."""
+    """A turn that was not streamed, once it has ended or waits for tool results.
+
+    A message is null if there is none.
+    """
 
     user_message: Message | None
     assistant_message: Message | None
@@ -94,7 +102,7 @@ class WholeTurn(BaseModel):
 
 
 class Context(BaseModel):
-    """What a model would be sent, in OpenAI's chat form."""
+    """The messages that a model would be sent, in OpenAI's chat form."""
 
     messages: list[dict[str, Any]]
     tokens: int
@@ -116,19 +124,22 @@ class RecordedEvent(BaseModel):
 
 
 class ProjectionError(BaseModel):
-    """What stopped a projection; no position where no event is to blame."""
+    """The error that stopped a projection.
+
+    The position is null if no event caused it.
+    """
 
     position: int | None
     detail: str
 
 
 class ProjectionRebuild(BaseModel):
-    """How a build comes along that is not read yet."""
+    """The progress of a build that is not read yet."""
 
     build: int
     phase: Literal["loading", "indexing", "following"]
-    running: bool = Field(description="False where whoever built it has gone; the next rebuild goes on with it.")
-    position: int = Field(description="How many of the log's first `target` events are in it.")
+    running: bool = Field(description="False if its process has ended. The next rebuild resumes it.")
+    position: int = Field(description="How many of the log's first `target` events it holds.")
     target: int
     events_per_second: float | None
     eta_seconds: float | None
@@ -145,43 +156,46 @@ class ProjectionBuild(BaseModel):
 
 
 class Projection(BaseModel):
-    """A read model: the version that this release reads, and its build that is read now."""
+    """A read model, with the version and the build of it that this release reads."""
 
     name: str
     object: Literal["projection"]
     version: int
-    build: int | None = Field(description="Null before the first build of this version is done.")
+    build: int | None = Field(description="Null until the first build of this version is complete.")
     status: Literal["running", "stopped", "building"]
-    position: int = Field(description="Position up to which the log is in it.")
+    position: int = Field(description="Position up to which it holds the log.")
     head: int = Field(description="Position of the log's last event.")
     lag_events: int
-    lag_seconds: float = Field(description="Age of the oldest event that is not in it yet.")
+    lag_seconds: float = Field(description="Age of the oldest event that it does not hold yet.")
     error: ProjectionError | None
     rebuild: ProjectionRebuild | None
     other_builds: list[ProjectionBuild]
 
 
 class Page(BaseModel, Generic[T]):
-    """A page of a list; `next_cursor` is null on the last one."""
+    """A page of a list. `next_cursor` is null on the last page."""
 
     data: list[T]
     next_cursor: str | None
 
 
 class NextFrame(BaseModel):
-    """What is recorded of a turn whose client runs the model."""
+    """How far a turn is recorded whose client runs the model."""
 
-    next_seq: int = Field(description="The `seq` of the chunk that comes next.")
+    next_seq: int = Field(description="The `seq` of the next chunk.")
 
 
 class Deleted(BaseModel):
-    """How many conversations were deleted."""
+    """The number of conversations that were deleted."""
 
     deleted: int
 
 
 class Problem(BaseModel):
-    """A refusal (RFC 9457); a validation error adds `errors`, a locked conversation `active_turn_id`."""
+    """An error (RFC 9457).
+
+    A validation error adds `errors`, and a locked conversation `active_turn_id`.
+    """
 
     type: str
     title: str

@@ -1,4 +1,7 @@
-"""Problems: every refusal as `application/problem+json` (RFC 9457) with a stable code; one table maps the errors."""
+"""Problems: every error response as `application/problem+json` (RFC 9457).
+
+Each has a stable code. One table maps the error classes to their status and code.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -22,7 +25,7 @@ _log = logging.getLogger("uvicorn.error")
 
 
 class ProblemKind(NamedTuple):
-    """A kind of problem: its HTTP status and the code that clients act on."""
+    """A kind of problem: its HTTP status, and the code by which clients know it."""
 
     status: int
     code: str
@@ -76,7 +79,7 @@ _TITLES = {
 
 
 class ProblemError(Exception):
-    """A refusal by the HTTP API itself, ready to be sent."""
+    """An error of the HTTP API itself, which already is a problem."""
 
     def __init__(
         self,
@@ -94,12 +97,12 @@ class ProblemError(Exception):
 
 
 def validation_problem(detail: str, loc: tuple[str | int, ...], message: str) -> ProblemError:
-    """Return the problem of one wrong value at `loc`."""
+    """Return the problem of one invalid value at `loc`."""
     return ProblemError(VALIDATION_FAILED, detail, errors=[{"loc": list(loc), "msg": message}])
 
 
 def problem_response(problem: ProblemError) -> Response:
-    """Return a problem as it goes over the wire."""
+    """Return the response that carries a problem."""
     status, code = problem.kind
     body = {
         "type": f"urn:turnlog:problem:{code}",
@@ -113,22 +116,25 @@ def problem_response(problem: ProblemError) -> Response:
 
 
 def error_response(error: Exception) -> Response:
-    """Answer a request that failed; what no client should meet is logged, and nothing of it is told."""
+    """Return the response to a request that failed.
+
+    An unexpected error is logged, and the client gets no detail of it.
+    """
     problem = problem_of(error)
     if problem.kind is INTERNAL:
-        _log.error("a request failed: %s", error, exc_info=error)
+        _log.error("A request failed: %s", error, exc_info=error)
     return problem_response(problem)
 
 
 def problem_of(error: Exception) -> ProblemError:
-    """Return the problem that an error is to a client."""
+    """Return the problem that a client gets for an error."""
     if isinstance(error, ProblemError):
         return error
     if isinstance(error, ModelError):
         return ProblemError(MODEL_ERROR, error.detail)
     kind = PROBLEM_KINDS.get(type(error))
     if kind is None and isinstance(error, LogError | psycopg.Error):
-        _log.error("the store could not do what was asked: %s", error, exc_info=error)
+        _log.error("The store could not do what was asked: %s", error, exc_info=error)
         return ProblemError(PROBLEM_KINDS[StoreUnavailableError], "The store could not do what was asked.")
     kind = kind or INTERNAL
     detail = str(error) if kind is not INTERNAL else "The server failed."
@@ -143,13 +149,13 @@ def problem_of(error: Exception) -> ProblemError:
     if isinstance(error, StoreUnavailableError):
         return ProblemError(kind, detail, headers=RETRY_AFTER)
     if isinstance(error, UnknownEventError):
-        # No Retry-After: it takes another release, not time.
+        # Without Retry-After: another release is needed, and time does not help.
         return ProblemError(kind, f"The conversation holds an event of a newer release: {detail}.")
     return ProblemError(kind, detail)
 
 
 async def handle_http_exception(request: Request, error: Exception) -> Response:
-    """Answer what the framework refuses: unknown paths and methods."""
+    """Return the response to an error of the framework, such as an unknown path."""
     assert isinstance(error, HTTPException)
     code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(error.status_code, "BAD_REQUEST")
     headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
@@ -157,12 +163,13 @@ async def handle_http_exception(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """Return the methods of a path: each has a route of its own, and the framework names only the first's."""
+    """Return the methods of the path that a request names."""
+    # Each method has a route of its own, and the framework names only the methods of the first route.
     routes = [route for route in request.app.routes if isinstance(route, Route)]
     found = [route for route in routes if route.path_regex.match(request.url.path)]
     return sorted({method for route in found for method in route.methods or ()})
 
 
 async def handle_unexpected(_: Request, error: Exception) -> Response:
-    """Answer a defect outside of the JSON routes; the server logs it."""
+    """Return the response to a defect outside the JSON routes. The server logs it."""
     return problem_response(problem_of(error))

@@ -1,4 +1,7 @@
-"""Read your writes: a read waits for the position it names, and a write waits until the read models show it."""
+"""Read your writes: requests wait until the read models have reached a position.
+
+A read may name the position in `Turnlog-Position`. The answer to a write names the one that it wrote.
+"""
 
 from api.http.problems import RETRY_AFTER, ProblemError, ProblemKind
 from api.http.request import HttpRequest, header_number
@@ -15,7 +18,7 @@ _READ_MODEL_BEHIND = ProblemKind(503, "READ_MODEL_BEHIND")
 
 
 async def wait_for_position(request: HttpRequest, progress: Progress) -> None:
-    """Wait until the read models have reached the position that a read names in `Turnlog-Position`, if it names one.
+    """Wait until the read models have reached the position that a read names.
 
     Raises:
         ProblemError: they have not reached it within 5 s, or it is not a position.
@@ -31,7 +34,7 @@ async def wait_for_position(request: HttpRequest, progress: Progress) -> None:
 
 
 async def position_headers(position: int | None, log: Log, progress: Progress) -> dict[str, str]:
-    """Return the headers of a write at `position`, after the read models show it or 2 s have passed.
+    """Return the headers of a write, after waiting for the read models up to 2 s.
 
     A command that wrote nothing has the position None; its answer names the head of the log. `Turnlog-Behind` lists
     the projections that have not reached the position.

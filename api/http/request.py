@@ -1,11 +1,11 @@
-"""A request as the routes see it: read once and limited in size, without the framework's objects around it."""
+"""Reading of a request: its headers, and its body up to a limit."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from starlette.types import Receive, Scope
 
-from api.http.bodies import broken_off
+from api.http.bodies import BodyMemory, client_disconnected
 from api.http.connection_tracking import connection_of
 from api.http.problems import ProblemError, ProblemKind, validation_problem
 
@@ -19,7 +19,10 @@ _PAYLOAD_TOO_LARGE = ProblemKind(413, "PAYLOAD_TOO_LARGE")
 
 
 class HttpRequest(NamedTuple):
-    """A request that has arrived whole; `headers` has the first of each name, but all of those that are lists."""
+    """A complete request.
+
+    `headers` holds the first header of each name, and all values of `If-Match`.
+    """
 
     method: str
     path: str
@@ -28,27 +31,27 @@ class HttpRequest(NamedTuple):
     body: bytes
 
     def header(self, name: bytes) -> str | None:
-        """Return the header of this name, which is in lower case, or None."""
+        """Return the value of a header, None if it is absent. `name` is in lower case."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
 
-def header_number(name: str, value: str, what: str) -> int:
-    """Return the number that a header's value is.
+def header_number(name: str, value: str, meaning: str) -> int:
+    """Return a header's value as a number.
 
     Raises:
-        ProblemError: it is none; `what` says what it must be.
+        ProblemError: it is not a number of at most 18 digits. The message says that it must be `meaning`.
     """
     if not value.isdecimal() or len(value) > MAX_DIGITS:
-        raise validation_problem("The request is not valid.", ("header", name), f"must be {what}")
+        raise validation_problem("The request is not valid.", ("header", name), f"must be {meaning}")
     return int(value)
 
 
 async def read_request(scope: Scope, receive: Receive) -> HttpRequest:
-    """Return the request of a connection's scope.
+    """Return the request of an ASGI scope, with its body if its method has one.
 
     Raises:
-        ProblemError: its body is too long, or it broke off.
+        ProblemError: the body is too large, the client disconnected, or too many large bodies arrive at once.
     """
     headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
     if len(headers) < len(scope["headers"]) and _IF_MATCH in headers:
@@ -58,7 +61,7 @@ async def read_request(scope: Scope, receive: Receive) -> HttpRequest:
 
 
 async def _read_body(headers: Mapping[bytes, bytes], scope: Scope, receive: Receive) -> bytes:
-    """Return the body, and refuse a long one as soon as it is known to be long."""
+    # A large body is refused as soon as its size is known, before it has arrived.
     length = headers.get(b"content-length", b"")
     if length.isdigit() and int(length) > MAX_BODY_BYTES:
         raise _too_large()
@@ -73,9 +76,10 @@ async def _read_body(headers: Mapping[bytes, bytes], scope: Scope, receive: Rece
 
 
 async def _read_large_body(body: bytes, scope: Scope, receive: Receive) -> bytes:
-    """Return a body that begins with `body`."""
+    """Return the whole of a body that begins with `body`."""
     connection = connection_of(scope)
-    with scope["app"].state.body_room.arriving(connection.hang_up if connection else None) as arriving:
+    memory: BodyMemory = scope["app"].state.body_memory
+    with memory.arriving(connection.hang_up if connection else None) as arriving:
         await arriving.add(body)
         size, more = len(body), True
         while more:
@@ -84,14 +88,14 @@ async def _read_large_body(body: bytes, scope: Scope, receive: Receive) -> bytes
             if size > MAX_BODY_BYTES:
                 raise _too_large()
             await arriving.add(piece)
-        return arriving.whole()
+        return arriving.content()
 
 
 async def _receive_piece(receive: Receive) -> tuple[bytes, bool]:
-    """Return what comes next of a body, and whether there is more."""
+    """Return the next piece of a body, and whether more follow."""
     message = await receive()
     if message["type"] == "http.disconnect":
-        raise broken_off()
+        raise client_disconnected()
     return message.get("body", b""), message.get("more_body", False)
 
 

@@ -1,4 +1,6 @@
-"""The class of all API routes: it reads and validates a request, calls the route's function, and answers every error.
+"""The class of the API's routes.
+
+It reads and validates a request, calls the route's function, and answers every error.
 
 FastAPI's own handler takes a third of the time of a request here, and answers invalid input in several shapes. Its
 function signatures and its OpenAPI document are kept.
@@ -41,7 +43,10 @@ class _Signature(NamedTuple):
 
 
 class JSONRoute(APIRoute):
-    """A route whose function may take the call, ids and names of the path, one body model and one query model."""
+    """A route that passes the parts of a request to its function.
+
+    The function may take the call, ids and names of the path, one body model and one query model.
+    """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)

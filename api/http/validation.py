@@ -1,4 +1,4 @@
-"""Validation of the parts of a request: ids in its path, its JSON body and its query, by pydantic models."""
+"""Validation of a request: the ids in its path, its JSON body and its query."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -35,14 +35,14 @@ def validate_path_id(name: str, text: str) -> UUID:
 
 
 def validate_body(request: HttpRequest, adapter: TypeAdapter[Any]) -> Any:
-    """Return the JSON body as the model of `adapter`; an empty body is `{}`.
+    """Return the JSON body as the type of `adapter`. An empty body counts as `{}`.
 
     Raises:
         ProblemError: the body is not JSON, or not valid.
     """
     media_type = (request.header(b"content-type") or "").partition(";")[0].strip().lower()
     if request.body and media_type != "application/json":
-        # A web page can send a form or plain text to a loopback server without asking; JSON it cannot.
+        # A web page can send a form or plain text to a loopback server without asking, but not JSON.
         message = "must be application/json"
         raise validation_problem("The request is not valid.", ("header", "Content-Type"), message)
     try:
@@ -75,7 +75,7 @@ def _problem(error: ValidationError, part: str) -> ProblemError:
 
 
 def _client_path(loc: tuple[int | str, ...]) -> list[int | str]:
-    """Return a path within what the client sent: pydantic's, without the names of union members that it tried."""
+    """Return pydantic's path to a value, without the names of union members."""
     before: list[int | str] = [*loc[:1], *loc[:-1]]
     return [
         part

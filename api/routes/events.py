@@ -17,7 +17,10 @@ router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["events"])
 
 @router.get("/v1/events")
 async def follow_all(call: CallParam, query: Annotated[EventsQuery, Query()]) -> Response:
-    """Follow what is recorded in the caller's conversations, from now on or after `Last-Event-ID`, without end."""
+    """Follow the events of the caller's conversations, without end.
+
+    The feed begins after `Last-Event-ID`, or with the next event.
+    """
     if query.conversation_id:
         await call.owned_conversation(query.conversation_id)
     wanted = FeedFilter(call.caller.actor, query.conversation_id, query.agent_id, query.type)
@@ -26,7 +29,7 @@ async def follow_all(call: CallParam, query: Annotated[EventsQuery, Query()]) ->
 
 @router.get("/v1/conversations/{conversation_id}/events")
 async def follow_conversation(call: CallParam, conversation_id: UUID) -> Response:
-    """Follow one conversation: what is recorded, and the frames of the turn that runs, as they come."""
+    """Follow one conversation: its events, and the frames of its running turn."""
     after = last_event_id(call)
     await call.owned_conversation(conversation_id)
     return event_stream(call.services.feeds.conversation(conversation_id, after), {}, live_event)
