@@ -91,7 +91,7 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
         stack.push_async_callback(gateway.aclose)
         turning = _turn_services(settings, opened, progress, tokenizer, gateway)
         opened.database.on_reconnect(turning.client_turns.forget)
-        opened.feed.on_back(lambda _: turning.streams.restart())
+        opened.feed.on_rewind(lambda _: turning.streams.restart())
         await _open(stack, opened.channels)
         await _open(stack, engine)
         await _open(stack, turning.leases)

@@ -22,7 +22,7 @@ from domain.content import (
 from domain.conversation import Conversation
 from domain.decisions import conversations
 from domain.decisions.conversations import Draft, Events, Origin
-from domain.errors import MessageNotFoundError
+from domain.errors import ContentPath, MessageNotFoundError
 from domain.values import JsonObject
 from eventlog.clock import new_id, now
 from eventlog.images import Images
@@ -127,10 +127,10 @@ class Commands:
 
         return await self.conversations.execute(conversation_id, decide, caller.idempotency)
 
-    async def draft(self, said: Said, message: tuple[str | int, ...] = ()) -> Draft:
+    async def draft(self, said: Said, message: ContentPath = ()) -> Draft:
         """Return the message with an id of its own, its images kept and its tokens counted.
 
-        `message` is where the message is in the request's body.
+        `message` is the path of the message among several.
         """
         content = said.content
         if "image" in BLOCKS_OF_ROLE[said.role]:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -14,9 +14,11 @@ from eventlog.background import Background
 from eventlog.errors import LogError, StoreUnavailableError, VersionTakenError
 from eventlog.log import Log
 from eventlog.mapper import SNAPSHOT_INTERVAL, new_row
+from eventlog.retry import retry
 from eventlog.writer import GroupCommitWriter, Idempotency
 
-MAX_ATTEMPTS = 100
+CONFLICT_PAUSES_S = tuple(0.001 * min(attempt, 20) for attempt in range(99))
+"""The waits after conflicts with other processes. They grow, so that the others can finish."""
 CACHED_STATES = 10_000
 
 Decision = Callable[[Conversation], Events | Awaitable[Events]]
@@ -38,8 +40,11 @@ class Conversations:
     newer state. States are cached and believed until a conflict, a refusal or an idle decision makes them look again.
     """
 
-    def __init__(self, log: Log, writer: GroupCommitWriter) -> None:
+    def __init__(
+        self, log: Log, writer: GroupCommitWriter, conflict_pauses_s: Sequence[float] = CONFLICT_PAUSES_S
+    ) -> None:
         self.log = log
+        self._conflict_pauses_s = conflict_pauses_s
         self._writer = writer
         self._states: OrderedDict[UUID, Conversation] = OrderedDict()
         self._locks = _Locks()
@@ -67,18 +72,19 @@ class Conversations:
             IdempotencyKeyTakenError: the key was recorded meanwhile.
             StoreUnavailableError: the log does not answer.
         """
+
+        async def attempt() -> Committed:
+            generation = self._writer.generation
+            state, events = await self._decide(conversation_id, decide)
+            if not events:
+                return Committed(state, events, None)
+            return await self._record(state, events, idempotency, generation)
+
         async with self._locks.hold(conversation_id):
-            for attempt in range(MAX_ATTEMPTS):
-                generation = self._writer.generation
-                state, events = await self._decide(conversation_id, decide)
-                if not events:
-                    return Committed(state, events, None)
-                try:
-                    return await self._record(state, events, idempotency, generation)
-                except VersionTakenError:
-                    # Others are writing too: let them, a little longer each time.
-                    await asyncio.sleep(0.001 * min(attempt, 20))
-        raise WriteConflictError(conversation_id)
+            try:
+                return await retry(attempt, VersionTakenError, self._conflict_pauses_s)
+            except VersionTakenError:
+                raise WriteConflictError(conversation_id) from None
 
     async def state(self, conversation_id: UUID) -> Conversation:
         """Return the newest state of a conversation.

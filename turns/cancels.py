@@ -55,7 +55,7 @@ class Cancels:
         self._channels = channels
         self._broadcast = broadcast
         self._stopping = Background()
-        channels.on(_TOPIC, self._heard)
+        channels.subscribe(_TOPIC, self._heard)
 
     async def cancel(self, caller: Caller, conversation_id: UUID, turn_id: UUID) -> TurnKey:
         """Stop a turn, wherever it runs or waits; what was said is kept.
@@ -106,8 +106,8 @@ class Cancels:
         cancel = _Cancel(turn_id=key.turn_id, actor=caller.actor, request_id=caller.request_id)
         if caller.idempotency is not None:
             cancel.key, cancel.fingerprint = caller.idempotency.key, caller.idempotency.fingerprint.hex()
-        with self._broadcast.heard(key.conversation_id, hear):
-            await self._channels.tell(_TOPIC, cancel.model_dump_json())
+        with self._broadcast.subscribed(key.conversation_id, hear):
+            await self._channels.notify(_TOPIC, cancel.model_dump_json())
             await ended.wait(ANSWER_WAIT_S)
 
     def _heard(self, payload: str | None) -> None:

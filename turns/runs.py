@@ -62,7 +62,7 @@ class Runs:
         run = TurnRun(self._conversations, self._tokenizer, self._progress, self._reader, self._flush_clock, key, begun)
         self._running[key.turn_id] = run
         watching = ExitStack()
-        heard = self._broadcast.heard(key.conversation_id, lambda item: self._stop_if_ended(run, item.event))
+        heard = self._broadcast.subscribed(key.conversation_id, lambda item: self._stop_if_ended(run, item.event))
         watching.enter_context(heard)
         task = run.begin(self._gateway, lambda: self._contexts.request(started, begun.version, position))
         self._tasks.add(task)

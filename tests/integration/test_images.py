@@ -169,14 +169,14 @@ async def test_nothing_is_kept_of_content_with_a_wrong_image(
     with pytest.raises(error) as refusal:
         await images.keep((image(), wrong), ("messages", 3))
     if isinstance(refusal.value, InvalidContentError):
-        assert refusal.value.loc[:4] == ("messages", 3, "content", 1)
+        assert refusal.value.path[:4] == ("messages", 3, "content", 1)
     assert count(database_url) == 0
 
 
 async def test_an_image_of_a_role_that_has_none_is_refused_and_not_kept(store: Store, database_url: str) -> None:
     with pytest.raises(InvalidContentError) as refusal:
         await store.commands.start(ALICE, messages=[Said("user", (TEXT,)), Said("system", (image(),))])
-    assert refusal.value.loc == ("messages", 1, "content", 0, "type")
+    assert refusal.value.path == ("messages", 1, "content", 0, "type")
     assert count(database_url) == 0
 
 

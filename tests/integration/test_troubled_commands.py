@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from commands import executor as conversations_module
 from commands.executor import Committed, Conversations
 from domain.conversation import Conversation
 from domain.decisions import conversations
@@ -26,12 +25,9 @@ class Losing(GroupCommitWriter):
         return done
 
 
-async def test_a_caller_who_loses_every_time_is_told_of_the_conflict(
-    here: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(conversations_module, "MAX_ATTEMPTS", 3)
+async def test_a_caller_who_loses_every_time_is_told_of_the_conflict(here: Store) -> None:
     conversation_id = await started(here)
-    losing = Conversations(here.log, Losing(here.database))
+    losing = Conversations(here.log, Losing(here.database), conflict_pauses_s=(0, 0))
     with pytest.raises(WriteConflictError):
         await losing.execute(
             conversation_id, lambda state: conversations.add_message(state, origin(), draft(), some_id())

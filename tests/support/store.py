@@ -95,7 +95,7 @@ async def nothing(conversation_id: UUID, turn_id: UUID) -> None:
 async def until(condition: Callable[[], Any]) -> None:
     """Return as soon as `condition` holds; fail where it does not in a good while."""
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - what is waited for is in another process, which rings no bell here
+        while not condition():  # noqa: ASYNC110 - what is waited for is in another process, which wakes nothing here
             await asyncio.sleep(0.005)
 
 

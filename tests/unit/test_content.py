@@ -52,7 +52,7 @@ def test_a_role_may_use_its_own_blocks_and_no_others(role: Role, block: ContentB
     else:
         with pytest.raises(InvalidContentError) as refusal:
             check_content(role, [block])
-        assert refusal.value.loc == ("content", 0, "type")
+        assert refusal.value.path == ("content", 0, "type")
 
 
 def test_a_message_says_something() -> None:
@@ -64,7 +64,7 @@ def test_a_message_says_something() -> None:
 def test_an_empty_text_is_refused_where_it_stands(role: Role, block: ContentBlock) -> None:
     with pytest.raises(InvalidContentError) as refusal:
         check_content(role, [*([TextBlock(text="x")] if role == "user" else []), block])
-    assert refusal.value.loc[-1] == "text"
+    assert refusal.value.path[-1] == "text"
 
 
 def test_a_tool_may_answer_with_nothing() -> None:

@@ -1,0 +1,34 @@
+"""The retry loop: call something again after a pause, until it succeeds or the pauses run out."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import repeat, takewhile
+from math import inf
+from time import monotonic
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def retry(
+    work: Callable[[], Awaitable[T]], error: type[Exception] | tuple[type[Exception], ...], pauses_s: Iterable[float]
+) -> T:
+    """Return the result of `work`, called again after the next pause each time it raises `error`.
+
+    Raises:
+        Exception: the `error` of the attempt after the last pause, or any other exception of an attempt.
+    """
+    left = iter(pauses_s)
+    while True:
+        try:
+            return await work()
+        except error:
+            if (pause_s := next(left, None)) is None:
+                raise
+        await asyncio.sleep(pause_s)
+
+
+def equal_pauses(pause_s: float, patience_s: float = inf) -> Iterable[float]:
+    """Return equal pauses that run out `patience_s` after this call."""
+    deadline = monotonic() + patience_s
+    return takewhile(lambda _: monotonic() <= deadline, repeat(pause_s))

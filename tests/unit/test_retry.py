@@ -1,0 +1,40 @@
+"""The retry loop."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from eventlog.errors import StoreUnavailableError, VersionTakenError
+from eventlog.retry import equal_pauses, retry
+
+
+def failing(times: int, error: type[Exception] = StoreUnavailableError) -> Callable[[], Awaitable[int]]:
+    attempts = 0
+
+    async def work() -> int:
+        nonlocal attempts
+        attempts += 1
+        if attempts <= times:
+            raise error(f"attempt {attempts}")
+        return attempts
+
+    return work
+
+
+async def test_the_first_result_is_returned() -> None:
+    assert await retry(failing(2), StoreUnavailableError, [0, 0, 0]) == 3
+
+
+async def test_the_last_error_is_raised_when_the_pauses_run_out() -> None:
+    with pytest.raises(StoreUnavailableError, match="attempt 3"):
+        await retry(failing(9), StoreUnavailableError, [0, 0])
+
+
+async def test_another_error_is_raised_at_once() -> None:
+    with pytest.raises(VersionTakenError, match="attempt 1"):
+        await retry(failing(1, VersionTakenError), StoreUnavailableError, equal_pauses(0))
+
+
+async def test_without_patience_one_attempt_is_made() -> None:
+    with pytest.raises(StoreUnavailableError, match="attempt 1"):
+        await retry(failing(1), StoreUnavailableError, equal_pauses(0, -1))
