@@ -17,8 +17,8 @@ from starlette.types import Receive, Scope, Send
 from api.http.call import Call
 from api.http.request import header_number
 from eventlog.background import cancel_and_wait
-from turns.facts import Fact
 from turns.frames.frames import Frame
+from turns.live_events import FeedEvent
 
 OPEN = b": open\n\n"
 HEARTBEAT_S = 15.0
@@ -38,9 +38,9 @@ def event_stream(
     return _EventStream(batches, headers, encode)
 
 
-def live_event(item: Fact | Frame) -> bytes:
+def live_event(item: FeedEvent | Frame) -> bytes:
     """Return what comes in a feed: a recorded event, whose id is its position, or a live frame, which has none."""
-    return item.encoded if isinstance(item, Fact) else item.encoded.split(b"\n", 1)[1]
+    return item.encoded if isinstance(item, FeedEvent) else item.encoded.split(b"\n", 1)[1]
 
 
 def last_event_id(call: Call) -> int | None:
