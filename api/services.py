@@ -11,7 +11,6 @@ from api.settings import Settings
 from commands.commands import Commands
 from commands.executor import Conversations
 from commands.tokens import Tokenizer
-from domain.events import TurnQueued
 from eventlog.background import cancel_and_wait
 from eventlog.broadcast import Broadcast
 from eventlog.channels import Channels
@@ -29,16 +28,16 @@ from projections.progress import Progress
 from projections.rebuild.jobs import RebuildJobs
 from turns.cancels import Cancels
 from turns.client_turns import ClientTurns
-from turns.feeds import Feeds
-from turns.follow import Streams
-from turns.frames.replay import TurnKey, TurnReader
+from turns.event_feeds import EventFeeds
+from turns.frames.replay import TurnReader
 from turns.leases import Leases
 from turns.model.call import ModelTimeouts
 from turns.model.gateway import ModelGateway
-from turns.model_requests import TurnContexts
+from turns.model_input import ModelInput
 from turns.queue import TurnQueue
 from turns.recovery import Recovery
-from turns.runs import Runs
+from turns.turn_runner import TurnRunner
+from turns.turn_streams import TurnStreams
 from turns.turns import Turns
 
 YOUNG_OBJECTS = 20_000
@@ -60,12 +59,12 @@ class Services:
     listing: Listing
     history: History
     reader: TurnReader
-    contexts: TurnContexts
+    model_input: ModelInput
     turns: Turns
     cancels: Cancels
-    streams: Streams
+    streams: TurnStreams
     client_turns: ClientTurns
-    feeds: Feeds
+    feeds: EventFeeds
     rebuilds: RebuildJobs
 
     async def drain(self, grace_s: float) -> None:
@@ -94,7 +93,8 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
         opened.feed.on_rewind(lambda _: turning.streams.restart())
         await _open(stack, opened.channels)
         await _open(stack, engine)
-        await _open(stack, turning.leases)
+        await turning.leases.open(turning.recovery.recover)
+        stack.push_async_callback(turning.leases.close)
         stack.push_async_callback(turning.turns.drain, 0)
         stack.push_async_callback(cancel_and_wait, [asyncio.create_task(_warm_up(tokenizer, gateway))])
         rebuilds = RebuildJobs(opened.database)
@@ -148,11 +148,12 @@ class _TurnServices:
 
     commands: Commands
     reader: TurnReader
-    contexts: TurnContexts
+    model_input: ModelInput
     leases: Leases
+    recovery: Recovery
     cancels: Cancels
     turns: Turns
-    streams: Streams
+    streams: TurnStreams
     client_turns: ClientTurns
 
 
@@ -161,21 +162,20 @@ def _turn_services(
 ) -> _TurnServices:
     commands = Commands(opened.conversations, tokenizer, opened.images)
     context = Context(opened.database, opened.log)
-    leases = Leases(opened.database, lambda conversation_id, turn_id: recovery.recover(conversation_id, turn_id))
+    leases = Leases(opened.database)
     reader = TurnReader(opened.log, tokenizer, opened.images)
-    contexts = TurnContexts(opened.log, context, progress, gateway, settings.max_context_tokens)
-    runs = Runs(opened.conversations, tokenizer, gateway, contexts, progress, opened.broadcast, reader, leases)
-
-    async def start_queued(key: TurnKey, queued: TurnQueued) -> None:
-        await turns.start_queued(key, queued)
-
-    queue = TurnQueue(opened.log, opened.broadcast, leases, start_queued)
+    model_input = ModelInput(opened.log, context, progress, gateway, settings.max_context_tokens)
+    runner = TurnRunner(
+        opened.conversations, tokenizer, gateway, model_input, progress, opened.broadcast, reader, leases
+    )
+    queue = TurnQueue(opened.log, opened.broadcast, leases)
     recovery = Recovery(opened.conversations, reader, queue)
-    cancels = Cancels(opened.conversations, reader, runs, opened.channels, opened.broadcast)
-    turns = Turns(commands, reader, runs, queue, cancels, leases)
-    streams = Streams(runs, queue, reader, opened.broadcast, progress)
+    cancels = Cancels(opened.conversations, reader, runner, opened.channels, opened.broadcast)
+    turns = Turns(commands, reader, runner, queue, cancels, leases)
+    queue.open(turns.start_queued)
+    streams = TurnStreams(runner, queue, reader, opened.broadcast, progress)
     client_turns = ClientTurns(opened.conversations, tokenizer, reader, leases)
-    return _TurnServices(commands, reader, contexts, leases, cancels, turns, streams, client_turns)
+    return _TurnServices(commands, reader, model_input, leases, recovery, cancels, turns, streams, client_turns)
 
 
 def _services(
@@ -192,12 +192,12 @@ def _services(
         listing=Listing(opened.database),
         history=History(opened.database),
         reader=turning.reader,
-        contexts=turning.contexts,
+        model_input=turning.model_input,
         turns=turning.turns,
         cancels=turning.cancels,
         streams=turning.streams,
         client_turns=turning.client_turns,
-        feeds=Feeds(opened.conversations, opened.feed, turning.streams),
+        feeds=EventFeeds(opened.conversations, opened.feed, turning.streams),
         rebuilds=rebuilds,
     )
 

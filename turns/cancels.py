@@ -24,8 +24,8 @@ from eventlog.mapper import Recorded
 from eventlog.wakeup import Wakeup
 from eventlog.writer import Idempotency
 from turns.frames.replay import TurnKey, TurnReader
-from turns.run import Stop
-from turns.runs import Runs
+from turns.model_run import Stop
+from turns.turn_runner import TurnRunner
 
 ANSWER_WAIT_S = 0.15
 
@@ -47,11 +47,16 @@ class Cancels:
     """Cancels turns, and hears what other processes ask for; to be made before the channels are opened."""
 
     def __init__(
-        self, conversations: Conversations, reader: TurnReader, runs: Runs, channels: Channels, broadcast: Broadcast
+        self,
+        conversations: Conversations,
+        reader: TurnReader,
+        runner: TurnRunner,
+        channels: Channels,
+        broadcast: Broadcast,
     ) -> None:
         self._conversations = conversations
         self._reader = reader
-        self._runs = runs
+        self._runner = runner
         self._channels = channels
         self._broadcast = broadcast
         self._stopping = Background()
@@ -85,7 +90,7 @@ class Cancels:
 
     async def _ask_to_stop(self, caller: Caller, state: Conversation, key: TurnKey) -> bool:
         """Let a turn be stopped where its model speaks, if it does somewhere; return whether anybody was asked."""
-        run = self._runs.get(key.turn_id)
+        run = self._runner.get(key.turn_id)
         if run is not None:
             await run.stop(Stop(caller.origin(), idempotency=caller.idempotency))
             return True
@@ -118,7 +123,7 @@ class Cancels:
         except ValidationError:
             _log.warning("another release asks for a cancel in words unknown here")
             return
-        run = self._runs.get(cancel.turn_id)
+        run = self._runner.get(cancel.turn_id)
         if run is not None:
             idempotency = Idempotency(cancel.key, bytes.fromhex(cancel.fingerprint)) if cancel.key else None
             stop = Stop(Origin(cancel.actor, now(), cancel.request_id), idempotency=idempotency)

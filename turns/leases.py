@@ -55,15 +55,10 @@ class _Expired(NamedTuple):
 
 
 class Leases:
-    """This process's leases, renewed every two seconds, and its watch over everybody's.
+    """This process's leases, renewed every two seconds, and its watch over everybody's."""
 
-    `recover` is called with the conversation and the turn of each lease that has expired; any number of processes may
-    find the same one, so it has to be right to call it twice.
-    """
-
-    def __init__(self, database: Database, recover: Recover) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._recover = recover
         self._holder = new_id()
         self._held: dict[UUID, UUID] = {}
         self._given_up: set[UUID] = set()
@@ -72,10 +67,14 @@ class Leases:
         self._left_until: dict[UUID, float] = {}
         self._background = Background()
 
-    async def open(self) -> None:
-        """Start to renew and to watch."""
+    async def open(self, recover: Recover) -> None:
+        """Start to renew leases and to look for expired ones.
+
+        `recover` is called with the conversation and the turn of each expired lease. Several processes may find the
+        same one, so a second call must do no harm.
+        """
         self._background.keep("leases", self._keep_renewing)
-        self._background.keep("expired-leases", self._keep_looking)
+        self._background.keep("expired-leases", lambda: self._keep_looking(recover))
 
     async def close(self) -> None:
         """Give up what is held no longer, and stop."""
@@ -144,10 +143,10 @@ class Leases:
             await self._renew()
             await asyncio.sleep(RENEW_INTERVAL_S)
 
-    async def _keep_looking(self) -> None:
+    async def _keep_looking(self, recover: Recover) -> None:
         while True:
             try:
-                await self._recover_expired()
+                await self._recover_expired(recover)
             except StoreUnavailableError:
                 # No process could renew while the store was away or read-only: give all of them the time to do it.
                 self._expired.clear()
@@ -169,14 +168,14 @@ class Leases:
                 await self._database.fetch(_SQL["take"], [turn_id, held[turn_id], self._holder, LEASE_S])
         self._given_up.difference_update(given_up)
 
-    async def _recover_expired(self) -> None:
+    async def _recover_expired(self, recover: Recover) -> None:
         for lease in await self._seen_for_long():
             if await self._database.fetch(_SQL["is_expired"], [lease.turn_id]):  # it may have been renewed meanwhile
-                await self._recover_one(lease)
+                await self._recover_one(recover, lease)
 
-    async def _recover_one(self, lease: "_Expired") -> None:
+    async def _recover_one(self, recover: Recover, lease: "_Expired") -> None:
         try:
-            await self._recover(lease.conversation_id, lease.turn_id)
+            await recover(lease.conversation_id, lease.turn_id)
         except StoreUnavailableError:
             raise
         except UnknownEventError as error:

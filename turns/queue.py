@@ -25,19 +25,23 @@ _log = logging.getLogger(__name__)
 
 
 class TurnQueue:
-    """The queued turns that wait here. This process holds a lease for each: should it die, another takes them over.
+    """The queued turns that wait here. This process holds a lease for each: should it die, another takes them over."""
 
-    `start` records that a turn starts and lets it run; it raises ConversationLockedError where it is not its turn yet.
-    """
-
-    def __init__(self, log: Log, broadcast: Broadcast, leases: Leases, start: Start) -> None:
+    def __init__(self, log: Log, broadcast: Broadcast, leases: Leases) -> None:
         self._log = log
         self._broadcast = broadcast
         self._leases = leases
-        self._start = start
+        self._start: Start | None = None
         self._waiting: dict[UUID, asyncio.Task[bool]] = {}
         self._starting: set[UUID] = set()
         self._closed = False
+
+    def open(self, start: Start) -> None:
+        """Start queued turns with `start` from now on.
+
+        It records that a turn starts and runs it. It raises ConversationLockedError while other turns come first.
+        """
+        self._start = start
 
     async def add(self, key: TurnKey) -> None:
         """Start a turn when it is its turn; its lease is held already."""
@@ -118,6 +122,7 @@ class TurnQueue:
         return False
 
     async def _try(self, key: TurnKey) -> None:
+        assert self._start is not None, "the queue is not open"
         queued = await self._queued(key)
         self._starting.add(key.turn_id)
         try:

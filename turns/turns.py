@@ -21,17 +21,17 @@ from eventlog.mapper import Recorded
 from turns.cancels import Cancels
 from turns.frames.replay import TurnKey, TurnReader
 from turns.leases import Leases
+from turns.model_run import RunStart
 from turns.queue import TurnQueue
 from turns.regeneration import Answers
-from turns.run import Begun
-from turns.runs import Runs
+from turns.turn_runner import TurnRunner
 
 OnBusy = Literal["reject", "queue", "interrupt"]
 
 _log = logging.getLogger(__name__)
 
 
-class BegunTurn(NamedTuple):
+class AcceptedTurn(NamedTuple):
     """A turn that was just recorded as started, queued or resumed, and the event that says so."""
 
     key: TurnKey
@@ -45,7 +45,7 @@ class Turns:
         self,
         commands: Commands,
         reader: TurnReader,
-        runs: Runs,
+        runner: TurnRunner,
         queue: TurnQueue,
         cancels: Cancels,
         leases: Leases,
@@ -54,7 +54,7 @@ class Turns:
         self._conversations = commands.conversations
         self._log = commands.conversations.log
         self._reader = reader
-        self._runs = runs
+        self._runner = runner
         self._queue = queue
         self._cancels = cancels
         self._leases = leases
@@ -70,7 +70,7 @@ class Turns:
         *,
         on_busy: OnBusy = "reject",
         replace_from: UUID | None = None,
-    ) -> BegunTurn:
+    ) -> AcceptedTurn:
         """Record the user's message and let the model answer it.
 
         While another turn is active it is refused, or queued; to interrupt is to go ahead of the queue and to cancel
@@ -107,7 +107,7 @@ class Turns:
 
     async def start_with_conversation(
         self, caller: Caller, said: Said, settings: TurnSettings, *, agent_id: str | None, title: str | None
-    ) -> BegunTurn:
+    ) -> AcceptedTurn:
         """The same, in a conversation that starts with it."""
         self._check_open()
         draft, ids = await self._commands.draft(said), TurnIds(new_id(), new_id(), new_id())
@@ -123,7 +123,7 @@ class Turns:
 
     async def regenerate(
         self, caller: Caller, conversation_id: UUID, message_id: UUID, model: str | None, default_model: str
-    ) -> BegunTurn:
+    ) -> AcceptedTurn:
         """Let a model answer a question once more; the old answer and all after it are superseded.
 
         `message_id` is the answer, or the question itself. What is not said is as it was when it was answered before.
@@ -151,7 +151,7 @@ class Turns:
 
     async def resume(
         self, caller: Caller, conversation_id: UUID, turn_id: UUID, results: Said
-    ) -> tuple[BegunTurn, int]:
+    ) -> tuple[AcceptedTurn, int]:
         """Give a turn that waits for tool results these, and let its model go on; returns also its last frame's `seq`.
 
         Raises:
@@ -162,7 +162,7 @@ class Turns:
         draft, answer_id = await self._commands.draft(results), new_id()
         before = (await self._conversations.state(conversation_id)).turn
         if before is not None and before.waiting:
-            await self._runs.left(turn_id)  # where it ran until now, it is about to give its lease up
+            await self._runner.left(turn_id)  # where it ran until now, it is about to give its lease up
 
         async with self._leased(conversation_id, turn_id) as take:
 
@@ -177,9 +177,9 @@ class Turns:
             key = TurnKey(conversation_id, turn_id, turn.first_version)
             replay, shown = await self._reader.whole(key)
             assert replay.frames is not None and replay.started is not None
-            begun = Begun(replay.frames, shown, resumed.originator_version, caller.origin(), replay.answer)
-            self._runs.begin(key, replay.started, begun, committed.position or 0)
-        return BegunTurn(key, _last(committed)), len(shown)
+            begun = RunStart(replay.frames, shown, resumed.originator_version, caller.origin(), replay.answer)
+            self._runner.begin(key, replay.started, begun, committed.position or 0)
+        return AcceptedTurn(key, _last(committed)), len(shown)
 
     async def start_queued(self, key: TurnKey, queued: TurnQueued) -> None:
         """Start a turn whose turn it is; its lease is held.
@@ -203,9 +203,9 @@ class Turns:
         """Take no new turns; let the running ones finish for so long, then end them in the log as interrupted."""
         self._draining = True
         await self._queue.close()
-        await self._runs.drain(timeout_s)
+        await self._runner.drain(timeout_s)
 
-    async def _begin(self, caller: Caller, committed: Committed) -> BegunTurn:
+    async def _begin(self, caller: Caller, committed: Committed) -> AcceptedTurn:
         """Let a turn run that was recorded as started, and one wait that was recorded as queued."""
         event = committed.events[-1]
         assert isinstance(event, TurnQueued | TurnStarted)
@@ -219,9 +219,9 @@ class Turns:
             replay = await self._reader.begin(key, question)
             shown = replay.take([Recorded(committed.position or 0, event)])
             assert replay.frames is not None
-            begun = Begun(replay.frames, shown, event.originator_version, caller.origin())
-            self._runs.begin(key, event, begun, committed.position or 0)
-        return BegunTurn(key, _last(committed))
+            begun = RunStart(replay.frames, shown, event.originator_version, caller.origin())
+            self._runner.begin(key, event, begun, committed.position or 0)
+        return AcceptedTurn(key, _last(committed))
 
     async def _interrupt(self, caller: Caller, state: Conversation) -> None:
         """Cancel the turn that the newest one waits for."""

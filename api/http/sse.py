@@ -15,8 +15,8 @@ from starlette.types import Receive, Scope, Send
 from api.http.call import Call
 from api.http.request import header_number
 from eventlog.background import Background, cancel_and_wait
-from turns.facts import Fact
 from turns.frames.frames import Frame
+from turns.live_events import FeedEvent
 
 OPEN = b": open\n\n"
 HEARTBEAT_S = 15.0
@@ -42,12 +42,12 @@ def event_stream(
     return _EventStream(batches, headers, encode)
 
 
-def live_event(item: Fact | Frame) -> bytes:
+def live_event(item: FeedEvent | Frame) -> bytes:
     """Encode an item of a feed.
 
     A recorded event has its position as id, and a live frame has no id.
     """
-    return item.encoded if isinstance(item, Fact) else item.encoded.split(b"\n", 1)[1]
+    return item.encoded if isinstance(item, FeedEvent) else item.encoded.split(b"\n", 1)[1]
 
 
 def last_event_id(call: Call) -> int | None:

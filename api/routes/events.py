@@ -24,7 +24,7 @@ async def follow_all(call: CallParam, query: Annotated[EventsQuery, Query()]) ->
     if query.conversation_id:
         await call.owned_conversation(query.conversation_id)
     wanted = FeedFilter(call.caller.actor, query.conversation_id, query.agent_id, query.type)
-    return event_stream(call.services.feeds.facts(wanted, last_event_id(call)), {}, live_event)
+    return event_stream(call.services.feeds.events(wanted, last_event_id(call)), {}, live_event)
 
 
 @router.get("/v1/conversations/{conversation_id}/events")

@@ -77,7 +77,7 @@ async def get_context(call: CallParam, conversation_id: UUID, query: Annotated[C
     """Read the messages that a model would be sent, in OpenAI's chat form."""
     await call.readable_conversation(conversation_id)
     model = query.model or call.services.settings.model
-    window = await call.services.contexts.window(conversation_id, model, query.max_tokens, query.last)
+    window = await call.services.model_input.window(conversation_id, model, query.max_tokens, query.last)
     return json_response(window._asdict())
 
 

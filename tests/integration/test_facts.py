@@ -16,11 +16,11 @@ from eventlog.log import FeedFilter, Log
 from tests.integration.test_lost_log import lose_end
 from tests.support.builders import OWNER, Story
 from tests.support.store import ALICE, HELLO, PATIENCE_S, Store, until
-from turns import facts as facts_module
-from turns import feeds as feeds_module
-from turns.facts import Fact
-from turns.feeds import Feeds
+from turns import event_feeds as feeds_module
+from turns import live_events as events_module
+from turns.event_feeds import EventFeeds
 from turns.frames.frames import Frame
+from turns.live_events import FeedEvent
 
 MINE = FeedFilter(OWNER)
 
@@ -61,8 +61,8 @@ class CountingLog(Log):
 class Reader:
     """One reader of a feed, in a task of its own; it stops reading while it is held."""
 
-    def __init__(self, feed: AsyncGenerator[list[Fact] | list[Frame]]) -> None:
-        self.facts: list[Fact] = []
+    def __init__(self, feed: AsyncGenerator[list[FeedEvent] | list[Frame]]) -> None:
+        self.facts: list[FeedEvent] = []
         self.held = asyncio.Event()
         self.held.set()
         self._task = asyncio.create_task(self._read(feed))
@@ -88,11 +88,11 @@ class Reading:
     def __init__(self, store: Store) -> None:
         self.log = CountingLog(store)
         streams = cast(Any, None)
-        self.feeds = Feeds(Conversations(self.log, store.writer), store.feed, streams)
+        self.feeds = EventFeeds(Conversations(self.log, store.writer), store.feed, streams)
         self.readers: list[Reader] = []
 
     def open(self, after: int | None = None, wanted: FeedFilter = MINE) -> Reader:
-        self.readers.append(Reader(self.feeds.facts(wanted, after)))
+        self.readers.append(Reader(self.feeds.events(wanted, after)))
         return self.readers[-1]
 
     def open_conversation(self, conversation_id: UUID, after: int | None = None) -> Reader:
@@ -138,7 +138,7 @@ async def test_what_comes_from_memory_is_what_the_table_says(here: Store, readin
     await here.append([*story.events, *story.say("\x01 𝄞"), *story.rename(title="two")])
     await until(lambda: len(live.facts) == 3)
     read = await here.log.conversation_feed(story.id, 0, 0, 10)
-    assert [fact.encoded for fact in live.facts] == [Fact(record).encoded for record in read]
+    assert [fact.encoded for fact in live.facts] == [FeedEvent(record).encoded for record in read]
     assert reading.log.pages == 0
 
 
@@ -180,8 +180,8 @@ async def test_each_reader_gets_what_it_filters_by(here: Store, reading: Reading
 async def test_readers_that_join_anywhere_and_pause_at_will_get_everything_once_and_in_order(
     here: Store, reading: Reading, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    monkeypatch.setattr(facts_module, "KEPT_EVENTS", 5)
-    monkeypatch.setattr(facts_module, "SECTION_EVENTS", 3)
+    monkeypatch.setattr(events_module, "KEPT_EVENTS", 5)
+    monkeypatch.setattr(events_module, "SECTION_EVENTS", 3)
     monkeypatch.setattr(feeds_module, "WINDOW_POSITIONS", 4)
     monkeypatch.setattr(feeds_module, "PAGE_EVENTS", 2)
     chance = random.Random(seed)
@@ -222,7 +222,7 @@ async def test_readers_that_join_anywhere_and_pause_at_will_get_everything_once_
 async def test_a_slow_reader_holds_nobody_up_and_reads_on_in_the_table(
     here: Store, reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facts_module, "KEPT_BYTES", 1000)
+    monkeypatch.setattr(events_module, "KEPT_BYTES", 1000)
     story = Story()
     await here.append(story.events)
     slow, quick = reading.open(), reading.open()
@@ -242,7 +242,7 @@ async def test_a_slow_reader_holds_nobody_up_and_reads_on_in_the_table(
 async def test_a_reader_that_had_nothing_to_read_for_long_reads_on_in_memory(
     here: Store, reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facts_module, "KEPT_EVENTS", 3)
+    monkeypatch.setattr(events_module, "KEPT_EVENTS", 3)
     quiet, loud = Story(), Story()
     await here.append([*quiet.events, *loud.events])
     readers = [reading.open_conversation(quiet.id), reading.open(wanted=FeedFilter(OWNER, conversation_id=quiet.id))]

@@ -44,7 +44,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_turn_whose_start_is_cut_off_keeps_its_lease(here: Store, database_url: str) -> None:
-    leases, unused = Leases(here.database, nothing), cast(Any, None)
+    leases, unused = Leases(here.database), cast(Any, None)
     turns = Turns(here.commands, unused, unused, unused, unused, leases)
     id_ = await started(here)
     with blocked_head(database_url):
@@ -68,11 +68,11 @@ async def test_a_turn_that_cannot_be_ended_does_not_keep_others_open(
             raise RuntimeError("its events cannot be read")
 
     monkeypatch.setattr(leases_module, "LEASE_S", -1.0)
-    dead = Leases(here.database, nothing)
+    dead = Leases(here.database)
     await dead.take(some_id(), poisoned)
     await dead.take(some_id(), other)
-    leases = Leases(here.database, recover)
-    await leases.open()
+    leases = Leases(here.database)
+    await leases.open(recover)
     try:
         await until(lambda: rows(database_url, "SELECT turn_id FROM leases") == [(poisoned,)])
     finally:
@@ -92,11 +92,11 @@ async def test_turns_that_cannot_be_read_are_asked_for_seldom_and_keep_no_other_
             raise UnknownEventError("MessagePinned version 1 is unknown")
 
     monkeypatch.setattr(leases_module, "LEASE_S", -1.0)
-    dead = Leases(here.database, nothing)
+    dead = Leases(here.database)
     for turn_id in [*unreadable, other]:
         await dead.take(some_id(), turn_id)
-    leases = Leases(here.database, recover)
-    await leases.open()
+    leases = Leases(here.database)
+    await leases.open(recover)
     try:
         await until(lambda: not rows(database_url, "SELECT 1 FROM leases WHERE turn_id = %s", [other]))
     finally:
@@ -111,13 +111,13 @@ async def test_who_gives_up_a_lease_that_it_took_too_leaves_it_to_who_is_at_work
 ) -> None:
     """Two processes resume one turn; the log lets the first, and the second took its lease meanwhile."""
     turn_id, conversation_id = some_id(), some_id()
-    first, second = Leases(here.database, nothing), Leases(here.database, nothing)
+    first, second = Leases(here.database), Leases(here.database)
     await first.take(conversation_id, turn_id)
     await second.take(conversation_id, turn_id)
     second.give_up(turn_id)
     await second.close()
     assert rows(database_url, "SELECT turn_id FROM leases") == []
-    await first.open()
+    await first.open(nothing)
     try:
         await until(lambda: rows(database_url, "SELECT turn_id FROM leases") == [(turn_id,)])
         first.give_up(turn_id)
@@ -130,7 +130,7 @@ async def test_a_lease_is_taken_over_once_and_only_when_it_has_expired(
     here: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turn_id, conversation_id = some_id(), some_id()
-    leases = [Leases(here.database, nothing) for _ in range(3)]
+    leases = [Leases(here.database) for _ in range(3)]
     await leases[0].take(conversation_id, turn_id)
     assert not await leases[1].take_over(turn_id)
     await leases[0].release(turn_id)
@@ -155,11 +155,11 @@ async def test_a_step_of_the_clock_ends_no_turn_that_is_renewed(
     working, dead = some_id(), some_id()
     recovered = Recovered()
     # The holder watches over all leases too, and of the two either one may be the first.
-    holder, watch = Leases(here.database, recovered.recover), Leases(here.database, recovered.recover)
+    holder, watch = Leases(here.database), Leases(here.database)
     await holder.take(some_id(), working)
-    await Leases(here.database, nothing).take(some_id(), dead)
-    await holder.open()
-    await watch.open()
+    await Leases(here.database).take(some_id(), dead)
+    await holder.open(recovered.recover)
+    await watch.open(recovered.recover)
     try:
         rows(database_url, "UPDATE leases SET expires_at = expires_at - interval '1 hour'")
         await until(lambda: recovered.turns)
@@ -176,12 +176,12 @@ async def test_a_lease_that_its_holder_released_is_taken_over_without_a_wait(
 ) -> None:
     monkeypatch.setattr(leases_module, "EXPIRED_FOR_S", 3600.0)
     turn_id = some_id()
-    holder = Leases(here.database, nothing)
+    holder = Leases(here.database)
     await holder.take(some_id(), turn_id)
     await holder.release(turn_id)
     recovered = Recovered()
-    watch = Leases(here.database, recovered.recover)
-    await watch.open()
+    watch = Leases(here.database)
+    await watch.open(recovered.recover)
     try:
         await until(lambda: recovered.turns == [turn_id])
     finally:
@@ -196,9 +196,9 @@ async def test_leases_are_renewed_again_after_the_database_was_read_only(
     name = rows(database_url, "SELECT current_database()")[0][0]
     turn_id = some_id()
     async with opened(database_url, listening=False) as store:
-        leases = Leases(store.database, nothing)
+        leases = Leases(store.database)
         await leases.take(some_id(), turn_id)
-        await leases.open()
+        await leases.open(nothing)
         try:
             set_read_only(database_url, name, on=True)
             await until(lambda: "leases waits for the store" in caplog.text)
@@ -232,10 +232,10 @@ async def test_a_process_without_leases_ends_no_turn_because_the_database_was_re
     monkeypatch.setattr(leases_module, "EXPIRED_FOR_S", 3.0)
     name = rows(database_url, "SELECT current_database()")[0][0]
     turn_id, recovered = some_id(), Recovered()
-    holder, watch = Leases(here.database, nothing), Leases(there.database, recovered.recover)
+    holder, watch = Leases(here.database), Leases(there.database)
     await holder.take(some_id(), turn_id)
-    await holder.open()
-    await watch.open()
+    await holder.open(nothing)
+    await watch.open(recovered.recover)
     try:
         set_read_only(database_url, name, on=True)
         await until(lambda: "expired-leases waits for the store" in caplog.text)
@@ -257,11 +257,11 @@ async def test_leases_are_renewed_while_other_turns_are_recovered(here: Store, d
         recovering.set()
         await go_on.wait()
 
-    leases, gone = Leases(here.database, recover), Leases(here.database, nothing)
+    leases, gone = Leases(here.database), Leases(here.database)
     await gone.take(some_id(), dead)
     await gone.release(dead)
     await leases.take(some_id(), own)
-    await leases.open()
+    await leases.open(recover)
     try:
         await recovering.wait()
         rows(database_url, "UPDATE leases SET expires_at = now() WHERE turn_id = %s", [own])
@@ -279,8 +279,8 @@ async def test_hundreds_of_dead_turns_are_recovered_at_once(here: Store, databas
         "SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), now() FROM generate_series(1, 500)",
     )
     recovered = Recovered()
-    leases = Leases(here.database, recovered.recover)
-    await leases.open()
+    leases = Leases(here.database)
+    await leases.open(recovered.recover)
     try:
         await until(lambda: len(recovered.turns) == 500)
         await until(lambda: not rows(database_url, "SELECT 1 FROM leases"))
@@ -295,10 +295,10 @@ async def test_a_dead_turn_is_recovered_though_the_clock_was_set_back(
 ) -> None:
     monkeypatch.setattr(leases_module, "CLIENT_LEASE_S", 0.05)
     dead, recovered = some_id(), Recovered()
-    gone, leases = Leases(here.database, nothing), Leases(here.database, recovered.recover)
+    gone, leases = Leases(here.database), Leases(here.database)
     await gone.take(some_id(), dead)
     rows(database_url, "UPDATE leases SET expires_at = expires_at + interval '1 hour'")
-    await leases.open()
+    await leases.open(recovered.recover)
     try:
         await until(lambda: recovered.turns == [dead] and not rows(database_url, "SELECT 1 FROM leases"))
     finally:
@@ -308,7 +308,7 @@ async def test_a_dead_turn_is_recovered_though_the_clock_was_set_back(
 async def test_a_lease_that_was_taken_over_is_taken_over_however_often_that_is_asked(here: Store) -> None:
     """A statement whose answer was lost runs again."""
     turn_id = some_id()
-    gone, leases = Leases(here.database, nothing), Leases(here.database, nothing)
+    gone, leases = Leases(here.database), Leases(here.database)
     await gone.take(some_id(), turn_id)
     await gone.release(turn_id)
     assert [await leases.take_over(turn_id), await leases.take_over(turn_id)] == [True, True]

@@ -19,7 +19,7 @@ from eventlog.library.recorder import LogFactory
 from eventlog.mapper import new_row
 from projections.catalog import PROJECTIONS
 from tests.support.builders import MODEL, Story
-from tests.support.store import ALICE, HELLO, MAPPER, PATIENCE_S, Store, WordTokenizer, nothing, rows, started, until
+from tests.support.store import ALICE, HELLO, MAPPER, PATIENCE_S, Store, WordTokenizer, rows, started, until
 from turns.client_turns import ClientTurns
 from turns.frames.replay import TurnReader
 from turns.leases import Leases
@@ -173,7 +173,7 @@ async def test_a_command_that_waits_while_it_decides_is_decided_again_after_the_
 async def test_a_client_goes_on_with_the_frame_that_the_log_lacks_after_it_went_back(
     here: Store, database_url: str
 ) -> None:
-    leases = Leases(here.database, nothing)
+    leases = Leases(here.database)
     reader = TurnReader(here.log, WordTokenizer(), Images(here.database))
     turns = ClientTurns(here.conversations, WordTokenizer(), reader, leases)
     here.database.on_reconnect(turns.forget)

@@ -49,7 +49,9 @@ async def queued(here: Store) -> TurnKey:
 
 def made(here: Store, leases: Leases, start: Any) -> TurnQueue:
     stand_in: Any = leases
-    return TurnQueue(here.log, Broadcast(here.feed), stand_in, start)
+    queue = TurnQueue(here.log, Broadcast(here.feed), stand_in)
+    queue.open(start)
+    return queue
 
 
 async def test_a_turn_that_may_have_started_here_is_left_to_who_finds_its_lease(
@@ -90,7 +92,8 @@ async def test_a_turn_that_waits_looks_again_when_something_unknown_is_recorded(
 
     stand_in: Any = leases
     await broadcast.open()
-    queue = TurnQueue(here.log, broadcast, stand_in, start)
+    queue = TurnQueue(here.log, broadcast, stand_in)
+    queue.open(start)
     await queue.add(key)
     await until(lambda: tried)
     (waiting,) = [item.event for item in await here.log.versions(key.conversation_id, [key.first_version])]

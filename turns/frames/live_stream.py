@@ -11,7 +11,7 @@ SHOWN_WAIT_S = 2.0
 """How long the end of a turn waits until the read models show it, so that who hears of it can read it."""
 
 
-class TurnStream:
+class LiveStream:
     """The frames of one running turn so far. A slow reader holds an index, not a buffer."""
 
     def __init__(self) -> None:

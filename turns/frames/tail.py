@@ -9,7 +9,7 @@ from eventlog.mapper import Recorded
 from eventlog.wakeup import Wakeup
 from projections.progress import Progress
 from turns.frames.frames import Frame
-from turns.frames.live_stream import SHOWN_WAIT_S, TurnStream
+from turns.frames.live_stream import SHOWN_WAIT_S, LiveStream
 from turns.frames.replay import TurnKey, TurnReader, TurnReplay
 
 FIRST_PAGE_EVENTS = 100
@@ -26,7 +26,7 @@ class TurnTail:
     """
 
     def __init__(self, reader: TurnReader, broadcast: Broadcast, progress: Progress, key: TurnKey) -> None:
-        self.stream = TurnStream()
+        self.stream = LiveStream()
         self.readers = 0
         self._reader = reader
         self._broadcast = broadcast

@@ -25,7 +25,7 @@ from eventlog.writer import Idempotency
 from projections.progress import Progress
 from turns.frames.delta_buffer import DeltaBuffer, FlushClock
 from turns.frames.frames import Frame, TurnFrames
-from turns.frames.live_stream import SHOWN_WAIT_S, TurnStream
+from turns.frames.live_stream import SHOWN_WAIT_S, LiveStream
 from turns.frames.replay import TurnKey, TurnReader, TurnRecorder
 from turns.model.call import ModelChunk, ModelEnd, ModelRequest, ToolCall
 from turns.model.errors import ModelError
@@ -45,7 +45,7 @@ class Stop(NamedTuple):
     idempotency: Idempotency | None = None
 
 
-class Begun(NamedTuple):
+class RunStart(NamedTuple):
     """How a turn stands as a model is asked: its frames and those shown so far, the version of the event that asks, and
     on whose behalf. `last_answer` is what the model said before it was given tool results.
     """
@@ -57,7 +57,7 @@ class Begun(NamedTuple):
     last_answer: MessageAdded | None = None
 
 
-class TurnRun:
+class ModelRun:
     """A turn while its model speaks to this process, to its end or to its next tool calls.
 
     `stream` has its frames, from the first of the turn, and ends when the log says that the turn ended or waits.
@@ -71,11 +71,11 @@ class TurnRun:
         reader: TurnReader,
         clock: FlushClock,
         key: TurnKey,
-        begun: "Begun",
+        begun: "RunStart",
     ) -> None:
         self.key = key
         self.origin = begun.origin
-        self.stream = TurnStream()
+        self.stream = LiveStream()
         self._tokenizer = tokenizer
         self._progress = progress
         self._reader = reader

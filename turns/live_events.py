@@ -32,7 +32,7 @@ IDLE_S = 60.0
 
 
 @dataclass(frozen=True, eq=False)
-class Fact:
+class FeedEvent:
     """A recorded event as the log's audit functions give it; of live ones it is known whose conversation it is of."""
 
     record: dict[str, Any]
@@ -56,17 +56,17 @@ class Fact:
         return b"id: %d\nevent: %s\ndata: %s\n\n" % (self.position, self.record["type"].encode(), data)
 
 
-Wants = Callable[[Fact], bool]
+Wants = Callable[[FeedEvent], bool]
 
 
-class FactReader:
+class FeedReader:
     """One feed's place in the log: what is wanted up to `position` was handed out.
 
     A reader that is not `pending` has all that this process has read. One that is `behind` has to read the table up to
     what is in memory.
     """
 
-    def __init__(self, live: "LiveFacts", wants: Wants, position: int) -> None:
+    def __init__(self, live: "LiveEvents", wants: Wants, position: int) -> None:
         self.wants = wants
         self.position = position
         self.pending = position < live.head
@@ -78,9 +78,9 @@ class FactReader:
         """Whether what comes next is in memory no longer."""
         return self.pending and self.position < self._live.start
 
-    def take(self) -> list[Fact]:
+    def take(self) -> list[FeedEvent]:
         """Return what comes next of what is wanted and in memory: as much as a batch holds, at least one fact."""
-        taken: list[Fact] = []
+        taken: list[FeedEvent] = []
         size = 0
         if self.pending:
             for fact in self._live.after(self.position):
@@ -118,7 +118,7 @@ class FactReader:
         await self._wakeup.wait(IDLE_S)
 
 
-class LiveFacts:
+class LiveEvents:
     """Reads each new section of the log once, and keeps the newest events in memory for all readers.
 
     What was recorded after `start` and up to `head` is there. `times_back` says how often the log was found to have
@@ -132,16 +132,16 @@ class LiveFacts:
         self.times_back = 0
         self._log = log
         self._feed = feed
-        self._facts: list[Fact] = []
+        self._facts: list[FeedEvent] = []
         self._size = 0
-        self._readers: dict[UUID | None, set[FactReader]] = {}
+        self._readers: dict[UUID | None, set[FeedReader]] = {}
         self._wakeup = Wakeup()
         self._background = Background()
         self._running = False
         feed.on_rewind(self._go_back)
 
     @contextmanager
-    def reading(self, after: int | None, conversation_id: UUID | None, wants: Wants) -> Generator[FactReader]:
+    def reading(self, after: int | None, conversation_id: UUID | None, wants: Wants) -> Generator[FeedReader]:
         """Lend a reader of what is wanted after a position, or with None from now on.
 
         With a `conversation_id` nothing else may be wanted.
@@ -150,7 +150,7 @@ class LiveFacts:
             self._begin(self._feed.head)
             self._running = True
             self._background.keep("live-facts", self._run)
-        reader = FactReader(self, wants, self._feed.head if after is None else after)
+        reader = FeedReader(self, wants, self._feed.head if after is None else after)
         self._readers.setdefault(conversation_id, set()).add(reader)
         try:
             yield reader
@@ -162,7 +162,7 @@ class LiveFacts:
             if not self._readers:
                 self._wakeup.set()
 
-    def after(self, position: int) -> Sequence[Fact]:
+    def after(self, position: int) -> Sequence[FeedEvent]:
         """Return what is in memory after a position."""
         return self._facts[bisect_right(self._facts, position, key=lambda fact: fact.position) :]
 
@@ -186,7 +186,7 @@ class LiveFacts:
         rows, upto = await self._log.section(after, min(after + SECTION_EVENTS, self._feed.head))
         if self.times_back != times_back:
             return True  # what was read may be no part of the log
-        facts = [Fact(*row) for row in rows]
+        facts = [FeedEvent(*row) for row in rows]
         self._keep(facts, upto)
         await self._wake(after, facts)
         return True
@@ -202,7 +202,7 @@ class LiveFacts:
         self.start = self.head = head
         self._facts, self._size = [], 0
 
-    def _keep(self, facts: list[Fact], upto: int) -> None:
+    def _keep(self, facts: list[FeedEvent], upto: int) -> None:
         self._facts += facts
         self._size += sum(fact.size for fact in facts)
         self.head = upto
@@ -216,7 +216,7 @@ class LiveFacts:
             self.start = fact.position
         del self._facts[:left_out]
 
-    async def _wake(self, after: int, facts: list[Fact]) -> None:
+    async def _wake(self, after: int, facts: list[FeedEvent]) -> None:
         """Wake readers a few at a time. All at once, they would hold up every other request."""
         of_one = {reader for fact in facts for reader in self._readers.get(fact.record["conversation_id"], ())}
         readers = (*of_one, *self._readers.get(None, ()))
@@ -231,5 +231,5 @@ class LiveFacts:
             lags = self._feed.head - self.head >= SECTION_EVENTS
             await asyncio.sleep(0 if lags else len(group) * min(REST_FOR_EACH_S, MAX_REST_S / len(waking)))
 
-    def _all_readers(self) -> Iterator[FactReader]:
+    def _all_readers(self) -> Iterator[FeedReader]:
         return (reader for readers in self._readers.values() for reader in readers)

@@ -7,20 +7,20 @@ from uuid import UUID
 from eventlog.broadcast import Broadcast
 from projections.progress import Progress
 from turns.frames.frames import Frame
-from turns.frames.live_stream import TurnStream
+from turns.frames.live_stream import LiveStream
 from turns.frames.replay import TurnKey, TurnReader
 from turns.frames.tail import TurnTail
 from turns.queue import TurnQueue
-from turns.runs import Runs
+from turns.turn_runner import TurnRunner
 
 
-class Streams:
+class TurnStreams:
     """The streams of all turns, for the readers of this process."""
 
     def __init__(
-        self, runs: Runs, queue: TurnQueue, reader: TurnReader, broadcast: Broadcast, progress: Progress
+        self, runner: TurnRunner, queue: TurnQueue, reader: TurnReader, broadcast: Broadcast, progress: Progress
     ) -> None:
-        self._runs = runs
+        self._runner = runner
         self._queue = queue
         self._reader = reader
         self._broadcast = broadcast
@@ -37,7 +37,7 @@ class Streams:
         waits already is shown how it goes on. A store that is away is waited for.
         """
         await self._queue.left(key.turn_id)
-        run = self._runs.get(key.turn_id)
+        run = self._runner.get(key.turn_id)
         if run is not None:
             async for frames in _wanted(run.stream, after_seq):
                 yield frames
@@ -63,7 +63,7 @@ class Streams:
             tail.close()
 
     @contextmanager
-    def _tailed(self, key: TurnKey) -> Generator[TurnStream]:
+    def _tailed(self, key: TurnKey) -> Generator[LiveStream]:
         """Lend the frames of a turn that does not run here; its readers share them."""
         tail = self._tails.get(key.turn_id)
         if tail is None:
@@ -80,7 +80,7 @@ class Streams:
                 tail.close()
 
 
-async def _wanted(stream: TurnStream, after_seq: int) -> AsyncGenerator[list[Frame]]:
+async def _wanted(stream: LiveStream, after_seq: int) -> AsyncGenerator[list[Frame]]:
     """Yield what a reader of a stream has not seen, and the last frame in any case."""
     async for frames in stream.follow(after_seq):
         if wanted := [frame for frame in frames if frame.seq > after_seq or frame.terminal]:

@@ -15,13 +15,13 @@ from turns.frames.delta_buffer import FlushClock
 from turns.frames.replay import TurnKey, TurnReader
 from turns.leases import Leases
 from turns.model.gateway import ModelGateway
-from turns.model_requests import TurnContexts
-from turns.run import Begun, Stop, TurnRun
+from turns.model_input import ModelInput
+from turns.model_run import ModelRun, RunStart, Stop
 
 _log = logging.getLogger(__name__)
 
 
-class Runs:
+class TurnRunner:
     """Runs turns that were recorded as started or resumed, and for which this process holds a lease."""
 
     def __init__(
@@ -29,7 +29,7 @@ class Runs:
         conversations: Conversations,
         tokenizer: Tokenizer,
         gateway: ModelGateway,
-        contexts: TurnContexts,
+        model_input: ModelInput,
         progress: Progress,
         broadcast: Broadcast,
         reader: TurnReader,
@@ -38,17 +38,17 @@ class Runs:
         self._conversations = conversations
         self._tokenizer = tokenizer
         self._gateway = gateway
-        self._contexts = contexts
+        self._model_input = model_input
         self._progress = progress
         self._broadcast = broadcast
         self._reader = reader
         self._leases = leases
         self._flush_clock = FlushClock()
-        self._running: dict[UUID, TurnRun] = {}
+        self._running: dict[UUID, ModelRun] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = Background()
 
-    def get(self, turn_id: UUID) -> TurnRun | None:
+    def get(self, turn_id: UUID) -> ModelRun | None:
         """Return a turn that runs here."""
         return self._running.get(turn_id)
 
@@ -57,14 +57,16 @@ class Runs:
         if run := self._running.get(turn_id):
             await run.ended()
 
-    def begin(self, key: TurnKey, started: TurnStarted, begun: Begun, position: int) -> None:
+    def begin(self, key: TurnKey, started: TurnStarted, begun: RunStart, position: int) -> None:
         """Ask the model of a turn; its context is what was said up to a position of the log."""
-        run = TurnRun(self._conversations, self._tokenizer, self._progress, self._reader, self._flush_clock, key, begun)
+        run = ModelRun(
+            self._conversations, self._tokenizer, self._progress, self._reader, self._flush_clock, key, begun
+        )
         self._running[key.turn_id] = run
         watching = ExitStack()
         heard = self._broadcast.subscribed(key.conversation_id, lambda item: self._stop_if_ended(run, item.event))
         watching.enter_context(heard)
-        task = run.begin(self._gateway, lambda: self._contexts.request(started, begun.version, position))
+        task = run.begin(self._gateway, lambda: self._model_input.request(started, begun.version, position))
         self._tasks.add(task)
         task.add_done_callback(lambda _: watching.close())
         task.add_done_callback(lambda done: self._finished(done, run))
@@ -77,7 +79,7 @@ class Runs:
         runs = [run.stop(Stop(run.origin, *stop)) for run in self._running.values()]
         await asyncio.gather(*runs)
 
-    def _finished(self, task: asyncio.Task[None], run: TurnRun) -> None:
+    def _finished(self, task: asyncio.Task[None], run: ModelRun) -> None:
         self._tasks.discard(task)
         turn_id = run.key.turn_id
         del self._running[turn_id]
@@ -89,7 +91,7 @@ class Runs:
         else:
             self._leases.give_up(turn_id)
 
-    def _stop_if_ended(self, run: TurnRun, event: ConversationEvent) -> None:
+    def _stop_if_ended(self, run: ModelRun, event: ConversationEvent) -> None:
         """Stop a turn that the log says is over: cancelled or ended elsewhere, or deleted with its conversation."""
         over = isinstance(event, TurnCancelled | TurnFailed) and event.turn_id == run.key.turn_id
         if over or isinstance(event, ConversationDeleted):

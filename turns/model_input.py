@@ -19,7 +19,7 @@ CONTEXT_WAIT_S = 5.0
 DEFAULT_CONTEXT_TOKENS = 32_000
 
 
-class TurnContexts:
+class ModelInput:
     """Makes the requests of turns; `max_context_tokens` holds where neither a client nor the model says otherwise."""
 
     def __init__(

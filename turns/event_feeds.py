@@ -16,10 +16,10 @@ from eventlog.background import cancel_and_wait
 from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError
 from eventlog.feed import Feed
 from eventlog.log import FeedFilter
-from turns.facts import Fact, FactReader, LiveFacts
-from turns.follow import Streams
 from turns.frames.frames import Frame
 from turns.frames.replay import TurnKey
+from turns.live_events import FeedEvent, FeedReader, LiveEvents
+from turns.turn_streams import TurnStreams
 
 WINDOW_POSITIONS = 5000
 PAGE_EVENTS = 500
@@ -28,7 +28,7 @@ CATCHING_UP = 2
 WAITING_BATCHES = 2
 RETRY_INTERVAL_S = 0.5
 
-Facts = list[Fact]
+FeedEvents = list[FeedEvent]
 Page = tuple[list[dict[str, Any]], int]
 """Recorded events, and the position up to which the log was read for them."""
 ReadPage = Callable[[int], Awaitable[Page]]
@@ -36,22 +36,22 @@ ReadPage = Callable[[int], Awaitable[Page]]
 _log = logging.getLogger(__name__)
 
 
-class Feeds:
+class EventFeeds:
     """The feeds of this process. A reader holds a position and a few batches, however slowly it reads.
 
     New events come from memory, where all readers share them. Older ones are read from the table in pages.
     """
 
-    def __init__(self, conversations: Conversations, feed: Feed, streams: Streams) -> None:
+    def __init__(self, conversations: Conversations, feed: Feed, streams: TurnStreams) -> None:
         self._conversations = conversations
         self._log = conversations.log
         self._feed = feed
         self._streams = streams
-        self._live = LiveFacts(self._log, feed)
+        self._live = LiveEvents(self._log, feed)
         self._catching_up = asyncio.Semaphore(CATCHING_UP)
         self._closed = False
 
-    async def facts(self, wanted: FeedFilter, after: int | None) -> AsyncGenerator[Facts]:
+    async def events(self, wanted: FeedFilter, after: int | None) -> AsyncGenerator[FeedEvents]:
         """Yield the recorded events that are wanted after a position (None: from now on), without end."""
 
         async def read(position: int) -> Page:
@@ -61,7 +61,7 @@ class Feeds:
             async for facts in self._follow(reader, read):
                 yield facts
 
-    async def conversation(self, conversation_id: UUID, after: int | None) -> AsyncGenerator[Facts | list[Frame]]:
+    async def conversation(self, conversation_id: UUID, after: int | None) -> AsyncGenerator[FeedEvents | list[Frame]]:
         """Yield a conversation's recorded events after a position (None: from now on), and its live frames."""
         merged = _Merged()
         try:
@@ -95,7 +95,7 @@ class Feeds:
                 await asyncio.sleep(RETRY_INTERVAL_S)
         return None
 
-    async def _conversation_facts(self, conversation_id: UUID, after: int) -> AsyncGenerator[Facts]:
+    async def _conversation_facts(self, conversation_id: UUID, after: int) -> AsyncGenerator[FeedEvents]:
         version = 0
 
         async def read(position: int) -> Page:
@@ -107,14 +107,14 @@ class Feeds:
             version = found[-1]["version"]
             return found, found[-1]["position"]
 
-        def wants(fact: Fact) -> bool:
+        def wants(fact: FeedEvent) -> bool:
             return fact.record["conversation_id"] == conversation_id
 
         with self._live.reading(after, conversation_id, wants) as reader:
             async for facts in self._follow(reader, read):
                 yield facts
 
-    async def _follow(self, reader: FactReader, read: ReadPage) -> AsyncGenerator[Facts]:
+    async def _follow(self, reader: FeedReader, read: ReadPage) -> AsyncGenerator[FeedEvents]:
         """Yield what a reader wants, from memory, or from the table where it is not there any longer."""
         while not self._closed:
             facts = await self._page(reader, read) if reader.behind else reader.take()
@@ -123,7 +123,7 @@ class Feeds:
             elif not reader.pending:
                 await reader.rung()
 
-    async def _page(self, reader: FactReader, read: ReadPage) -> Facts:
+    async def _page(self, reader: FeedReader, read: ReadPage) -> FeedEvents:
         """Read the table, and wait for a store that is away: a feed has no end."""
         try:
             async with self._catching_up:
@@ -135,7 +135,7 @@ class Feeds:
         if self._live.times_back != times_back:
             return []  # what was read may be no part of the log
         reader.advance(position)
-        return list(map(Fact, found))
+        return list(map(FeedEvent, found))
 
 
 class _Merged:
@@ -169,16 +169,16 @@ class _Merged:
             await self._batches.put(None)
 
 
-def _turns_started(batch: Facts | list[Frame], after: int) -> list[TurnKey]:
+def _turns_started(batch: FeedEvents | list[Frame], after: int) -> list[TurnKey]:
     """Return the turns whose start is among these facts, if they were recorded after a position."""
     return [
         TurnKey(record["conversation_id"], UUID(orjson.loads(record["data"])["turn_id"]), record["version"])
-        for record in (item.record for item in batch if isinstance(item, Fact))
+        for record in (item.record for item in batch if isinstance(item, FeedEvent))
         if record["type"] == "TurnStarted" and record["position"] > after
     ]
 
 
-def _is_wanted(wanted: FeedFilter, fact: Fact) -> bool:
+def _is_wanted(wanted: FeedFilter, fact: FeedEvent) -> bool:
     return (
         fact.owner_id == wanted.owner_id
         and wanted.conversation_id in (None, fact.record["conversation_id"])
