@@ -24,7 +24,8 @@ def _content_form(value: Any) -> str:
 
 def _without_hash(block: ContentBlock) -> ContentBlock:
     if isinstance(block, ImageBlock) and block.sha256 is not None:
-        raise PydanticCustomError("sha256", "`sha256` is not for clients to send: who knows it need not own the image")
+        message = "`sha256` is not for clients to send: a client that knows it need not own the image"
+        raise PydanticCustomError("sha256", message)
     return block
 
 

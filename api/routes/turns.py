@@ -210,7 +210,7 @@ async def _answer_begun(call: Call, key: TurnKey, asked: Recorded, body: NewTurn
 
 
 async def _answer_running(call: Call, key: TurnKey, asked: Recorded, status: int, after_seq: int | None) -> Response:
-    """Answer with the frames of a turn after `after_seq`, or as a whole if it is None.
+    """Answer with the frames of a turn after `after_seq`, or whole if it is None.
 
     The whole turn is as it was when it first ended, or waited for tool results, after the event `asked`.
     """
