@@ -26,7 +26,7 @@ _MODULES = (messages, turns, client_turns, conversations, events, projections, h
 _ROUTES = with_heads([route for module in _MODULES for route in module.router.routes])
 
 
-class Application:
+class TurnlogApplication:
     """The ASGI application, as a server and as tests call it.
 
     A request passes the connection tracking, then the fast path, which calls a JSON route or else `fastapi`.
@@ -47,7 +47,7 @@ class Application:
         await self._app(scope, receive, send)
 
 
-def create_app(settings: Settings, conninfo: str) -> Application:
+def create_app(settings: Settings, conninfo: str) -> TurnlogApplication:
     """Return the application on the log in a database.
 
     Its lifespan opens and closes the services.
@@ -73,4 +73,4 @@ def create_app(settings: Settings, conninfo: str) -> Application:
     for page in ("/docs", "/docs/oauth2-redirect"):
         (route,) = (route for route in fastapi.routes if isinstance(route, APIRoute) and route.path == page)
         fastapi.add_api_route(page, route.endpoint, methods=["HEAD"], include_in_schema=False)
-    return Application(fastapi)
+    return TurnlogApplication(fastapi)

@@ -8,12 +8,12 @@ import sys
 
 import uvicorn
 
-from api.app import Application, create_app
+from api.app import TurnlogApplication, create_app
 from api.settings import load_settings
 from cli.server import configure
 
 
-def create_empty_app(database_url: str) -> Application:
+def create_empty_app(database_url: str) -> TurnlogApplication:
     """Return the API with `POST /empty`, which is tried before all other routes."""
     app = create_app(load_settings(database_url=database_url), database_url)
     app.fastapi.post("/empty")(empty)

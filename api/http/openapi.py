@@ -12,7 +12,7 @@ from domain.content import ContentBlock, Role
 T = TypeVar("T")
 
 
-class Conversation(BaseModel):
+class ConversationResource(BaseModel):
     """A conversation."""
 
     id: str = Field(description="UUIDv7.")
@@ -31,7 +31,7 @@ class Conversation(BaseModel):
     version: int = Field(description="Version of the last event that a reader can see. It is the entity tag.")
 
 
-class Usage(BaseModel):
+class UsageResource(BaseModel):
     """The tokens and the cost of a model call."""
 
     input_tokens: int
@@ -44,7 +44,7 @@ class Usage(BaseModel):
     )
 
 
-class Message(BaseModel):
+class MessageResource(BaseModel):
     """A message. The answer of a turn has its id from the start of the turn."""
 
     id: str
@@ -58,7 +58,7 @@ class Message(BaseModel):
     status: Literal["completed", "streaming", "interrupted", "superseded", "deleted"]
     model: str | None
     tokens: int
-    usage: Usage | None
+    usage: UsageResource | None
     finish_reason: str | None
     created_at: str
     version: int
@@ -71,7 +71,7 @@ class TurnError(BaseModel):
     detail: str
 
 
-class Turn(BaseModel):
+class TurnResource(BaseModel):
     """A turn: a user's message and the model's answer to it."""
 
     id: str
@@ -81,7 +81,7 @@ class Turn(BaseModel):
     message_id: str
     status: Literal["queued", "running", "requires_action", "completed", "failed", "cancelled"]
     model: str
-    usage: Usage | None
+    usage: UsageResource | None
     finish_reason: str | None
     error: TurnError | None
     started_at: str | None = Field(description="Null while it is queued.")
@@ -96,12 +96,12 @@ class WholeTurn(BaseModel):
     A message is null if there is none.
     """
 
-    user_message: Message | None
-    assistant_message: Message | None
-    turn: Turn
+    user_message: MessageResource | None
+    assistant_message: MessageResource | None
+    turn: TurnResource
 
 
-class Context(BaseModel):
+class ContextResource(BaseModel):
     """The messages that a model would be sent, in OpenAI's chat form."""
 
     messages: list[dict[str, Any]]
@@ -123,7 +123,7 @@ class RecordedEvent(BaseModel):
     digest: str = Field(description="SHA-256 over the event, hexadecimal.")
 
 
-class ProjectionError(BaseModel):
+class ProjectionErrorResource(BaseModel):
     """The error that stopped a projection.
 
     The position is null if no event caused it.
@@ -155,7 +155,7 @@ class ProjectionBuild(BaseModel):
     updated_at: str
 
 
-class Projection(BaseModel):
+class ProjectionResource(BaseModel):
     """A read model, with the version and the build of it that this release reads."""
 
     name: str
@@ -167,7 +167,7 @@ class Projection(BaseModel):
     head: int = Field(description="Position of the log's last event.")
     lag_events: int
     lag_seconds: float = Field(description="Age of the oldest event that it does not hold yet.")
-    error: ProjectionError | None
+    error: ProjectionErrorResource | None
     rebuild: ProjectionRebuild | None
     other_builds: list[ProjectionBuild]
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 
 from api.http.call import Call, CallParam, json_response
-from api.http.openapi import PROBLEMS, NextFrame, Turn
+from api.http.openapi import PROBLEMS, NextFrame, TurnResource
 from api.http.request_models import NewDeltas, TurnEnd, TurnFailure, TurnUsage
 from api.http.route import JSONRoute
 from api.routes.turns import check_turn_exists, find_turn
@@ -40,7 +40,7 @@ async def record_deltas(call: CallParam, conversation_id: UUID, turn_id: UUID, b
     return await call.write_response(position, {"next_seq": next_seq})
 
 
-@router.post(f"{_TURN}/complete", response_model=Turn)
+@router.post(f"{_TURN}/complete", response_model=TurnResource)
 async def complete_turn(call: CallParam, conversation_id: UUID, turn_id: UUID, body: TurnEnd) -> Response:
     """Complete a turn. The recorded chunks are the answer."""
     usage = _usage(body.usage) if body.usage else None
@@ -50,7 +50,7 @@ async def complete_turn(call: CallParam, conversation_id: UUID, turn_id: UUID, b
     return await _ended_response(call, conversation_id, turn_id)
 
 
-@router.post(f"{_TURN}/fail", response_model=Turn)
+@router.post(f"{_TURN}/fail", response_model=TurnResource)
 async def fail_turn(call: CallParam, conversation_id: UUID, turn_id: UUID, body: TurnFailure) -> Response:
     """Fail a turn. The recorded chunks are kept."""
     if not call.repeated:

@@ -9,13 +9,12 @@ from fastapi import APIRouter, Query, Response
 
 from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_activity, encode_cursor, page
-from api.http.openapi import PROBLEMS, Conversation, Deleted, Page
+from api.http.openapi import PROBLEMS, ConversationResource, Deleted, Page
 from api.http.problems import validation_problem
 from api.http.request_models import AgentQuery, ConversationChanges, ListingQuery, NewConversation, content_blocks
 from api.http.route import JSONRoute
 from commands.commands import Said
-from domain.conversation import Conversation as State
-from domain.conversation import fold
+from domain.conversation import Conversation, fold
 from domain.errors import ConversationDeletedError, ConversationNotFoundError
 from projections.models.json_resources import conversation_resource, rfc3339, state_resource
 from projections.models.listing import ConversationRow, ListingFilter
@@ -29,7 +28,7 @@ _ETAGS = re.compile(rf"[ \t]*(?:{_ETAG.pattern}[ \t]*)?(?:,[ \t]*(?:{_ETAG.patte
 _VERSION = re.compile("[1-9][0-9]{0,8}")
 
 
-@router.post("/v1/conversations", status_code=201, response_model=Conversation)
+@router.post("/v1/conversations", status_code=201, response_model=ConversationResource)
 async def start_conversation(call: CallParam, body: NewConversation) -> Response:
     """Start a conversation, with its first messages if there are any."""
     if call.repeated:
@@ -44,7 +43,7 @@ async def start_conversation(call: CallParam, body: NewConversation) -> Response
     return await call.write_response(committed.position, state_resource(committed.state), 201)
 
 
-@router.get("/v1/conversations", response_model=Page[Conversation])
+@router.get("/v1/conversations", response_model=Page[ConversationResource])
 async def list_conversations(call: CallParam, query: Annotated[ListingQuery, Query()]) -> Response:
     """List the caller's conversations, most recently active first."""
     wanted = ListingFilter(query.agent_id, query.q, _metadata_filter(query.model_extra or {}))
@@ -64,14 +63,14 @@ async def clear_history(call: CallParam, query: Annotated[AgentQuery, Query()]) 
     return await call.write_response(max(positions, default=None), {"deleted": len(positions)})
 
 
-@router.get("/v1/conversations/{conversation_id}", response_model=Conversation)
+@router.get("/v1/conversations/{conversation_id}", response_model=ConversationResource)
 async def get_conversation(call: CallParam, conversation_id: UUID) -> Response:
     """Read a conversation."""
     row = await call.readable_conversation(conversation_id)
     return json_response(conversation_resource(row), headers={"ETag": f'"{row.version}"'})
 
 
-@router.patch("/v1/conversations/{conversation_id}", response_model=Conversation)
+@router.patch("/v1/conversations/{conversation_id}", response_model=ConversationResource)
 async def update_conversation(call: CallParam, conversation_id: UUID, body: ConversationChanges) -> Response:
     """Rename a conversation, replace its metadata, or both."""
     changes = {name: getattr(body, name) for name in body.model_fields_set}
@@ -96,7 +95,7 @@ async def _delete_if_present(call: CallParam, conversation_id: UUID) -> int | No
         return None
 
 
-def _state_resource(state: State | None) -> dict[str, Any]:
+def _state_resource(state: Conversation | None) -> dict[str, Any]:
     assert state is not None
     return state_resource(state)
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 
 from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_version, encode_cursor, page
-from api.http.openapi import PROBLEMS, Context, Message, Page, RecordedEvent
+from api.http.openapi import PROBLEMS, ContextResource, MessageResource, Page, RecordedEvent
 from api.http.request_models import ContextQuery, LogQuery, MessagesQuery, NewMessage, content_blocks
 from api.http.route import JSONRoute
 from commands.commands import Said
@@ -19,7 +19,7 @@ from projections.models.json_resources import message_resource, recorded_event_r
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["messages"])
 
 
-@router.post("/v1/conversations/{conversation_id}/messages", status_code=201, response_model=Message)
+@router.post("/v1/conversations/{conversation_id}/messages", status_code=201, response_model=MessageResource)
 async def add_message(call: CallParam, conversation_id: UUID, body: NewMessage) -> Response:
     """Record a message. No model is called."""
     if call.repeated:
@@ -35,7 +35,7 @@ async def add_message(call: CallParam, conversation_id: UUID, body: NewMessage) 
     return await _added_response(call, event, committed.position)
 
 
-@router.get("/v1/conversations/{conversation_id}/messages", response_model=Page[Message])
+@router.get("/v1/conversations/{conversation_id}/messages", response_model=Page[MessageResource])
 async def list_messages(call: CallParam, conversation_id: UUID, query: Annotated[MessagesQuery, Query()]) -> Response:
     """List the messages of a conversation, oldest or newest first."""
     kind = f"messages.{query.order}.{conversation_id}"
@@ -55,7 +55,7 @@ async def list_messages(call: CallParam, conversation_id: UUID, query: Annotated
     return json_response(page(rows, query.limit, message_resource, cursor))
 
 
-@router.get("/v1/conversations/{conversation_id}/messages/{message_id}", response_model=Message)
+@router.get("/v1/conversations/{conversation_id}/messages/{message_id}", response_model=MessageResource)
 async def get_message(call: CallParam, conversation_id: UUID, message_id: UUID) -> Response:
     """Read a message. One that is being streamed has its text so far."""
     await call.readable_conversation(conversation_id)
@@ -72,7 +72,7 @@ async def delete_message(call: CallParam, conversation_id: UUID, message_id: UUI
     return await call.write_response(committed.position, status=204)
 
 
-@router.get("/v1/conversations/{conversation_id}/context", response_model=Context)
+@router.get("/v1/conversations/{conversation_id}/context", response_model=ContextResource)
 async def get_context(call: CallParam, conversation_id: UUID, query: Annotated[ContextQuery, Query()]) -> Response:
     """Read the messages that a model would be sent, in OpenAI's chat form."""
     await call.readable_conversation(conversation_id)

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from api.http.call import CallParam, json_response
-from api.http.openapi import PROBLEMS, Page, Projection
+from api.http.openapi import PROBLEMS, Page, ProjectionResource
 from api.http.route import JSONRoute
 from projections.builds import Build
 from projections.catalog import PROJECTIONS, named
@@ -15,7 +15,7 @@ from projections.status import RebuildProgress, Status, read_status
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["operations"])
 
 
-@router.get("/v1/projections", response_model=Page[Projection])
+@router.get("/v1/projections", response_model=Page[ProjectionResource])
 async def list_projections(call: CallParam) -> Response:
     """List the read models, each with its position and its rebuild, if any."""
     status = await read_status(call.services.database, PROJECTIONS)
@@ -23,13 +23,13 @@ async def list_projections(call: CallParam) -> Response:
     return json_response({"data": shown, "next_cursor": None})
 
 
-@router.get("/v1/projections/{name}", response_model=Projection)
+@router.get("/v1/projections/{name}", response_model=ProjectionResource)
 async def get_projection(call: CallParam, name: str) -> Response:
     """Read the status of a read model."""
     return json_response(await _read_resource(call, name))
 
 
-@router.post("/v1/projections/{name}/rebuild", status_code=202, response_model=Projection)
+@router.post("/v1/projections/{name}/rebuild", status_code=202, response_model=ProjectionResource)
 async def rebuild_projection(call: CallParam, name: str) -> Response:
     """Start a rebuild of a read model. `GET` reports its progress."""
     projection = named(name)

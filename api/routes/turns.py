@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_version, encode_cursor, page
-from api.http.openapi import PROBLEMS, Page, Turn, WholeTurn
+from api.http.openapi import PROBLEMS, Page, TurnResource, WholeTurn
 from api.http.problems import MODEL_ERROR, ProblemError, validation_problem
 from api.http.request_models import (
     NewConversationTurn,
@@ -89,7 +89,7 @@ async def regenerate(call: CallParam, conversation_id: UUID, message_id: UUID, b
     return await _answer_begun(call, begun.key, begun.asked, body)
 
 
-@router.get(f"{_CONVERSATION}/turns", response_model=Page[Turn])
+@router.get(f"{_CONVERSATION}/turns", response_model=Page[TurnResource])
 async def list_turns(call: CallParam, conversation_id: UUID, query: Annotated[PageQuery, Query()]) -> Response:
     """List the turns of a conversation, newest first."""
     kind = f"turns.{conversation_id}"
@@ -99,7 +99,7 @@ async def list_turns(call: CallParam, conversation_id: UUID, query: Annotated[Pa
     return json_response(page(rows, query.limit, turn_resource, lambda row: encode_cursor(kind, row.version)))
 
 
-@router.get(f"{_CONVERSATION}/turns/{{turn_id}}", response_model=Turn)
+@router.get(f"{_CONVERSATION}/turns/{{turn_id}}", response_model=TurnResource)
 async def get_turn(call: CallParam, conversation_id: UUID, turn_id: UUID) -> Response:
     """Read a turn."""
     return json_response(turn_resource(await find_turn(call, conversation_id, turn_id)))
@@ -117,7 +117,7 @@ async def stream_turn(call: CallParam, conversation_id: UUID, turn_id: UUID) -> 
     return event_stream(call.services.streams.follow(key, after_seq), {})
 
 
-@router.post(f"{_CONVERSATION}/turns/{{turn_id}}/cancel", response_model=Turn)
+@router.post(f"{_CONVERSATION}/turns/{{turn_id}}/cancel", response_model=TurnResource)
 async def cancel_turn(call: CallParam, conversation_id: UUID, turn_id: UUID) -> Response:
     """Stop a turn. The text that the model has sent is kept."""
     if call.repeated:

@@ -42,7 +42,7 @@ async def fail(conversation_id: UUID) -> Response:
     raise RuntimeError("the secret inside")
 
 
-class Asked(FastAPI):
+class CountingApp(FastAPI):
     """An application that counts what it is asked."""
 
     count = 0
@@ -53,8 +53,8 @@ class Asked(FastAPI):
 
 
 @pytest.fixture
-def app() -> Asked:
-    app = Asked(
+def app() -> CountingApp:
+    app = CountingApp(
         routes=router.routes,
         redirect_slashes=False,
         middleware=[Middleware(SameMachine)],
@@ -71,7 +71,7 @@ async def answer(app: ASGIApp, method: str, path: str, headers: dict[str, str] =
 
 
 @pytest.mark.parametrize(("method", "status"), [("GET", 200), ("POST", 404), ("DELETE", 500)])
-async def test_a_json_route_is_reached_without_the_application(app: Asked, method: str, status: int) -> None:
+async def test_a_json_route_is_reached_without_the_application(app: CountingApp, method: str, status: int) -> None:
     path = f"/v1/things/{some_id()}"
     short = await answer(FastPath(app), method, path)
     assert (short[0], app.count) == (status, 0)
@@ -79,7 +79,7 @@ async def test_a_json_route_is_reached_without_the_application(app: Asked, metho
 
 
 @pytest.mark.parametrize("path", ["/v1/things/x?a=1", "/v1/things/x", "/v1/things/%00"])
-async def test_bad_input_is_answered_the_same_way(app: Asked, path: str) -> None:
+async def test_bad_input_is_answered_the_same_way(app: CountingApp, path: str) -> None:
     short = await answer(FastPath(app), "GET", path)
     assert app.count == 0
     assert short == await answer(app, "GET", path)
@@ -99,7 +99,7 @@ async def test_bad_input_is_answered_the_same_way(app: Asked, path: str) -> None
     ],
 )
 async def test_any_other_request_is_the_applications(
-    app: Asked, method: str, path: str, headers: dict[str, str], status: int
+    app: CountingApp, method: str, path: str, headers: dict[str, str], status: int
 ) -> None:
     short = await answer(FastPath(app), method, path, headers)
     assert (short[0], app.count) == (status, 1)
@@ -107,7 +107,7 @@ async def test_any_other_request_is_the_applications(
 
 
 async def test_a_defect_is_logged_and_not_told(
-    app: Asked, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    app: CountingApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(problems, "_log", logging.getLogger("here"))
     status, body = await answer(FastPath(app), "DELETE", f"/v1/things/{some_id()}")
