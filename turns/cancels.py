@@ -78,7 +78,7 @@ class Cancels:
 
         async def decide(state: Conversation) -> Events:
             speaks = state.turn is not None and state.turn.id == turn_id and not state.turn.waiting
-            said = await self._reader.said_so_far(key) if speaks else NOTHING_SAID
+            said = await self._reader.answer_so_far(key) if speaks else NOTHING_SAID
             return running_turns.cancel_turn(state, caller.origin(), turn_id, said, new_id())
 
         try:

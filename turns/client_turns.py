@@ -64,7 +64,7 @@ class ClientTurns:
             return running_turns.record_delta(state, caller.origin(), turn_id, **first, block_type="text", chunks=new)
 
         committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
-        await self._leases.lend(conversation_id, turn_id)
+        await self._leases.extend_for_client(conversation_id, turn_id)
         return next_seq, committed.position
 
     async def complete(
@@ -93,7 +93,7 @@ class ClientTurns:
     async def _end(self, caller: Caller, conversation_id: UUID, turn_id: UUID, decide: Decision) -> Committed:
         committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
         self._replays.pop(turn_id, None)
-        self._leases.give_up(turn_id)
+        self._leases.drop(turn_id)
         return committed
 
     async def _answer(self, state: Conversation, origin: Origin, turn_id: UUID) -> Answer:

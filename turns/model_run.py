@@ -104,9 +104,9 @@ class ModelRun:
         if self._stop is None:
             self._stop = stop
             self._asking.cancel()
-        await self.ended()
+        await self.wait_until_ended()
 
-    async def ended(self) -> None:
+    async def wait_until_ended(self) -> None:
         """Wait until the turn has ended, or waits for tool results."""
         assert self._task is not None
         await asyncio.wait([self._task])

@@ -47,7 +47,7 @@ class Recovery:
 
     async def _end(self, key: TurnKey, owner_id: str, reason: str, detail: str) -> None:
         async def decide(state: Conversation) -> Events:
-            answer, origin = await self._reader.said_so_far(key), Origin(owner_id, now())
+            answer, origin = await self._reader.answer_so_far(key), Origin(owner_id, now())
             return running_turns.fail_turn(state, origin, key.turn_id, answer, reason=reason, detail=detail)
 
         try:

@@ -35,7 +35,7 @@ class AcceptedTurn(NamedTuple):
     """A turn that was just recorded as started, queued or resumed, and the event that says so."""
 
     key: TurnKey
-    asked: Recorded
+    recorded: Recorded
 
 
 class Turns:
@@ -162,7 +162,7 @@ class Turns:
         draft, answer_id = await self._commands.draft(results), new_id()
         before = (await self._conversations.state(conversation_id)).turn
         if before is not None and before.waiting:
-            await self._runner.left(turn_id)  # where it ran until now, it is about to give its lease up
+            await self._runner.wait_until_gone(turn_id)  # where it ran until now, it is about to give its lease up
 
         async with self._leased(conversation_id, turn_id) as take:
 
@@ -213,7 +213,7 @@ class Turns:
         if isinstance(event, TurnQueued):
             await self._queue.add(key)
         elif not event.generate:
-            await self._leases.lend(key.conversation_id, key.turn_id)
+            await self._leases.extend_for_client(key.conversation_id, key.turn_id)
         else:
             question = next((said for said in committed.events if _is_question(said, event)), None)
             replay = await self._reader.begin(key, question)
@@ -248,18 +248,18 @@ class Turns:
 
         async def take() -> None:
             nonlocal taken
-            await self._leases.take(conversation_id, turn_id)
+            await self._leases.acquire(conversation_id, turn_id)
             taken = True
 
         try:
             yield take
         except (DomainError, IdempotencyKeyTakenError):
             if taken:
-                self._leases.give_up(turn_id)
+                self._leases.drop(turn_id)
             raise
         except BaseException:
             if taken:
-                self._leases.abandon(turn_id)  # it may have been recorded all the same
+                self._leases.let_expire(turn_id)  # it may have been recorded all the same
             raise
 
     def _check_open(self) -> None:

@@ -47,7 +47,7 @@ async def start_turn(call: CallParam, conversation_id: UUID, body: NewTurn) -> R
         on_busy=body.on_busy,
         replace_from=body.replace_from,
     )
-    return await _answer(call, begun.key, begun.asked, body)
+    return await _answer(call, begun.key, begun.recorded, body)
 
 
 @router.post("/v1/turns", status_code=201, response_model=WholeTurn)
@@ -61,7 +61,7 @@ async def start_conversation_turn(call: CallParam, body: NewConversationTurn) ->
     begun = await call.services.turns.start_with_conversation(
         call.caller, said, _settings(call, body), agent_id=body.agent_id, title=body.title
     )
-    return await _answer(call, begun.key, begun.asked, body)
+    return await _answer(call, begun.key, begun.recorded, body)
 
 
 @router.post(f"{_CONVERSATION}/messages/{{message_id}}/regenerate", status_code=201, response_model=WholeTurn)
@@ -76,7 +76,7 @@ async def regenerate(call: CallParam, conversation_id: UUID, message_id: UUID, b
     except InvalidContentError as error:
         # The body is valid: it is the message of the path that cannot be answered again.
         raise validation_problem("The request is not valid.", ("path", "message_id"), str(error)) from error
-    return await _answer(call, begun.key, begun.asked, body)
+    return await _answer(call, begun.key, begun.recorded, body)
 
 
 @router.get(f"{_CONVERSATION}/turns", response_model=Page[Turn])
@@ -131,7 +131,7 @@ async def give_tool_results(call: CallParam, conversation_id: UUID, turn_id: UUI
         results = Said("tool", tuple(ToolResultBlock(**result.model_dump()) for result in body.results))
         async with known_if_not_active(call, conversation_id, turn_id):
             begun, after_seq = await call.services.turns.resume(call.caller, conversation_id, turn_id, results)
-        key, asked = begun.key, begun.asked
+        key, asked = begun.key, begun.recorded
     return await _running(call, key, asked, 200, after_seq if body.stream else None)
 
 
@@ -196,7 +196,7 @@ async def _running(call: Call, key: TurnKey, asked: Recorded, status: int, after
     if after_seq is not None:
         return event_stream(call.services.streams.follow(key, after_seq), await call.write_headers(asked.position))
     await _frames(call, key)
-    replay = await call.services.reader.at_rest(key, asked.event.originator_version)
+    replay = await call.services.reader.settled_after(key, asked.event.originator_version)
     assert replay.frames is not None
     headers, turn = await call.write_headers(replay.position), turn_resource(replay.frames.row)
     if turn["status"] == "failed":

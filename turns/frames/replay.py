@@ -185,7 +185,7 @@ class TurnReader:
             return item._replace(event=await self._images.restored_event(event))
         return item
 
-    async def at_rest(self, key: TurnKey, after_version: int) -> TurnReplay:
+    async def settled_after(self, key: TurnKey, after_version: int) -> TurnReplay:
         """Return a turn as it was when it first ended, or waited for tool results, after an event."""
         replay = await self.begin(key)
         for item in await self._log.events(key.conversation_id, replay.next_version):
@@ -194,7 +194,7 @@ class TurnReader:
                 break
         return replay
 
-    async def said_so_far(self, key: TurnKey) -> Answer:
+    async def answer_so_far(self, key: TurnKey) -> Answer:
         """Return what the log has of the answer that a turn's model is giving; no image is needed for that."""
         replay = TurnReplay(key, await self._question(key))
         replay.take(await self._log.events(key.conversation_id, replay.next_version))
