@@ -28,6 +28,7 @@ from projections.progress import Progress
 from projections.rebuild.jobs import RebuildJobs
 from turns.cancels import Cancels
 from turns.client_turns import ClientTurns
+from turns.context_budget import ContextBudget
 from turns.event_feeds import EventFeeds
 from turns.frames.replay import TurnReader
 from turns.leases import Leases
@@ -162,9 +163,10 @@ def _turn_services(
 ) -> _TurnServices:
     commands = Commands(opened.conversations, tokenizer, opened.images)
     context = Context(opened.database, opened.log)
+    budget = ContextBudget(gateway, settings.max_context_tokens)
     leases = Leases(opened.database)
     reader = TurnReader(opened.log, tokenizer, opened.images)
-    model_input = ModelInput(opened.log, context, progress, gateway, settings.max_context_tokens)
+    model_input = ModelInput(opened.log, context, progress, budget)
     runner = TurnRunner(
         opened.conversations, tokenizer, gateway, model_input, progress, opened.broadcast, reader, leases
     )
