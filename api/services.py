@@ -9,7 +9,7 @@ from typing import Protocol
 
 from api.settings import Settings
 from commands.commands import Commands
-from commands.executor import Conversations
+from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
 from eventlog.background import cancel_and_wait
 from eventlog.broadcast import Broadcast
@@ -91,7 +91,7 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
         stack.push_async_callback(gateway.aclose)
         turning = _turn_services(settings, opened, progress, tokenizer, gateway)
         opened.database.on_reconnect(turning.client_turns.forget)
-        opened.feed.on_back(lambda _: turning.streams.restart())
+        opened.feed.on_rewind(lambda _: turning.streams.restart())
         await _open(stack, opened.channels)
         await _open(stack, engine)
         await turning.leases.open(turning.recovery.recover)
@@ -127,7 +127,7 @@ class _LogServices:
     log: Log
     feed: Feed
     broadcast: Broadcast
-    conversations: Conversations
+    conversations: CommandExecutor
     images: Images
 
 
@@ -136,7 +136,7 @@ async def _open_log(stack: AsyncExitStack, conninfo: str, schema: str) -> _LogSe
     broadcast = Broadcast(opened.feed)
     await _open(stack, broadcast)
     await opened.feed.refresh()  # a subscriber that comes from now on must not begin with the past
-    conversations = Conversations(opened.log, opened.writer)
+    conversations = CommandExecutor(opened.log, opened.writer)
     stack.push_async_callback(conversations.close)
     return _LogServices(
         opened.database, opened.channels, opened.log, opened.feed, broadcast, conversations, opened.images

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from domain.errors import InvalidContentError
+from domain.errors import ContentPath, InvalidContentError
 from domain.images import check_image
 from domain.values import Frozen, JsonObject, Metadata, Sha256, Text
 
@@ -97,10 +97,10 @@ BLOCKS_OF_ROLE: dict[str, frozenset[str]] = {
 }
 
 
-def check_content(role: Role, content: Sequence[ContentBlock], message: tuple[str | int, ...] = ()) -> None:
-    """Hold what a client sent against the rules of content: something said, in blocks its role may use, in size.
+def check_content(role: Role, content: Sequence[ContentBlock], message: ContentPath = ()) -> None:
+    """Check that a message is not empty, holds only blocks that its role may use, and is not too large.
 
-    `message` is where the message is in the request's body; nothing where it is the body itself.
+    `message` is the path of the message among several, which the paths of errors begin with.
 
     Raises:
         InvalidContentError: a rule is broken.
@@ -109,34 +109,34 @@ def check_content(role: Role, content: Sequence[ContentBlock], message: tuple[st
     if not content:
         raise InvalidContentError("must hold at least one block", (*message, "content"))
     for index, block in enumerate(content):
-        loc = (*message, "content", index)
+        path = (*message, "content", index)
         if block.type not in BLOCKS_OF_ROLE[role]:
-            raise InvalidContentError(f"a {role} message cannot hold a {block.type} block", (*loc, "type"))
-        _check_block(block, loc)
+            raise InvalidContentError(f"a {role} message cannot hold a {block.type} block", (*path, "type"))
+        _check_block(block, path)
 
 
-def _check_block(block: ContentBlock, loc: tuple[str | int, ...]) -> None:
+def _check_block(block: ContentBlock, path: ContentPath) -> None:
     if isinstance(block, TextBlock | ReasoningBlock):
-        _check_text(block.text, (*loc, "text"))
+        _check_text(block.text, (*path, "text"))
     elif isinstance(block, ToolResultBlock):
-        _check_size(block.content, (*loc, "content"))
+        _check_size(block.content, (*path, "content"))
     elif isinstance(block, ImageBlock):
-        check_image(block.media_type, block.data, block.url, block.sha256, loc)
+        check_image(block.media_type, block.data, block.url, block.sha256, path)
 
 
-def _check_text(text: str, loc: tuple[str | int, ...]) -> None:
+def _check_text(text: str, path: ContentPath) -> None:
     if not text:
-        raise InvalidContentError("must not be empty", loc)
-    _check_size(text, loc)
+        raise InvalidContentError("must not be empty", path)
+    _check_size(text, path)
 
 
-def _check_size(text: str, loc: tuple[str | int, ...]) -> None:
+def _check_size(text: str, path: ContentPath) -> None:
     # A character is at most four bytes, so short texts need no encoding to be judged.
     if len(text) * 4 > MAX_TEXT_BYTES and len(text.encode()) > MAX_TEXT_BYTES:
-        raise InvalidContentError(f"must be at most {MAX_TEXT_BYTES} bytes", loc)
+        raise InvalidContentError(f"must be at most {MAX_TEXT_BYTES} bytes", path)
 
 
-def spoken_text(content: Sequence[ContentBlock]) -> str:
+def plain_text(content: Sequence[ContentBlock]) -> str:
     """Return the text blocks of `content`, joined by newlines: what a transcript shows."""
     return "\n".join(block.text for block in content if isinstance(block, TextBlock))
 

@@ -17,6 +17,8 @@ DomainError
 
 from uuid import UUID
 
+ContentPath = tuple[str | int, ...]
+
 
 class DomainError(Exception):
     """The root of every refusal the domain can utter."""
@@ -88,11 +90,15 @@ class WriteConflictError(DomainError):
 
 
 class InvalidContentError(DomainError):
-    """What was said breaks a rule of content; `loc` is the path into the request body."""
+    """A message breaks a rule of content.
 
-    def __init__(self, message: str, loc: tuple[str | int, ...] = ("content",)) -> None:
+    `path` is the place of the fault: fields and indexes, such as `("content", 0, "text")` within one message and
+    `("messages", 2, "content", 0, "text")` within several.
+    """
+
+    def __init__(self, message: str, path: ContentPath = ("content",)) -> None:
         super().__init__(message)
-        self.loc = loc
+        self.path = path
 
 
 class UnsupportedImageError(DomainError):

@@ -3,7 +3,7 @@
 import binascii
 from base64 import b64decode, b64encode
 
-from domain.errors import InvalidContentError, UnsupportedImageError
+from domain.errors import ContentPath, InvalidContentError, UnsupportedImageError
 
 MEDIA_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 MAX_URL_CHARACTERS = 8192
@@ -26,7 +26,7 @@ def sniff_media_type(data: bytes) -> str | None:
 
 
 def check_image(
-    media_type: str | None, data: str | None, url: str | None, sha256: str | None, loc: tuple[str | int, ...]
+    media_type: str | None, data: str | None, url: str | None, sha256: str | None, path: ContentPath
 ) -> bytes | None:
     """Hold an image block against its rules and return the bytes that it brings, None where they are elsewhere.
 
@@ -38,7 +38,7 @@ def check_image(
     """
     match media_type, data, url, sha256:
         case None, None, str(), None:
-            _check_url(url, loc)
+            _check_url(url, path)
             return None
         case str(), None, None, str():
             _check_media_type(media_type)
@@ -47,12 +47,12 @@ def check_image(
             _check_media_type(media_type)
             return _picture(media_type, data)
         case _:
-            raise InvalidContentError("an image holds either `url`, or `media_type` and `data`", loc)
+            raise InvalidContentError("an image holds either `url`, or `media_type` and `data`", path)
 
 
-def _check_url(url: str, loc: tuple[str | int, ...]) -> None:
+def _check_url(url: str, path: ContentPath) -> None:
     if not url.startswith(("https://", "http://")) or len(url) > MAX_URL_CHARACTERS:
-        raise InvalidContentError("must be an http(s) address of at most 8192 characters", (*loc, "url"))
+        raise InvalidContentError("must be an http(s) address of at most 8192 characters", (*path, "url"))
 
 
 def _check_media_type(media_type: str) -> None:

@@ -1,4 +1,4 @@
-"""Broadcast: what the log records, handed to everybody in this process who follows it live; one reader for them all."""
+"""Broadcast: one reader of the log hands new events to the live subscribers of this process."""
 
 import asyncio
 import logging
@@ -13,76 +13,77 @@ from eventlog.mapper import Recorded
 BATCH_EVENTS = 500
 POLL_INTERVAL_S = 1.0
 
-Listener = Callable[[Recorded], None]
+Subscriber = Callable[[Recorded], None]
 
 _log = logging.getLogger(__name__)
 
 
 class Broadcast:
-    """Hands each event to the listeners of its conversation, in log order, each once.
+    """Hands each event to the subscribers of its conversation, once each and in log order.
 
-    A listener is quick and does not raise; it hears what was recorded after it came, and perhaps a little of what was
-    recorded just before. An event of a newer release comes as an UnknownEvent. Nothing is read while nobody listens.
+    A subscriber is quick and does not raise. It gets the events recorded after it subscribed, and may get a few that
+    were recorded just before. An event of a newer release comes as an UnknownEvent. Without subscribers the log is
+    not read.
     """
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
-        self._listeners: dict[UUID, list[Listener]] = {}
-        self._came = asyncio.Event()
+        self._subscribers: dict[UUID, list[Subscriber]] = {}
+        self._has_subscribers = asyncio.Event()
         self._position = 0
         self._background = Background()
-        feed.on_back(self._go_back)
+        feed.on_rewind(self._rewind)
 
     async def open(self) -> None:
-        """Start to hand events on."""
+        """Start to hand events to subscribers."""
         self._background.keep("broadcast", self._run)
 
     async def close(self) -> None:
-        """Stop."""
+        """Stop handing events to subscribers."""
         await self._background.close()
 
     @contextmanager
-    def heard(self, conversation_id: UUID, listener: Listener) -> Generator[None]:
-        """Let `listener` hear the events of a conversation for as long as the block lasts."""
-        if not self._listeners:
+    def subscribed(self, conversation_id: UUID, subscriber: Subscriber) -> Generator[None]:
+        """Call `subscriber` with the events of a conversation until the block ends."""
+        if not self._subscribers:
             self._position = self._feed.head
-            self._came.set()
-        self._listeners.setdefault(conversation_id, []).append(listener)
+            self._has_subscribers.set()
+        self._subscribers.setdefault(conversation_id, []).append(subscriber)
         try:
             yield
         finally:
-            listeners = self._listeners[conversation_id]
-            listeners.remove(listener)
-            if not listeners:
-                del self._listeners[conversation_id]
+            subscribers = self._subscribers[conversation_id]
+            subscribers.remove(subscriber)
+            if not subscribers:
+                del self._subscribers[conversation_id]
 
     async def _run(self) -> None:
         with self._feed.subscribed() as wakeup:
             while True:
-                if not self._listeners:
-                    self._came.clear()
-                    await self._came.wait()
-                if not await self._hand_on():
+                if not self._subscribers:
+                    self._has_subscribers.clear()
+                    await self._has_subscribers.wait()
+                if not await self._publish_batch():
                     await wakeup.wait(POLL_INTERVAL_S)
 
-    async def _hand_on(self) -> bool:
+    async def _publish_batch(self) -> bool:
         after = self._position
         batch = await self._feed.read(after, BATCH_EVENTS)
         if self._position != after:
-            return True  # the log has gone back meanwhile, and what was read may be no part of it
+            return True  # the log was rewound meanwhile, so the batch may no longer be part of it
         for item in batch:
             self._position = item.position
-            for listener in tuple(self._listeners.get(item.event.originator_id, ())):
-                _tell(listener, item)
+            for subscriber in tuple(self._subscribers.get(item.event.originator_id, ())):
+                _call(subscriber, item)
         return bool(batch)
 
-    def _go_back(self, head: int) -> None:
+    def _rewind(self, head: int) -> None:
         self._position = min(self._position, head)
 
 
-def _tell(listener: Listener, item: Recorded) -> None:
+def _call(subscriber: Subscriber, item: Recorded) -> None:
     try:
-        listener(item)
+        subscriber(item)
     except Exception:  # noqa: BLE001 - a logged boundary of the process
-        # One listener's defect must not silence the others.
-        _log.exception("a listener failed at position %s", item.position)
+        # A defect of one subscriber must not stop the others.
+        _log.exception("a subscriber failed at position %s", item.position)

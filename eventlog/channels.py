@@ -1,4 +1,7 @@
-"""News between processes: coalesced NOTIFY on one side, LISTEN on the other; a hint to look, never the truth itself."""
+"""Notifications between processes, by PostgreSQL's LISTEN and NOTIFY.
+
+A notification is a hint to read the log. It can be lost, so subscribers also poll.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -11,63 +14,65 @@ from eventlog.background import Background
 from eventlog.db.connection import Connection, break_off, time_limit, translated_errors
 from eventlog.db.database import STATEMENT_TIMEOUT_S, Database
 from eventlog.db.prepared import execute_prepared
-from eventlog.db.statements import load_statements
+from eventlog.db.statements import load_statements, numbered
 
 POLL_INTERVAL_S = 1.0
-ANNOUNCE_INTERVAL_S = 0.01
+NOTIFY_INTERVAL_S = 0.01
 
 _NOTIFY = load_statements("eventlog", "log.sql")["notify"]
-_PREPARED_NOTIFY = _NOTIFY.replace("%s", "$1").encode()
+_PREPARED_NOTIFY, _ = numbered(_NOTIFY)
 
 
 class Channels:
-    """One process's ear and voice on the log's channels; a channel's name is the log's schema and a topic.
+    """Sends and receives the notifications of one process on the channels of a log.
 
-    Announcements of one topic that wait are merged into one. A handler hears every announcement of its
-    topic, also this process's own, and None each time something may have been missed: after a connection was made
-    and after every second of silence. It is quick and does not raise.
+    A channel's name is the log's schema and a topic. A subscriber gets the payload of each notification of its topic,
+    also of those that this process sends. It gets None when notifications may have been missed: after a connection was
+    made, and after each second without one. It is quick and does not raise.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._handlers: dict[str, Callable[[str | None], None]] = {}
-        self._news: dict[str, Callable[[], str]] = {}
+        self._subscribers: dict[str, Callable[[str | None], None]] = {}
+        self._waiting: dict[str, Callable[[], str]] = {}
         self._wake = asyncio.Event()
         self._background = Background()
         self._connections: WeakSet[Connection] = WeakSet()
-        database.on_reconnect(self._news.clear)  # it tells positions that the log may have lost
+        # The log may have lost the positions that waiting notifications name.
+        database.on_reconnect(self._waiting.clear)
 
-    def on(self, topic: str, handler: Callable[[str | None], None]) -> None:
-        """Let `handler` hear what is announced on `topic`; to be called before `open`."""
-        self._handlers[topic] = handler
+    def subscribe(self, topic: str, subscriber: Callable[[str | None], None]) -> None:
+        """Call `subscriber` with the notifications of `topic`. Call this before `open`."""
+        self._subscribers[topic] = subscriber
 
     def on_reconnect(self, forget: Callable[[], None]) -> None:
-        """Call `forget` whenever what is remembered of the log may be ahead of it (see `Database.on_reconnect`)."""
+        """Call `forget` when the log may have lost its newest events (see `Database.on_reconnect`)."""
         self._database.on_reconnect(forget)
 
-    def announce(self, topic: str, news: Callable[[], str]) -> None:
-        """Tell all processes, this one included, soon; newer news of the same topic replaces what waits.
+    def notify_soon(self, topic: str, payload: Callable[[], str]) -> None:
+        """Notify all processes, this one included, soon. A waiting notification of the topic is replaced.
 
-        `news` is asked when it is told, so that nobody words what is not; it does not raise.
+        `payload` is called at send time and does not raise.
         """
-        self._news[topic] = news
+        # Replaced notifications are never serialised.
+        self._waiting[topic] = payload
         self._wake.set()
 
-    async def tell(self, topic: str, payload: str) -> None:
-        """Tell all processes, this one included, now; nothing is merged with it.
+    async def notify(self, topic: str, payload: str) -> None:
+        """Notify all processes, this one included, now. This notification is not coalesced with others.
 
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        await self._database.fetch(_NOTIFY, [self._payloads({topic: payload}).decode()])
+        await self._database.fetch(_NOTIFY, {"payloads": self._payloads({topic: payload}).decode()})
 
     async def open(self) -> None:
-        """Start to listen and to announce."""
+        """Start to send and to receive."""
         self._background.keep("listen", self._keep_listening)
-        self._background.keep("announce", self._keep_announcing)
+        self._background.keep("notify", self._keep_notifying)
 
     async def close(self) -> None:
-        """Stop. Other processes find what was not announced yet by polling."""
+        """Stop. Waiting notifications are dropped, and other processes find the events by polling."""
         for connection in self._connections if self._database.given_up else ():
             break_off(connection)
         await self._background.close()
@@ -78,34 +83,34 @@ class Channels:
             with translated_errors():
                 await self._listen(connection)
 
-    async def _keep_announcing(self) -> None:
+    async def _keep_notifying(self) -> None:
         async with await self._database.connect() as connection:
             self._connections.add(connection)
             with translated_errors():
-                await self._speak(connection)
+                await self._send(connection)
 
     async def _listen(self, connection: Connection) -> None:
-        topics = {f"{self._database.schema}_{topic}": handler for topic, handler in self._handlers.items()}
+        subscribers = {f"{self._database.schema}_{topic}": each for topic, each in self._subscribers.items()}
         with time_limit(connection, STATEMENT_TIMEOUT_S):
-            for channel in topics:
+            for channel in subscribers:
                 await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         while True:
-            for handler in topics.values():
-                handler(None)
+            for subscriber in subscribers.values():
+                subscriber(None)
             async for notification in connection.notifies(timeout=POLL_INTERVAL_S):
-                topics[notification.channel](notification.payload)
+                subscribers[notification.channel](notification.payload)
 
-    async def _speak(self, connection: Connection) -> None:
+    async def _send(self, connection: Connection) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            news = dict(self._news)
-            self._news.clear()
-            payloads = self._payloads({topic: ask() for topic, ask in news.items()})
+            waiting = dict(self._waiting)
+            self._waiting.clear()
+            payloads = self._payloads({topic: payload() for topic, payload in waiting.items()})
             with time_limit(connection, STATEMENT_TIMEOUT_S):
                 await execute_prepared(connection, _PREPARED_NOTIFY, payloads)
-            await asyncio.sleep(ANNOUNCE_INTERVAL_S)
+            await asyncio.sleep(NOTIFY_INTERVAL_S)
 
-    def _payloads(self, news: dict[str, str]) -> bytes:
-        """Return the payload for each channel as the statement takes them, one JSON object."""
-        return orjson.dumps({f"{self._database.schema}_{topic}": payload for topic, payload in news.items()})
+    def _payloads(self, payloads: dict[str, str]) -> bytes:
+        """Return one JSON object of the payload of each channel, which is the statement's parameter."""
+        return orjson.dumps({f"{self._database.schema}_{topic}": payload for topic, payload in payloads.items()})

@@ -1,4 +1,4 @@
-"""The feed: the log in order, from memory where this process has just written it, else from the table."""
+"""The feed: the log in order, from memory for the newest events of this process, else from the table."""
 
 import asyncio
 import logging
@@ -20,10 +20,10 @@ _log = logging.getLogger(__name__)
 
 
 class Feed:
-    """Follows one log. `head` is the newest position this process knows of. Subscribers hear it grow.
+    """Follows one log. `head` is the newest position that this process knows.
 
-    Positions have no gaps, so a reader that asks for what follows N needs no other memory than N. After a failover or
-    a restore the head may be lower than before, and a reader goes on from there.
+    Positions have no gaps, so a reader that has read up to N needs to remember only N. After a failover or a restore
+    the head may be lower than before, and a reader goes on from the lower head.
     """
 
     def __init__(self, log: Log, channels: Channels) -> None:
@@ -33,17 +33,17 @@ class Feed:
         self._tail: OrderedDict[int, Recorded] = OrderedDict()
         self._wakeups: set[Wakeup] = set()
         self._committed = 0
-        self._heard_while_asking = 0
-        self._asking = asyncio.Lock()
+        self._newest_while_reading = 0
+        self._reading_head = asyncio.Lock()
         self._polls = Background()
         self._polling = False
-        self._on_back: list[Callable[[int], None]] = []
-        channels.on(_TOPIC, self._heard)
+        self._rewind_listeners: list[Callable[[int], None]] = []
+        channels.subscribe(_TOPIC, self._on_notification)
         channels.on_reconnect(self._forget)
 
     @contextmanager
     def subscribed(self) -> Generator[Wakeup]:
-        """Lend a wakeup that rings each time the log grows."""
+        """Yield a wakeup that is set each time the head grows."""
         wakeup = Wakeup()
         self._wakeups.add(wakeup)
         try:
@@ -51,22 +51,22 @@ class Feed:
         finally:
             self._wakeups.discard(wakeup)
 
-    def on_back(self, listener: Callable[[int], None]) -> None:
-        """Let `listener` hear each lower head at which the log is found again."""
-        self._on_back.append(listener)
+    def on_rewind(self, listener: Callable[[int], None]) -> None:
+        """Call `listener` with the new head each time the log has lost its newest events."""
+        self._rewind_listeners.append(listener)
 
     def committed(self, head: int, recorded: Sequence[Recorded]) -> None:
-        """Take what this process's writer has just committed."""
+        """Take the new head and the events that this process's writer has just committed."""
         for item in recorded:
             self._tail[item.position] = item
         while len(self._tail) > TAIL_EVENTS:
             self._tail.popitem(last=False)
         self._advance(head)
         self._committed = head
-        self._channels.announce(_TOPIC, lambda: str(self._committed))
+        self._channels.notify_soon(_TOPIC, lambda: str(self._committed))
 
     async def read(self, after: int, limit: int) -> list[Recorded]:
-        """Return at most `limit` events after a position, in order. The list is empty only where there is none yet.
+        """Return at most `limit` events after a position, in order; none only if there are none yet.
 
         Raises:
             StoreUnavailableError: the database does not answer.
@@ -79,21 +79,21 @@ class Feed:
         return recent or await self._log.after(after, limit)
 
     async def refresh(self) -> None:
-        """Ask the log for its head and take it, even where it is lower than what was announced.
+        """Read the head from the log and take it, even if it is lower than the known one.
 
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        async with self._asking:
-            self._heard_while_asking = 0
+        async with self._reading_head:
+            self._newest_while_reading = 0
             head = await self._log.head()
-            # A commit or an announcement that came meanwhile may be newer than the answer.
-            head = max(head, self._heard_while_asking)
+            # A commit or a notification that came meanwhile may be newer than the answer.
+            head = max(head, self._newest_while_reading)
         if head < self.head:
-            _log.warning("the log ends at position %s, before it ended at %s", head, self.head)
+            _log.warning("the log ends at position %s, where it ended at %s before", head, self.head)
             self._tail.clear()
             self.head = head
-            for listener in self._on_back:
+            for listener in self._rewind_listeners:
                 listener(head)
         self._advance(head)
 
@@ -101,26 +101,26 @@ class Feed:
         """Stop polling."""
         await self._polls.close()
 
-    def _heard(self, payload: str | None) -> None:
+    def _on_notification(self, payload: str | None) -> None:
         if payload is not None:
             self._advance(int(payload))
         elif not self._polling:
             self._polling = True
-            self._polls.once("poll-head", self._refresh_if_possible)
+            self._polls.once("poll-head", self._try_to_refresh)
 
     def _forget(self) -> None:
         self._tail.clear()
-        self._heard(None)
+        self._on_notification(None)
 
-    async def _refresh_if_possible(self) -> None:
+    async def _try_to_refresh(self) -> None:
         try:
-            with suppress(StoreUnavailableError):  # the next poll, or the reader itself, will see
+            with suppress(StoreUnavailableError):  # the next poll tries again
                 await self.refresh()
         finally:
             self._polling = False
 
     def _advance(self, head: int) -> None:
-        self._heard_while_asking = max(head, self._heard_while_asking)
+        self._newest_while_reading = max(head, self._newest_while_reading)
         if head > self.head:
             self.head = head
             for wakeup in self._wakeups:

@@ -10,6 +10,7 @@ from psycopg.rows import TupleRow
 from pydantic_core import from_json, to_json
 
 from domain.content import Content, ContentBlock, ImageBlock
+from domain.errors import ContentPath
 from domain.events import MessageAdded
 from domain.images import check_image
 from eventlog.clock import now
@@ -35,10 +36,10 @@ class Images:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def keep(self, content: Content, message: tuple[str | int, ...] = ()) -> Content:
+    async def keep(self, content: Content, message: ContentPath = ()) -> Content:
         """Return `content` with references to its images, which are kept from now on.
 
-        `message` is where the message is in the request's body, as for `check_content`.
+        `message` is the path of the message among several, as for `check_content`.
 
         Raises:
             InvalidContentError: an image breaks a rule; then none is kept.
@@ -50,7 +51,7 @@ class Images:
         images = await _beside_the_loop(size, lambda: _images(content, message))
         for image in {image.sha256: image for image in images.values()}.values():
             # One by one: two that keep the same images in one transaction each could wait for each other.
-            await self._database.fetch(_SQL["keep"], [*image, now()])
+            await self._database.fetch(_SQL["keep"], {**image._asdict(), "kept_at": now()})
         return tuple(images[place].reference() if place in images else block for place, block in enumerate(content))
 
     async def restored_event(self, event: MessageAdded) -> MessageAdded:
@@ -90,7 +91,7 @@ class Images:
         """Return the base64 of images by the hex digits of their SHA-256."""
         if not digests:
             return {}
-        rows = await self._database.fetch(_SQL["read_images"], [[bytes.fromhex(digest) for digest in digests]])
+        rows = await self._database.fetch(_SQL["read_images"], {"digests": list(map(bytes.fromhex, digests))})
         if missing := digests - {row[0].hex() for row in rows}:
             raise MissingImageError(f"The image {min(missing)} is not in the store.")
         return await _beside_the_loop(sum(len(row[1]) for row in rows), lambda: _encoded(rows))
@@ -111,13 +112,13 @@ async def _beside_the_loop(size: int, work: Callable[[], T]) -> T:
     return await asyncio.to_thread(work) if size > LARGE_IMAGE_BYTES else work()
 
 
-def _images(content: Content, message: tuple[str | int, ...]) -> dict[int, _Image]:
+def _images(content: Content, message: ContentPath) -> dict[int, _Image]:
     """Return the images whose bytes are in `content`, by their places."""
     images: dict[int, _Image] = {}
     for place, block in enumerate(content):
         if isinstance(block, ImageBlock):
-            loc = (*message, "content", place)
-            if data := check_image(block.media_type, block.data, block.url, block.sha256, loc):
+            path = (*message, "content", place)
+            if data := check_image(block.media_type, block.data, block.url, block.sha256, path):
                 images[place] = _Image(sha256(data).digest(), block.media_type, data)
     return images
 

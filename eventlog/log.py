@@ -57,30 +57,34 @@ class Log:
 
     async def after(self, position: int, limit: int) -> list[Recorded]:
         """Return at most `limit` events after `position`, in log order, fewer where they are large."""
-        return await self._passing("read_after", position, position + limit, MAX_READ_BYTES, position + 1)
+        return await self._read(
+            "read_after", after=position, upto=position + limit, bytes=MAX_READ_BYTES, next=position + 1
+        )
 
     async def events(
         self, conversation_id: UUID, first: int = 1, last: int = LAST_VERSION, limit: int = LAST_VERSION
     ) -> list[Recorded]:
         """Return at most `limit` events of a conversation, from version `first` to `last`, both included."""
-        return await self._passing("read_conversation", conversation_id, first, last, limit)
+        return await self._read(
+            "read_conversation", conversation_id=conversation_id, first=first, last=last, limit=limit
+        )
 
     async def versions(self, conversation_id: UUID, versions: list[int]) -> list[Recorded]:
         """Return the events of a conversation that have these versions, in order."""
-        return await self._recorded("read_versions", conversation_id, versions)
+        return await self._read_known("read_versions", conversation_id=conversation_id, versions=versions)
 
     async def audit(
         self, conversation_id: UUID, after_version: int, limit: int, type_name: str | None = None
     ) -> list[dict[str, Any]]:
         """Return recorded events as they are stored, digest included, after a version of their conversation."""
-        rows = await self._database.fetch(
-            _SQL["read_audit"], [conversation_id, after_version, type_name, type_name, limit]
-        )
+        parameters = {"conversation_id": conversation_id, "after": after_version, "type": type_name, "limit": limit}
+        rows = await self._database.fetch(_SQL["read_audit"], parameters)
         return [audit_record(row) for row in rows]
 
     async def between(self, after: int, upto: int) -> list[dict[str, Any]]:
         """Return the recorded events of the log after one position and up to another, oldest first."""
-        return [audit_record(row) for row in await self._database.fetch(_SQL["read_between"], [after, upto])]
+        rows = await self._database.fetch(_SQL["read_between"], {"after": after, "upto": upto})
+        return [audit_record(row) for row in rows]
 
     async def section(self, after: int, upto: int) -> tuple[list[tuple[dict[str, Any], str, str | None]], int]:
         """Return the recorded events of a section of the log with owner and agent of their conversations, oldest first.
@@ -108,18 +112,25 @@ class Log:
 
         Large ones come few at a time, at least one.
         """
-        parameters = [conversation_id, after_version, after, limit, FEED_BYTES]
+        parameters = {
+            "conversation_id": conversation_id,
+            "after_version": after_version,
+            "after": after,
+            "limit": limit,
+            "bytes": FEED_BYTES,
+        }
         rows = await self._database.fetch(_SQL["read_conversation_feed"], parameters)
         return [audit_record(row) for row in rows]
 
     async def last(self, limit: int) -> list[dict[str, Any]]:
         """Return the newest `limit` recorded events of the log, oldest first."""
-        rows = await self._database.fetch(_SQL["read_last"], [await self.head(), limit])
+        rows = await self._database.fetch(_SQL["read_last"], {"upto": await self.head(), "limit": limit})
         return [audit_record(row) for row in reversed(rows)]
 
     async def turn_end(self, conversation_id: UUID, turn_id: UUID, first_version: int) -> int | None:
         """Return the position of a turn's end, None while it runs; looked for from `first_version` on."""
-        row = await self._database.fetch_one(_SQL["read_turn_end"], [conversation_id, first_version, str(turn_id)])
+        parameters = {"conversation_id": conversation_id, "first": first_version, "turn_id": str(turn_id)}
+        row = await self._database.fetch_one(_SQL["read_turn_end"], parameters)
         return row[0] if row else None
 
     async def state(self, conversation_id: UUID, known: Conversation | None = None) -> Conversation | None:
@@ -127,61 +138,75 @@ class Log:
         state = known or await self._snapshot(conversation_id)
         after = state.version if state else 0
         # The version is read first: what is recorded between the two reads only makes the state newer.
-        last = await self._database.fetch_one(_SQL["read_last_version"], [conversation_id])
+        last = await self._database.fetch_one(_SQL["read_last_version"], {"conversation_id": conversation_id})
         if last is None or last[0] is None:
             return None
         if known is not None and last[0] < known.version:
             return await self.state(conversation_id)  # the log has lost what was known
-        events = await self._recorded("read_state_events", conversation_id, after)
+        events = await self._read_known("read_state_events", conversation_id=conversation_id, after=after)
         state = fold(state, (recorded.event for recorded in events))
         return state.at_version(max(state.version, last[0])) if state else None
 
     async def find_message(self, conversation_id: UUID, message_id: UUID) -> MessagePlace | None:
         """Return where the conversation holds the message, None if it was never added or has been deleted."""
-        row = await self._database.fetch_one(_SQL["find_message"], [conversation_id, str(message_id)])
+        parameters = {"conversation_id": conversation_id, "message_id": str(message_id)}
+        row = await self._database.fetch_one(_SQL["find_message"], parameters)
         return MessagePlace(*row) if row else None
 
     async def find_start(
         self, conversation_id: UUID, user_message_id: UUID, after_version: int, before_version: int
     ) -> TurnStarted | None:
         """Return the start of the last turn, between two versions, that answered a message; None if none did."""
-        found = await self._recorded("find_start", conversation_id, after_version, before_version, str(user_message_id))
+        found = await self._read_known(
+            "find_start",
+            conversation_id=conversation_id,
+            after=after_version,
+            before=before_version,
+            user_message_id=str(user_message_id),
+        )
         event = found[0].event if found else None
         return event if isinstance(event, TurnStarted) else None
 
     async def superseded(self, conversation_id: UUID, from_version: int) -> Superseded:
         """Return the messages from a version on, without those that count no longer, as they are to be superseded."""
-        row = await self._database.fetch_one(_SQL["count_messages"], [conversation_id, from_version])
+        parameters = {"conversation_id": conversation_id, "first": from_version}
+        row = await self._database.fetch_one(_SQL["count_messages"], parameters)
         return Superseded(from_version, row[0] if row else 0)
 
     async def find_idempotent(self, actor: str, key: str) -> IdempotentCommand | None:
         """Return the command in which `actor` used `key`, None if there is none."""
-        row = await self._database.fetch_one(_SQL["find_idempotent"], [actor, key])
+        row = await self._database.fetch_one(_SQL["find_idempotent"], {"actor": actor, "key": key})
         return IdempotentCommand(*row) if row else None
 
     async def write_snapshot(self, state: Conversation) -> None:
         """Keep `state` as a snapshot beside the log."""
         snapshot = ConversationSnapshot.take(state)
-        data = new_snapshot(snapshot).decode()
-        await self._database.fetch(_SQL["write_snapshot"], [state.id, state.version, snapshot.TOPIC, data])
+        parameters = {
+            "conversation_id": state.id,
+            "version": state.version,
+            "type": snapshot.TOPIC,
+            "data": new_snapshot(snapshot).decode(),
+        }
+        await self._database.fetch(_SQL["write_snapshot"], parameters)
 
     async def _snapshot(self, conversation_id: UUID) -> Conversation | None:
-        rows = await self._database.fetch(_SQL["read_snapshots"], [conversation_id, 0, LAST_VERSION, 1])
+        parameters = {"conversation_id": conversation_id, "after": 0, "last": LAST_VERSION, "limit": 1}
+        rows = await self._database.fetch(_SQL["read_snapshots"], parameters)
         for _, _, version, type_name, data in rows:
             # A newer release may have kept it; the events themselves say the same.
             with suppress(UnknownEventError):
                 return fold(None, [rebuild(type_name, conversation_id, version, from_json(data))])
         return None
 
-    async def _recorded(self, statement: str, *parameters: Any) -> list[Recorded]:
+    async def _read_known(self, statement: str, **parameters: Any) -> list[Recorded]:
         """Return events that the caller needs to read.
 
         Raises:
             UnknownEventError: a newer release has written one of them.
         """
-        return [item.known() for item in await self._passing(statement, *parameters)]
+        return [item.known() for item in await self._read(statement, **parameters)]
 
-    async def _passing(self, statement: str, *parameters: Any) -> list[Recorded]:
+    async def _read(self, statement: str, **parameters: Any) -> list[Recorded]:
         rows = await self._database.fetch(_SQL[statement], parameters)
         return [Row(*row).recorded() for row in rows]
 

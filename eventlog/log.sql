@@ -4,14 +4,14 @@
 -- is event_digest(), written out: PostgreSQL does not inline the function (3 of 27 µs a row).
 WITH missing AS MATERIALIZED (
     SELECT EXISTS (
-        SELECT 1 FROM jsonb_to_recordset($2::jsonb) AS p(conversation_id uuid, version integer)
+        SELECT 1 FROM jsonb_to_recordset(%(predecessors)s::jsonb) AS p(conversation_id uuid, version integer)
         WHERE NOT EXISTS (
             SELECT 1 FROM events AS e WHERE e.conversation_id = p.conversation_id AND e.version = p.version
         )
     ) AS lost
 ), next AS (
-    UPDATE head SET position = position + jsonb_array_length($1::jsonb) WHERE only_row AND NOT (SELECT lost FROM missing)
-    RETURNING position - jsonb_array_length($1::jsonb) AS base
+    UPDATE head SET position = position + jsonb_array_length(%(rows)s::jsonb) WHERE only_row AND NOT (SELECT lost FROM missing)
+    RETURNING position - jsonb_array_length(%(rows)s::jsonb) AS base
 ), inserted AS (
     INSERT INTO events (position, conversation_id, version, type, data, actor, request_id, recorded_at, digest,
         idempotency_key, fingerprint)
@@ -20,7 +20,7 @@ WITH missing AS MATERIALIZED (
             e.type || E'\n' || e.actor || E'\n' || coalesce(e.request_id, '') || E'\n' || e.data::text, 'UTF8')),
         e.idempotency_key, e.fingerprint
     FROM next, ROWS FROM (
-        jsonb_to_recordset($1::jsonb) AS (conversation_id uuid, version integer, type text, data jsonb, actor text,
+        jsonb_to_recordset(%(rows)s::jsonb) AS (conversation_id uuid, version integer, type text, data jsonb, actor text,
             request_id text, recorded_at timestamptz, idempotency_key text, fingerprint bytea)
     ) WITH ORDINALITY AS e(conversation_id, version, type, data, actor, request_id, recorded_at, idempotency_key,
         fingerprint, n)
@@ -36,40 +36,40 @@ SELECT position FROM head WHERE only_row
 -- Events of one conversation between two versions, both included, in order.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
-WHERE conversation_id = %s AND version >= %s AND version <= %s
+WHERE conversation_id = %(conversation_id)s AND version >= %(first)s AND version <= %(last)s
 ORDER BY version
-LIMIT %s
+LIMIT %(limit)s
 
 -- name: read_conversation_backwards
 -- The same, newest first.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
-WHERE conversation_id = %s AND version >= %s AND version <= %s
+WHERE conversation_id = %(conversation_id)s AND version >= %(first)s AND version <= %(last)s
 ORDER BY version DESC
-LIMIT %s
+LIMIT %(limit)s
 
 -- name: read_versions
 -- Some events of one conversation by their versions, in order.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
-WHERE conversation_id = %s AND version = ANY(%s)
+WHERE conversation_id = %(conversation_id)s AND version = ANY(%(versions)s)
 ORDER BY version
 
 -- name: read_state_events
 -- What a conversation's state is made of after a version: all but the deltas, which only move the version.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
-WHERE conversation_id = %s AND version > %s AND type <> 'StreamDelta'
+WHERE conversation_id = %(conversation_id)s AND version > %(after)s AND type <> 'StreamDelta'
 ORDER BY version
 
 -- name: read_last_version
 -- The version of the newest event of a conversation, NULL if it has none.
-SELECT max(version) FROM events WHERE conversation_id = %s
+SELECT max(version) FROM events WHERE conversation_id = %(conversation_id)s
 
 -- name: read_turn_end
 -- The position of the event that ended a turn, looked for from a version on.
 SELECT position FROM events
-WHERE conversation_id = %s AND version >= %s AND data ->> 'turn_id' = %s
+WHERE conversation_id = %(conversation_id)s AND version >= %(first)s AND data ->> 'turn_id' = %(turn_id)s
     AND type IN ('TurnCompleted', 'TurnFailed', 'TurnCancelled')
 ORDER BY version LIMIT 1
 
@@ -79,32 +79,32 @@ SELECT position, conversation_id, version, type, data::text, actor, request_id, 
 FROM (
     SELECT *, sum(pg_column_size(data)) OVER (ORDER BY position) AS size
     FROM events
-    WHERE position > %s AND position <= %s
+    WHERE position > %(after)s AND position <= %(upto)s
 ) AS sized
-WHERE size <= %s OR position = %s
+WHERE size <= %(bytes)s OR position = %(next)s
 ORDER BY position
 
 -- name: read_notifications
 -- A section of the log for the library's notification log, of some types or (with an empty list) of all.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
-WHERE position >= %s AND position <= %s AND (%s::text[] = '{}' OR type = ANY(%s))
+WHERE position >= %(first)s AND position <= %(last)s AND (%(types)s::text[] = '{}' OR type = ANY(%(types)s))
 ORDER BY position
-LIMIT %s
+LIMIT %(limit)s
 
 -- name: read_audit
 -- A page of recorded events of one conversation after a version, of one type or (with NULL) of all.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at, digest
 FROM events
-WHERE conversation_id = %s AND version > %s AND (%s::text IS NULL OR type = %s)
+WHERE conversation_id = %(conversation_id)s AND version > %(after)s AND (%(type)s::text IS NULL OR type = %(type)s)
 ORDER BY version
-LIMIT %s
+LIMIT %(limit)s
 
 -- name: read_between
 -- Recorded events of the whole log after a position, in order.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at, digest
 FROM events
-WHERE position > %s AND position <= %s
+WHERE position > %(after)s AND position <= %(upto)s
 ORDER BY position
 
 -- name: read_section
@@ -154,21 +154,21 @@ FROM (
     SELECT *, sum(pg_column_size(data)) OVER (ORDER BY version) AS size, row_number() OVER (ORDER BY version) AS n
     FROM (
         SELECT * FROM events
-        WHERE conversation_id = %s AND version > %s AND position > %s
+        WHERE conversation_id = %(conversation_id)s AND version > %(after_version)s AND position > %(after)s
         ORDER BY version
-        LIMIT %s
+        LIMIT %(limit)s
     ) AS next
 ) AS sized
-WHERE size <= %s OR n = 1
+WHERE size <= %(bytes)s OR n = 1
 ORDER BY version
 
 -- name: read_last
 -- The newest events of the whole log before a position, newest first.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at, digest
 FROM events
-WHERE position <= %s
+WHERE position <= %(upto)s
 ORDER BY position DESC
-LIMIT %s
+LIMIT %(limit)s
 
 -- name: find_message
 -- Where a message of a conversation was added, unless it was deleted since, and whether it was superseded since.
@@ -178,7 +178,7 @@ SELECT m.version, EXISTS (
         AND (s.data ->> 'from_version')::integer <= m.version
 )
 FROM events AS m
-WHERE m.conversation_id = %s AND m.data ->> 'message_id' = %s AND m.type = 'MessageAdded'
+WHERE m.conversation_id = %(conversation_id)s AND m.data ->> 'message_id' = %(message_id)s AND m.type = 'MessageAdded'
     AND NOT EXISTS (
         SELECT 1 FROM events AS d
         WHERE d.conversation_id = m.conversation_id AND d.data ->> 'message_id' = m.data ->> 'message_id'
@@ -189,7 +189,7 @@ WHERE m.conversation_id = %s AND m.data ->> 'message_id' = %s AND m.type = 'Mess
 -- The start of the last turn of a conversation, between two versions, that answered a message.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
-WHERE conversation_id = %s AND version > %s AND version < %s AND type = 'TurnStarted' AND data ->> 'user_message_id' = %s
+WHERE conversation_id = %(conversation_id)s AND version > %(after)s AND version < %(before)s AND type = 'TurnStarted' AND data ->> 'user_message_id' = %(user_message_id)s
 ORDER BY version DESC LIMIT 1
 
 -- name: count_messages
@@ -199,7 +199,7 @@ SELECT count(*) FROM (
         min((data ->> 'from_version')::integer) FILTER (WHERE type = 'MessagesSuperseded')
             OVER (ORDER BY version DESC) AS superseded_from
     FROM events
-    WHERE conversation_id = %s AND version >= %s AND type IN ('MessageAdded', 'MessagesSuperseded')
+    WHERE conversation_id = %(conversation_id)s AND version >= %(first)s AND type IN ('MessageAdded', 'MessagesSuperseded')
 ) AS m
 WHERE m.type = 'MessageAdded' AND coalesce(m.superseded_from > m.version, true)
     AND NOT EXISTS (
@@ -210,20 +210,20 @@ WHERE m.type = 'MessageAdded' AND coalesce(m.superseded_from > m.version, true)
 
 -- name: find_idempotent
 -- The first event of the command that used an owner's key.
-SELECT conversation_id, version, position, fingerprint FROM events WHERE actor = %s AND idempotency_key = %s
+SELECT conversation_id, version, position, fingerprint FROM events WHERE actor = %(actor)s AND idempotency_key = %(key)s
 
 -- name: read_snapshots
 -- Snapshots of one conversation between two versions, newest first.
 SELECT 0::bigint, conversation_id, version, type, data::text FROM snapshots
-WHERE conversation_id = %s AND version > %s AND version <= %s
+WHERE conversation_id = %(conversation_id)s AND version > %(after)s AND version <= %(last)s
 ORDER BY version DESC
-LIMIT %s
+LIMIT %(limit)s
 
 -- name: write_snapshot
 -- Keep a snapshot; the same one twice is the same one.
-INSERT INTO snapshots (conversation_id, version, type, data) VALUES (%s, %s, %s, %s::jsonb)
+INSERT INTO snapshots (conversation_id, version, type, data) VALUES (%(conversation_id)s, %(version)s, %(type)s, %(data)s::jsonb)
 ON CONFLICT ON CONSTRAINT snapshots_pkey DO NOTHING
 
 -- name: notify
 -- Tell listeners, on each channel its payload.
-SELECT pg_notify(n.channel, n.payload) FROM json_each_text(%s::json) AS n(channel, payload)
+SELECT pg_notify(n.channel, n.payload) FROM json_each_text(%(payloads)s::json) AS n(channel, payload)

@@ -18,7 +18,7 @@ from eventlog.background import Background
 from eventlog.db.connection import Connection, cannot_now, is_alive, time_limit
 from eventlog.db.database import Database
 from eventlog.db.prepared import execute_prepared
-from eventlog.db.statements import load_statements
+from eventlog.db.statements import load_statements, numbered
 from eventlog.errors import (
     IdempotencyKeyTakenError,
     LogError,
@@ -37,7 +37,7 @@ APPEND_TIMEOUT_S = 5.0
 MAX_FACTS_BYTES = 64 * 1024
 """Larger commands are not handed to listeners in memory; they find them in the table."""
 
-_APPEND = load_statements("eventlog", "log.sql")["append"].encode()
+_APPEND, _APPEND_PARAMETERS = numbered(load_statements("eventlog", "log.sql")["append"])
 _log = logging.getLogger(__name__)
 
 
@@ -196,8 +196,9 @@ class GroupCommitWriter:
 
     async def _insert(self, batch: list[_Append]) -> int:
         assert self._connection is not None
+        parameters = {"rows": _rows(batch), "predecessors": _predecessors(batch)}
         with time_limit(self._connection, APPEND_TIMEOUT_S):
-            result = await execute_prepared(self._connection, _APPEND, _rows(batch), _predecessors(batch))
+            result = await execute_prepared(self._connection, _APPEND, *map(parameters.__getitem__, _APPEND_PARAMETERS))
         if result.get_value(0, 2) == b"t":
             raise _PredecessorMissing("an event that one of these follows is not in the log")
         size = sum(len(append.events) for append in batch)

@@ -77,7 +77,7 @@ class Engine:
         self._background = Background()
         self._connection: Connection | None = None
         self._polling = False
-        channels.on(_TOPIC, self._heard)
+        channels.subscribe(_TOPIC, self._heard)
         channels.on_reconnect(self._forget)
 
     async def open(self) -> None:
@@ -199,7 +199,7 @@ class Engine:
         self._progress.advance(positions)
         self._progress.set_stopped(stopped, of=positions)
         news = [(name, led.projection.version, led.position, bool(led.failures)) for name, led in self._led.items()]
-        self._channels.announce(_TOPIC, lambda: to_json(news).decode())
+        self._channels.notify_soon(_TOPIC, lambda: to_json(news).decode())
 
     def _heard(self, payload: str | None) -> None:
         if payload is None:

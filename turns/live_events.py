@@ -138,7 +138,7 @@ class LiveEvents:
         self._wakeup = Wakeup()
         self._background = Background()
         self._running = False
-        feed.on_back(self._go_back)
+        feed.on_rewind(self._go_back)
 
     @contextmanager
     def reading(self, after: int | None, conversation_id: UUID | None, wants: Wants) -> Generator[FeedReader]:

@@ -98,7 +98,7 @@ class TurnQueue:
             if isinstance(item.event, TurnEnded | UnknownEvent):
                 wakeup.set()
 
-        with self._broadcast.heard(key.conversation_id, ring):
+        with self._broadcast.subscribed(key.conversation_id, ring):
             while not self._closed:
                 try:
                     await self._try(key)

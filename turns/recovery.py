@@ -3,7 +3,7 @@
 import logging
 from uuid import UUID
 
-from commands.executor import Conversations
+from commands.executor import CommandExecutor
 from domain.conversation import Conversation
 from domain.decisions import running_turns
 from domain.decisions.conversations import Events, Origin
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 class Recovery:
     """Ends what is left open, and takes over what waits."""
 
-    def __init__(self, conversations: Conversations, reader: TurnReader, queue: TurnQueue) -> None:
+    def __init__(self, conversations: CommandExecutor, reader: TurnReader, queue: TurnQueue) -> None:
         self._conversations = conversations
         self._reader = reader
         self._queue = queue

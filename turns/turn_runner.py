@@ -5,7 +5,7 @@ import logging
 from contextlib import ExitStack
 from uuid import UUID
 
-from commands.executor import Conversations
+from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
 from domain.events import ConversationDeleted, ConversationEvent, TurnCancelled, TurnFailed, TurnStarted
 from eventlog.background import Background
@@ -26,7 +26,7 @@ class TurnRunner:
 
     def __init__(
         self,
-        conversations: Conversations,
+        conversations: CommandExecutor,
         tokenizer: Tokenizer,
         gateway: ModelGateway,
         model_input: ModelInput,
@@ -64,7 +64,7 @@ class TurnRunner:
         )
         self._running[key.turn_id] = run
         watching = ExitStack()
-        heard = self._broadcast.heard(key.conversation_id, lambda item: self._stop_if_ended(run, item.event))
+        heard = self._broadcast.subscribed(key.conversation_id, lambda item: self._stop_if_ended(run, item.event))
         watching.enter_context(heard)
         task = run.begin(self._gateway, lambda: self._model_input.request(started, begun.version, position))
         self._tasks.add(task)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Literal, NamedTuple, TypeGuard
 from uuid import UUID
 
-from commands.commands import Caller, Commands, Said
+from commands.commands import Caller, ClientMessage, Commands
 from commands.executor import Committed
 from domain.conversation import Conversation, fold
 from domain.decisions import conversations, running_turns, turn_starts
@@ -65,7 +65,7 @@ class Turns:
         self,
         caller: Caller,
         conversation_id: UUID,
-        said: Said,
+        said: ClientMessage,
         settings: TurnSettings,
         *,
         on_busy: OnBusy = "reject",
@@ -106,7 +106,7 @@ class Turns:
         return begun
 
     async def start_with_conversation(
-        self, caller: Caller, said: Said, settings: TurnSettings, *, agent_id: str | None, title: str | None
+        self, caller: Caller, said: ClientMessage, settings: TurnSettings, *, agent_id: str | None, title: str | None
     ) -> AcceptedTurn:
         """The same, in a conversation that starts with it."""
         self._check_open()
@@ -150,7 +150,7 @@ class Turns:
             return await self._begin(caller, committed)
 
     async def resume(
-        self, caller: Caller, conversation_id: UUID, turn_id: UUID, results: Said
+        self, caller: Caller, conversation_id: UUID, turn_id: UUID, results: ClientMessage
     ) -> tuple[AcceptedTurn, int]:
         """Give a turn that waits for tool results these, and let its model go on; returns also its last frame's `seq`.
 

@@ -138,7 +138,7 @@ def problem_of(error: Exception) -> ProblemError:
     if isinstance(error, DeltaOutOfOrderError):
         return ProblemError(kind, detail, next_seq=error.next_seq)
     if isinstance(error, InvalidContentError):
-        return validation_problem("The request is not valid.", ("body", *error.loc), detail)
+        return validation_problem("The request is not valid.", ("body", *error.path), detail)
     if isinstance(error, UnstorableEventError):
         return validation_problem("The request is not valid.", ("body",), detail)
     if isinstance(error, StoreUnavailableError):

@@ -13,7 +13,7 @@ from api.http.openapi import PROBLEMS, Conversation, Deleted, Page
 from api.http.problems import validation_problem
 from api.http.route import JSONRoute
 from api.routes.inputs import AgentQuery, ConversationChanges, ListingQuery, NewConversation, blocks
-from commands.commands import Said
+from commands.commands import ClientMessage
 from domain.conversation import Conversation as State
 from domain.conversation import fold
 from domain.errors import ConversationDeletedError, ConversationNotFoundError
@@ -37,7 +37,7 @@ async def start_conversation(call: CallParam, body: NewConversation) -> Response
         events = await call.services.log.events(call.repeated.conversation_id, 1, last)
         state = fold(None, [item.known().event for item in events])
         return await call.written(events[-1].position, _shown(state), 201)
-    messages = [Said(message.role, blocks(message.content)) for message in body.messages]
+    messages = [ClientMessage(message.role, blocks(message.content)) for message in body.messages]
     committed = await call.services.commands.start(
         call.caller, agent_id=body.agent_id, title=body.title, metadata=body.metadata, messages=messages
     )

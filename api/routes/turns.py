@@ -14,7 +14,7 @@ from api.http.problems import MODEL_ERROR, ProblemError, validation_problem
 from api.http.route import JSONRoute
 from api.http.sse import event_stream, last_event_id
 from api.routes.inputs import NewConversationTurn, NewToolResults, NewTurn, PageQuery, Regeneration, blocks
-from commands.commands import Said
+from commands.commands import ClientMessage
 from domain.content import ToolResultBlock
 from domain.decisions.turn_starts import TurnSettings
 from domain.errors import InvalidContentError, MessageNotFoundError, TurnNotActiveError, TurnNotFoundError
@@ -38,7 +38,7 @@ async def start_turn(call: CallParam, conversation_id: UUID, body: NewTurn) -> R
     """Send a message and let the model answer, streamed or whole."""
     if call.repeated:
         return await _answer(call, *await _repeated(call), body)
-    said = Said("user", blocks(body.content))
+    said = ClientMessage("user", blocks(body.content))
     begun = await call.services.turns.start(
         call.caller,
         conversation_id,
@@ -57,7 +57,7 @@ async def start_conversation_turn(call: CallParam, body: NewConversationTurn) ->
         return await _answer(call, *await _repeated(call), body)
     if body.replace_from is not None:
         raise MessageNotFoundError(body.replace_from)
-    said = Said("user", blocks(body.content))
+    said = ClientMessage("user", blocks(body.content))
     begun = await call.services.turns.start_with_conversation(
         call.caller, said, _settings(call, body), agent_id=body.agent_id, title=body.title
     )
@@ -128,7 +128,7 @@ async def give_tool_results(call: CallParam, conversation_id: UUID, turn_id: UUI
         (asked,) = await call.services.log.versions(conversation_id, [message + 1])
         after_seq = replay.next_seq - 1
     else:
-        results = Said("tool", tuple(ToolResultBlock(**result.model_dump()) for result in body.results))
+        results = ClientMessage("tool", tuple(ToolResultBlock(**result.model_dump()) for result in body.results))
         async with known_if_not_active(call, conversation_id, turn_id):
             begun, after_seq = await call.services.turns.resume(call.caller, conversation_id, turn_id, results)
         key, asked = begun.key, begun.recorded

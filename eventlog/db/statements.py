@@ -11,6 +11,7 @@ from typing import LiteralString, cast
 
 from psycopg import sql
 
+_NAMED = re.compile(r"%(?:\((\w+)\)s|%)")
 _STATEMENT = re.compile(r"^-- name: (\w+)\n(?:-- .*\n)+", re.MULTILINE)
 
 
@@ -26,3 +27,13 @@ def load_statements(package: str, path: str) -> dict[str, LiteralString]:
 def on_tables(statement: LiteralString, **tables: str) -> bytes:
     """Return `statement` with each `{name}` in it replaced by the quoted table name given for it."""
     return sql.SQL(statement).format(**{name: sql.Identifier(table) for name, table in tables.items()}).as_bytes(None)
+
+
+def numbered(statement: LiteralString) -> tuple[bytes, tuple[str, ...]]:
+    """Return `statement` with `$1`, `$2` … for its `%(named)s` parameters, and their names in that order.
+
+    PostgreSQL itself takes numbers only, so a statement that it prepares without psycopg's cursor needs them.
+    """
+    names = tuple(dict.fromkeys(name for name in _NAMED.findall(statement) if name))
+    text = _NAMED.sub(lambda found: f"${names.index(found[1]) + 1}" if found[1] else "%", statement)
+    return text.encode(), names

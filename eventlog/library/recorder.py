@@ -92,13 +92,23 @@ class SnapshotRecorder(AggregateRecorder):
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
         """Return snapshots of one conversation."""
-        parameters = [originator_id, gt or 0, LAST_VERSION if lte is None else lte, limit]
+        parameters = {
+            "conversation_id": originator_id,
+            "after": gt or 0,
+            "last": LAST_VERSION if lte is None else lte,
+            "limit": limit,
+        }
         rows = self._loop.run(self._database.fetch(_SQL["read_snapshots"], parameters))
         found = [StoredEvent(row[1], row[2], row[3], row[4].encode()) for row in rows]
         return found if desc else found[::-1]
 
     async def _insert(self, event: StoredEvent) -> None:
-        parameters = [event.originator_id, event.originator_version, event.topic, event.state.decode()]
+        parameters = {
+            "conversation_id": event.originator_id,
+            "version": event.originator_version,
+            "type": event.topic,
+            "data": event.state.decode(),
+        }
         await self._database.fetch(_SQL["write_snapshot"], parameters)
 
 
@@ -135,8 +145,13 @@ class LogRecorder(ApplicationRecorder):
     ) -> Sequence[StoredEvent]:
         """Return events of one conversation."""
         statement = _SQL["read_conversation_backwards" if desc else "read_conversation"]
-        last = LAST_VERSION if lte is None else lte
-        rows = self._loop.run(self._database.fetch(statement, [originator_id, (gt or 0) + 1, last, limit]))
+        parameters = {
+            "conversation_id": originator_id,
+            "first": (gt or 0) + 1,
+            "last": LAST_VERSION if lte is None else lte,
+            "limit": limit,
+        }
+        rows = self._loop.run(self._database.fetch(statement, parameters))
         return [Row(*row).stored() for row in rows]
 
     def select_notifications(
@@ -149,11 +164,13 @@ class LogRecorder(ApplicationRecorder):
         inclusive_of_start: bool = True,
     ) -> Sequence[Notification]:
         """Return a section of the log."""
-        first = (start or 0) + (0 if inclusive_of_start or start is None else 1)
-        last = LAST_POSITION if stop is None else stop
-        rows = self._loop.run(
-            self._database.fetch(_SQL["read_notifications"], [first, last, list(topics), list(topics), limit])
-        )
+        parameters = {
+            "first": (start or 0) + (0 if inclusive_of_start or start is None else 1),
+            "last": LAST_POSITION if stop is None else stop,
+            "types": list(topics),
+            "limit": limit,
+        }
+        rows = self._loop.run(self._database.fetch(_SQL["read_notifications"], parameters))
         return [_notification(Row(*row)) for row in rows]
 
     def max_notification_id(self) -> int | None:

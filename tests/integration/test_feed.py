@@ -121,12 +121,12 @@ async def test_announcements_that_wait_are_merged_into_the_last(database_url: st
         await database.open()
         stack.push_async_callback(database.close)
         ear = Channels(database)
-        ear.on("events", heard.append)
+        ear.subscribe("events", heard.append)
         await ear.open()
         stack.push_async_callback(ear.close)
         await until(lambda: heard)
         for number in range(1000):
-            ear.announce("events", lambda number=number: str(number))
+            ear.notify_soon("events", lambda number=number: str(number))
         await until(lambda: "999" in heard)
     assert len([payload for payload in heard if payload is not None]) < 10
 
@@ -146,13 +146,13 @@ async def test_what_another_release_says_on_a_channel_does_not_end_the_listening
         await database.open()
         stack.push_async_callback(database.close)
         ear = Channels(database)
-        ear.on("events", hear)
+        ear.subscribe("events", hear)
         await ear.open()
         stack.push_async_callback(ear.close)
         await until(lambda: heard)
-        ear.announce("events", lambda: "a riddle")
+        ear.notify_soon("events", lambda: "a riddle")
         await until(lambda: "listen failed and goes on" in caplog.text)
-        await until(lambda: ear.announce("events", lambda: "clear") or "clear" in heard)
+        await until(lambda: ear.notify_soon("events", lambda: "clear") or "clear" in heard)
 
 
 async def test_the_tail_in_memory_and_the_table_say_the_same(here: Store, database_url: str) -> None:

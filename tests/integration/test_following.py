@@ -129,12 +129,12 @@ async def test_a_listener_that_fails_does_not_silence_the_others(
     here: Store, broadcast: Broadcast, key: TurnKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     heard: list[Recorded] = []
-    with broadcast.heard(key.conversation_id, _failing), broadcast.heard(key.conversation_id, heard.append):
+    with broadcast.subscribed(key.conversation_id, _failing), broadcast.subscribed(key.conversation_id, heard.append):
         await here.conversations.execute(
             key.conversation_id, lambda state: running_turns.complete_turn(state, origin(), key.turn_id, answer())
         )
         await until(lambda: heard)
-    assert "a listener failed at position" in caplog.text
+    assert "a subscriber failed at position" in caplog.text
 
 
 def _failing(_: Recorded) -> None:

@@ -205,7 +205,7 @@ async def test_listeners_hear_what_is_recorded_after_the_log_went_back(here: Sto
     for _ in range(6):
         story.say()
     heard: list[int] = []
-    with broadcast.heard(story.state.id, lambda item: heard.append(item.event.originator_version)):
+    with broadcast.subscribed(story.state.id, lambda item: heard.append(item.event.originator_version)):
         await here.append(story.events)
         await until(lambda: heard and heard[-1] == 7)
         lose_end(database_url, 2)

@@ -18,7 +18,7 @@ from domain.content import (
     ToolResultBlock,
     ToolUseBlock,
     check_content,
-    spoken_text,
+    plain_text,
 )
 from domain.errors import InvalidContentError, UnsupportedImageError
 from domain.images import MAX_URL_CHARACTERS, check_image, sniff_media_type
@@ -52,7 +52,7 @@ def test_a_role_may_use_its_own_blocks_and_no_others(role: Role, block: ContentB
     else:
         with pytest.raises(InvalidContentError) as refusal:
             check_content(role, [block])
-        assert refusal.value.loc == ("content", 0, "type")
+        assert refusal.value.path == ("content", 0, "type")
 
 
 def test_a_message_says_something() -> None:
@@ -64,7 +64,7 @@ def test_a_message_says_something() -> None:
 def test_an_empty_text_is_refused_where_it_stands(role: Role, block: ContentBlock) -> None:
     with pytest.raises(InvalidContentError) as refusal:
         check_content(role, [*([TextBlock(text="x")] if role == "user" else []), block])
-    assert refusal.value.loc[-1] == "text"
+    assert refusal.value.path[-1] == "text"
 
 
 def test_a_tool_may_answer_with_nothing() -> None:
@@ -201,5 +201,5 @@ def test_a_block_of_no_known_shape_is_refused(block: object) -> None:
 
 def test_the_spoken_text_is_that_of_the_text_blocks_only() -> None:
     assert (
-        spoken_text([ReasoningBlock(text="Hm"), TextBlock(text="One"), BLOCKS[4], TextBlock(text="Two")]) == "One\nTwo"
+        plain_text([ReasoningBlock(text="Hm"), TextBlock(text="One"), BLOCKS[4], TextBlock(text="Two")]) == "One\nTwo"
     )

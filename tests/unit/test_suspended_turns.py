@@ -81,7 +81,7 @@ def test_results_must_be_exactly_those_of_the_open_calls(wrong: str) -> None:
     calls, loc = WRONG_RESULTS[wrong]
     with pytest.raises(InvalidContentError) as refusal:
         running_turns.resume_turn(story.state, origin(), story.turn_id, results(*calls), some_id())
-    assert refusal.value.loc == loc
+    assert refusal.value.path == loc
 
 
 def test_a_turn_without_results_does_not_go_on() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
-from commands.executor import Committed, Conversations
+from commands.executor import CommandExecutor, Committed
 from domain.conversation import Conversation
 from domain.decisions import running_turns
 from domain.decisions.conversations import Events, Origin
@@ -31,7 +31,7 @@ class TurnRecorder:
     `first_version` is the version from which recorded chunks are looked up after an attempt of unknown outcome.
     """
 
-    def __init__(self, conversations: Conversations, key: TurnKey, first_version: int, origin: Origin) -> None:
+    def __init__(self, conversations: CommandExecutor, key: TurnKey, first_version: int, origin: Origin) -> None:
         self._conversations = conversations
         self._key = key
         self._first_version = first_version

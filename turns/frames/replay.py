@@ -7,7 +7,7 @@ from uuid import UUID
 from commands.commands import count_tokens
 from commands.tokens import Tokenizer
 from domain.content import Content
-from domain.decisions.running_turns import Answer
+from domain.decisions.running_turns import ModelAnswer
 from domain.events import (
     MessageAdded,
     StreamDelta,
@@ -160,13 +160,13 @@ class TurnReader:
                 break
         return replay
 
-    async def answer_so_far(self, key: TurnKey) -> Answer:
+    async def answer_so_far(self, key: TurnKey) -> ModelAnswer:
         """Return what the log has of the answer that a turn's model is giving."""
         # No frame is shown, so images need not be read.
         replay = TurnReplay(key, await self._question(key))
         replay.take(await self._log.events(key.conversation_id, replay.next_version))
         content = replay.content()
-        return Answer(content, await count_tokens(self._tokenizer, content), self._tokenizer.name)
+        return ModelAnswer(content, await count_tokens(self._tokenizer, content), self._tokenizer.name)
 
     async def _question(self, key: TurnKey) -> MessageAdded | None:
         """Return the message that a turn answers, None if it is still to come because the turn was queued."""

@@ -43,7 +43,7 @@ class TurnTail:
 
     async def _run(self) -> None:
         try:
-            with self._broadcast.heard(self._key.conversation_id, self._hear):
+            with self._broadcast.subscribed(self._key.conversation_id, self._hear):
                 replay = await self._begin()
                 while not replay.ended:
                     await self._read(replay)
