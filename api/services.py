@@ -9,7 +9,7 @@ from typing import Protocol
 
 from api.settings import Settings
 from commands.commands import Commands
-from commands.executor import Conversations
+from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
 from eventlog.background import cancel_and_wait
 from eventlog.broadcast import Broadcast
@@ -26,6 +26,7 @@ from projections.progress import Progress
 from projections.rebuild.jobs import RebuildJobs
 from turns.cancels import Cancels
 from turns.client_turns import ClientTurns
+from turns.context_budget import ContextBudget
 from turns.event_feeds import EventFeeds
 from turns.frames.replay import TurnReader
 from turns.leases import Leases
@@ -89,11 +90,11 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
         broadcast = Broadcast(opened.feed)
         await _open(stack, broadcast)
         await opened.feed.refresh()  # so that a subscriber begins with the next event, and not with the first
-        conversations = Conversations(opened.log, opened.writer)
-        stack.push_async_callback(conversations.close)
+        executor = CommandExecutor(opened.log, opened.writer)
+        stack.push_async_callback(executor.close)
         tokenizer, gateway = Tokenizer(), _model_gateway(settings)
         stack.push_async_callback(gateway.aclose)
-        services = _build_services(settings, opened, broadcast, conversations, tokenizer, gateway)
+        services = _build_services(settings, opened, broadcast, executor, tokenizer, gateway)
         opened.database.on_reconnect(services.client_turns.forget)
         opened.feed.on_rewind(lambda _: services.streams.restart())
         # The channels open once every handler is registered, so that no notification is missed.
@@ -126,19 +127,20 @@ def _build_services(
     settings: Settings,
     opened: OpenLog,
     broadcast: Broadcast,
-    conversations: Conversations,
+    executor: CommandExecutor,
     tokenizer: Tokenizer,
     gateway: ModelGateway,
 ) -> Services:
     database, log, images = opened.database, opened.log, opened.images
     progress = Progress(projection.name for projection in PROJECTIONS)
-    commands = Commands(conversations, tokenizer, images)
+    commands = Commands(executor, tokenizer, images)
     reader = TurnReader(log, tokenizer, images)
-    model_input = ModelInput(log, Context(database, log), progress, gateway, settings.max_context_tokens)
+    budget = ContextBudget(gateway, settings.max_context_tokens)
+    model_input = ModelInput(log, Context(database, log), progress, budget)
     leases = Leases(database)
-    runner = TurnRunner(conversations, tokenizer, gateway, model_input, progress, broadcast, reader, leases)
+    runner = TurnRunner(executor, tokenizer, gateway, model_input, progress, broadcast, reader, leases)
     queue = TurnQueue(log, broadcast, leases)
-    cancels = Cancels(conversations, reader, runner, opened.channels, broadcast)
+    cancels = Cancels(executor, reader, runner, opened.channels, broadcast)
     turns = Turns(commands, reader, runner, queue, cancels, leases)
     queue.open(turns.start_queued)
     streams = TurnStreams(runner, queue, reader, broadcast, progress)
@@ -156,12 +158,12 @@ def _build_services(
         reader=reader,
         model_input=model_input,
         leases=leases,
-        recovery=Recovery(conversations, reader, queue),
+        recovery=Recovery(executor, reader, queue),
         turns=turns,
         cancels=cancels,
         streams=streams,
-        client_turns=ClientTurns(conversations, tokenizer, reader, leases),
-        feeds=EventFeeds(conversations, opened.feed, streams),
+        client_turns=ClientTurns(executor, tokenizer, reader, leases),
+        feeds=EventFeeds(executor, opened.feed, streams),
     )
 
 

@@ -13,7 +13,7 @@ from domain.content import Role, TextBlock
 from domain.conversation import Conversation, fold
 from domain.decisions import conversations, running_turns, turn_starts
 from domain.decisions.conversations import Draft, Events, MessagePlace, Origin
-from domain.decisions.running_turns import Answer
+from domain.decisions.running_turns import ModelAnswer
 from domain.decisions.turn_starts import TurnIds, TurnSettings
 from domain.events import ConversationEvent
 from domain.usage import Usage
@@ -135,10 +135,10 @@ class _Turn(_Rehearsal):
             self.play(self._random.randint(100_000, 500_000), delta)
         self._streamed = count
 
-    def _answer(self, text: str = "", usage: Usage | None = None, finish_reason: str | None = None) -> Answer:
+    def _answer(self, text: str = "", usage: Usage | None = None, finish_reason: str | None = None) -> ModelAnswer:
         said = text or "".join(self._chunks[: self._streamed])
         timings = (self._random.uniform(200, 900), self._random.uniform(1000, 9000))
-        return Answer((TextBlock(text=said),), len(said) // 5, ENCODING, usage, finish_reason, *timings)
+        return ModelAnswer((TextBlock(text=said),), len(said) // 5, ENCODING, usage, finish_reason, *timings)
 
     def _ended(self, events: Events) -> Script:
         self.play(20_000, events)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 from benchmarks.texts import Turn
-from commands.commands import Caller, Commands, Said
-from commands.executor import Conversations
+from commands.commands import Caller, ClientMessage, Commands
+from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
 from domain.content import Role, TextBlock
 from eventlog.db.database import Database
@@ -37,7 +37,7 @@ class Store(NamedTuple):
 
     def fresh_commands(self) -> Commands:
         """Return commands that remember no conversation, on the same connections."""
-        conversations = Conversations(self.log, self.writer)
+        conversations = CommandExecutor(self.log, self.writer)
         return Commands(conversations, self.tokenizer, Images(self.database))
 
 
@@ -57,14 +57,14 @@ async def open_store(conninfo: str, projections: Sequence[Projection] = ()) -> A
         if projections:
             await engine.open()
             stack.push_async_callback(engine.close)
-        conversations = Conversations(log, writer)
+        conversations = CommandExecutor(log, writer)
         stack.push_async_callback(conversations.close)
         tokenizer.load()
         commands = Commands(conversations, tokenizer, opened.images)
         yield Store(database, log, writer, tokenizer, commands, progress)
 
 
-async def start_conversations(store: Store, count: int, messages: Sequence[Said] = ()) -> list[UUID]:
+async def start_conversations(store: Store, count: int, messages: Sequence[ClientMessage] = ()) -> list[UUID]:
     """Return the ids of so many new conversations, each with these messages."""
     started = await asyncio.gather(*(store.commands.start(CALLER, messages=messages) for _ in range(count)))
     return [committed.state.id for committed in started]
@@ -77,12 +77,12 @@ async def settle(store: Store) -> None:
         await connection.execute("VACUUM ANALYZE")
 
 
-def said(role: Role, text: str) -> Said:
+def said(role: Role, text: str) -> ClientMessage:
     """Return a message of one text block."""
-    return Said(role, (TextBlock(text=text),))
+    return ClientMessage(role, (TextBlock(text=text),))
 
 
-def dialogue(turns: Sequence[Turn], count: int) -> list[Said]:
+def dialogue(turns: Sequence[Turn], count: int) -> list[ClientMessage]:
     """Return so many messages, user and assistant in turn."""
     speakers: tuple[Role, Role] = ("user", "assistant")
     messages = [said(role, text) for turn in turns for role, text in zip(speakers, turn, strict=True)]

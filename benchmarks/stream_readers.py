@@ -23,7 +23,7 @@ from domain.content import TextBlock
 from domain.conversation import fold
 from domain.decisions import conversations, running_turns, turn_starts
 from domain.decisions.conversations import Events
-from domain.decisions.running_turns import Answer
+from domain.decisions.running_turns import ModelAnswer
 from domain.decisions.turn_starts import TurnIds, TurnSettings
 from eventlog.clock import new_id
 from eventlog.db.statements import load_statements
@@ -122,7 +122,7 @@ def _finished_turn(turn_id: UUID) -> Events:
             first_delta_index=index,
             chunks=tuple(texts[index : index + CHUNKS_OF_AN_EVENT]),
         )
-    answer = Answer((TextBlock(text="".join(texts)),), CHUNKS, "o200k_base", None, "stop", 1.0, 2.0)
+    answer = ModelAnswer((TextBlock(text="".join(texts)),), CHUNKS, "o200k_base", None, "stop", 1.0, 2.0)
     return events + running_turns.complete_turn(
         state.at_version(events[-1].originator_version), origin, turn_id, answer
     )

@@ -43,7 +43,7 @@ class OpenDatabase(NamedTuple):
     settings: "Settings"
 
 
-class OpenLog(NamedTuple):
+class ExistingLog(NamedTuple):
     """An existing log that is up to date. That of a standby can be read only."""
 
     conninfo: str
@@ -81,7 +81,7 @@ def settings_for(data_dir: Path | None, database_url: str | None) -> "Settings":
 
 
 @contextmanager
-def open_log(data_dir: Path | None, database_url: str | None, *, writes: bool = False) -> Generator[OpenLog]:
+def existing_log(data_dir: Path | None, database_url: str | None, *, writes: bool = False) -> Generator[ExistingLog]:
     """Open a log that is there already, and bring its schema up to date; nothing is created.
 
     The embedded PostgreSQL is started unless it runs. Errors of the log and of PostgreSQL in the block are told in one
@@ -100,7 +100,7 @@ def open_log(data_dir: Path | None, database_url: str | None, *, writes: bool = 
         if writes:
             check_writable(conninfo)
         prepare(conninfo, settings.log_schema)
-        yield OpenLog(conninfo, settings.log_schema, is_read_only(conninfo))
+        yield ExistingLog(conninfo, settings.log_schema, is_read_only(conninfo))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TypeVar
 import click
 from pydantic_core import to_json
 
-from cli.database_options import OpenLog, WrongUseError, database_options, open_log
+from cli.database_options import ExistingLog, WrongUseError, database_options, existing_log
 from cli.progress_bars import shown_progress
 from cli.terminal import visible, visible_json
 from eventlog.db.database import Database
@@ -55,7 +55,7 @@ def projections() -> None:
 @database_options
 def status(data_dir: Path | None, database_url: str | None) -> None:
     """Print each projection's version, position and lag, and what stopped it; exit code 1 if one is stopped."""
-    with open_log(data_dir, database_url) as opened:
+    with existing_log(data_dir, database_url) as opened:
         found = asyncio.run(_status(opened.conninfo, opened.schema))
     click.echo(f"log position {found.head}")
     click.echo(f"{'NAME':<12} {'VERSION':>7} {'BUILD':>5} {'POSITION':>12} {'LAG':>10} {'LAG TIME':>9}  STATE")
@@ -156,12 +156,12 @@ def _when(as_of: str) -> int | datetime:
 
 
 def _build(data_dir: Path | None, database_url: str | None, workers: int, work: Work[T]) -> T:
-    async def run(opened: OpenLog) -> T:
+    async def run(opened: ExistingLog) -> T:
         with shown_progress() as progress:
             async with open_builder(opened.conninfo, opened.schema, workers, progress.report) as builder:
                 return await work(builder, progress.say)
 
-    with open_log(data_dir, database_url, writes=True) as opened:
+    with existing_log(data_dir, database_url, writes=True) as opened:
         return asyncio.run(run(opened))
 
 

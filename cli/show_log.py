@@ -10,7 +10,7 @@ from uuid import UUID
 import click
 import orjson
 
-from cli.database_options import FailedError, OpenLog, database_options, open_log
+from cli.database_options import ExistingLog, FailedError, database_options, existing_log
 from cli.terminal import cut, visible, visible_json, width
 from eventlog.channels import Channels
 from eventlog.db.database import Database
@@ -106,11 +106,11 @@ async def _feed(database: Database) -> AsyncGenerator[Feed]:
 
 
 def _run(data_dir: Path | None, database_url: str | None, work: Work) -> None:
-    with suppress(KeyboardInterrupt), open_log(data_dir, database_url) as opened:
+    with suppress(KeyboardInterrupt), existing_log(data_dir, database_url) as opened:
         asyncio.run(_with_database(opened, work))
 
 
-async def _with_database(opened: OpenLog, work: Work) -> None:
+async def _with_database(opened: ExistingLog, work: Work) -> None:
     database = Database(opened.conninfo, opened.schema)
     await database.open()
     try:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic_core import to_json
 
-from commands.executor import Committed, Conversations
+from commands.executor import CommandExecutor, Committed
 from commands.tokens import Tokenizer
 from domain.content import (
     BLOCKS_OF_ROLE,
@@ -43,7 +43,7 @@ class Caller(NamedTuple):
         return Origin(self.actor, now(), self.request_id)
 
 
-class Said(NamedTuple):
+class ClientMessage(NamedTuple):
     """A message as a client sends it."""
 
     role: Role
@@ -57,7 +57,7 @@ class Commands:
     Each raises the domain's errors, IdempotencyKeyTakenError and StoreUnavailableError.
     """
 
-    def __init__(self, conversations: Conversations, tokenizer: Tokenizer, images: Images) -> None:
+    def __init__(self, conversations: CommandExecutor, tokenizer: Tokenizer, images: Images) -> None:
         self.conversations = conversations
         self._tokenizer = tokenizer
         self._images = images
@@ -69,7 +69,7 @@ class Commands:
         agent_id: str | None = None,
         title: str | None = None,
         metadata: JsonObject | None = None,
-        messages: Sequence[Said] = (),
+        messages: Sequence[ClientMessage] = (),
     ) -> Committed:
         """Start a conversation, with its first messages if any."""
         drafts = [await self.draft(message, ("messages", index)) for index, message in enumerate(messages)]
@@ -102,7 +102,7 @@ class Commands:
 
         return await self.conversations.execute(conversation_id, decide, caller.idempotency)
 
-    async def add_message(self, caller: Caller, conversation_id: UUID, said: Said) -> Committed:
+    async def add_message(self, caller: Caller, conversation_id: UUID, said: ClientMessage) -> Committed:
         """Record a message without a model."""
         draft = await self.draft(said)
 
@@ -127,7 +127,7 @@ class Commands:
 
         return await self.conversations.execute(conversation_id, decide, caller.idempotency)
 
-    async def draft(self, said: Said, message: ContentPath = ()) -> Draft:
+    async def draft(self, said: ClientMessage, message: ContentPath = ()) -> Draft:
         """Return the message with an id of its own, its images kept and its tokens counted.
 
         `message` is the path of the message among several.

@@ -33,7 +33,7 @@ class Committed(NamedTuple):
     position: int | None
 
 
-class Conversations:
+class CommandExecutor:
     """The command side of the log in this process.
 
     Commands on one conversation take turns; between processes the log decides, and who lost decides again on the

@@ -136,7 +136,7 @@ def _check_size(text: str, path: ContentPath) -> None:
         raise InvalidContentError(f"must be at most {MAX_TEXT_BYTES} bytes", path)
 
 
-def spoken_text(content: Sequence[ContentBlock]) -> str:
+def plain_text(content: Sequence[ContentBlock]) -> str:
     """Return the text blocks of `content`, joined by newlines: what a transcript shows."""
     return "\n".join(block.text for block in content if isinstance(block, TextBlock))
 

@@ -6,13 +6,13 @@ from datetime import datetime
 from uuid import UUID
 
 from commands.commands import Caller, count_tokens
-from commands.executor import Committed, Conversations, Decision
+from commands.executor import CommandExecutor, Committed, Decision
 from commands.tokens import Tokenizer
 from domain.conversation import Conversation
 from domain.decisions import running_turns
 from domain.decisions.conversations import Events, Origin
 from domain.decisions.guards import check_access, check_client_turn
-from domain.decisions.running_turns import Answer
+from domain.decisions.running_turns import ModelAnswer
 from domain.errors import DeltaOutOfOrderError
 from domain.usage import Usage
 from turns.frames.replay import TurnKey, TurnReader, TurnReplay
@@ -27,7 +27,9 @@ class ClientTurns:
     Every method raises the conversation's errors, and TurnNotActiveError where the turn has ended or runs in a server.
     """
 
-    def __init__(self, conversations: Conversations, tokenizer: Tokenizer, reader: TurnReader, leases: Leases) -> None:
+    def __init__(
+        self, conversations: CommandExecutor, tokenizer: Tokenizer, reader: TurnReader, leases: Leases
+    ) -> None:
         self._conversations = conversations
         self._reader = reader
         self._tokenizer = tokenizer
@@ -64,7 +66,7 @@ class ClientTurns:
             return running_turns.record_delta(state, caller.origin(), turn_id, **first, block_type="text", chunks=new)
 
         committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
-        await self._leases.lend(conversation_id, turn_id)
+        await self._leases.extend_for_client(conversation_id, turn_id)
         return next_seq, committed.position
 
     async def complete(
@@ -93,15 +95,15 @@ class ClientTurns:
     async def _end(self, caller: Caller, conversation_id: UUID, turn_id: UUID, decide: Decision) -> Committed:
         committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
         self._replays.pop(turn_id, None)
-        self._leases.give_up(turn_id)
+        self._leases.drop(turn_id)
         return committed
 
-    async def _answer(self, state: Conversation, origin: Origin, turn_id: UUID) -> Answer:
+    async def _answer(self, state: Conversation, origin: Origin, turn_id: UUID) -> ModelAnswer:
         check_access(state, origin.actor)
         replay = await self._replayed(state, turn_id)
         content = replay.content()
         started_at = replay.started.timestamp if replay.started else None
-        return Answer(
+        return ModelAnswer(
             content,
             await count_tokens(self._tokenizer, content),
             self._tokenizer.name,

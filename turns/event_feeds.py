@@ -10,7 +10,7 @@ from uuid import UUID
 
 import orjson
 
-from commands.executor import Conversations
+from commands.executor import CommandExecutor
 from domain.conversation import ActiveTurn
 from eventlog.background import cancel_and_wait
 from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError
@@ -42,7 +42,7 @@ class EventFeeds:
     New events come from memory, where all readers share them. Older ones are read from the table in pages.
     """
 
-    def __init__(self, conversations: Conversations, feed: Feed, streams: TurnStreams) -> None:
+    def __init__(self, conversations: CommandExecutor, feed: Feed, streams: TurnStreams) -> None:
         self._conversations = conversations
         self._log = conversations.log
         self._feed = feed

@@ -10,13 +10,13 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from commands.commands import count_tokens
-from commands.executor import Committed, Conversations
+from commands.executor import CommandExecutor, Committed
 from commands.tokens import Tokenizer
 from domain.content import Content, ToolUseBlock
 from domain.conversation import Conversation
 from domain.decisions import running_turns
 from domain.decisions.conversations import Events, Origin
-from domain.decisions.running_turns import Answer
+from domain.decisions.running_turns import ModelAnswer
 from domain.errors import DomainError
 from domain.events import MessageAdded, TurnEnded, TurnSuspended
 from eventlog.clock import new_id
@@ -26,7 +26,8 @@ from projections.progress import Progress
 from turns.frames.delta_buffer import DeltaBuffer, FlushClock
 from turns.frames.frames import Frame, TurnFrames
 from turns.frames.live_stream import SHOWN_WAIT_S, LiveStream
-from turns.frames.replay import TurnKey, TurnReader, TurnRecorder
+from turns.frames.recorder import TurnRecorder
+from turns.frames.replay import TurnKey, TurnReader
 from turns.model.call import ModelChunk, ModelEnd, ModelRequest, ToolCall
 from turns.model.errors import ModelError
 from turns.model.gateway import ModelGateway
@@ -65,7 +66,7 @@ class ModelRun:
 
     def __init__(
         self,
-        conversations: Conversations,
+        conversations: CommandExecutor,
         tokenizer: Tokenizer,
         progress: Progress,
         reader: TurnReader,
@@ -104,9 +105,9 @@ class ModelRun:
         if self._stop is None:
             self._stop = stop
             self._asking.cancel()
-        await self.ended()
+        await self.wait_until_ended()
 
-    async def ended(self) -> None:
+    async def wait_until_ended(self) -> None:
         """Wait until the turn has ended, or waits for tool results."""
         assert self._task is not None
         await asyncio.wait([self._task])
@@ -171,9 +172,9 @@ class ModelRun:
         _log.error("turn %s broke", self.key.turn_id, exc_info=error)
         return Stop(self.origin, "model_error", "The turn could not be run.")
 
-    async def _answer(self, end: ModelEnd | None) -> Answer:
+    async def _answer(self, end: ModelEnd | None) -> ModelAnswer:
         content = (*self._frames.content(), *(self._calls if end else ()))
-        return Answer(
+        return ModelAnswer(
             content,
             await count_tokens(self._tokenizer, content),
             self._tokenizer.name,

@@ -63,7 +63,7 @@ class TurnQueue:
         if await self._leases.take_over(key.turn_id) and key.turn_id not in self._waiting:
             await self.add(key)
 
-    async def left(self, turn_id: UUID) -> None:
+    async def wait_until_gone(self, turn_id: UUID) -> None:
         """Wait until a turn no longer waits here, if it does."""
         if task := self._waiting.get(turn_id):
             await asyncio.wait([task])
@@ -87,7 +87,7 @@ class TurnQueue:
     def _left(self, key: TurnKey, task: asyncio.Task[bool]) -> None:
         del self._waiting[key.turn_id]
         if not task.cancelled() and (error := task.exception()):
-            self._leases.abandon(key.turn_id)
+            self._leases.let_expire(key.turn_id)
             _log.error("queued turn %s was left waiting", key.turn_id, exc_info=error)
 
     async def _wait(self, key: TurnKey) -> bool:
@@ -107,12 +107,12 @@ class TurnQueue:
                 except DomainError as error:
                     _log.info("queued turn %s does not start here: %s", key.turn_id, error)
                     # Not given up: a try whose outcome was unknown may have started it here, and nobody would know.
-                    self._leases.abandon(key.turn_id)
+                    self._leases.let_expire(key.turn_id)
                     return True
                 except UnknownEventError as error:
                     # The lease expires, so that a process of a newer release, which can read this, takes the turn over.
                     _log.warning("queued turn %s is left to a newer release: %s", key.turn_id, error)
-                    self._leases.abandon(key.turn_id)
+                    self._leases.let_expire(key.turn_id)
                     return True
                 except LogError as error:
                     _log.warning("queued turn %s cannot start yet: %s", key.turn_id, error)

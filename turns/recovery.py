@@ -3,7 +3,7 @@
 import logging
 from uuid import UUID
 
-from commands.executor import Conversations
+from commands.executor import CommandExecutor
 from domain.conversation import Conversation
 from domain.decisions import running_turns
 from domain.decisions.conversations import Events, Origin
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 class Recovery:
     """Ends what is left open, and takes over what waits."""
 
-    def __init__(self, conversations: Conversations, reader: TurnReader, queue: TurnQueue) -> None:
+    def __init__(self, conversations: CommandExecutor, reader: TurnReader, queue: TurnQueue) -> None:
         self._conversations = conversations
         self._reader = reader
         self._queue = queue
@@ -47,7 +47,7 @@ class Recovery:
 
     async def _end(self, key: TurnKey, owner_id: str, reason: str, detail: str) -> None:
         async def decide(state: Conversation) -> Events:
-            answer, origin = await self._reader.said_so_far(key), Origin(owner_id, now())
+            answer, origin = await self._reader.answer_so_far(key), Origin(owner_id, now())
             return running_turns.fail_turn(state, origin, key.turn_id, answer, reason=reason, detail=detail)
 
         try:

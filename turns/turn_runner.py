@@ -5,7 +5,7 @@ import logging
 from contextlib import ExitStack
 from uuid import UUID
 
-from commands.executor import Conversations
+from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
 from domain.events import ConversationDeleted, ConversationEvent, TurnCancelled, TurnFailed, TurnStarted
 from eventlog.background import Background
@@ -26,7 +26,7 @@ class TurnRunner:
 
     def __init__(
         self,
-        conversations: Conversations,
+        conversations: CommandExecutor,
         tokenizer: Tokenizer,
         gateway: ModelGateway,
         model_input: ModelInput,
@@ -52,10 +52,10 @@ class TurnRunner:
         """Return a turn that runs here."""
         return self._running.get(turn_id)
 
-    async def left(self, turn_id: UUID) -> None:
+    async def wait_until_gone(self, turn_id: UUID) -> None:
         """Wait until a turn no longer runs here, if it does."""
         if run := self._running.get(turn_id):
-            await run.ended()
+            await run.wait_until_ended()
 
     def begin(self, key: TurnKey, started: TurnStarted, begun: RunStart, position: int) -> None:
         """Ask the model of a turn; its context is what was said up to a position of the log."""
@@ -84,12 +84,12 @@ class TurnRunner:
         turn_id = run.key.turn_id
         del self._running[turn_id]
         if task.cancelled():
-            self._leases.abandon(turn_id)
+            self._leases.let_expire(turn_id)
         elif error := task.exception():
-            self._leases.abandon(turn_id)
+            self._leases.let_expire(turn_id)
             _log.error("turn %s was left open", turn_id, exc_info=error)
         else:
-            self._leases.give_up(turn_id)
+            self._leases.drop(turn_id)
 
     def _stop_if_ended(self, run: ModelRun, event: ConversationEvent) -> None:
         """Stop a turn that the log says is over: cancelled or ended elsewhere, or deleted with its conversation."""

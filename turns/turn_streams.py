@@ -36,19 +36,19 @@ class TurnStreams:
         They also end where the turn waits for tool results, unless they are wanted to its end; who has seen that it
         waits already is shown how it goes on. A store that is away is waited for.
         """
-        await self._queue.left(key.turn_id)
+        await self._queue.wait_until_gone(key.turn_id)
         run = self._runner.get(key.turn_id)
         if run is not None:
             async for frames in _wanted(run.stream, after_seq):
                 yield frames
                 after_seq = frames[-1].seq
-                if frames[-1].terminal or (run.stream.rests_at(frames[-1]) and not to_the_end):
+                if frames[-1].terminal or (run.stream.waits_after(frames[-1]) and not to_the_end):
                     return
         # What ran here may be left open, by a store that stays away; whoever ends it then does so in the log.
         with self._tailed(key) as stream:
             async for frames in _wanted(stream, after_seq):
                 yield frames
-                if stream.rests_at(frames[-1]) and not to_the_end:
+                if stream.waits_after(frames[-1]) and not to_the_end:
                     return
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Literal, NamedTuple, TypeGuard
 from uuid import UUID
 
-from commands.commands import Caller, Commands, Said
+from commands.commands import Caller, ClientMessage, Commands
 from commands.executor import Committed
 from domain.conversation import Conversation, fold
 from domain.decisions import conversations, running_turns, turn_starts
@@ -35,7 +35,7 @@ class AcceptedTurn(NamedTuple):
     """A turn that was just recorded as started, queued or resumed, and the event that says so."""
 
     key: TurnKey
-    asked: Recorded
+    recorded: Recorded
 
 
 class Turns:
@@ -65,7 +65,7 @@ class Turns:
         self,
         caller: Caller,
         conversation_id: UUID,
-        said: Said,
+        said: ClientMessage,
         settings: TurnSettings,
         *,
         on_busy: OnBusy = "reject",
@@ -106,7 +106,7 @@ class Turns:
         return begun
 
     async def start_with_conversation(
-        self, caller: Caller, said: Said, settings: TurnSettings, *, agent_id: str | None, title: str | None
+        self, caller: Caller, said: ClientMessage, settings: TurnSettings, *, agent_id: str | None, title: str | None
     ) -> AcceptedTurn:
         """The same, in a conversation that starts with it."""
         self._check_open()
@@ -150,7 +150,7 @@ class Turns:
             return await self._begin(caller, committed)
 
     async def resume(
-        self, caller: Caller, conversation_id: UUID, turn_id: UUID, results: Said
+        self, caller: Caller, conversation_id: UUID, turn_id: UUID, results: ClientMessage
     ) -> tuple[AcceptedTurn, int]:
         """Give a turn that waits for tool results these, and let its model go on; returns also its last frame's `seq`.
 
@@ -162,7 +162,7 @@ class Turns:
         draft, answer_id = await self._commands.draft(results), new_id()
         before = (await self._conversations.state(conversation_id)).turn
         if before is not None and before.waiting:
-            await self._runner.left(turn_id)  # where it ran until now, it is about to give its lease up
+            await self._runner.wait_until_gone(turn_id)  # where it ran until now, it is about to give its lease up
 
         async with self._leased(conversation_id, turn_id) as take:
 
@@ -213,7 +213,7 @@ class Turns:
         if isinstance(event, TurnQueued):
             await self._queue.add(key)
         elif not event.generate:
-            await self._leases.lend(key.conversation_id, key.turn_id)
+            await self._leases.extend_for_client(key.conversation_id, key.turn_id)
         else:
             question = next((said for said in committed.events if _is_question(said, event)), None)
             replay = await self._reader.begin(key, question)
@@ -248,18 +248,18 @@ class Turns:
 
         async def take() -> None:
             nonlocal taken
-            await self._leases.take(conversation_id, turn_id)
+            await self._leases.acquire(conversation_id, turn_id)
             taken = True
 
         try:
             yield take
         except (DomainError, IdempotencyKeyTakenError):
             if taken:
-                self._leases.give_up(turn_id)
+                self._leases.drop(turn_id)
             raise
         except BaseException:
             if taken:
-                self._leases.abandon(turn_id)  # it may have been recorded all the same
+                self._leases.let_expire(turn_id)  # it may have been recorded all the same
             raise
 
     def _check_open(self) -> None:

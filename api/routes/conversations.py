@@ -13,7 +13,7 @@ from api.http.openapi import PROBLEMS, ConversationResource, Deleted, Page
 from api.http.problems import validation_problem
 from api.http.request_models import AgentQuery, ConversationChanges, ListingQuery, NewConversation, content_blocks
 from api.http.route import JSONRoute
-from commands.commands import Said
+from commands.commands import ClientMessage
 from domain.conversation import Conversation, fold
 from domain.errors import ConversationDeletedError, ConversationNotFoundError
 from projections.models.json_resources import conversation_resource, rfc3339, state_resource
@@ -36,7 +36,7 @@ async def start_conversation(call: CallParam, body: NewConversation) -> Response
         events = await call.services.log.events(call.repeated.conversation_id, 1, last)
         state = fold(None, [item.known().event for item in events])
         return await call.write_response(events[-1].position, _state_resource(state), 201)
-    messages = [Said(message.role, content_blocks(message.content)) for message in body.messages]
+    messages = [ClientMessage(message.role, content_blocks(message.content)) for message in body.messages]
     committed = await call.services.commands.start(
         call.caller, agent_id=body.agent_id, title=body.title, metadata=body.metadata, messages=messages
     )

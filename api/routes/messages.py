@@ -10,7 +10,7 @@ from api.http.cursors import decode_version, encode_cursor, page
 from api.http.openapi import PROBLEMS, ContextResource, MessageResource, Page, RecordedEvent
 from api.http.request_models import ContextQuery, LogQuery, MessagesQuery, NewMessage, content_blocks
 from api.http.route import JSONRoute
-from commands.commands import Said
+from commands.commands import ClientMessage
 from domain.errors import MessageNotFoundError
 from domain.events import MessageAdded
 from projections.models.history_rows import MessageRow, message_row
@@ -26,7 +26,7 @@ async def add_message(call: CallParam, conversation_id: UUID, body: NewMessage) 
         (recorded,) = await call.services.log.versions(conversation_id, [call.repeated.version])
         assert isinstance(recorded.event, MessageAdded)
         return await _added_response(call, await call.services.images.restored_event(recorded.event), recorded.position)
-    message = Said(body.role, content_blocks(body.content), body.in_reply_to)
+    message = ClientMessage(body.role, content_blocks(body.content), body.in_reply_to)
     committed = await call.services.commands.add_message(call.caller, conversation_id, message)
     event = committed.events[-1]
     assert isinstance(event, MessageAdded)

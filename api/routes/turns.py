@@ -21,7 +21,7 @@ from api.http.request_models import (
 )
 from api.http.route import JSONRoute
 from api.http.sse import event_stream, last_event_id
-from commands.commands import Said
+from commands.commands import ClientMessage
 from domain.content import ToolResultBlock
 from domain.decisions.turn_starts import TurnSettings
 from domain.errors import InvalidContentError, MessageNotFoundError, TurnNotActiveError, TurnNotFoundError
@@ -45,7 +45,7 @@ async def start_turn(call: CallParam, conversation_id: UUID, body: NewTurn) -> R
     """Send a message and let the model answer, streamed or whole."""
     if call.repeated:
         return await _answer_begun(call, *await _find_repeated_turn(call), body)
-    message = Said("user", content_blocks(body.content))
+    message = ClientMessage("user", content_blocks(body.content))
     begun = await call.services.turns.start(
         call.caller,
         conversation_id,
@@ -54,7 +54,7 @@ async def start_turn(call: CallParam, conversation_id: UUID, body: NewTurn) -> R
         on_busy=body.on_busy,
         replace_from=body.replace_from,
     )
-    return await _answer_begun(call, begun.key, begun.asked, body)
+    return await _answer_begun(call, begun.key, begun.recorded, body)
 
 
 @router.post("/v1/turns", status_code=201, response_model=WholeTurn)
@@ -67,11 +67,11 @@ async def start_conversation_turn(call: CallParam, body: NewConversationTurn) ->
         return await _answer_begun(call, *await _find_repeated_turn(call), body)
     if body.replace_from is not None:
         raise MessageNotFoundError(body.replace_from)
-    message = Said("user", content_blocks(body.content))
+    message = ClientMessage("user", content_blocks(body.content))
     begun = await call.services.turns.start_with_conversation(
         call.caller, message, _turn_settings(call, body), agent_id=body.agent_id, title=body.title
     )
-    return await _answer_begun(call, begun.key, begun.asked, body)
+    return await _answer_begun(call, begun.key, begun.recorded, body)
 
 
 @router.post(f"{_CONVERSATION}/messages/{{message_id}}/regenerate", status_code=201, response_model=WholeTurn)
@@ -86,7 +86,7 @@ async def regenerate(call: CallParam, conversation_id: UUID, message_id: UUID, b
     except InvalidContentError as error:
         # The body is valid. The message that the path names cannot be answered again.
         raise validation_problem("The request is not valid.", ("path", "message_id"), str(error)) from error
-    return await _answer_begun(call, begun.key, begun.asked, body)
+    return await _answer_begun(call, begun.key, begun.recorded, body)
 
 
 @router.get(f"{_CONVERSATION}/turns", response_model=Page[TurnResource])
@@ -141,14 +141,14 @@ async def give_tool_results(call: CallParam, conversation_id: UUID, turn_id: UUI
         key = TurnKey(conversation_id, turn_id, row.version)
         replay = await call.services.reader.begin(key)
         await call.services.reader.read(key, replay, last=message)
-        (asked,) = await call.services.log.versions(conversation_id, [message + 1])
+        (recorded,) = await call.services.log.versions(conversation_id, [message + 1])
         after_seq = replay.next_seq - 1
     else:
-        results = Said("tool", tuple(ToolResultBlock(**result.model_dump()) for result in body.results))
+        results = ClientMessage("tool", tuple(ToolResultBlock(**result.model_dump()) for result in body.results))
         async with check_turn_exists(call, conversation_id, turn_id):
             begun, after_seq = await call.services.turns.resume(call.caller, conversation_id, turn_id, results)
-        key, asked = begun.key, begun.asked
-    return await _answer_running(call, key, asked, 200, after_seq if body.stream else None)
+        key, recorded = begun.key, begun.recorded
+    return await _answer_running(call, key, recorded, 200, after_seq if body.stream else None)
 
 
 @asynccontextmanager
@@ -202,22 +202,22 @@ async def _find_repeated_turn(call: Call) -> tuple[TurnKey, Recorded]:
     raise AssertionError("a command of this route begins a turn")
 
 
-async def _answer_begun(call: Call, key: TurnKey, asked: Recorded, body: NewTurn | Regeneration) -> Response:
+async def _answer_begun(call: Call, key: TurnKey, recorded: Recorded, body: NewTurn | Regeneration) -> Response:
     if isinstance(body, NewTurn) and not body.generate:
-        assert isinstance(asked.event, TurnBegun)
-        return await call.write_response(asked.position, turn_resource(turn_row(asked.event)), 201)
-    return await _answer_running(call, key, asked, 201, 0 if body.stream else None)
+        assert isinstance(recorded.event, TurnBegun)
+        return await call.write_response(recorded.position, turn_resource(turn_row(recorded.event)), 201)
+    return await _answer_running(call, key, recorded, 201, 0 if body.stream else None)
 
 
-async def _answer_running(call: Call, key: TurnKey, asked: Recorded, status: int, after_seq: int | None) -> Response:
+async def _answer_running(call: Call, key: TurnKey, recorded: Recorded, status: int, after_seq: int | None) -> Response:
     """Answer with the frames of a turn after `after_seq`, or whole if it is None.
 
-    The whole turn is as it was when it first ended, or waited for tool results, after the event `asked`.
+    The whole turn is as it was when it first ended, or waited for tool results, after the event `recorded`.
     """
     if after_seq is not None:
-        return event_stream(call.services.streams.follow(key, after_seq), await call.write_headers(asked.position))
+        return event_stream(call.services.streams.follow(key, after_seq), await call.write_headers(recorded.position))
     await _read_frames(call, key)
-    replay = await call.services.reader.at_rest(key, asked.event.originator_version)
+    replay = await call.services.reader.settled_after(key, recorded.event.originator_version)
     assert replay.frames is not None
     headers, turn = await call.write_headers(replay.position), turn_resource(replay.frames.row)
     if turn["status"] == "failed":

@@ -80,7 +80,7 @@ def start_conversation(
     events: Events = [started]
     for index, draft in enumerate(messages):
         check_content(draft.role, draft.content, ("messages", index))
-        events.append(said(conversation_id, len(events) + 1, origin, draft, last_user))
+        events.append(message_added(conversation_id, len(events) + 1, origin, draft, last_user))
         last_user = draft.id if draft.role == "user" else last_user
     return events
 
@@ -135,7 +135,10 @@ def add_message(state: Conversation, origin: Origin, draft: Draft, closing_id: U
         check_idle(state)
     check_content(draft.role, draft.content)
     closed = close_calls(state, origin, closing_id) if draft.role == "user" else []
-    return [*closed, said(state.id, state.version + 1 + len(closed), origin, draft, state.last_user_message_id)]
+    return [
+        *closed,
+        message_added(state.id, state.version + 1 + len(closed), origin, draft, state.last_user_message_id),
+    ]
 
 
 def close_calls(state: Conversation, origin: Origin, closing_id: UUID) -> Events:
@@ -153,7 +156,7 @@ def close_calls(state: Conversation, origin: Origin, closing_id: UUID) -> Events
             UNANSWERED_ENCODING,
             turn_id=turn.id if turn else None,
         )
-        events.append(said(state.id, state.version + 1, origin, closing, None))
+        events.append(message_added(state.id, state.version + 1, origin, closing, None))
     if turn:
         cancelled = TurnCancelled(
             **next_envelope(state, origin, len(events)),
@@ -195,7 +198,9 @@ def next_envelope(state: Conversation, origin: Origin, after: int = 0) -> dict[s
     return envelope(state.id, state.version + 1 + after, origin)
 
 
-def said(conversation_id: UUID, version: int, origin: Origin, draft: Draft, last_user: UUID | None) -> MessageAdded:
+def message_added(
+    conversation_id: UUID, version: int, origin: Origin, draft: Draft, last_user: UUID | None
+) -> MessageAdded:
     """Return a message as it is said; `last_user` is the one an answer replies to that names none."""
     return MessageAdded(
         **envelope(conversation_id, version, origin),

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from domain.content import Content, ToolResultBlock, check_content
 from domain.conversation import Conversation
-from domain.decisions.conversations import Draft, Events, Origin, close_calls, envelope, next_envelope, said
+from domain.decisions.conversations import Draft, Events, Origin, close_calls, envelope, message_added, next_envelope
 from domain.decisions.guards import check_access, check_active, check_running
 from domain.errors import InvalidContentError, TurnNotActiveError
 from domain.events import (
@@ -22,7 +22,7 @@ from domain.tools import tool_uses
 from domain.usage import Usage
 
 
-class Answer(NamedTuple):
+class ModelAnswer(NamedTuple):
     """What a model said since it was last called, whole or up to where it stopped; empty content: it said nothing.
 
     `usage` and the times are those of that one call.
@@ -37,7 +37,7 @@ class Answer(NamedTuple):
     duration_ms: float | None = None
 
 
-NOTHING_SAID = Answer((), 0, "")
+EMPTY_ANSWER = ModelAnswer((), 0, "")
 
 
 def record_delta(state: Conversation, origin: Origin, turn_id: UUID, **chunks: Any) -> Events:
@@ -50,7 +50,7 @@ def record_delta(state: Conversation, origin: Origin, turn_id: UUID, **chunks: A
     return [StreamDelta(**next_envelope(state, origin), turn_id=turn_id, **chunks)]
 
 
-def complete_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: Answer) -> Events:
+def complete_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: ModelAnswer) -> Events:
     """Return the whole answer and the end of its turn; if it calls tools, the turn does not end but waits for results.
 
     Raises:
@@ -80,7 +80,7 @@ def resume_turn(state: Conversation, origin: Origin, turn_id: UUID, results: Dra
         raise TurnNotActiveError(turn_id)
     check_content(results.role, results.content)
     _check_results(results.content, state.open_calls)
-    message = said(state.id, state.version + 1, origin, results._replace(turn_id=turn_id), None)
+    message = message_added(state.id, state.version + 1, origin, results._replace(turn_id=turn_id), None)
     resumed = TurnResumed(
         **next_envelope(state, origin, 1),
         turn_id=turn_id,
@@ -92,7 +92,7 @@ def resume_turn(state: Conversation, origin: Origin, turn_id: UUID, results: Dra
 
 
 def fail_turn(
-    state: Conversation, origin: Origin, turn_id: UUID, answer: Answer, *, reason: str, detail: str
+    state: Conversation, origin: Origin, turn_id: UUID, answer: ModelAnswer, *, reason: str, detail: str
 ) -> Events:
     """Return what was said so far, kept as an interrupted message, and the failure of the turn.
 
@@ -105,7 +105,7 @@ def fail_turn(
     return [*answered, TurnFailed(**envelope, **times, reason=reason, detail=detail)]
 
 
-def cancel_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: Answer, closing_id: UUID) -> Events:
+def cancel_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: ModelAnswer, closing_id: UUID) -> Events:
     """Return what was said so far, kept as an interrupted message, and the stop of the turn.
 
     A turn that waits for tool results ends with errors for them, one that waits for other turns without a word.
@@ -123,7 +123,7 @@ def cancel_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: Answ
     return [*answered, TurnCancelled(**envelope, **_times(state, turn_id, answer))]
 
 
-def _answered(state: Conversation, origin: Origin, turn_id: UUID, answer: Answer, status: Any) -> Events:
+def _answered(state: Conversation, origin: Origin, turn_id: UUID, answer: ModelAnswer, status: Any) -> Events:
     turn = check_active(state, turn_id)
     if not answer.content:
         return []
@@ -144,7 +144,7 @@ def _answered(state: Conversation, origin: Origin, turn_id: UUID, answer: Answer
     return [message]
 
 
-def _times(state: Conversation, turn_id: UUID, answer: Answer) -> dict[str, Any]:
+def _times(state: Conversation, turn_id: UUID, answer: ModelAnswer) -> dict[str, Any]:
     """Return the turn and its times in all: what it did before it waited counts too."""
     turn = check_active(state, turn_id)
     first = turn.time_to_first_token_ms

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from domain.content import check_content
 from domain.conversation import Conversation
-from domain.decisions.conversations import Draft, Events, Origin, close_calls, next_envelope, said
+from domain.decisions.conversations import Draft, Events, Origin, close_calls, message_added, next_envelope
 from domain.decisions.guards import check_access, check_next, check_unlocked
 from domain.events import MessageAdded, MessagesSuperseded, TurnBegun, TurnQueued, TurnStarted
 from domain.tools import ToolDefinition
@@ -153,7 +153,7 @@ def _start(
 ) -> Events:
     events = _made_room(state, origin, ids, superseded)
     version = state.version + 1 + len(events)
-    events.append(said(state.id, version, origin, draft._replace(turn_id=ids.turn), None))
+    events.append(message_added(state.id, version, origin, draft._replace(turn_id=ids.turn), None))
     return [*events, _started(state, origin, len(events), Question(draft.id, version), settings, ids)]
 
 

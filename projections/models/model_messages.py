@@ -20,7 +20,7 @@ from domain.content import (
     Role,
     TextBlock,
     is_blank,
-    spoken_text,
+    plain_text,
 )
 from domain.events import MessageAdded
 from projections.models.tool_exchanges import NO_CONTENT, Exchange, exchanges
@@ -74,7 +74,7 @@ def _speeches(said: Sequence[MessageAdded], rules: ProviderRules) -> Iterator[_S
         if message.role == "user":
             yield _Speech("user", _content(message.content))
         elif message.role == "assistant":
-            text, made = spoken_text(message.content), calls.get(message.message_id, ())
+            text, made = plain_text(message.content), calls.get(message.message_id, ())
             if made or not is_blank(text):
                 with_extra = None in (message.model, rules.model) or message.model == rules.model
                 reasoning = "".join(block.text for block in message.content if isinstance(block, ReasoningBlock))

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from commands.executor import Conversations
+from commands.executor import CommandExecutor
 from domain.events import ConversationEvent
 from eventlog.errors import StoreUnavailableError
 from eventlog.log import FeedFilter, Log
@@ -88,7 +88,7 @@ class Reading:
     def __init__(self, store: Store) -> None:
         self.log = CountingLog(store)
         streams = cast(Any, None)
-        self.feeds = EventFeeds(Conversations(self.log, store.writer), store.feed, streams)
+        self.feeds = EventFeeds(CommandExecutor(self.log, store.writer), store.feed, streams)
         self.readers: list[Reader] = []
 
     def open(self, after: int | None = None, wanted: FeedFilter = MINE) -> Reader:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from psycopg.rows import TupleRow
 from pydantic_core import from_json, to_json
 
-from commands.commands import Said
+from commands.commands import ClientMessage
 from domain.content import Content, ContextBlock, ImageBlock, TextBlock
 from domain.errors import InvalidContentError, UnsupportedImageError
 from domain.events import MessageAdded
@@ -85,7 +85,7 @@ async def images(database_url: str) -> AsyncIterator[Images]:
 async def test_an_image_that_is_said_three_times_in_two_conversations_is_kept_once(
     store: Store, database_url: str
 ) -> None:
-    message = Said("user", (TEXT, image()))
+    message = ClientMessage("user", (TEXT, image()))
     started = await store.commands.start(ALICE, messages=[message, message])
     other = await store.commands.start(ALICE)
     await store.commands.add_message(ALICE, other.state.id, message)
@@ -175,7 +175,9 @@ async def test_nothing_is_kept_of_content_with_a_wrong_image(
 
 async def test_an_image_of_a_role_that_has_none_is_refused_and_not_kept(store: Store, database_url: str) -> None:
     with pytest.raises(InvalidContentError) as refusal:
-        await store.commands.start(ALICE, messages=[Said("user", (TEXT,)), Said("system", (image(),))])
+        await store.commands.start(
+            ALICE, messages=[ClientMessage("user", (TEXT,)), ClientMessage("system", (image(),))]
+        )
     assert refusal.value.path == ("messages", 1, "content", 0, "type")
     assert count(database_url) == 0
 
@@ -184,7 +186,7 @@ async def test_processes_that_keep_the_same_images_at_once_keep_each_once(databa
     contents = [(image(b"1"), image(b"2"), image(b"3")), (image(b"3"), image(b"2"), image(b"1"))]
     async with opened(database_url, listening=False) as one, opened(database_url, listening=False) as other:
         work = [
-            store.commands.start(ALICE, messages=[Said("user", content)])
+            store.commands.start(ALICE, messages=[ClientMessage("user", content)])
             for _ in range(8)
             for store in (one, other)
             for content in contents
@@ -221,7 +223,7 @@ async def test_an_image_that_somebody_removed_is_missed(images: Images, database
 @pytest.mark.usefixtures("_installed")
 async def test_the_history_shows_what_its_rows_refer_to(store: Store, database_url: str) -> None:
     async with store.projecting(HistoryProjection()) as progress:
-        committed = await store.commands.start(ALICE, messages=[Said("user", (TEXT, image()))])
+        committed = await store.commands.start(ALICE, messages=[ClientMessage("user", (TEXT, image()))])
         assert await progress.wait(committed.position or 0, PATIENCE_S) == []
     id_, (_, said) = committed.state.id, committed.events
     assert isinstance(said, MessageAdded)

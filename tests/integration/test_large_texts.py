@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from commands.commands import LARGE_CONTENT_CHARS, Commands, Said, count_tokens
+from commands.commands import LARGE_CONTENT_CHARS, ClientMessage, Commands, count_tokens
 from commands.tokens import Tokenizer
 from domain.content import Content, ContextBlock, TextBlock
 from eventlog.images import Images
@@ -37,7 +37,7 @@ class HeldTokenizer(Tokenizer):
 
 async def drafted(tokenizer: Tokenizer, content: Content) -> int:
     nowhere = cast(Any, None)
-    return (await Commands(nowhere, tokenizer, Images(nowhere)).draft(Said("user", content))).tokens
+    return (await Commands(nowhere, tokenizer, Images(nowhere)).draft(ClientMessage("user", content))).tokens
 
 
 @pytest.mark.parametrize("content", LARGE, ids=["one text", "many texts", "a context"])

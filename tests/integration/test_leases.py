@@ -24,6 +24,7 @@ from tests.support.store import (
     started,
     until,
 )
+from turns import expired_leases as expired_module
 from turns import leases as leases_module
 from turns.leases import Leases
 from turns.turns import Turns
@@ -39,8 +40,8 @@ async def here(database_url: str) -> AsyncIterator[Store]:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let leases be renewed and looked at all the time, and their turns be ended as soon as they are seen twice."""
     monkeypatch.setattr(leases_module, "RENEW_INTERVAL_S", 0.02)
-    monkeypatch.setattr(leases_module, "LOOK_INTERVAL_S", 0.01)
-    monkeypatch.setattr(leases_module, "EXPIRED_FOR_S", 0.005)
+    monkeypatch.setattr(expired_module, "LOOK_INTERVAL_S", 0.01)
+    monkeypatch.setattr(expired_module, "EXPIRED_FOR_S", 0.005)
 
 
 async def test_a_turn_whose_start_is_cut_off_keeps_its_lease(here: Store, database_url: str) -> None:
@@ -69,8 +70,8 @@ async def test_a_turn_that_cannot_be_ended_does_not_keep_others_open(
 
     monkeypatch.setattr(leases_module, "LEASE_S", -1.0)
     dead = Leases(here.database)
-    await dead.take(some_id(), poisoned)
-    await dead.take(some_id(), other)
+    await dead.acquire(some_id(), poisoned)
+    await dead.acquire(some_id(), other)
     leases = Leases(here.database)
     await leases.open(recover)
     try:
@@ -94,7 +95,7 @@ async def test_turns_that_cannot_be_read_are_asked_for_seldom_and_keep_no_other_
     monkeypatch.setattr(leases_module, "LEASE_S", -1.0)
     dead = Leases(here.database)
     for turn_id in [*unreadable, other]:
-        await dead.take(some_id(), turn_id)
+        await dead.acquire(some_id(), turn_id)
     leases = Leases(here.database)
     await leases.open(recover)
     try:
@@ -112,15 +113,15 @@ async def test_who_gives_up_a_lease_that_it_took_too_leaves_it_to_who_is_at_work
     """Two processes resume one turn; the log lets the first, and the second took its lease meanwhile."""
     turn_id, conversation_id = some_id(), some_id()
     first, second = Leases(here.database), Leases(here.database)
-    await first.take(conversation_id, turn_id)
-    await second.take(conversation_id, turn_id)
-    second.give_up(turn_id)
+    await first.acquire(conversation_id, turn_id)
+    await second.acquire(conversation_id, turn_id)
+    second.drop(turn_id)
     await second.close()
     assert rows(database_url, "SELECT turn_id FROM leases") == []
     await first.open(nothing)
     try:
         await until(lambda: rows(database_url, "SELECT turn_id FROM leases") == [(turn_id,)])
-        first.give_up(turn_id)
+        first.drop(turn_id)
         await until(lambda: rows(database_url, "SELECT turn_id FROM leases") == [])
     finally:
         await first.close()
@@ -131,7 +132,7 @@ async def test_a_lease_is_taken_over_once_and_only_when_it_has_expired(
 ) -> None:
     turn_id, conversation_id = some_id(), some_id()
     leases = [Leases(here.database) for _ in range(3)]
-    await leases[0].take(conversation_id, turn_id)
+    await leases[0].acquire(conversation_id, turn_id)
     assert not await leases[1].take_over(turn_id)
     await leases[0].release(turn_id)
     assert [await each.take_over(turn_id) for each in leases[1:]] == [True, False]
@@ -150,14 +151,14 @@ class Recovered:
 async def test_a_step_of_the_clock_ends_no_turn_that_is_renewed(
     here: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases_module, "LOOK_INTERVAL_S", 0.01)
+    monkeypatch.setattr(expired_module, "LOOK_INTERVAL_S", 0.01)
     monkeypatch.setattr(leases_module, "RENEW_INTERVAL_S", 0.05)
     working, dead = some_id(), some_id()
     recovered = Recovered()
     # The holder watches over all leases too, and of the two either one may be the first.
     holder, watch = Leases(here.database), Leases(here.database)
-    await holder.take(some_id(), working)
-    await Leases(here.database).take(some_id(), dead)
+    await holder.acquire(some_id(), working)
+    await Leases(here.database).acquire(some_id(), dead)
     await holder.open(recovered.recover)
     await watch.open(recovered.recover)
     try:
@@ -174,10 +175,10 @@ async def test_a_step_of_the_clock_ends_no_turn_that_is_renewed(
 async def test_a_lease_that_its_holder_released_is_taken_over_without_a_wait(
     here: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases_module, "EXPIRED_FOR_S", 3600.0)
+    monkeypatch.setattr(expired_module, "EXPIRED_FOR_S", 3600.0)
     turn_id = some_id()
     holder = Leases(here.database)
-    await holder.take(some_id(), turn_id)
+    await holder.acquire(some_id(), turn_id)
     await holder.release(turn_id)
     recovered = Recovered()
     watch = Leases(here.database)
@@ -197,7 +198,7 @@ async def test_leases_are_renewed_again_after_the_database_was_read_only(
     turn_id = some_id()
     async with opened(database_url, listening=False) as store:
         leases = Leases(store.database)
-        await leases.take(some_id(), turn_id)
+        await leases.acquire(some_id(), turn_id)
         await leases.open(nothing)
         try:
             set_read_only(database_url, name, on=True)
@@ -229,11 +230,11 @@ async def test_a_process_without_leases_ends_no_turn_because_the_database_was_re
 ) -> None:
     """The leases of others expire meanwhile, and their holders renew them once the database can be written again."""
     monkeypatch.setattr(leases_module, "LEASE_S", 0.2)
-    monkeypatch.setattr(leases_module, "EXPIRED_FOR_S", 3.0)
+    monkeypatch.setattr(expired_module, "EXPIRED_FOR_S", 3.0)
     name = rows(database_url, "SELECT current_database()")[0][0]
     turn_id, recovered = some_id(), Recovered()
     holder, watch = Leases(here.database), Leases(there.database)
-    await holder.take(some_id(), turn_id)
+    await holder.acquire(some_id(), turn_id)
     await holder.open(nothing)
     await watch.open(recovered.recover)
     try:
@@ -258,9 +259,9 @@ async def test_leases_are_renewed_while_other_turns_are_recovered(here: Store, d
         await go_on.wait()
 
     leases, gone = Leases(here.database), Leases(here.database)
-    await gone.take(some_id(), dead)
+    await gone.acquire(some_id(), dead)
     await gone.release(dead)
-    await leases.take(some_id(), own)
+    await leases.acquire(some_id(), own)
     await leases.open(recover)
     try:
         await recovering.wait()
@@ -293,10 +294,10 @@ async def test_hundreds_of_dead_turns_are_recovered_at_once(here: Store, databas
 async def test_a_dead_turn_is_recovered_though_the_clock_was_set_back(
     here: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases_module, "CLIENT_LEASE_S", 0.05)
+    monkeypatch.setattr(expired_module, "LONGEST_LEASE_S", 0.05)
     dead, recovered = some_id(), Recovered()
     gone, leases = Leases(here.database), Leases(here.database)
-    await gone.take(some_id(), dead)
+    await gone.acquire(some_id(), dead)
     rows(database_url, "UPDATE leases SET expires_at = expires_at + interval '1 hour'")
     await leases.open(recovered.recover)
     try:
@@ -309,6 +310,6 @@ async def test_a_lease_that_was_taken_over_is_taken_over_however_often_that_is_a
     """A statement whose answer was lost runs again."""
     turn_id = some_id()
     gone, leases = Leases(here.database), Leases(here.database)
-    await gone.take(some_id(), turn_id)
+    await gone.acquire(some_id(), turn_id)
     await gone.release(turn_id)
     assert [await leases.take_over(turn_id), await leases.take_over(turn_id)] == [True, True]

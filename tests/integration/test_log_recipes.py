@@ -14,11 +14,11 @@ import psycopg
 import pytest
 from eventsourcing.utils import Environment
 
-from commands.commands import Caller, Said
+from commands.commands import Caller, ClientMessage
 from domain.content import ImageBlock, TextBlock
 from domain.decisions import conversations, running_turns, turn_starts
 from domain.decisions.conversations import Draft, Origin
-from domain.decisions.running_turns import Answer
+from domain.decisions.running_turns import ModelAnswer
 from domain.decisions.turn_starts import TurnIds, TurnSettings
 from domain.usage import Usage
 from eventlog.library.application import ConversationApplication
@@ -69,8 +69,8 @@ class RecordedLog:
 def record(application: ConversationApplication) -> UUID:
     conversation_id = uuid4()
     usage = Usage.model_validate({"input_tokens": 7, "output_tokens": 5, "cost_usd": "0.0012"})
-    answer = Answer((TextBlock(text="Hello."),), 2, "o200k_base", usage, "stop", 120.0, 300.0)
-    nothing = Answer((), 0, "o200k_base")
+    answer = ModelAnswer((TextBlock(text="Hello."),), 2, "o200k_base", usage, "stop", 120.0, 300.0)
+    nothing = ModelAnswer((), 0, "o200k_base")
     application.start(conversations.start_conversation(conversation_id, ORIGIN, title="Recipes"))
     turn_id = start_turn(application, conversation_id)
     application.execute(conversation_id, lambda state: running_turns.complete_turn(state, ORIGIN, turn_id, answer))
@@ -146,7 +146,9 @@ def test_a_changed_event_no_longer_matches_its_digest(log: RecordedLog) -> None:
 async def test_the_images_of_a_conversation_are_there_and_what_they_say(log: RecordedLog) -> None:
     image = ImageBlock(media_type="image/gif", data=b64encode(b"GIF89a").decode())
     async with opened(log.database_url, listening=False) as store:
-        started = await store.commands.start(Caller("local"), messages=[Said("user", (TextBlock(text="Look:"), image))])
+        started = await store.commands.start(
+            Caller("local"), messages=[ClientMessage("user", (TextBlock(text="Look:"), image))]
+        )
     log.conversation_id = started.state.id
     assert log.rows("The images of a conversation") == [["2", "image/gif", "6", sha256(b"GIF89a").hexdigest()]]
     assert [log.rows("Check the images", index) for index in range(2)] == [[], []]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from commands.executor import Committed, Conversations
+from commands.executor import CommandExecutor, Committed
 from domain.conversation import Conversation
 from domain.decisions import conversations
 from domain.decisions.conversations import Events
@@ -27,7 +27,7 @@ class Losing(GroupCommitWriter):
 
 async def test_a_caller_who_loses_every_time_is_told_of_the_conflict(here: Store) -> None:
     conversation_id = await started(here)
-    losing = Conversations(here.log, Losing(here.database), conflict_pauses_s=(0, 0))
+    losing = CommandExecutor(here.log, Losing(here.database), conflict_pauses_s=(0, 0))
     with pytest.raises(WriteConflictError):
         await losing.execute(
             conversation_id, lambda state: conversations.add_message(state, origin(), draft(), some_id())
@@ -49,7 +49,7 @@ async def test_a_commit_whose_answer_was_lost_is_found_by_the_next_command(here:
     conversation_id = await started(here)
     writer = Forgetful(here.database)
     await writer.open()
-    forgetful = Conversations(here.log, writer)
+    forgetful = CommandExecutor(here.log, writer)
 
     def decide(state: Conversation) -> Events:
         return conversations.add_message(state, origin(), draft(), some_id())

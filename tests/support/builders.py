@@ -8,7 +8,7 @@ from domain.content import Content, Role, TextBlock, ToolResultBlock, ToolUseBlo
 from domain.conversation import Conversation, fold
 from domain.decisions import conversations, running_turns, turn_starts
 from domain.decisions.conversations import Draft, Events, MessagePlace, Origin
-from domain.decisions.running_turns import Answer
+from domain.decisions.running_turns import ModelAnswer
 from domain.decisions.turn_starts import Question, Superseded, TurnIds, TurnSettings
 from domain.events import (
     ConversationEvent,
@@ -44,8 +44,8 @@ def draft(words: str = "Hello", role: Role = "user", **changes: Any) -> Draft:
     return Draft(some_id(), role, text(words), len(words.split()), ENCODING)._replace(**changes)
 
 
-def answer(words: str = "Hi there", **changes: Any) -> Answer:
-    return Answer(text(words) if words else (), len(words.split()), ENCODING)._replace(**changes)
+def answer(words: str = "Hi there", **changes: Any) -> ModelAnswer:
+    return ModelAnswer(text(words) if words else (), len(words.split()), ENCODING)._replace(**changes)
 
 
 TOOL = ToolDefinition(name="add", description="Adds.", input_schema={"type": "object"})

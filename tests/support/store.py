@@ -10,8 +10,8 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import TupleRow
 
-from commands.commands import Caller, Commands, Said
-from commands.executor import Conversations
+from commands.commands import Caller, ClientMessage, Commands
+from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
 from domain.content import TextBlock
 from domain.events import ConversationEvent
@@ -27,7 +27,7 @@ from projections.progress import Progress
 from projections.projection import Projection
 
 ALICE = Caller("alice", "req-1")
-HELLO = Said("user", (TextBlock(text="Hello"),))
+HELLO = ClientMessage("user", (TextBlock(text="Hello"),))
 MAPPER = ConversationMapper(JSONBytesTranscoder())
 PATIENCE_S = 20.0
 
@@ -49,7 +49,7 @@ class Store:
     log: Log
     feed: Feed
     writer: GroupCommitWriter
-    conversations: Conversations
+    conversations: CommandExecutor
     commands: Commands
 
     async def append(self, events: Sequence[ConversationEvent]) -> int:
@@ -75,7 +75,7 @@ class Store:
 async def opened(conninfo: str, schema: str = "turnlog", *, listening: bool = True) -> AsyncGenerator[Store]:
     """Open the log; without `listening` this process hears nothing of the others, and tells them nothing."""
     async with open_log(conninfo, schema, listening=listening) as log:
-        conversations = Conversations(log.log, log.writer)
+        conversations = CommandExecutor(log.log, log.writer)
         commands = Commands(conversations, WordTokenizer(), log.images)
         try:
             yield Store(log.database, log.log, log.feed, log.writer, conversations, commands)

@@ -18,7 +18,7 @@ from domain.content import (
     ToolResultBlock,
     ToolUseBlock,
     check_content,
-    spoken_text,
+    plain_text,
 )
 from domain.errors import InvalidContentError, UnsupportedImageError
 from domain.images import MAX_URL_CHARACTERS, check_image, sniff_media_type
@@ -201,5 +201,5 @@ def test_a_block_of_no_known_shape_is_refused(block: object) -> None:
 
 def test_the_spoken_text_is_that_of_the_text_blocks_only() -> None:
     assert (
-        spoken_text([ReasoningBlock(text="Hm"), TextBlock(text="One"), BLOCKS[4], TextBlock(text="Two")]) == "One\nTwo"
+        plain_text([ReasoningBlock(text="Hm"), TextBlock(text="One"), BLOCKS[4], TextBlock(text="Two")]) == "One\nTwo"
     )

@@ -34,7 +34,7 @@ class LiveStream:
         same = all(ours.encoded == theirs.encoded for ours, theirs in pairs)
         return frames[shown:] if same and shown <= len(frames) else frames[-1:]
 
-    def rests_at(self, frame: Frame) -> bool:
+    def waits_after(self, frame: Frame) -> bool:
         """Return whether the turn waits for tool results after this frame: it is the last there is, for now."""
         return self._waits and self._frames[-1] is frame
 
