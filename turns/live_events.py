@@ -50,10 +50,9 @@ class FeedEvent:
         return len(self.record["data"])
 
     @cached_property
-    def encoded(self) -> bytes:
-        """The event as a server-sent one. It is encoded once, however many readers it has."""
-        data = orjson.dumps(recorded_event_resource(self.record))
-        return b"id: %d\nevent: %s\ndata: %s\n\n" % (self.position, self.record["type"].encode(), data)
+    def data_json(self) -> bytes:
+        """The event as JSON. It is encoded once, however many readers it has."""
+        return orjson.dumps(recorded_event_resource(self.record))
 
 
 Wants = Callable[[FeedEvent], bool]

@@ -32,22 +32,35 @@ Encode = Callable[[Any], bytes]
 _closing = Background()
 
 
+def sse_event(event: str, data: bytes, event_id: int | None = None) -> bytes:
+    """Return one server-sent event. `data` is a single line."""
+    id_line = b"" if event_id is None else b"id: %d\n" % event_id
+    return b"%sevent: %s\ndata: %s\n\n" % (id_line, event.encode(), data)
+
+
+def turn_event(frame: Frame) -> bytes:
+    """Encode a frame of a turn, with its `seq` as id."""
+    return sse_event(frame.event, frame.data_json, frame.seq)
+
+
+def feed_event(item: FeedEvent | Frame) -> bytes:
+    """Encode an item of a feed.
+
+    A recorded event has its position as id, and a live frame has no id.
+    """
+    if isinstance(item, Frame):
+        return sse_event(item.event, item.data_json)
+    return sse_event(item.record["type"], item.data_json, item.position)
+
+
 def event_stream(
-    batches: AsyncGenerator[list[Any]], headers: dict[str, str], encode: Encode = lambda frame: frame.encoded
+    batches: AsyncGenerator[list[Any]], headers: dict[str, str], encode: Encode = turn_event
 ) -> StreamingResponse:
     """Return a response that streams batches of items as server-sent events.
 
     `encode` encodes an item. Without it the items are frames of a turn.
     """
     return _EventStream(batches, headers, encode)
-
-
-def live_event(item: FeedEvent | Frame) -> bytes:
-    """Encode an item of a feed.
-
-    A recorded event has its position as id, and a live frame has no id.
-    """
-    return item.encoded if isinstance(item, FeedEvent) else item.encoded.split(b"\n", 1)[1]
 
 
 def last_event_id(call: Call) -> int | None:

@@ -9,7 +9,7 @@ from api.http.call import CallParam
 from api.http.openapi import PROBLEMS
 from api.http.request_models import EventsQuery
 from api.http.route import JSONRoute
-from api.http.sse import event_stream, last_event_id, live_event
+from api.http.sse import event_stream, feed_event, last_event_id
 from eventlog.log import FeedFilter
 
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["events"])
@@ -24,7 +24,7 @@ async def follow_all(call: CallParam, query: Annotated[EventsQuery, Query()]) ->
     if query.conversation_id:
         await call.owned_conversation(query.conversation_id)
     wanted = FeedFilter(call.caller.actor, query.conversation_id, query.agent_id, query.type)
-    return event_stream(call.services.feeds.events(wanted, last_event_id(call)), {}, live_event)
+    return event_stream(call.services.feeds.events(wanted, last_event_id(call)), {}, feed_event)
 
 
 @router.get("/v1/conversations/{conversation_id}/events")
@@ -32,4 +32,4 @@ async def follow_conversation(call: CallParam, conversation_id: UUID) -> Respons
     """Follow one conversation: its events, and the frames of its running turn."""
     after = last_event_id(call)
     await call.owned_conversation(conversation_id)
-    return event_stream(call.services.feeds.conversation(conversation_id, after), {}, live_event)
+    return event_stream(call.services.feeds.conversation(conversation_id, after), {}, feed_event)
