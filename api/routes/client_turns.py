@@ -12,7 +12,7 @@ from api.http.call import Call, CallParam, json_response
 from api.http.openapi import PROBLEMS, NextFrame, TurnResource
 from api.http.request_models import NewDeltas, TurnEnd, TurnFailure, TurnUsage
 from api.http.route import JSONRoute
-from api.routes.turns import check_turn_exists, find_turn
+from api.routes.turn_answers import check_turn_exists, find_turn
 from domain.events import StreamDelta
 from domain.usage import Usage
 from projections.models.json_resources import turn_resource

@@ -1,8 +1,6 @@
 """Routes of turns."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
@@ -10,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_version, encode_cursor, page
 from api.http.openapi import PROBLEMS, Page, TurnResource, WholeTurn
-from api.http.problems import MODEL_ERROR, ProblemError, validation_problem
+from api.http.problems import validation_problem
 from api.http.request_models import (
     NewConversationTurn,
     NewToolResults,
@@ -21,30 +19,31 @@ from api.http.request_models import (
 )
 from api.http.route import JSONRoute
 from api.http.sse import event_stream, last_event_id
+from api.routes.turn_answers import (
+    answer_begun,
+    answer_running,
+    check_turn_exists,
+    find_repeated_turn,
+    find_turn,
+    read_frames,
+)
 from commands.commands import ClientMessage
 from domain.content import ToolResultBlock
 from domain.decisions.turn_starts import TurnSettings
-from domain.errors import InvalidContentError, MessageNotFoundError, TurnNotActiveError, TurnNotFoundError
-from domain.events import TurnBegun
-from eventlog.errors import StoreUnavailableError
-from eventlog.mapper import Recorded
-from projections.models.history_rows import TurnRow, message_row, turn_row
-from projections.models.json_resources import message_resource, turn_resource
-from turns.frames.frames import Frame
+from domain.errors import InvalidContentError, MessageNotFoundError
+from projections.models.json_resources import turn_resource
 from turns.frames.replay import TurnKey
 
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["turns"])
 
 _CONVERSATION = "/v1/conversations/{conversation_id}"
-# A command may record before the turn: two events that close open calls, one that supersedes, and the user's message.
-_MAX_EVENTS_BEFORE_TURN = 4
 
 
 @router.post(f"{_CONVERSATION}/turns", status_code=201, response_model=WholeTurn)
 async def start_turn(call: CallParam, conversation_id: UUID, body: NewTurn) -> Response:
     """Send a message and let the model answer, streamed or whole."""
     if call.repeated:
-        return await _answer_begun(call, *await _find_repeated_turn(call), body)
+        return await answer_begun(call, *await find_repeated_turn(call), body)
     message = ClientMessage("user", content_blocks(body.content))
     begun = await call.services.turns.start(
         call.caller,
@@ -54,7 +53,7 @@ async def start_turn(call: CallParam, conversation_id: UUID, body: NewTurn) -> R
         on_busy=body.on_busy,
         replace_from=body.replace_from,
     )
-    return await _answer_begun(call, begun.key, begun.recorded, body)
+    return await answer_begun(call, begun.key, begun.recorded, body)
 
 
 @router.post("/v1/turns", status_code=201, response_model=WholeTurn)
@@ -64,21 +63,21 @@ async def start_conversation_turn(call: CallParam, body: NewConversationTurn) ->
     The answer is streamed or whole.
     """
     if call.repeated:
-        return await _answer_begun(call, *await _find_repeated_turn(call), body)
+        return await answer_begun(call, *await find_repeated_turn(call), body)
     if body.replace_from is not None:
         raise MessageNotFoundError(body.replace_from)
     message = ClientMessage("user", content_blocks(body.content))
     begun = await call.services.turns.start_with_conversation(
         call.caller, message, _turn_settings(call, body), agent_id=body.agent_id, title=body.title
     )
-    return await _answer_begun(call, begun.key, begun.recorded, body)
+    return await answer_begun(call, begun.key, begun.recorded, body)
 
 
 @router.post(f"{_CONVERSATION}/messages/{{message_id}}/regenerate", status_code=201, response_model=WholeTurn)
 async def regenerate(call: CallParam, conversation_id: UUID, message_id: UUID, body: Regeneration) -> Response:
     """Answer a message again. The old answer and all later messages are superseded."""
     if call.repeated:
-        return await _answer_begun(call, *await _find_repeated_turn(call), body)
+        return await answer_begun(call, *await find_repeated_turn(call), body)
     try:
         begun = await call.services.turns.regenerate(
             call.caller, conversation_id, message_id, body.model, call.services.settings.model
@@ -86,7 +85,7 @@ async def regenerate(call: CallParam, conversation_id: UUID, message_id: UUID, b
     except InvalidContentError as error:
         # The body is valid. The message that the path names cannot be answered again.
         raise validation_problem("The request is not valid.", ("path", "message_id"), str(error)) from error
-    return await _answer_begun(call, begun.key, begun.recorded, body)
+    return await answer_begun(call, begun.key, begun.recorded, body)
 
 
 @router.get(f"{_CONVERSATION}/turns", response_model=Page[TurnResource])
@@ -125,7 +124,7 @@ async def cancel_turn(call: CallParam, conversation_id: UUID, turn_id: UUID) -> 
     else:
         async with check_turn_exists(call, conversation_id, turn_id):
             key = await call.services.cancels.cancel(call.caller, conversation_id, turn_id)
-    frames = await _read_frames(call, key, to_the_end=True)
+    frames = await read_frames(call, key, to_the_end=True)
     headers = await call.write_headers(await call.services.log.turn_end(*key))
     return json_response(frames[-1].data["turn"], headers=headers)
 
@@ -148,34 +147,7 @@ async def give_tool_results(call: CallParam, conversation_id: UUID, turn_id: UUI
         async with check_turn_exists(call, conversation_id, turn_id):
             begun, after_seq = await call.services.turns.resume(call.caller, conversation_id, turn_id, results)
         key, recorded = begun.key, begun.recorded
-    return await _answer_running(call, key, recorded, 200, after_seq if body.stream else None)
-
-
-@asynccontextmanager
-async def check_turn_exists(call: Call, conversation_id: UUID, turn_id: UUID) -> AsyncGenerator[None]:
-    """Report a turn that is not active as not found if it does not exist.
-
-    Raises:
-        TurnNotFoundError: the block raised `TurnNotActiveError`, and there is no such turn.
-    """
-    try:
-        yield
-    except TurnNotActiveError:
-        await find_turn(call, conversation_id, turn_id)
-        raise
-
-
-async def find_turn(call: Call, conversation_id: UUID, turn_id: UUID) -> TurnRow:
-    """Return a turn of the caller's conversation.
-
-    Raises:
-        TurnNotFoundError: there is no such turn.
-    """
-    await call.readable_conversation(conversation_id)
-    row = await call.services.history.turn(conversation_id, turn_id)
-    if row is None:
-        raise TurnNotFoundError(turn_id)
-    return row
+    return await answer_running(call, key, recorded, 200, after_seq if body.stream else None)
 
 
 def _turn_settings(call: Call, body: NewTurn) -> TurnSettings:
@@ -188,55 +160,3 @@ def _turn_settings(call: Call, body: NewTurn) -> TurnSettings:
         body.generate,
         body.tools,
     )
-
-
-async def _find_repeated_turn(call: Call) -> tuple[TurnKey, Recorded]:
-    """Return the turn that a repeated request began, and the event that began it."""
-    assert call.repeated is not None
-    # It is one of the first events of the command.
-    id_, first = call.repeated.conversation_id, call.repeated.version
-    for item in await call.services.log.events(id_, first, first + _MAX_EVENTS_BEFORE_TURN):
-        event = item.known().event
-        if isinstance(event, TurnBegun):
-            return TurnKey(id_, event.turn_id, event.originator_version), item
-    raise AssertionError("a command of this route begins a turn")
-
-
-async def _answer_begun(call: Call, key: TurnKey, recorded: Recorded, body: NewTurn | Regeneration) -> Response:
-    if isinstance(body, NewTurn) and not body.generate:
-        assert isinstance(recorded.event, TurnBegun)
-        return await call.write_response(recorded.position, turn_resource(turn_row(recorded.event)), 201)
-    return await _answer_running(call, key, recorded, 201, 0 if body.stream else None)
-
-
-async def _answer_running(call: Call, key: TurnKey, recorded: Recorded, status: int, after_seq: int | None) -> Response:
-    """Answer with the frames of a turn after `after_seq`, or whole if it is None.
-
-    The whole turn is as it was when it first ended, or waited for tool results, after the event `recorded`.
-    """
-    if after_seq is not None:
-        return event_stream(call.services.streams.follow(key, after_seq), await call.write_headers(recorded.position))
-    await _read_frames(call, key)
-    replay = await call.services.reader.settled_after(key, recorded.event.originator_version)
-    assert replay.frames is not None
-    headers, turn = await call.write_headers(replay.position), turn_resource(replay.frames.row)
-    if turn["status"] == "failed":
-        ids = {"conversation_id": key.conversation_id, "turn_id": key.turn_id}
-        members: dict[str, Any] = {**ids, "error": turn["error"]}
-        raise ProblemError(MODEL_ERROR, turn["error"]["detail"], headers=headers, **members)
-    messages = {"user_message": replay.user_message, "assistant_message": replay.answer}
-    shown = {name: message_resource(message_row(event)) if event else None for name, event in messages.items()}
-    return json_response({**shown, "turn": turn}, status, headers)
-
-
-async def _read_frames(call: Call, key: TurnKey, *, to_the_end: bool = False) -> list[Frame]:
-    """Return all frames of a turn, once it has ended or waits for tool results.
-
-    Raises:
-        StoreUnavailableError: the frames ended before the turn did.
-    """
-    following = call.services.streams.follow(key, to_the_end=to_the_end)
-    frames = [frame async for batch in following for frame in batch]
-    if not frames or not (frames[-1].terminal or frames[-1].pauses):
-        raise StoreUnavailableError("The store does not answer; the end of the turn is not known.")
-    return frames
