@@ -34,8 +34,9 @@ _closing = Background()
 
 def sse_event(event: str, data: bytes, event_id: int | None = None) -> bytes:
     """Return one server-sent event. `data` is a single line."""
-    id_line = b"" if event_id is None else b"id: %d\n" % event_id
-    return b"%sevent: %s\ndata: %s\n\n" % (id_line, event.encode(), data)
+    if event_id is None:
+        return b"event: %s\ndata: %s\n\n" % (event.encode(), data)
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event_id, event.encode(), data)
 
 
 def turn_event(frame: Frame) -> bytes:

@@ -64,7 +64,7 @@ async def find_repeated_turn(call: Call) -> tuple[TurnKey, Recorded]:
 
 
 async def answer_begun(call: Call, key: TurnKey, recorded: Recorded, body: NewTurn | Regeneration) -> Response:
-    """Answer a request that began a turn: with the turn itself if its client runs the model."""
+    """Answer a request that began a turn, streamed or whole as its body says."""
     if isinstance(body, NewTurn) and not body.generate:
         assert isinstance(recorded.event, TurnBegun)
         return await call.write_response(recorded.position, turn_resource(turn_row(recorded.event)), 201)
