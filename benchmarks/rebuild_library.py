@@ -90,7 +90,7 @@ def library_seconds(tables: Tables) -> float:
 def _environment(tables: Tables) -> dict[str, str]:
     address = conninfo_to_dict(tables.conninfo)
     return {
-        "PERSISTENCE_MODULE": "eventlog.library.recorder",
+        "PERSISTENCE_MODULE": "eventlog.library",
         "TURNLOG_DATABASE_URL": tables.conninfo,
         "TURNLOG_LOG_SCHEMA": tables.log,
         "VIEWS_PERSISTENCE_MODULE": "eventsourcing.postgres",

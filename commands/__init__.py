@@ -1,1 +1,4 @@
-"""Commands on conversations: load the state, decide, append; imports domain and eventlog."""
+"""Commands on conversations: load the state, decide, append.
+
+Imports domain and eventlog.
+"""

@@ -1,4 +1,7 @@
-"""What clients may ask of conversations, without a model: each method is one command, decided and recorded."""
+"""Commands on conversations and messages that need no model.
+
+Each method is one command.
+"""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -32,19 +35,19 @@ LARGE_CONTENT_CHARS = 50_000
 
 
 class Caller(NamedTuple):
-    """Who asks (the owner's id), in which request, and with which idempotency key, if any."""
+    """The actor of a command (the owner's id), its request and its idempotency key."""
 
     actor: str
     request_id: str | None = None
     idempotency: Idempotency | None = None
 
     def origin(self) -> Origin:
-        """Return the origin of what is decided now."""
+        """Return the origin of a decision made now."""
         return Origin(self.actor, now(), self.request_id)
 
 
 class ClientMessage(NamedTuple):
-    """A message as a client sends it."""
+    """A message as a client sends it, without an id."""
 
     role: Role
     content: Content
@@ -52,9 +55,9 @@ class ClientMessage(NamedTuple):
 
 
 class Commands:
-    """The commands of the log's clients.
+    """The commands on conversations and messages.
 
-    Each raises the domain's errors, IdempotencyKeyTakenError and StoreUnavailableError.
+    Each may raise the domain's errors, IdempotencyKeyTakenError and StoreUnavailableError.
     """
 
     def __init__(self, conversations: CommandExecutor, tokenizer: Tokenizer, images: Images) -> None:
@@ -71,7 +74,7 @@ class Commands:
         metadata: JsonObject | None = None,
         messages: Sequence[ClientMessage] = (),
     ) -> Committed:
-        """Start a conversation, with its first messages if any."""
+        """Start a conversation with its first messages."""
         drafts = [await self.draft(message, ("messages", index)) for index, message in enumerate(messages)]
         events = conversations.start_conversation(
             new_id(), caller.origin(), agent_id=agent_id, title=title, metadata=metadata, messages=drafts
@@ -85,7 +88,7 @@ class Commands:
         changes: dict[str, Any],
         expected_versions: Collection[int] | None = None,
     ) -> Committed:
-        """Set title, metadata, or both."""
+        """Change the title, the metadata, or both."""
 
         def decide(state: Conversation) -> Events:
             return conversations.update_conversation(state, caller.origin(), changes, expected_versions)
@@ -102,12 +105,12 @@ class Commands:
 
         return await self.conversations.execute(conversation_id, decide, caller.idempotency)
 
-    async def add_message(self, caller: Caller, conversation_id: UUID, said: ClientMessage) -> Committed:
-        """Record a message without a model."""
-        draft = await self.draft(said)
+    async def add_message(self, caller: Caller, conversation_id: UUID, message: ClientMessage) -> Committed:
+        """Add a message without a model."""
+        draft = await self.draft(message)
 
         def decide(state: Conversation) -> Events:
-            closing_id = new_id() if state.open_calls else draft.id  # else it is not used
+            closing_id = new_id() if state.open_calls else draft.id  # without open calls it is not used
             return conversations.add_message(state, caller.origin(), draft, closing_id)
 
         async def decide_reply(state: Conversation) -> Events:
@@ -127,24 +130,22 @@ class Commands:
 
         return await self.conversations.execute(conversation_id, decide, caller.idempotency)
 
-    async def draft(self, said: ClientMessage, message: ContentPath = ()) -> Draft:
-        """Return the message with an id of its own, its images kept and its tokens counted.
+    async def draft(self, message: ClientMessage, path: ContentPath = ()) -> Draft:
+        """Return the message with a new id, its images stored and its tokens counted.
 
-        `message` is the path of the message among several.
+        `path` is the path of the message among several.
         """
-        content = said.content
-        if "image" in BLOCKS_OF_ROLE[said.role]:
-            content = await self._images.keep(content, message)
+        content = message.content
+        if "image" in BLOCKS_OF_ROLE[message.role]:
+            content = await self._images.keep(content, path)
         count = await count_tokens(self._tokenizer, content)
-        return Draft(new_id(), said.role, content, count, self._tokenizer.name, said.in_reply_to)
+        return Draft(new_id(), message.role, content, count, self._tokenizer.name, message.in_reply_to)
 
 
 async def count_tokens(tokenizer: Tokenizer, content: Sequence[ContentBlock]) -> int:
-    """Return the tokens of everything in `content` that a model reads as text; pictures count nothing.
-
-    A MiB takes up to 0.3 s, so large content is counted in a thread; the event loop goes on between its slices.
-    """
+    """Return the number of tokens in `content`. Images count zero."""
     texts = [_text(block) for block in content]
+    # One MiB takes up to 0.3 s. In a thread the event loop goes on between the slices of the text.
     if sum(map(len, texts)) > LARGE_CONTENT_CHARS:
         return await asyncio.to_thread(_count, tokenizer, texts)
     return _count(tokenizer, texts)

@@ -1,4 +1,4 @@
-"""Commands on conversations: load the state, decide, append; many at once, in one order, and nobody has to retry."""
+"""Executes commands: load the state, decide, append, retry after conflicts."""
 
 import asyncio
 import logging
@@ -18,7 +18,10 @@ from eventlog.retry import retry
 from eventlog.writer import GroupCommitWriter, Idempotency
 
 CONFLICT_PAUSES_S = tuple(0.001 * min(attempt, 20) for attempt in range(99))
-"""The waits after conflicts with other processes. They grow, so that the others can finish."""
+"""The waits after conflicts with other processes.
+
+They grow, so that the others can finish.
+"""
 CACHED_STATES = 10_000
 
 Decision = Callable[[Conversation], Events | Awaitable[Events]]
@@ -26,7 +29,10 @@ _log = logging.getLogger(__name__)
 
 
 class Committed(NamedTuple):
-    """What a command did: the state after it, its events, and the log position of the last (None without events)."""
+    """The result of a command: its events and the state after them.
+
+    `position` is that of the last event, or None without events.
+    """
 
     state: Conversation
     events: Events
@@ -34,10 +40,11 @@ class Committed(NamedTuple):
 
 
 class CommandExecutor:
-    """The command side of the log in this process.
+    """Executes the commands of one process.
 
-    Commands on one conversation take turns; between processes the log decides, and who lost decides again on the
-    newer state. States are cached and believed until a conflict, a refusal or an idle decision makes them look again.
+    Commands on one conversation run one after another. If another process records the next version first, the command
+    is decided again on the newer state. States are cached, and read again after a conflict, a refusal, or a decision
+    without events.
     """
 
     def __init__(
@@ -47,7 +54,7 @@ class CommandExecutor:
         self._conflict_pauses_s = conflict_pauses_s
         self._writer = writer
         self._states: OrderedDict[UUID, Conversation] = OrderedDict()
-        self._locks = _Locks()
+        self._locks = _LockTable()
         self._snapshots = Background()
         writer.on_reconnect(self.forget)
 
@@ -55,22 +62,22 @@ class CommandExecutor:
         """Record the first events of a conversation.
 
         Raises:
-            IdempotencyKeyTakenError: the key was recorded meanwhile.
-            StoreUnavailableError: the log does not answer.
+            IdempotencyKeyTakenError: another command recorded the key first.
+            StoreUnavailableError: the database does not answer.
         """
         return await self._record(None, events, idempotency, None)
 
     async def execute(
         self, conversation_id: UUID, decide: Decision, idempotency: Idempotency | None = None
     ) -> Committed:
-        """Record what `decide` makes of the conversation's state; no events record nothing.
+        """Record the events that `decide` returns for the conversation's state.
 
         Raises:
             ConversationNotFoundError: there is no such conversation.
-            DomainError: whatever `decide` refuses on the newest state.
-            WriteConflictError: other processes won a hundred times in a row.
-            IdempotencyKeyTakenError: the key was recorded meanwhile.
-            StoreUnavailableError: the log does not answer.
+            DomainError: `decide` refuses on the newest state.
+            WriteConflictError: other processes recorded the next version first at every retry.
+            IdempotencyKeyTakenError: another command recorded the key first.
+            StoreUnavailableError: the database does not answer.
         """
 
         async def attempt() -> Committed:
@@ -91,16 +98,16 @@ class CommandExecutor:
 
         Raises:
             ConversationNotFoundError: there is no such conversation.
-            StoreUnavailableError: the log does not answer.
+            StoreUnavailableError: the database does not answer.
         """
         return await self._load(conversation_id, self._states.get(conversation_id), self._writer.generation)
 
     async def close(self) -> None:
-        """Wait for the snapshots that are being written."""
+        """Wait until all snapshots are written."""
         await self._snapshots.finish()
 
     def forget(self) -> None:
-        """Forget all states: the log may have lost its end."""
+        """Forget all states, as the log may have lost its newest events."""
         self._states.clear()
 
     async def _decide(self, conversation_id: UUID, decide: Decision) -> tuple[Conversation, Events]:
@@ -108,7 +115,7 @@ class CommandExecutor:
         if cached is None:
             state = await self._load(conversation_id, None, generation)
             return state, await _events(decide, state)
-        # What changes nothing, a refusal or no events, must rest on the newest state: no append will correct it.
+        # A refusal or a decision without events must rest on the newest state, as no append will detect a stale one.
         try:
             events = await _events(decide, cached)
         except DomainError:
@@ -122,7 +129,7 @@ class CommandExecutor:
         return state, await _events(decide, state)
 
     async def _load(self, conversation_id: UUID, known: Conversation | None, generation: int) -> Conversation:
-        """Return the newest state, made of the one that is `known` unless that is of an older generation."""
+        """Return the newest state, folded from `known` if that is of this generation."""
         while True:
             current = self._writer.generation
             state = await self.log.state(conversation_id, known if generation == current else None)
@@ -147,12 +154,12 @@ class CommandExecutor:
         try:
             position = await self._writer.append(rows, idempotency, events, generation)
         except (LogError, asyncio.CancelledError):
-            # Whether this was recorded is not known here, so the log has to be asked again.
+            # The events may or may not be recorded, so the next command reads the log.
             self._states.pop(state.id, None)
             raise
         self._remember(state)
         if before // SNAPSHOT_INTERVAL != state.version // SNAPSHOT_INTERVAL:
-            self._keep_snapshot(state)
+            self._start_snapshot(state)
         return Committed(state, events, position)
 
     def _remember(self, state: Conversation) -> None:
@@ -161,37 +168,39 @@ class CommandExecutor:
         if len(self._states) > CACHED_STATES:
             self._states.popitem(last=False)
 
-    def _keep_snapshot(self, state: Conversation) -> None:
+    def _start_snapshot(self, state: Conversation) -> None:
         self._snapshots.once("snapshot", lambda: self._write_snapshot(state))
 
     async def _write_snapshot(self, state: Conversation) -> None:
         try:
             await self.log.write_snapshot(state)
         except StoreUnavailableError as error:
-            _log.warning("no snapshot of %s: %s", state.id, error)
+            _log.warning("no snapshot of %s was stored: %s", state.id, error)
 
 
-class _Locks:
-    """A lock for each conversation in use; the last to leave takes it away."""
+class _LockTable:
+    """The locks of the conversations in use. The last user of a lock removes it."""
 
     def __init__(self) -> None:
-        self._held: dict[UUID, _Lock] = {}
+        self._held: dict[UUID, _CountedLock] = {}
 
-    def hold(self, conversation_id: UUID) -> "_Lock":
-        """Return the lock of a conversation, to be entered at once."""
+    def hold(self, conversation_id: UUID) -> "_CountedLock":
+        """Return the lock of a conversation. The caller enters it at once."""
         lock = self._held.get(conversation_id)
         if lock is None:
-            lock = self._held[conversation_id] = _Lock(self._held, conversation_id)
+            lock = self._held[conversation_id] = _CountedLock(self._held, conversation_id)
         lock.users += 1
         return lock
 
 
-class _Lock:
-    """A conversation's lock, and how many hold it or wait for it; a class, as it is entered for every command."""
+class _CountedLock:
+    """The lock of a conversation, and the number of tasks that hold it or wait for it."""
+
+    # A class is faster than a generator, and this is entered for every command.
 
     __slots__ = ("_held", "_id", "_lock", "users")
 
-    def __init__(self, held: "dict[UUID, _Lock]", conversation_id: UUID) -> None:
+    def __init__(self, held: "dict[UUID, _CountedLock]", conversation_id: UUID) -> None:
         self._held = held
         self._id = conversation_id
         self._lock = asyncio.Lock()

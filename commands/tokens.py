@@ -1,4 +1,4 @@
-"""Counts tokens with the o200k_base encoding, which ships inside its library: no file, no network."""
+"""Counts tokens with the o200k_base encoding, which its library contains."""
 
 from functools import cache
 
@@ -8,23 +8,25 @@ _SLICE_CHARS = 20_000
 
 
 class Tokenizer:
-    """Token counts of plain text; a special token written in the text counts as the characters it is made of.
+    """Counts the tokens of plain text.
 
-    All share one encoding. Loading takes about 0.2 s and happens at the first count, unless `load` was called before.
+    A special token in the text counts as ordinary characters.
+
+    All instances share one encoding. It is loaded at the first count, in about 0.2 s, or by `load`.
     """
 
     name = "o200k_base"
 
     def load(self) -> None:
-        """Unpack the encoding now instead of at the first count."""
-        self.count("wörldzq")  # the library prepares the half of it at the first word that is no token
+        """Load the encoding now."""
+        self.count("wörldzq")  # the library loads one half at the first word that is not a token
 
     def count(self, text: str) -> int:
-        """The number of tokens in `text`.
+        """Return the number of tokens in `text`.
 
-        Text is encoded in slices of 20,000 characters, 6 ms at worst, because other threads wait for one; a slice's
-        edge can add one token.
+        For each 20,000 characters it may be one too high.
         """
+        # Long texts are encoded in slices of at most 6 ms, as other threads wait while one is encoded.
         try:
             return self._count(text)
         except UnicodeEncodeError:  # a lone surrogate
@@ -39,5 +41,5 @@ class Tokenizer:
 
 @cache
 def _encoding(name: str) -> splintr.AnyTokenizer:
-    """Return an encoding, which takes 40 MB, once for the process."""
+    """Return the encoding with this name, which takes 40 MB once in a process."""
     return splintr.Tokenizer.from_pretrained(name)

@@ -1,1 +1,4 @@
-"""What a conversation is: events, state and decisions; pure, importing only pydantic and eventsourcing's vocabulary."""
+"""Conversations: events, state and pure decisions.
+
+Imports pydantic and no other package of this repository.
+"""

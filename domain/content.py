@@ -1,4 +1,4 @@
-"""Content blocks: what a message is made of."""
+"""Content blocks, the parts of a message, and their rules."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -15,10 +15,10 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 
 class TextBlock(Frozen):
-    """Something said in words."""
+    """A text."""
 
     type: Literal["text"] = "text"
-    text: Text = Field(description="The words, in Unicode without NUL. Client or model.")
+    text: Text = Field(description="The text, in Unicode without NUL. Client or model.")
 
 
 def _is_none(value: object) -> bool:
@@ -26,59 +26,59 @@ def _is_none(value: object) -> bool:
 
 
 class ImageBlock(Frozen):
-    """A picture: its bytes, the hash of bytes that are kept beside the log, or where a model can fetch it."""
+    """An image: its bytes, the hash of bytes that are stored beside the log, or a URL that a model can fetch."""
 
     type: Literal["image"] = "image"
     media_type: str | None = Field(
         default=None,
         exclude_if=_is_none,
-        description="image/png, image/jpeg, image/gif or image/webp; None with `url`.",
+        description="image/png, image/jpeg, image/gif or image/webp. None with `url`.",
     )
     data: str | None = Field(
-        default=None, exclude_if=_is_none, description="The bytes in base64; None with `sha256` or `url`. Client."
+        default=None, exclude_if=_is_none, description="The bytes in base64. None with `sha256` or `url`. Client."
     )
     url: Text | None = Field(
-        default=None, exclude_if=_is_none, description="http(s) address of the picture; None with bytes. Client."
+        default=None, exclude_if=_is_none, description="The http or https URL of the image. None with bytes. Client."
     )
     sha256: Sha256 | None = Field(
-        default=None, exclude_if=_is_none, description="The key of the bytes in the table `images`; None else. Server."
+        default=None, exclude_if=_is_none, description="The key of the bytes in the table `images`, or None. Server."
     )
 
 
 class ContextBlock(Frozen):
-    """Application state for the model, not shown as speech."""
+    """Application state for the model, which is not part of the visible text."""
 
     type: Literal["context"] = "context"
     data: JsonObject = Field(description="Any JSON object. Client.")
 
 
 class ReasoningBlock(Frozen):
-    """What a model thought before it answered; never part of the answer."""
+    """The model's reasoning before its answer. It is never part of the answer."""
 
     type: Literal["reasoning"] = "reasoning"
-    text: Text = Field(description="The words. Model.")
+    text: Text = Field(description="The text. Model.")
 
 
 class ToolUseBlock(Frozen):
-    """A model's call of a tool."""
+    """A call of a tool by the model."""
 
     type: Literal["tool_use"] = "tool_use"
-    id: Text = Field(description="The call's id, unique in its conversation. Model.")
+    id: Text = Field(description="The id of the call. Model.")
     name: Text = Field(description="The tool's name. Model.")
     input: JsonObject = Field(description="The call's arguments. Model.")
     extra_content: Metadata | None = Field(
         default=None,
         exclude_if=_is_none,
-        description="What the provider sent beside the call and wants back, such as a thought signature. Model.",
+        description="Data that the provider sent beside the call and expects back, such as a thought signature. Model.",
     )
 
 
 class ToolResultBlock(Frozen):
-    """What a tool answered."""
+    """The result of a tool call."""
 
     type: Literal["tool_result"] = "tool_result"
-    tool_use_id: Text = Field(description="The call it answers. Client.")
-    content: Text = Field(description="The answer as text, often JSON. Client.")
+    tool_use_id: Text = Field(description="The id of the call. Client.")
+    content: Text = Field(description="The result as text, often JSON. Client.")
     is_error: bool = Field(default=False, description="Whether the tool failed. Client.")
 
 
@@ -98,13 +98,15 @@ BLOCKS_OF_ROLE: dict[str, frozenset[str]] = {
 
 
 def check_content(role: Role, content: Sequence[ContentBlock], message: ContentPath = ()) -> None:
-    """Check that a message is not empty, holds only blocks that its role may use, and is not too large.
+    """Check the content of a message.
+
+    It must not be empty, hold only blocks that its role may use, and be within the limits of size.
 
     `message` is the path of the message among several, which the paths of errors begin with.
 
     Raises:
         InvalidContentError: a rule is broken.
-        UnsupportedImageError: an image's bytes are not what they claim.
+        UnsupportedImageError: the bytes of an image do not match its type.
     """
     if not content:
         raise InvalidContentError("must hold at least one block", (*message, "content"))
@@ -131,16 +133,16 @@ def _check_text(text: str, path: ContentPath) -> None:
 
 
 def _check_size(text: str, path: ContentPath) -> None:
-    # A character is at most four bytes, so short texts need no encoding to be judged.
+    # A character has at most four bytes, so short texts need not be encoded.
     if len(text) * 4 > MAX_TEXT_BYTES and len(text.encode()) > MAX_TEXT_BYTES:
         raise InvalidContentError(f"must be at most {MAX_TEXT_BYTES} bytes", path)
 
 
 def plain_text(content: Sequence[ContentBlock]) -> str:
-    """Return the text blocks of `content`, joined by newlines: what a transcript shows."""
+    """Return the text blocks of `content`, joined by newlines."""
     return "\n".join(block.text for block in content if isinstance(block, TextBlock))
 
 
 def is_blank(text: str) -> bool:
-    """Return whether `text` says nothing: it is empty, or only white space."""
+    """Return whether `text` is empty or only white space."""
     return not text or text.isspace()

@@ -1,4 +1,4 @@
-"""The state of a conversation that decisions need, and how each event changes it."""
+"""The state of a conversation that decisions need, and how events change it."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -34,7 +34,10 @@ from domain.values import JsonObject
 
 @dataclass(frozen=True, slots=True)
 class QueuedTurn:
-    """A turn that waits for those before it; `version` is that of its TurnQueued."""
+    """A turn that waits for the turns before it.
+
+    `version` is the version of its TurnQueued.
+    """
 
     id: UUID
     version: int
@@ -42,9 +45,11 @@ class QueuedTurn:
 
 @dataclass(frozen=True, slots=True)
 class ActiveTurn:
-    """The turn that has begun and not ended; it locks the conversation unless it is `waiting` for tool results.
+    """The turn that has started and not ended.
 
-    `first_version` is that of its start; usage and times are those of what it did until it last waited.
+    It locks the conversation unless it is `waiting` for tool results.
+
+    `first_version` is the version of its start. Usage and times are totals up to its last wait.
     """
 
     id: UUID
@@ -61,11 +66,13 @@ class ActiveTurn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """A conversation as its events have made it; small on purpose, whatever the number of its messages.
+    """The state of a conversation after its events.
 
-    `version` counts every event; `visible_version` is that of the last one a reader of the conversation can see,
-    which a chunk of a running stream is not. `open_calls` are the tool calls that have no result yet.
+    `version` counts all events. `visible_version` is the version of the last event that is not a StreamDelta.
+    `open_calls` are the ids of the tool calls without a result.
     """
+
+    # The state stays small however many messages there are: it is loaded for every command.
 
     id: UUID
     version: int
@@ -86,24 +93,25 @@ class Conversation:
 
     @property
     def locked_by(self) -> UUID | None:
-        """The turn that keeps others from starting: the one that runs, else the first that waits for it to end."""
+        """The id of the running turn, else of the first queued one, else None."""
         if self.turn is not None and not self.turn.waiting:
             return self.turn.id
         return self.queue[0].id if self.queue else None
 
     def at_version(self, version: int) -> "Conversation":
-        """Return this state as of a later version that only stream deltas separate from it."""
+        """Return this state at a later version, after stream deltas only."""
         return self.having(version=version)
 
     def having(self, **changes: Any) -> "Conversation":
-        """Return this state with some fields changed; a fifth of the time that `dataclasses.replace` takes."""
+        """Return this state with some fields changed."""
+        # This takes a fifth of the time of dataclasses.replace.
         changed = object.__new__(Conversation)
         changed.__dict__.update(self.__dict__, **changes)
         return changed
 
 
 class ConversationSnapshot(ConversationEvent):
-    """The state at a version, kept beside the log so that a long conversation loads as fast as a short one."""
+    """The state at a version, stored so that long conversations load fast."""
 
     class_version: ClassVar[int] = 3
 
@@ -111,15 +119,16 @@ class ConversationSnapshot(ConversationEvent):
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
-        """Until version 2 the server ran every model."""
+        """Set `generate`: before version 2 the server ran every model."""
         if turn := state["state"]["turn"]:
             turn["generate"] = True
 
     @staticmethod
     def upcast_v2_v3(state: dict[str, Any]) -> None:
-        """Until version 3 a turn began with its user's message, and there were no tools and no queue.
+        """Rename the version of the turn's start and drop its time.
 
-        Calls that clients had left open before are not in such a snapshot: no result is recorded for them any more.
+        Before version 3 there were no tools and no queue. Calls that clients had left open are not in such a snapshot,
+        and no result is recorded for them.
         """
         if turn := state["state"]["turn"]:
             turn["first_version"] = turn.pop("started_version")
@@ -138,7 +147,7 @@ class ConversationSnapshot(ConversationEvent):
         )
 
     def restore(self) -> Conversation:
-        """Return the conversation this snapshot was taken of."""
+        """Return the state that the snapshot holds."""
         return _STATE.validate_python(self.state)
 
 
@@ -168,19 +177,20 @@ def _deleted(state: Conversation, event: ConversationDeleted) -> Conversation:
 
 
 def _message_added(state: Conversation, event: MessageAdded) -> Conversation:
-    said_by_user = event.role == "user"
+    is_from_user = event.role == "user"
     return _touched(
         state,
         event,
         message_count=state.message_count + 1,
         last_message_at=event.timestamp,
-        last_user_message_id=event.message_id if said_by_user else state.last_user_message_id,
+        last_user_message_id=event.message_id if is_from_user else state.last_user_message_id,
         open_calls=_open_calls(state, event),
     )
 
 
 def _open_calls(state: Conversation, event: MessageAdded) -> tuple[str, ...]:
-    """Calls are open from the answer that makes them to their results; a system message is outside of all this."""
+    """Return the open calls after a message. A result closes its call."""
+    # System messages may stand anywhere, also between calls and their results.
     if event.role == "assistant":
         return (*state.open_calls, *(call.id for call in tool_uses(event.content)))
     if not state.open_calls or event.role == "system":
@@ -272,16 +282,19 @@ _EVOLVE: dict[type[ConversationEvent], Callable[[Any, Any], Conversation]] = {
     TurnCancelled: _turn_ended,
     ConversationSnapshot: _restored,
 }
-"""How each event changes the state; typed loosely because each function takes its own event."""
+"""The function that applies each event to the state.
+
+Each takes its own event type, so the types are loose.
+"""
 
 
 def evolve(state: Conversation | None, event: ConversationEvent) -> Conversation:
-    """Return the state after `event`; the first event of a conversation takes None."""
+    """Return the state after `event`. The first event of a conversation takes None."""
     return _EVOLVE[type(event)](state, event)
 
 
 def fold(state: Conversation | None, events: Iterable[ConversationEvent]) -> Conversation | None:
-    """Return the state after all `events`, or `state` itself if there are none."""
+    """Return the state after all `events`, or `state` if there are none."""
     for event in events:
         state = evolve(state, event)
     return state

@@ -3,16 +3,16 @@
 DomainError
 ├── ConversationNotFoundError
 ├── ConversationDeletedError
-├── ConversationLockedError      a turn runs; carries its id
+├── ConversationLockedError      a turn is active; carries its id
 ├── MessageNotFoundError
 ├── TurnNotFoundError
 ├── TurnNotActiveError
-├── DeltaOutOfOrderError         chunks that a client streams leave out some before them
-├── VersionMismatchError         an expected version was not the current one
-├── WriteConflictError           another writer won, again and again
-├── InvalidContentError          what was said breaks a rule; carries where
-├── UnsupportedImageError        an image whose bytes are not what they claim
-└── IdempotencyKeyReusedError    the key came before with another body
+├── DeltaOutOfOrderError         streamed chunks skip a frame; carries the next frame
+├── VersionMismatchError         the current version is not an expected one
+├── WriteConflictError           every retry met another writer
+├── InvalidContentError          a message breaks a rule; carries the path
+├── UnsupportedImageError        the bytes of an image do not match its type
+└── IdempotencyKeyReusedError    the key was used with another request
 """
 
 from uuid import UUID
@@ -21,25 +21,25 @@ ContentPath = tuple[str | int, ...]
 
 
 class DomainError(Exception):
-    """The root of every refusal the domain can utter."""
+    """The root of the domain's errors."""
 
 
 class ConversationNotFoundError(DomainError):
-    """No conversation of this owner has this id."""
+    """The owner has no conversation with this id."""
 
     def __init__(self, conversation_id: object) -> None:
         super().__init__(f"No conversation {conversation_id}.")
 
 
 class ConversationDeletedError(DomainError):
-    """The conversation existed and was deleted by its owner."""
+    """The owner deleted the conversation."""
 
     def __init__(self, conversation_id: UUID) -> None:
         super().__init__(f"Conversation {conversation_id} was deleted.")
 
 
 class ConversationLockedError(DomainError):
-    """A turn is active, and the conversation takes no other message until it ends."""
+    """A turn is active. The conversation takes no other message until the turn ends."""
 
     def __init__(self, conversation_id: UUID, active_turn_id: UUID) -> None:
         super().__init__(f"Conversation {conversation_id} is locked by turn {active_turn_id}.")
@@ -47,28 +47,28 @@ class ConversationLockedError(DomainError):
 
 
 class MessageNotFoundError(DomainError):
-    """The conversation holds no such message, or holds it no longer."""
+    """The conversation has no such message, or it was deleted."""
 
     def __init__(self, message_id: object) -> None:
         super().__init__(f"No message {message_id} in this conversation.")
 
 
 class TurnNotFoundError(DomainError):
-    """The conversation never had such a turn."""
+    """The conversation has no such turn."""
 
     def __init__(self, turn_id: object) -> None:
         super().__init__(f"No turn {turn_id} in this conversation.")
 
 
 class TurnNotActiveError(DomainError):
-    """The turn has ended, so nothing can be added to it or stopped."""
+    """The turn is not active: nothing can be added to it, and it cannot be cancelled."""
 
     def __init__(self, turn_id: UUID) -> None:
         super().__init__(f"Turn {turn_id} is not active.")
 
 
 class DeltaOutOfOrderError(DomainError):
-    """Chunks that a client streams leave out some before them; carries the frame that is to come next."""
+    """Chunks from a client skip a frame. `next_seq` is the expected frame."""
 
     def __init__(self, turn_id: UUID, seq: int, next_seq: int) -> None:
         super().__init__(f"Frame {next_seq} of turn {turn_id} is to come next, not {seq}.")
@@ -76,14 +76,14 @@ class DeltaOutOfOrderError(DomainError):
 
 
 class VersionMismatchError(DomainError):
-    """The caller expected another version of the conversation."""
+    """The conversation is not at a version that the caller expects."""
 
     def __init__(self, actual: int) -> None:
         super().__init__(f"The conversation is at version {actual}, which is not one that was expected.")
 
 
 class WriteConflictError(DomainError):
-    """Another writer took the version; raised only after every retry lost too."""
+    """Another writer recorded the next version first, also at every retry."""
 
     def __init__(self, conversation_id: UUID) -> None:
         super().__init__(f"Conversation {conversation_id} is being written by others; try again.")
@@ -102,11 +102,11 @@ class InvalidContentError(DomainError):
 
 
 class UnsupportedImageError(DomainError):
-    """An image is not a png, jpeg, gif or webp, or its bytes are not what `media_type` says."""
+    """An image is no png, jpeg, gif or webp, or its bytes do not match `media_type`."""
 
 
 class IdempotencyKeyReusedError(DomainError):
-    """The idempotency key was used before, with another request."""
+    """The idempotency key was used before with another request."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"Idempotency-Key {key!r} was used with another request.")

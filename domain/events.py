@@ -1,4 +1,4 @@
-"""The facts a conversation is made of; each is stored under its class's short name."""
+"""The events of a conversation. Each is stored under the name of its class."""
 
 from datetime import datetime
 from typing import Any, ClassVar, Literal
@@ -18,7 +18,10 @@ ENVELOPE_FIELDS = frozenset({"originator_id", "originator_version", "timestamp",
 
 
 class ConversationEvent(Frozen):
-    """A fact of one conversation. `TOPIC` is its stored name and `class_version` the shape it is stored in."""
+    """An event of one conversation.
+
+    `TOPIC` is its stored name, `class_version` the version of its stored shape.
+    """
 
     TOPIC: ClassVar[str]
     class_version: ClassVar[int] = 1
@@ -37,166 +40,179 @@ class ConversationEvent(Frozen):
 
 
 class ConversationStarted(ConversationEvent):
-    """A conversation came into being."""
+    """A conversation was started."""
 
-    owner_id: str = Field(description="Whose it is. Server, from authentication.")
-    agent_id: Label | None = Field(default=None, description="The agent's label; None without one. Client.")
-    title: Title | None = Field(default=None, description="What listings show; None without one. Client.")
+    owner_id: str = Field(description="The owner's id. Server, from authentication.")
+    agent_id: Label | None = Field(default=None, description="The agent's label, or None. Client.")
+    title: Title | None = Field(default=None, description="The title that listings show, or None. Client.")
     metadata: JsonObject = Field(default_factory=dict, description="The client's own JSON object. Client.")
 
 
 class ConversationUpdated(ConversationEvent):
-    """Title or metadata were set; the event holds both as they are from now on."""
+    """The title or the metadata was changed. The event holds the new values of both."""
 
-    title: Title | None = Field(description="The title from now on; None without one. Client.")
-    metadata: JsonObject = Field(description="The whole metadata from now on. Client.")
+    title: Title | None = Field(description="The new title, or None. Client.")
+    metadata: JsonObject = Field(description="The complete new metadata. Client.")
 
 
 class ConversationDeleted(ConversationEvent):
-    """The owner deleted the conversation: it leaves every view and stays in the log."""
+    """The owner deleted the conversation. It leaves every view and stays in the log."""
 
 
 class MessageAdded(ConversationEvent):
-    """Something was said."""
+    """A message was added."""
 
     class_version: ClassVar[int] = 3
 
-    message_id: UUID = Field(description="The message. Server; an assistant's is fixed when its turn starts.")
-    turn_id: UUID | None = Field(default=None, description="The turn it belongs to; None outside turns. Server.")
-    role: Role = Field(description="Who speaks: system, user, assistant or tool. Client; server for a model's answer.")
-    author_id: str | None = Field(default=None, description="The person who said it; None for a model. Server.")
+    message_id: UUID = Field(description="The message. The id of an answer is fixed when its turn starts. Server.")
+    turn_id: UUID | None = Field(default=None, description="The turn it belongs to, or None outside turns. Server.")
+    role: Role = Field(description="system, user, assistant or tool. Client, or server for a model's answer.")
+    author_id: str | None = Field(default=None, description="The actor that sent it, or None for an assistant. Server.")
     content: Content = Field(description="The blocks, in order. Client or model.")
-    in_reply_to: UUID | None = Field(default=None, description="The user message it answers; None if it answers none.")
+    in_reply_to: UUID | None = Field(default=None, description="The user message it answers, or None.")
     status: MessageStatus = Field(
-        default="completed", description="`interrupted`: what was said before a failure or cancel."
+        default="completed", description="`completed`, or `interrupted` for the text before a failure or a cancel."
     )
     model: str | None = Field(
-        default=None, description="The model that said it, a litellm name; None for people. Server."
+        default=None, description="The litellm name of the model that wrote it, or None for people. Server."
     )
     tokens: int = Field(ge=0, description="Tokens of the content as `encoding` counts them. Server.")
-    encoding: str = Field(description="The tokenizer behind `tokens`, such as o200k_base. Server.")
-    usage: Usage | None = Field(default=None, description="What the model call used; None without one. Model.")
+    encoding: str = Field(description="The encoding that `tokens` were counted with, such as o200k_base. Server.")
+    usage: Usage | None = Field(default=None, description="The usage of the model call, or None without one. Model.")
     finish_reason: str | None = Field(
-        default=None, description="stop, length, tool_use, content_filter; None without. Model."
+        default=None, description="stop, length, tool_use or content_filter, or None without one. Model."
     )
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
-        """Until version 2 every picture's bytes were in the event; there they stay."""
+        """Leave images as they are: before version 2 their bytes were in the event."""
 
     @staticmethod
     def upcast_v2_v3(state: dict[str, Any]) -> None:
-        """Until version 3 no tool call had extra content."""
+        """Change nothing: before version 3 no tool call had extra content."""
 
 
 class MessageDeleted(ConversationEvent):
-    """A message was deleted: it leaves history and context and stays in the log."""
+    """A message was deleted. It leaves history and context and stays in the log."""
 
     class_version: ClassVar[int] = 2
 
     message_id: UUID = Field(description="The message. Client.")
     superseded: bool = Field(
-        default=False, description="Whether it was superseded before, and no longer counted. Server."
+        default=False, description="Whether it had been superseded, and so was no longer counted. Server."
     )
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
-        """Until version 2 nothing was ever superseded."""
+        """Set `superseded`: before version 2 no message was superseded."""
         state["superseded"] = False
 
 
 class MessagesSuperseded(ConversationEvent):
-    """The messages from a place on were replaced: they leave context and history, and stay where they are asked for."""
+    """The messages from a version on were replaced. They leave context and history and can be read on request."""
 
-    from_version: int = Field(ge=2, description="All messages from this version up to this event's. Server.")
-    count: int = Field(ge=0, description="How many they are, without those deleted or superseded before. Server.")
+    from_version: int = Field(
+        ge=2, description="All messages from this version up to this event are superseded. Server."
+    )
+    count: int = Field(
+        ge=0, description="The number of these messages, without those deleted or superseded before. Server."
+    )
 
 
 class TurnBegun(ConversationEvent):
-    """What both ways in which a turn begins tell; only its two kinds are stored."""
+    """The fields of a turn that is queued or started.
+
+    Only the two subclasses are stored.
+    """
 
     turn_id: UUID = Field(description="The turn. Server.")
     user_message_id: UUID = Field(description="The message to answer. Server.")
     message_id: UUID = Field(description="The id the answer will have. Server.")
     model: str = Field(description="The litellm name of the model. Client, or the server's setting.")
     max_context_tokens: int | None = Field(
-        default=None, description="Token budget of the context; None: the model's own. Client."
+        default=None, description="Token budget of the context, or None for the default. Client."
     )
-    temperature: float | None = Field(default=None, description="Sampling temperature; None: the model's own. Client.")
+    temperature: float | None = Field(
+        default=None, description="Sampling temperature, or None for the model's own. Client."
+    )
     max_output_tokens: int | None = Field(
-        default=None, description="Bound of the answer in tokens; None: none. Client."
+        default=None, description="The most tokens of the answer, or None for no limit. Client."
     )
     metadata: JsonObject = Field(default_factory=dict, description="The client's own JSON object. Client.")
     generate: bool = Field(
-        default=True, description="False: the client runs the model itself and records its stream. Client."
+        default=True, description="False if the client runs the model itself and records its stream. Client."
     )
-    tools: tuple[ToolDefinition, ...] = Field(default=(), description="What the model may call. Client.")
+    tools: tuple[ToolDefinition, ...] = Field(default=(), description="The tools that the model may call. Client.")
 
 
 class TurnQueued(TurnBegun):
-    """Someone asked while another turn was active; the message is said and the turn starts when those before it end."""
+    """A turn was requested while another was active. It waits, with its message, until those before it end."""
 
     class_version: ClassVar[int] = 2
 
     content: Content = Field(description="The blocks of the message to answer, in order. Client.")
     tokens: int = Field(ge=0, description="Tokens of the content as `encoding` counts them. Server.")
-    encoding: str = Field(description="The tokenizer behind `tokens`, such as o200k_base. Server.")
+    encoding: str = Field(description="The encoding that `tokens` were counted with, such as o200k_base. Server.")
     from_version: int | None = Field(
-        default=None, ge=2, description="The messages from this version on are to be superseded; None: none. Client."
+        default=None,
+        ge=2,
+        description="The turn's start supersedes messages from this version on. None supersedes none. Client.",
     )
-    ahead: bool = Field(default=False, description="Whether it goes before all that wait already. Client.")
+    ahead: bool = Field(default=False, description="Whether it starts before all turns that wait already. Client.")
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
-        """Until version 2 the shape of a tool call, which no user's message holds, had no extra content."""
+        """Change nothing: before version 2 tool calls had no extra content."""
 
 
 class TurnStarted(TurnBegun):
-    """A model was asked to answer; from now on the conversation is locked."""
+    """A turn started. From now on the conversation is locked."""
 
     class_version: ClassVar[int] = 3
 
-    user_message_version: int = Field(ge=1, description="Place of the message to answer in the conversation. Server.")
+    user_message_version: int = Field(ge=1, description="The version of the message to answer. Server.")
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
-        """Until version 2 the server ran every model."""
+        """Set `generate`: before version 2 the server ran every model."""
         state["generate"] = True
 
     @staticmethod
     def upcast_v2_v3(state: dict[str, Any]) -> None:
-        """Until version 3 a turn began with its user's message, and no model was given tools."""
+        """Set the version of the user's message, which was the one before, and no tools."""
         state["user_message_version"] = state["originator_version"] - 1
         state["tools"] = ()
 
 
 class StreamDelta(ConversationEvent):
-    """Chunks of one block as a model streamed them, boundaries kept; each chunk is one frame of the turn."""
+    """Chunks of one block as a model streamed them, boundaries kept. Each chunk is one frame of the turn."""
 
     turn_id: UUID = Field(description="The turn. Server.")
-    first_seq: int = Field(ge=1, description="Frame number of the first chunk; the others follow without gap. Server.")
-    block_index: int = Field(ge=0, description="Which block of the answer, from 0. Server.")
-    block_type: StreamedBlock = Field(description="What the block is: text or reasoning. Model.")
-    first_delta_index: int = Field(ge=0, description="Place of the first chunk in its block, from 0. Server.")
-    chunks: tuple[Text, ...] = Field(description="The chunks, exactly as they came. Model.")
+    first_seq: int = Field(ge=1, description="Frame number of the first chunk. The others follow without gaps. Server.")
+    block_index: int = Field(ge=0, description="Index of the block in the turn, from 0. Server.")
+    block_type: StreamedBlock = Field(description="The type of the block: text or reasoning. Model.")
+    first_delta_index: int = Field(ge=0, description="Index of the first chunk in its block, from 0. Server.")
+    chunks: tuple[Text, ...] = Field(
+        description="The chunks, with their boundaries. Model, or client if it runs the model."
+    )
 
 
 class TurnSuspended(ConversationEvent):
-    """The model called tools: the turn waits for the client's results, and the conversation is not locked."""
+    """The model called tools. The turn waits for the client's results, and the conversation is not locked."""
 
     turn_id: UUID = Field(description="The turn. Server.")
     message_id: UUID = Field(description="The message that holds the calls. Server.")
     usage: Usage | None = Field(
-        default=None, description="Tokens and cost of the turn so far; None if unknown. Model, or estimated."
+        default=None, description="Tokens and cost of the turn so far, or None if unknown. Model, or estimated."
     )
     time_to_first_token_ms: float | None = Field(
-        default=None, description="Start of the turn to its first chunk, ms; None if none came yet. Server."
+        default=None, description="Time from the turn's start to its first chunk, or None if none came yet. Server."
     )
-    duration_ms: float = Field(description="How long the turn has run so far, ms, without waiting. Server.")
+    duration_ms: float = Field(description="Time that the turn has run so far, without waiting. Server.")
 
 
 class TurnResumed(ConversationEvent):
-    """The client gave the results of all calls: the model goes on, and the conversation is locked again."""
+    """The client sent the results of all calls. The model continues, and the conversation is locked again."""
 
     turn_id: UUID = Field(description="The turn. Server.")
     user_message_id: UUID = Field(description="The message to answer. Server.")
@@ -205,14 +221,14 @@ class TurnResumed(ConversationEvent):
 
 
 class TurnEnded(ConversationEvent):
-    """What every end of a turn tells; only its three kinds are stored."""
+    """The fields of every end of a turn. Only the three subclasses are stored."""
 
     turn_id: UUID = Field(description="The turn. Server.")
     time_to_first_token_ms: float | None = Field(
-        default=None, description="Start to first chunk, ms; None if none came. Server."
+        default=None, description="Time from the turn's start to its first chunk, or None if none came. Server."
     )
     duration_ms: float | None = Field(
-        default=None, description="How long it ran, ms, without waiting for tools; None if unknown. Server."
+        default=None, description="Time that the turn ran, without waiting for tools, or None if unknown. Server."
     )
 
 
@@ -220,20 +236,20 @@ class TurnCompleted(TurnEnded):
     """The model finished its answer."""
 
     usage: Usage | None = Field(
-        default=None, description="Tokens and cost; None if unknown. Model, or estimated by the server."
+        default=None, description="Tokens and cost, or None if unknown. Model, or estimated by the server."
     )
     finish_reason: str = Field(description="stop, length, tool_use or content_filter. Model.")
 
 
 class TurnFailed(TurnEnded):
-    """The turn broke; what was said before is kept."""
+    """The turn failed. Its text so far is kept."""
 
-    reason: str = Field(description="Stable code, such as model_timeout or interrupted (the server died). Server.")
-    detail: str = Field(description="One sentence for people; no keys, no prompts. Server.")
+    reason: str = Field(description="A stable code, such as model_timeout or interrupted (the server died). Server.")
+    detail: str = Field(description="One sentence for people, without keys or prompts. Server.")
 
 
 class TurnCancelled(TurnEnded):
-    """Someone stopped the turn; what was said before is kept."""
+    """The turn was cancelled. Its text so far is kept."""
 
 
 EVENT_TYPES: dict[str, type[ConversationEvent]] = {

@@ -1,4 +1,4 @@
-"""Pictures are believed by their bytes, not by their label."""
+"""Image rules: the declared type must match the type detected from the bytes."""
 
 import binascii
 from base64 import b64decode, b64encode
@@ -10,7 +10,7 @@ MAX_URL_CHARACTERS = 8192
 
 
 def sniff_media_type(data: bytes) -> str | None:
-    """Return the media type that the first bytes of `data` announce, or None for anything else.
+    """Return the media type detected from the first bytes of `data`, or None.
 
     Signatures: the WHATWG MIME Sniffing Standard, section 6.1 (https://mimesniff.spec.whatwg.org/).
     """
@@ -28,13 +28,14 @@ def sniff_media_type(data: bytes) -> str | None:
 def check_image(
     media_type: str | None, data: str | None, url: str | None, sha256: str | None, path: ContentPath
 ) -> bytes | None:
-    """Hold an image block against its rules and return the bytes that it brings, None where they are elsewhere.
+    """Check an image block and return its bytes, or None if it holds none.
 
-    It holds either `url`, or `media_type` and base64 `data` that agree, or `media_type` and the `sha256` of kept bytes.
+    A block holds either `url`, or `media_type` and base64 `data`, or `media_type` and the `sha256` of stored bytes.
+    `path` is the place of the block.
 
     Raises:
-        InvalidContentError: the block is incomplete, says more than one, or its address is not http(s).
-        UnsupportedImageError: the bytes are no picture of that type.
+        InvalidContentError: fields are missing or exclude each other, or the URL is not http or https.
+        UnsupportedImageError: the bytes are not an image of that type.
     """
     match media_type, data, url, sha256:
         case None, None, str(), None:
@@ -45,7 +46,7 @@ def check_image(
             return None
         case str(), str(), None, None:
             _check_media_type(media_type)
-            return _picture(media_type, data)
+            return _image_bytes(media_type, data)
         case _:
             raise InvalidContentError("an image holds either `url`, or `media_type` and `data`", path)
 
@@ -60,7 +61,7 @@ def _check_media_type(media_type: str) -> None:
         raise UnsupportedImageError(f"{media_type[:64]!r} is not one of {', '.join(MEDIA_TYPES)}.")
 
 
-def _picture(media_type: str, data: str) -> bytes:
+def _image_bytes(media_type: str, data: str) -> bytes:
     decoded = _decode(data)
     found = sniff_media_type(decoded)
     if found != media_type:
@@ -69,10 +70,13 @@ def _picture(media_type: str, data: str) -> bytes:
 
 
 def _decode(data: str) -> bytes:
-    """Return the bytes of base64 that they give again when they are encoded, as only the bytes are kept.
+    """Return the decoded bytes of canonical base64.
 
-    What base64 can say otherwise: https://www.rfc-editor.org/rfc/rfc4648#section-3.5.
+    Raises:
+        UnsupportedImageError: `data` is not base64, or not canonical.
     """
+    # Only the bytes are stored, so encoding them must give `data` again. Base64 allows other forms:
+    # https://www.rfc-editor.org/rfc/rfc4648#section-3.5
     try:
         decoded = b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Tools that a model may call, and what is recorded for a call that nobody answered."""
+"""Tools that a model may call, and results for calls without an answer."""
 
 from collections.abc import Sequence
 
@@ -19,15 +19,17 @@ class ToolDefinition(Frozen):
     name: Text = Field(
         pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The tool's name, as the model will call it. Client."
     )
-    description: Text = Field(default="", max_length=16_384, description="What the tool does, for the model. Client.")
+    description: Text = Field(
+        default="", max_length=16_384, description="A description of the tool for the model. Client."
+    )
     input_schema: JsonObject = Field(description="JSON schema of the tool's input. Client.")
 
 
 def tool_uses(content: Content) -> tuple[ToolUseBlock, ...]:
-    """Return the calls among the blocks of a message."""
+    """Return the tool calls among the blocks of a message."""
     return tuple(block for block in content if isinstance(block, ToolUseBlock))
 
 
 def unanswered(calls: Sequence[str]) -> Content:
-    """Return the results of calls, by their ids, that are closed because nobody answered them."""
+    """Return an error result for each of these calls, which have no answer."""
     return tuple(ToolResultBlock(tool_use_id=call, content=UNANSWERED, is_error=True) for call in calls)

@@ -1,4 +1,4 @@
-"""What one model call, or several, used."""
+"""Tokens and cost of model calls."""
 
 from decimal import Decimal
 
@@ -17,14 +17,12 @@ class Usage(Frozen):
     )
     reasoning_tokens: int = Field(default=0, ge=0, description="Output tokens spent on reasoning. Model.")
     cost_usd: Decimal | None = Field(
-        default=None, description="US dollars by litellm's price table; None without a price."
+        default=None, description="US dollars by litellm's price table, or None without a price."
     )
-    estimated: bool = Field(
-        default=False, description="True where the server counted because the provider sent no usage."
-    )
+    estimated: bool = Field(default=False, description="True if the server counted because the provider sent no usage.")
 
     def plus(self, other: "Usage | None") -> "Usage":
-        """Return both together; a cost that is not known of one is not known of both."""
+        """Return the sum of both. The cost is None if one of them has none."""
         if other is None:
             return self
         costs = (self.cost_usd, other.cost_usd)

@@ -1,4 +1,4 @@
-"""The small value types that events and requests share: text without NUL, JSON objects, hashes, agent labels."""
+"""Value types of events and requests: text, titles, hashes, labels, JSON."""
 
 import json
 import math
@@ -13,17 +13,18 @@ MAX_JSON_DEPTH = 64
 
 
 class Frozen(BaseModel):
-    """An immutable value that refuses fields it does not know."""
+    """An immutable value that rejects unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def checked_text(text: str) -> str:
-    """Return `text`; PostgreSQL cannot hold U+0000 or half a surrogate pair, so they are refused rather than dropped.
+    """Return `text` unchanged.
 
     Raises:
-        ValueError: it holds one.
+        ValueError: the text holds U+0000 or a lone surrogate.
     """
+    # PostgreSQL cannot store either. Dropping them would change the text.
     if "\0" in text:
         raise ValueError("must not contain the NUL character (U+0000)")
     try:
@@ -40,10 +41,10 @@ Label = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r
 
 
 def storable_json(value: Any, depth: int = 1) -> Any:
-    """Return `value` if jsonb can hold it: no NUL, whole characters, finite numbers, at most 64 levels.
+    """Return `value` unchanged.
 
     Raises:
-        ValueError: where it cannot.
+        ValueError: jsonb cannot hold it: U+0000, a lone surrogate, NaN, Infinity, or more than 64 levels.
     """
     if depth > MAX_JSON_DEPTH:
         raise ValueError(f"must not be nested deeper than {MAX_JSON_DEPTH} levels")
@@ -57,7 +58,7 @@ def storable_json(value: Any, depth: int = 1) -> Any:
 
 
 def _children(value: Any) -> list[Any]:
-    """Return the keys and values of an object, the items of an array, nothing of anything else."""
+    """Return keys and values of an object, the items of an array, else an empty list."""
     if isinstance(value, dict):
         pairs = cast(dict[Any, Any], value)
         return [*pairs.keys(), *pairs.values()]
@@ -65,14 +66,19 @@ def _children(value: Any) -> list[Any]:
 
 
 def at_most_64_kib(value: dict[str, Any]) -> dict[str, Any]:
-    """Return `value` if its compact JSON is small enough for metadata."""
+    """Return `value` unchanged.
+
+    Raises:
+        ValueError: its compact JSON is longer than 64 KiB.
+    """
     if len(to_json(value)) > MAX_METADATA_BYTES:
         raise ValueError(f"must be at most {MAX_METADATA_BYTES} bytes of JSON")
     return value
 
 
 def same_json(one: Any, other: Any) -> bool:
-    """Return whether two values are the same JSON; Python alone takes `true` for 1."""
+    """Return whether two values are the same JSON."""
+    # Python compares True and 1 as equal.
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 

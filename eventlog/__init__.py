@@ -1,1 +1,4 @@
-"""The append-only log in PostgreSQL: schema, group-commit writer, recorder, feed, embedded server; imports domain."""
+"""The append-only log in PostgreSQL: schema, writer, feed and images.
+
+Imports domain.
+"""

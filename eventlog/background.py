@@ -1,4 +1,4 @@
-"""Background tasks: one way to run all of them, so that none ends without a word."""
+"""Background tasks: their failures are logged, and they are closed together."""
 
 import asyncio
 import logging
@@ -23,22 +23,25 @@ class Background:
         self._closed = False
 
     def keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Run `work` until it returns; after an error log it, pause, and run it again.
+        """Run `work` until it returns. After an error, log it, wait, and run `work` again.
 
-        The pause grows from 0.2 to 1 s while `work` fails at once.
+        The wait grows from 0.2 to 1 s while `work` fails within a second.
         """
         self._add(asyncio.create_task(_keep(name, work), name=name))
 
     def once(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Run `work` one time; an error is logged."""
+        """Run `work` once. An error is logged."""
         self._add(asyncio.create_task(_once(name, work), name=name))
 
     async def finish(self) -> None:
-        """Wait until all tasks have ended by themselves."""
+        """Wait until all tasks have ended."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def close(self) -> None:
-        """Cancel all tasks and wait for their ends. Tasks begun later end at once."""
+        """Cancel all tasks and wait until they have ended.
+
+        Tasks started later end at once.
+        """
         self._closed = True
         await cancel_and_wait(self._tasks)
 
@@ -61,18 +64,18 @@ async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 
 async def _keep(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    pause_s, said = FIRST_PAUSE_S, ""
+    pause_s, reported = FIRST_PAUSE_S, ""
     while True:
         began = monotonic()
         try:
             await work()
         except Exception as error:  # noqa: BLE001 - a logged boundary of the process
             if monotonic() - began > MAX_PAUSE_S:
-                pause_s, said = FIRST_PAUSE_S, ""
-            # The same error again and again is said once; an outage lasts for many attempts.
-            if (says := f"{error!r} {error.__cause__!r}") != said:
+                pause_s, reported = FIRST_PAUSE_S, ""
+            # A repeated error is logged once, as an outage lasts for many attempts.
+            if (text := f"{error!r} {error.__cause__!r}") != reported:
                 _report(name, error)
-                said = says
+                reported = text
         else:
             return
         await asyncio.sleep(pause_s)
@@ -90,4 +93,4 @@ def _report(name: str, error: Exception) -> None:
     if isinstance(error, StoreUnavailableError):
         _log.warning("%s waits for the store: %s", name, error.__cause__ or error)
     else:
-        _log.error("%s failed and goes on", name, exc_info=error)
+        _log.error("%s failed", name, exc_info=error)

@@ -1,4 +1,4 @@
-"""Broadcast: one reader of the log hands new events to the live subscribers of this process."""
+"""Broadcast: one reader of the log for all live subscribers of this process."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class Broadcast:
-    """Hands each event to the subscribers of its conversation, once each and in log order.
+    """Hands each event once, in log order, to the subscribers of its conversation.
 
     A subscriber is quick and does not raise. It gets the events recorded after it subscribed, and may get a few that
     were recorded just before. An event of a newer release comes as an UnknownEvent. Without subscribers the log is

@@ -46,11 +46,13 @@ class Channels:
         self._subscribers[topic] = subscriber
 
     def on_reconnect(self, forget: Callable[[], None]) -> None:
-        """Call `forget` when the log may have lost its newest events (see `Database.on_reconnect`)."""
+        """Call `forget` when the log may have lost its newest events."""
         self._database.on_reconnect(forget)
 
     def notify_soon(self, topic: str, payload: Callable[[], str]) -> None:
-        """Notify all processes, this one included, soon. A waiting notification of the topic is replaced.
+        """Notify all processes, this one included, soon.
+
+        A waiting notification of the topic is replaced.
 
         `payload` is called at send time and does not raise.
         """
@@ -59,7 +61,9 @@ class Channels:
         self._wake.set()
 
     async def notify(self, topic: str, payload: str) -> None:
-        """Notify all processes, this one included, now. This notification is not coalesced with others.
+        """Notify all processes, this one included, now.
+
+        This notification is not coalesced with others.
 
         Raises:
             StoreUnavailableError: the database does not answer.
@@ -72,7 +76,10 @@ class Channels:
         self._background.keep("notify", self._keep_notifying)
 
     async def close(self) -> None:
-        """Stop. Waiting notifications are dropped, and other processes find the events by polling."""
+        """Stop.
+
+        Waiting notifications are dropped, and other processes find the events by polling.
+        """
         for connection in self._connections if self._database.given_up else ():
             break_off(connection)
         await self._background.close()
@@ -112,5 +119,5 @@ class Channels:
             await asyncio.sleep(NOTIFY_INTERVAL_S)
 
     def _payloads(self, payloads: dict[str, str]) -> bytes:
-        """Return one JSON object of the payload of each channel, which is the statement's parameter."""
+        """Return the payload of each channel as one JSON object."""
         return orjson.dumps({f"{self._database.schema}_{topic}": payload for topic, payload in payloads.items()})

@@ -1,4 +1,4 @@
-"""Time and identity, which the domain takes as arguments."""
+"""The clock and new ids. The domain takes both as arguments."""
 
 from datetime import UTC, datetime
 from uuid import UUID
@@ -8,15 +8,16 @@ from uuid_utils.compat import uuid7
 
 
 def now() -> datetime:
-    """Return the present moment in UTC, to the microsecond."""
+    """Return the current time in UTC, in microseconds."""
     return datetime.now(UTC)
 
 
 def new_id() -> UUID:
-    """Return a UUIDv7: unique, and in the order of time."""
+    """Return a new UUIDv7. Later ids are greater."""
     return uuid7()
 
 
 def new_hex_id() -> str:
-    """Return the 32 hexadecimal digits of one, at a third of its cost."""
+    """Return the 32 hexadecimal digits of a new UUIDv7."""
+    # This takes a third of the time of new_id.
     return uuid_utils.uuid7().hex

@@ -1,11 +1,11 @@
-"""What the log refuses, beyond the domain's own errors.
+"""The errors of the log, one tree.
 
 LogError
-├── StoreUnavailableError        PostgreSQL does not answer; what was asked may or may not have been recorded
+├── StoreUnavailableError        PostgreSQL does not answer; a write may or may not be recorded
 ├── VersionTakenError            another writer recorded this version of the conversation first
 ├── IdempotencyKeyTakenError     another command recorded this owner's key first
 ├── UnstorableEventError         PostgreSQL cannot hold a value of the event
-├── UnknownEventError            a stored type or shape that this release does not know
+├── UnknownEventError            this release does not know a stored type or shape
 └── MissingImageError            an event refers to an image that is not in the store
 """
 
@@ -15,7 +15,7 @@ class LogError(Exception):
 
 
 class StoreUnavailableError(LogError):
-    """PostgreSQL does not answer; a write that was under way may or may not have been recorded."""
+    """PostgreSQL does not answer. A write that had begun may or may not be recorded."""
 
 
 class VersionTakenError(LogError):
@@ -31,8 +31,8 @@ class UnstorableEventError(LogError):
 
 
 class UnknownEventError(LogError):
-    """A stored type, or a shape of it, that this release does not know: it is older than the log."""
+    """A newer release wrote the event, and this one does not know its type or shape."""
 
 
 class MissingImageError(LogError):
-    """An event refers to an image that is not in the store: somebody has removed it."""
+    """An event refers to an image that is not in the store."""

@@ -1,4 +1,4 @@
-"""The feed: the log in order, from memory for the newest events of this process, else from the table."""
+"""The feed: the log in order, the newest events from memory."""
 
 import asyncio
 import logging
@@ -66,7 +66,9 @@ class Feed:
         self._channels.notify_soon(_TOPIC, lambda: str(self._committed))
 
     async def read(self, after: int, limit: int) -> list[Recorded]:
-        """Return at most `limit` events after a position, in order; none only if there are none yet.
+        """Return at most `limit` events after a position, in order.
+
+        The list is empty only if there are none yet.
 
         Raises:
             StoreUnavailableError: the database does not answer.

@@ -1,4 +1,4 @@
-"""Reading the log: events of a conversation, of the whole log, and what commands look up in it."""
+"""Reads the log: events of a conversation, of all, and lookups of commands."""
 
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ _SQL = load_statements("eventlog", "log.sql")
 
 
 class IdempotentCommand(NamedTuple):
-    """Where the first event of a command with an idempotency key is, and the SHA-256 of its request."""
+    """The first event of a command with an idempotency key, and its request's SHA-256."""
 
     conversation_id: UUID
     version: int
@@ -32,7 +32,7 @@ class IdempotentCommand(NamedTuple):
 
 
 class FeedFilter(NamedTuple):
-    """Which events of an owner's conversations are wanted; None means any."""
+    """Selects events of an owner's conversations. None selects all."""
 
     owner_id: str
     conversation_id: UUID | None = None
@@ -41,9 +41,9 @@ class FeedFilter(NamedTuple):
 
 
 class Log:
-    """The log as it is read. Every method may raise StoreUnavailableError.
+    """Reads one log. Every method may raise StoreUnavailableError.
 
-    `after` and `events` return what a newer release has written as an UnknownEvent. Other methods that read events
+    `after` and `events` return an event that a newer release wrote as an UnknownEvent. Other methods that read events
     raise UnknownEventError.
     """
 
@@ -56,7 +56,7 @@ class Log:
         return row[0] if row else 0
 
     async def after(self, position: int, limit: int) -> list[Recorded]:
-        """Return at most `limit` events after `position`, in log order, fewer where they are large."""
+        """Return at most `limit` events after `position`, fewer if they are large."""
         return await self._read(
             "read_after", after=position, upto=position + limit, bytes=MAX_READ_BYTES, next=position + 1
         )
@@ -64,41 +64,41 @@ class Log:
     async def events(
         self, conversation_id: UUID, first: int = 1, last: int = LAST_VERSION, limit: int = LAST_VERSION
     ) -> list[Recorded]:
-        """Return at most `limit` events of a conversation, from version `first` to `last`, both included."""
+        """Return at most `limit` events of a conversation, from version `first` to `last`."""
         return await self._read(
             "read_conversation", conversation_id=conversation_id, first=first, last=last, limit=limit
         )
 
     async def versions(self, conversation_id: UUID, versions: list[int]) -> list[Recorded]:
-        """Return the events of a conversation that have these versions, in order."""
+        """Return the events of a conversation with these versions, in order."""
         return await self._read_known("read_versions", conversation_id=conversation_id, versions=versions)
 
     async def audit(
         self, conversation_id: UUID, after_version: int, limit: int, type_name: str | None = None
     ) -> list[dict[str, Any]]:
-        """Return recorded events as they are stored, digest included, after a version of their conversation."""
+        """Return stored events of a conversation after a version, with digests."""
         parameters = {"conversation_id": conversation_id, "after": after_version, "type": type_name, "limit": limit}
         rows = await self._database.fetch(_SQL["read_audit"], parameters)
         return [audit_record(row) for row in rows]
 
     async def between(self, after: int, upto: int) -> list[dict[str, Any]]:
-        """Return the recorded events of the log after one position and up to another, oldest first."""
+        """Return the stored events after one position and up to another, oldest first."""
         rows = await self._database.fetch(_SQL["read_between"], {"after": after, "upto": upto})
         return [audit_record(row) for row in rows]
 
     async def section(self, after: int, upto: int) -> tuple[list[tuple[dict[str, Any], str, str | None]], int]:
-        """Return the recorded events of a section of the log with owner and agent of their conversations, oldest first.
+        """Return stored events with owner and agent of their conversations, oldest first.
 
-        Large ones come few at a time; the second value is the position up to which the log was read.
+        If events are large, fewer are returned. The second value is the position up to which the log was read.
         """
         rows = await self._database.fetch(_SQL["read_section"], {"after": after, "upto": upto, "bytes": FEED_BYTES})
         found = [(audit_record(row[:9]), row[9], row[10]) for row in rows]
         return found, rows[-1][0] if rows and rows[-1][-1] else upto
 
     async def feed(self, wanted: FeedFilter, after: int, upto: int) -> tuple[list[dict[str, Any]], int]:
-        """Return the recorded events that are wanted of the log after one position and up to another, oldest first.
+        """Return the selected stored events of a section of the log, oldest first.
 
-        Large ones come few at a time; the second value is the position up to which the log was read.
+        If events are large, fewer are returned. The second value is the position up to which the log was read.
         """
         section = {"after": after, "upto": upto, "bytes": FEED_BYTES}
         rows = await self._database.fetch(_SQL["read_feed"], {**wanted._asdict(), **section})
@@ -108,9 +108,9 @@ class Log:
     async def conversation_feed(
         self, conversation_id: UUID, after_version: int, after: int, limit: int
     ) -> list[dict[str, Any]]:
-        """Return at most `limit` recorded events of a conversation after a version and a position, oldest first.
+        """Return stored events of a conversation after a version and a position, in order.
 
-        Large ones come few at a time, at least one.
+        If events are large, fewer are returned, but at least one.
         """
         parameters = {
             "conversation_id": conversation_id,
@@ -123,32 +123,35 @@ class Log:
         return [audit_record(row) for row in rows]
 
     async def last(self, limit: int) -> list[dict[str, Any]]:
-        """Return the newest `limit` recorded events of the log, oldest first."""
+        """Return the newest `limit` stored events of the log, oldest first."""
         rows = await self._database.fetch(_SQL["read_last"], {"upto": await self.head(), "limit": limit})
         return [audit_record(row) for row in reversed(rows)]
 
     async def turn_end(self, conversation_id: UUID, turn_id: UUID, first_version: int) -> int | None:
-        """Return the position of a turn's end, None while it runs; looked for from `first_version` on."""
+        """Return the position of a turn's end, looked up from a version on, or None."""
         parameters = {"conversation_id": conversation_id, "first": first_version, "turn_id": str(turn_id)}
         row = await self._database.fetch_one(_SQL["read_turn_end"], parameters)
         return row[0] if row else None
 
     async def state(self, conversation_id: UUID, known: Conversation | None = None) -> Conversation | None:
-        """Return the conversation's state today, folded from `known` or its last snapshot; None if it never was."""
+        """Return the current state of a conversation, or None if it does not exist.
+
+        The state is folded from `known`, or from the last snapshot.
+        """
         state = known or await self._snapshot(conversation_id)
         after = state.version if state else 0
-        # The version is read first: what is recorded between the two reads only makes the state newer.
+        # The version is read first, so that events recorded between the two reads only make the state newer.
         last = await self._database.fetch_one(_SQL["read_last_version"], {"conversation_id": conversation_id})
         if last is None or last[0] is None:
             return None
         if known is not None and last[0] < known.version:
-            return await self.state(conversation_id)  # the log has lost what was known
+            return await self.state(conversation_id)  # the log has lost its newest events
         events = await self._read_known("read_state_events", conversation_id=conversation_id, after=after)
         state = fold(state, (recorded.event for recorded in events))
         return state.at_version(max(state.version, last[0])) if state else None
 
     async def find_message(self, conversation_id: UUID, message_id: UUID) -> MessagePlace | None:
-        """Return where the conversation holds the message, None if it was never added or has been deleted."""
+        """Return the place of a message, or None if it was never added or was deleted."""
         parameters = {"conversation_id": conversation_id, "message_id": str(message_id)}
         row = await self._database.fetch_one(_SQL["find_message"], parameters)
         return MessagePlace(*row) if row else None
@@ -156,7 +159,7 @@ class Log:
     async def find_start(
         self, conversation_id: UUID, user_message_id: UUID, after_version: int, before_version: int
     ) -> TurnStarted | None:
-        """Return the start of the last turn, between two versions, that answered a message; None if none did."""
+        """Return the last start between two versions of a turn that answered a message."""
         found = await self._read_known(
             "find_start",
             conversation_id=conversation_id,
@@ -168,18 +171,18 @@ class Log:
         return event if isinstance(event, TurnStarted) else None
 
     async def superseded(self, conversation_id: UUID, from_version: int) -> Superseded:
-        """Return the messages from a version on, without those that count no longer, as they are to be superseded."""
+        """Return the messages from a version on that still count."""
         parameters = {"conversation_id": conversation_id, "first": from_version}
         row = await self._database.fetch_one(_SQL["count_messages"], parameters)
         return Superseded(from_version, row[0] if row else 0)
 
     async def find_idempotent(self, actor: str, key: str) -> IdempotentCommand | None:
-        """Return the command in which `actor` used `key`, None if there is none."""
+        """Return the command in which `actor` used `key`, or None."""
         row = await self._database.fetch_one(_SQL["find_idempotent"], {"actor": actor, "key": key})
         return IdempotentCommand(*row) if row else None
 
     async def write_snapshot(self, state: Conversation) -> None:
-        """Keep `state` as a snapshot beside the log."""
+        """Store `state` as a snapshot beside the log."""
         snapshot = ConversationSnapshot.take(state)
         parameters = {
             "conversation_id": state.id,
@@ -193,16 +196,16 @@ class Log:
         parameters = {"conversation_id": conversation_id, "after": 0, "last": LAST_VERSION, "limit": 1}
         rows = await self._database.fetch(_SQL["read_snapshots"], parameters)
         for _, _, version, type_name, data in rows:
-            # A newer release may have kept it; the events themselves say the same.
+            # A newer release may have stored it. The events give the same state.
             with suppress(UnknownEventError):
                 return fold(None, [rebuild(type_name, conversation_id, version, from_json(data))])
         return None
 
     async def _read_known(self, statement: str, **parameters: Any) -> list[Recorded]:
-        """Return events that the caller needs to read.
+        """Return events that the caller has to read.
 
         Raises:
-            UnknownEventError: a newer release has written one of them.
+            UnknownEventError: a newer release wrote one of them.
         """
         return [item.known() for item in await self._read(statement, **parameters)]
 
@@ -212,7 +215,7 @@ class Log:
 
 
 def audit_record(row: Any) -> dict[str, Any]:
-    """Return a row of an audit statement as the recorded event that clients and analysts see; `data` is JSON text."""
+    """Return a stored event as clients see it. `data` is JSON text."""
     position, conversation_id, version, type_name, data, actor, request_id, recorded_at, digest = row
     return {
         "position": position,

@@ -1,7 +1,7 @@
 -- name: append
--- Number the events of a JSON array and insert them in one step, unless an event of the second array, which some of them
--- follow, is missing. Returns the position before the first, how many rows went in, and whether one was missing. The digest
--- is event_digest(), written out: PostgreSQL does not inline the function (3 of 27 µs a row).
+-- Assign positions to the events of the JSON array `rows` and insert them, unless an event of `predecessors` is missing.
+-- Return the position before the first, the number of inserted rows, and whether a predecessor was missing. The digest is
+-- event_digest(), written out, as PostgreSQL does not inline the function (3 of 27 µs a row).
 WITH missing AS MATERIALIZED (
     SELECT EXISTS (
         SELECT 1 FROM jsonb_to_recordset(%(predecessors)s::jsonb) AS p(conversation_id uuid, version integer)
@@ -10,7 +10,8 @@ WITH missing AS MATERIALIZED (
         )
     ) AS lost
 ), next AS (
-    UPDATE head SET position = position + jsonb_array_length(%(rows)s::jsonb) WHERE only_row AND NOT (SELECT lost FROM missing)
+    UPDATE head SET position = position + jsonb_array_length(%(rows)s::jsonb)
+    WHERE only_row AND NOT (SELECT lost FROM missing)
     RETURNING position - jsonb_array_length(%(rows)s::jsonb) AS base
 ), inserted AS (
     INSERT INTO events (position, conversation_id, version, type, data, actor, request_id, recorded_at, digest,
@@ -33,7 +34,7 @@ SELECT (SELECT base FROM next), (SELECT count(*) FROM inserted), (SELECT lost FR
 SELECT position FROM head WHERE only_row
 
 -- name: read_conversation
--- Events of one conversation between two versions, both included, in order.
+-- Events of one conversation from one version to another, in order.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
 WHERE conversation_id = %(conversation_id)s AND version >= %(first)s AND version <= %(last)s
@@ -41,7 +42,7 @@ ORDER BY version
 LIMIT %(limit)s
 
 -- name: read_conversation_backwards
--- The same, newest first.
+-- Events of one conversation from one version to another, newest first.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
 WHERE conversation_id = %(conversation_id)s AND version >= %(first)s AND version <= %(last)s
@@ -56,7 +57,7 @@ WHERE conversation_id = %(conversation_id)s AND version = ANY(%(versions)s)
 ORDER BY version
 
 -- name: read_state_events
--- What a conversation's state is made of after a version: all but the deltas, which only move the version.
+-- The events that change a conversation's state after a version: all but the deltas, which only change its version.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
 WHERE conversation_id = %(conversation_id)s AND version > %(after)s AND type <> 'StreamDelta'
@@ -67,14 +68,14 @@ ORDER BY version
 SELECT max(version) FROM events WHERE conversation_id = %(conversation_id)s
 
 -- name: read_turn_end
--- The position of the event that ended a turn, looked for from a version on.
+-- The position of the event that ended a turn, at or after a version.
 SELECT position FROM events
 WHERE conversation_id = %(conversation_id)s AND version >= %(first)s AND data ->> 'turn_id' = %(turn_id)s
     AND type IN ('TurnCompleted', 'TurnFailed', 'TurnCancelled')
 ORDER BY version LIMIT 1
 
 -- name: read_after
--- The next events of the log after a position, in order: at least one, then as many as stay under so many bytes.
+-- The next events of the log after a position, in order: at least one, and at most so many bytes.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
 FROM (
     SELECT *, sum(pg_column_size(data)) OVER (ORDER BY position) AS size
@@ -85,7 +86,7 @@ WHERE size <= %(bytes)s OR position = %(next)s
 ORDER BY position
 
 -- name: read_notifications
--- A section of the log for the library's notification log, of some types or (with an empty list) of all.
+-- Events from one position to another, of some types or (with an empty list) of all, for the eventsourcing library.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
 WHERE position >= %(first)s AND position <= %(last)s AND (%(types)s::text[] = '{}' OR type = ANY(%(types)s))
@@ -93,7 +94,7 @@ ORDER BY position
 LIMIT %(limit)s
 
 -- name: read_audit
--- A page of recorded events of one conversation after a version, of one type or (with NULL) of all.
+-- A page of stored events of one conversation after a version, of one type or (with NULL) of all.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at, digest
 FROM events
 WHERE conversation_id = %(conversation_id)s AND version > %(after)s AND (%(type)s::text IS NULL OR type = %(type)s)
@@ -101,16 +102,16 @@ ORDER BY version
 LIMIT %(limit)s
 
 -- name: read_between
--- Recorded events of the whole log after a position, in order.
+-- Stored events of the whole log after one position and up to another, in order.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at, digest
 FROM events
 WHERE position > %(after)s AND position <= %(upto)s
 ORDER BY position
 
 -- name: read_section
--- Recorded events of the whole log after a position, in order, with owner and agent of their conversations; as many as
--- stay under so many bytes, at least one, and whether that leaves some out. The LIMIT lets PostgreSQL look the start of
--- each conversation up by its key and never read all starts.
+-- Stored events of a section of the log, in order, with owner and agent of their conversations: at least one, at most so
+-- many bytes, and whether events were left out. With the LIMIT PostgreSQL looks up the start of each conversation by its
+-- key and never reads all starts.
 SELECT e.position, e.conversation_id, e.version, e.type, e.data::text, e.actor, e.request_id, e.recorded_at, e.digest,
     s.owner_id, s.agent_id, e.size < e.whole
 FROM (
@@ -127,8 +128,8 @@ WHERE e.size <= %(bytes)s OR e.n = 1
 ORDER BY e.position
 
 -- name: read_feed
--- Recorded events of an owner's conversations in a section of the log, of one conversation, agent or type, or of all; as
--- many as stay under so many bytes, at least one, and whether that leaves some out.
+-- Stored events of an owner's conversations in a section of the log, of one conversation, agent or type, or (with NULL) of
+-- all: at least one, at most so many bytes, and whether events were left out.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at, digest, size < whole
 FROM (
     SELECT e.*, sum(pg_column_size(e.data)) OVER (ORDER BY e.position) AS size,
@@ -147,8 +148,8 @@ WHERE size <= %(bytes)s OR n = 1
 ORDER BY position
 
 -- name: read_conversation_feed
--- Recorded events of one conversation after a version and a position, in order: so many, and as many as stay under so many
--- bytes, at least one.
+-- Stored events of one conversation after a version and a position, in order: at least one, at most so many events and so
+-- many bytes.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at, digest
 FROM (
     SELECT *, sum(pg_column_size(data)) OVER (ORDER BY version) AS size, row_number() OVER (ORDER BY version) AS n
@@ -163,7 +164,7 @@ WHERE size <= %(bytes)s OR n = 1
 ORDER BY version
 
 -- name: read_last
--- The newest events of the whole log before a position, newest first.
+-- The newest stored events of the whole log up to a position, newest first.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at, digest
 FROM events
 WHERE position <= %(upto)s
@@ -171,7 +172,7 @@ ORDER BY position DESC
 LIMIT %(limit)s
 
 -- name: find_message
--- Where a message of a conversation was added, unless it was deleted since, and whether it was superseded since.
+-- The version that added a message, unless it was deleted later, and whether it was superseded later.
 SELECT m.version, EXISTS (
     SELECT 1 FROM events AS s
     WHERE s.conversation_id = m.conversation_id AND s.type = 'MessagesSuperseded' AND s.version > m.version
@@ -186,20 +187,22 @@ WHERE m.conversation_id = %(conversation_id)s AND m.data ->> 'message_id' = %(me
     )
 
 -- name: find_start
--- The start of the last turn of a conversation, between two versions, that answered a message.
+-- The start of the last turn between two versions that answered a message.
 SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
-WHERE conversation_id = %(conversation_id)s AND version > %(after)s AND version < %(before)s AND type = 'TurnStarted' AND data ->> 'user_message_id' = %(user_message_id)s
+WHERE conversation_id = %(conversation_id)s AND version > %(after)s AND version < %(before)s AND type = 'TurnStarted'
+    AND data ->> 'user_message_id' = %(user_message_id)s
 ORDER BY version DESC LIMIT 1
 
 -- name: count_messages
--- How many messages of a conversation there are from a version on, without those deleted or superseded since.
+-- The number of messages from a version on, without those deleted or superseded later.
 SELECT count(*) FROM (
     SELECT conversation_id, version, type, data ->> 'message_id' AS message_id,
         min((data ->> 'from_version')::integer) FILTER (WHERE type = 'MessagesSuperseded')
             OVER (ORDER BY version DESC) AS superseded_from
     FROM events
-    WHERE conversation_id = %(conversation_id)s AND version >= %(first)s AND type IN ('MessageAdded', 'MessagesSuperseded')
+    WHERE conversation_id = %(conversation_id)s AND version >= %(first)s
+        AND type IN ('MessageAdded', 'MessagesSuperseded')
 ) AS m
 WHERE m.type = 'MessageAdded' AND coalesce(m.superseded_from > m.version, true)
     AND NOT EXISTS (
@@ -209,7 +212,7 @@ WHERE m.type = 'MessageAdded' AND coalesce(m.superseded_from > m.version, true)
     )
 
 -- name: find_idempotent
--- The first event of the command that used an owner's key.
+-- The first event of the command that used an actor's idempotency key.
 SELECT conversation_id, version, position, fingerprint FROM events WHERE actor = %(actor)s AND idempotency_key = %(key)s
 
 -- name: read_snapshots
@@ -220,10 +223,11 @@ ORDER BY version DESC
 LIMIT %(limit)s
 
 -- name: write_snapshot
--- Keep a snapshot; the same one twice is the same one.
-INSERT INTO snapshots (conversation_id, version, type, data) VALUES (%(conversation_id)s, %(version)s, %(type)s, %(data)s::jsonb)
+-- Store a snapshot, unless it is stored already.
+INSERT INTO snapshots (conversation_id, version, type, data)
+VALUES (%(conversation_id)s, %(version)s, %(type)s, %(data)s::jsonb)
 ON CONFLICT ON CONSTRAINT snapshots_pkey DO NOTHING
 
 -- name: notify
--- Tell listeners, on each channel its payload.
+-- Send a notification on each channel of a JSON object, with the channel's payload.
 SELECT pg_notify(n.channel, n.payload) FROM json_each_text(%(payloads)s::json) AS n(channel, payload)

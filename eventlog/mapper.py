@@ -1,4 +1,4 @@
-"""Between domain events and what is stored: JSON states, short type names, upcasting on read."""
+"""Maps domain events to rows and back: JSON, type names, and upcasts on read."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -19,22 +19,22 @@ _STORABLE = {**EVENT_TYPES, ConversationSnapshot.TOPIC: ConversationSnapshot}
 
 
 SNAPSHOT_INTERVAL = 100
-"""Every so many versions a snapshot of the state is stored."""
+"""A snapshot of the state is stored once in so many versions."""
 
 
 class UnknownEvent(ConversationEvent):
-    """An event that this release cannot read, in its place in the log: a newer release has written it."""
+    """Stands for an event that a newer release has written and this one cannot read."""
 
     stored_type: str
     reason: str
 
     @property
     def known_type(self) -> type[ConversationEvent] | None:
-        """The type whose newer shape this is, None where the type itself is unknown."""
+        """The type, if only its shape is newer, or None if the type itself is unknown."""
         return EVENT_TYPES.get(self.stored_type)
 
     def error(self) -> UnknownEventError:
-        """Return the error of code that needs to read this event."""
+        """Return the error to raise where this event has to be read."""
         return UnknownEventError(self.reason)
 
 
@@ -45,10 +45,10 @@ class Recorded(NamedTuple):
     event: ConversationEvent
 
     def known(self) -> "Recorded":
-        """Return this, of which the caller needs to read the event.
+        """Return this if its event can be read.
 
         Raises:
-            UnknownEventError: a newer release has written it.
+            UnknownEventError: a newer release wrote it.
         """
         if isinstance(self.event, UnknownEvent):
             raise self.event.error()
@@ -56,7 +56,7 @@ class Recorded(NamedTuple):
 
 
 class NewRow(NamedTuple):
-    """An event as it is written to the table, which gives it its position; `data` is JSON."""
+    """An event to be written. `data` is JSON, and the table assigns the position."""
 
     conversation_id: UUID
     version: int
@@ -68,7 +68,7 @@ class NewRow(NamedTuple):
 
 
 class Row(NamedTuple):
-    """An event as it is read from the table; `data` is JSON text."""
+    """An event as read from the table. `data` is JSON text."""
 
     position: int
     conversation_id: UUID
@@ -80,7 +80,7 @@ class Row(NamedTuple):
     recorded_at: datetime
 
     def recorded(self) -> Recorded:
-        """Return the event this row holds, in the shape that today's code knows, or an UnknownEvent."""
+        """Return the event of this row in its newest shape, or an UnknownEvent."""
         fields: dict[str, Any] = from_json(self.data)
         if type(fields) is not dict:
             reason = f"{self.type} of conversation {self.conversation_id} is no object"
@@ -106,20 +106,20 @@ class Row(NamedTuple):
         )
 
     def stored(self) -> StoredEvent:
-        """Return the row as the eventsourcing library sees a stored event."""
+        """Return the row as a stored event of the eventsourcing library."""
         return StoredEvent(self.conversation_id, self.version, self.type, self.state())
 
     def state(self) -> bytes:
-        """Return the event's whole state as JSON: its data and the envelope's columns."""
+        """Return the event's complete state as JSON, with the columns of its envelope."""
         envelope = {"timestamp": self.recorded_at, "actor": self.actor, "request_id": self.request_id}
         return to_json({**from_json(self.data), **envelope})
 
 
 class JSONBytesTranscoder(Transcoder):
-    """JSON in UTF-8; knows pydantic models, and what jsonb can hold."""
+    """Encodes pydantic models and plain values as JSON in UTF-8."""
 
     def encode(self, obj: Any) -> bytes:
-        """Return `obj` as JSON; an event without its identity, which has columns of its own."""
+        """Return `obj` as JSON, an event without its id and version."""
         return to_json(obj, exclude=_IDENTITY if isinstance(obj, ConversationEvent) else None)
 
     def decode(self, data: bytes) -> Any:
@@ -128,19 +128,19 @@ class JSONBytesTranscoder(Transcoder):
 
 
 class ConversationMapper(Mapper[UUID]):
-    """Maps conversation events by their short names and lifts older shapes to today's."""
+    """Maps conversation events by their type names and upcasts older shapes."""
 
     def to_stored_event(self, domain_event: DomainEventProtocol[UUID]) -> StoredEvent:
-        """Return the event as it is stored; a shape after the first says so in `class_version`."""
+        """Return the event as it is stored, with `class_version` if that is not 1."""
         event = cast(ConversationEvent, domain_event)
         state = _with_class_version(event, self.transcoder.encode(event))
         return StoredEvent(event.originator_id, event.originator_version, event.TOPIC, state)
 
     def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[UUID]:
-        """Return the stored event in the shape that today's code knows.
+        """Return the stored event in its newest shape.
 
         Raises:
-            UnknownEventError: the event was written by a newer release.
+            UnknownEventError: a newer release wrote the event.
         """
         fields = self.transcoder.decode(stored_event.state)
         event = rebuild(
@@ -150,14 +150,14 @@ class ConversationMapper(Mapper[UUID]):
 
 
 def new_row(event: ConversationEvent) -> NewRow:
-    """Return the row of an event that is to be recorded."""
+    """Return the row of an event to be recorded."""
     data = _with_class_version(event, to_json(event, exclude=_ENVELOPE))
     identity = (event.originator_id, event.originator_version, event.TOPIC)
     return NewRow(*identity, data, event.actor, event.request_id, event.timestamp)
 
 
 def new_row_of(stored: StoredEvent) -> NewRow:
-    """Return the row of an event that the eventsourcing library wants recorded."""
+    """Return the row of a stored event of the eventsourcing library."""
     data: dict[str, Any] = from_json(stored.state)
     actor, request_id = data.pop("actor"), data.pop("request_id", None)
     recorded_at = datetime.fromisoformat(data.pop("timestamp"))
@@ -166,7 +166,7 @@ def new_row_of(stored: StoredEvent) -> NewRow:
 
 
 def new_snapshot(snapshot: ConversationSnapshot) -> bytes:
-    """Return what is stored of a snapshot, as JSON."""
+    """Return the stored form of a snapshot, as JSON."""
     return _with_class_version(snapshot, to_json(snapshot, exclude=_IDENTITY))
 
 
@@ -175,10 +175,10 @@ def _with_class_version(event: ConversationEvent, state: bytes) -> bytes:
 
 
 def rebuild(type_name: str, conversation_id: UUID, version: int, fields: dict[str, Any]) -> ConversationEvent:
-    """Return the event of a stored type name and state, upcast step by step from the shape it was stored in.
+    """Return the event of a stored type name and state, upcast version by version.
 
     Raises:
-        UnknownEventError: the type or its stored version is newer than this release, or the state is not of its shape.
+        UnknownEventError: the type or its version is newer than this release, or the state does not match it.
     """
     cls = _STORABLE.get(type_name)
     stored_version = fields.pop("class_version", 1)

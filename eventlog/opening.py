@@ -1,4 +1,4 @@
-"""One way to open a log: the server, the library adapter, the benchmarks and the tests all use it."""
+"""Opens a log for the server, the library adapter, benchmarks and tests."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,7 +25,7 @@ class OpenLog(NamedTuple):
 
 @asynccontextmanager
 async def open_log(conninfo: str, schema: str = "turnlog", *, listening: bool = True) -> AsyncGenerator[OpenLog]:
-    """Open the log in `schema`, which must be up to date, and close it at the end of the block.
+    """Open the log in `schema`, which must be up to date.
 
     Without `listening` no notifications are exchanged with other processes. A caller that registers handlers of its
     own opens `channels` afterwards.

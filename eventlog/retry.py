@@ -1,4 +1,4 @@
-"""The retry loop: call something again after a pause, until it succeeds or the pauses run out."""
+"""The retry loop: call again after a pause, until success or the last pause."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -13,7 +13,7 @@ T = TypeVar("T")
 async def retry(
     work: Callable[[], Awaitable[T]], error: type[Exception] | tuple[type[Exception], ...], pauses_s: Iterable[float]
 ) -> T:
-    """Return the result of `work`, called again after the next pause each time it raises `error`.
+    """Return the result of `work`, called again after each `error` and a pause.
 
     Raises:
         Exception: the `error` of the attempt after the last pause, or any other exception of an attempt.

@@ -1,11 +1,14 @@
-"""A wakeup: an event in this process ends the wait of one task, or the wait times out."""
+"""A wakeup ends the wait of one task in this process."""
 
 import asyncio
 from asyncio import Future
 
 
 class Wakeup:
-    """Wakes the one task that waits for it. A `set` without a waiting task ends the next wait at once."""
+    """Wakes the one task that waits for it.
+
+    A `set` without a waiting task ends the next wait at once.
+    """
 
     def __init__(self) -> None:
         self._is_set = False

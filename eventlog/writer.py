@@ -1,4 +1,4 @@
-"""Group commit: one writer a process takes every append that is waiting and commits them together."""
+"""Group commit: the writer of a process commits all waiting appends together."""
 
 import asyncio
 import logging
@@ -33,23 +33,29 @@ CommitListener = Callable[[int, list[Recorded]], None]
 MAX_BATCH_APPENDS = 1000
 MAX_BATCH_BYTES = 16 * 1024 * 1024
 APPEND_TIMEOUT_S = 5.0
-"""How long a commit may take. Then the writer gives its connection up; what waits is answered within 10 s."""
+"""Time limit of a commit.
+
+After it the writer drops its connection. Waiting appends are answered within 10 s.
+"""
 MAX_FACTS_BYTES = 64 * 1024
-"""Larger commands are not handed to listeners in memory; they find them in the table."""
+"""Events of larger commands are not passed to `on_commit`.
+
+Readers find them in the table.
+"""
 
 _APPEND, _APPEND_PARAMETERS = numbered(load_statements("eventlog", "log.sql")["append"])
 _log = logging.getLogger(__name__)
 
 
 class Idempotency(NamedTuple):
-    """An owner's key for a command, and the SHA-256 of the request it came with."""
+    """The idempotency key of a command, and the SHA-256 of its request."""
 
     key: str
     fingerprint: bytes
 
 
 class _Append(NamedTuple):
-    """One command's events, all or nothing, and who waits for the position of the last."""
+    """The events of one command, and the future of the position of the last."""
 
     events: Sequence[NewRow]
     facts: Sequence[ConversationEvent]
@@ -60,9 +66,11 @@ class _Append(NamedTuple):
 
 
 class GroupCommitWriter:
-    """The process's one writer. Appends that wait while a commit is under way share the next one.
+    """The one writer of a process.
 
-    `on_commit` hears the new head of the log, and those committed events whose callers gave them as facts.
+    Appends that arrive during a commit share the next one.
+
+    `on_commit` is called with the new head of the log and the committed events that callers gave as `facts`.
     """
 
     def __init__(self, database: Database, on_commit: CommitListener = lambda head, recorded: None) -> None:
@@ -75,20 +83,20 @@ class GroupCommitWriter:
         self._closed = False
 
     async def open(self) -> None:
-        """Start to write."""
+        """Start the writer."""
         self._background.keep("group-commit", self._run)
 
     @property
     def generation(self) -> int:
-        """How often what is remembered of the log had to be forgotten (see `Database.connect_anew`)."""
+        """The number of reconnects, after each of which the log may have lost events."""
         return self._database.generation
 
     def on_reconnect(self, forget: Callable[[], None]) -> None:
-        """Call `forget` whenever what is remembered of the log may be ahead of it (see `Database.on_reconnect`)."""
+        """Call `forget` when the log may have lost its newest events."""
         self._database.on_reconnect(forget)
 
     async def close(self) -> None:
-        """Commit what is waiting, then stop."""
+        """Commit the waiting appends, then stop."""
         self._closed = True
         self._wake.set()
         await self._background.finish()
@@ -101,12 +109,11 @@ class GroupCommitWriter:
         facts: Sequence[ConversationEvent] = (),
         generation: int | None = None,
     ) -> Future[int]:
-        """Return a future of the position of the last of `events`, which are recorded together or not at all.
+        """Record `events` as a whole, and return a future of the last one's position.
 
-        `facts` are the same events as the domain knows them, for listeners to commits in this process. `generation` is
-        that of what was remembered of the log when they were decided on. The future raises VersionTakenError, also
-        where another generation has begun meanwhile, IdempotencyKeyTakenError, UnstorableEventError or
-        StoreUnavailableError.
+        `facts` are the same events as domain objects, for `on_commit`. `generation` is the generation of the state that
+        the events were decided on. The future raises VersionTakenError (also if the generation is no longer current),
+        IdempotencyKeyTakenError, UnstorableEventError or StoreUnavailableError.
         """
         done: Future[int] = asyncio.get_running_loop().create_future()
         if self._closed:
@@ -128,23 +135,26 @@ class GroupCommitWriter:
                     await self._commit(batch)
 
     async def _is_connected(self) -> bool:
-        """Return whether there is a connection that is alive. Where none can be made, refuse what waits."""
+        """Return whether a live connection exists.
+
+        If none can be made, refuse the waiting appends.
+        """
         if self._connection is not None:
             if await is_alive(self._connection):
                 return True
             await self._disconnect()
         try:
             self._connection = await self._database.connect_anew(durable=True)
-        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
+        except Exception as error:  # noqa: BLE001 - no caller may wait for ever
             _log.warning("the writer cannot connect: %s", error.__cause__ or error)
             self._refuse_waiting(StoreUnavailableError("The store does not answer."))
             return False
         return True
 
     def _refuse_outdated(self) -> None:
-        """Let what was decided on states that the log may have lost be decided again."""
+        """Refuse appends that were decided on events that the log may have lost."""
         current = self._database.generation
-        error = VersionTakenError("The log was connected to anew.")
+        error = VersionTakenError("The connection to the log was renewed.")
         self._refuse_waiting(error, lambda append: append.generation not in (None, current))
 
     def _refuse_waiting(self, error: LogError, wanted: Callable[[_Append], bool] = lambda append: True) -> None:
@@ -177,7 +187,7 @@ class GroupCommitWriter:
             else:
                 await self._commit_singly(batch, error)
         except Exception:  # noqa: BLE001 - a logged boundary of the process
-            # The one writer must outlive whatever a single batch brings, or every later append would wait for ever.
+            # The writer must go on after any error, or all later appends would wait for ever.
             _log.exception("append failed")
             await self._disconnect()
             _refuse(batch, StoreUnavailableError("The store could not take this."))
@@ -200,7 +210,7 @@ class GroupCommitWriter:
         with time_limit(self._connection, APPEND_TIMEOUT_S):
             result = await execute_prepared(self._connection, _APPEND, *map(parameters.__getitem__, _APPEND_PARAMETERS))
         if result.get_value(0, 2) == b"t":
-            raise _PredecessorMissing("an event that one of these follows is not in the log")
+            raise _PredecessorMissing("the event before one of these is not in the log")
         size = sum(len(append.events) for append in batch)
         if _integer(result, 1) != size:
             raise psycopg.InternalError(f"the head row is not one, or {size} events were not {size} rows")
@@ -223,11 +233,11 @@ class GroupCommitWriter:
 
 
 class _PredecessorMissing(psycopg.IntegrityError):
-    """The version before an append's first is not in the log: the state it was decided on has been lost."""
+    """The version before an append is not in the log, which has lost events."""
 
 
 def _predecessors(batch: list[_Append]) -> bytes:
-    """Return the events that must be in the log already, as a JSON array: those that commands of the batch follow."""
+    """Return the events that must be in the log before the batch, as a JSON array."""
     wanted: list[dict[str, object]] = []
     recorded: dict[UUID, int] = {}
     for append in batch:
@@ -240,7 +250,7 @@ def _predecessors(batch: list[_Append]) -> bytes:
 
 
 def _rows(batch: list[_Append]) -> bytes:
-    """Return the batch as the JSON array that the append statement takes, one object per event."""
+    """Return the batch as a JSON array with one object per event."""
     rows: list[dict[str, object]] = []
     for append in batch:
         first = len(rows)
@@ -270,7 +280,7 @@ def _refuse(batch: list[_Append], error: LogError) -> None:
 
 
 def _translated(error: psycopg.Error) -> LogError:
-    """Return what the refusal of a single append means."""
+    """Return the error of the log for PostgreSQL's refusal of one append."""
     if isinstance(error, _PredecessorMissing):
         return VersionTakenError("The version before this one is not in the log.")
     if isinstance(error, errors.UniqueViolation):

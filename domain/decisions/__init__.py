@@ -1,1 +1,4 @@
-"""Pure decisions: given a state and a command, return the events or raise a domain error."""
+"""Pure decisions on a state and a command.
+
+Each returns events or raises a domain error. Imports domain.
+"""

@@ -1,6 +1,7 @@
-"""What may happen to a conversation: from its state and a wish to the events that grant it, or a domain error.
+"""Decisions on a conversation and its messages.
 
-What may happen to its turns is in `turn_decisions`.
+Given a state and a command, each returns the events or raises a domain error. Decisions on turns are in `turn_starts`
+and `running_turns`.
 """
 
 from collections.abc import Collection, Sequence
@@ -28,7 +29,7 @@ Events = list[ConversationEvent]
 
 
 class Origin(NamedTuple):
-    """Who asks, when (UTC), and in which HTTP request (None outside HTTP)."""
+    """The actor of a command, its time in UTC, and the id of its request or None."""
 
     actor: str
     at: datetime
@@ -36,7 +37,7 @@ class Origin(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """A message to be: its id, and its content with the tokens that `encoding` counts in it."""
+    """A message that is not recorded yet. `tokens` are counted by `encoding`."""
 
     id: UUID
     role: Role
@@ -48,7 +49,7 @@ class Draft(NamedTuple):
 
 
 class MessagePlace(NamedTuple):
-    """Where the log holds a message, and whether it was superseded since."""
+    """The version of a message in the log, and whether it was superseded."""
 
     version: int
     superseded: bool = False
@@ -63,11 +64,11 @@ def start_conversation(
     metadata: JsonObject | None = None,
     messages: Sequence[Draft] = (),
 ) -> Events:
-    """Return the start of a conversation that belongs to `origin.actor`, and its first messages.
+    """Return the start of a conversation of `origin.actor`, and its first messages.
 
     Raises:
         InvalidContentError: a message breaks a rule of content.
-        UnsupportedImageError: an image is not what it claims.
+        UnsupportedImageError: the bytes of an image do not match its type.
     """
     started = ConversationStarted(
         **envelope(conversation_id, 1, origin),
@@ -88,7 +89,9 @@ def start_conversation(
 def update_conversation(
     state: Conversation, origin: Origin, changes: dict[str, Any], expected_versions: Collection[int] | None = None
 ) -> Events:
-    """Return the new title and metadata; what `changes` does not name stays, and no real change is no event.
+    """Return the new title and metadata, or no event if nothing changes.
+
+    `changes` holds the new `title`, the new `metadata`, or both.
 
     Raises:
         VersionMismatchError: the conversation is at none of `expected_versions`.
@@ -105,13 +108,14 @@ def update_conversation(
 def delete_conversation(
     state: Conversation, origin: Origin, expected_versions: Collection[int] | None = None
 ) -> Events:
-    """Return the end of the conversation; its turns are cancelled first, for a turn always ends in the log.
+    """Return the cancels of all open turns and the deletion of the conversation.
 
     Raises:
         VersionMismatchError: the conversation is at none of `expected_versions`.
     """
     check_access(state, origin.actor)
     check_version(state, expected_versions)
+    # Every turn ends in the log.
     open_turns = [*([state.turn.id] if state.turn else []), *(turn.id for turn in state.queue)]
     cancelled = [
         TurnCancelled(**next_envelope(state, origin, after), turn_id=turn_id)
@@ -121,12 +125,15 @@ def delete_conversation(
 
 
 def add_message(state: Conversation, origin: Origin, draft: Draft, closing_id: UUID) -> Events:
-    """Return a message recorded without a model; an assistant's answers the last user message if it names none.
+    """Return a message that is recorded without a model.
+
+    An assistant's message without `in_reply_to` answers the last user message. A user's message closes open calls, and
+    `closing_id` is the id of the message that does so.
 
     Raises:
-        ConversationLockedError: a turn is active, and this is no user's message to one that waits for tool results.
+        ConversationLockedError: a turn is active. A user may still interrupt one that waits for tool results.
         InvalidContentError: the content breaks a rule.
-        UnsupportedImageError: an image is not what it claims.
+        UnsupportedImageError: the bytes of an image do not match its type.
     """
     check_access(state, origin.actor)
     if draft.role == "user":
@@ -142,8 +149,9 @@ def add_message(state: Conversation, origin: Origin, draft: Draft, closing_id: U
 
 
 def close_calls(state: Conversation, origin: Origin, closing_id: UUID) -> Events:
-    """Return what comes before a user's next message: an error result for each open call, under the id `closing_id`,
-    and the end of the turn that waited for it. Where no call is open that is nothing.
+    """Return an error result for each open call and the cancel of the waiting turn.
+
+    The results are one message with the id `closing_id`. Without open calls there are no events.
     """
     events: Events = []
     turn = state.turn if state.turn and state.turn.waiting else None
@@ -169,7 +177,7 @@ def close_calls(state: Conversation, origin: Origin, closing_id: UUID) -> Events
 
 
 def delete_message(state: Conversation, origin: Origin, message_id: UUID, place: MessagePlace | None) -> Events:
-    """Return the deletion of a message that is at this place in the log; None: it is not there, or no longer.
+    """Return the deletion of the message at `place`, None if it does not exist.
 
     Raises:
         ConversationLockedError: a turn is active.
@@ -183,7 +191,7 @@ def delete_message(state: Conversation, origin: Origin, message_id: UUID, place:
 
 
 def envelope(conversation_id: UUID, version: int, origin: Origin) -> dict[str, Any]:
-    """Return the fields that every event has, for the event of this version."""
+    """Return the fields that every event has, for the event with this version."""
     return {
         "originator_id": conversation_id,
         "originator_version": version,
@@ -194,14 +202,17 @@ def envelope(conversation_id: UUID, version: int, origin: Origin) -> dict[str, A
 
 
 def next_envelope(state: Conversation, origin: Origin, after: int = 0) -> dict[str, Any]:
-    """Return the same for the event that follows `state` and so many others."""
+    """Return the envelope of the event after `state` and `after` further events."""
     return envelope(state.id, state.version + 1 + after, origin)
 
 
 def message_added(
     conversation_id: UUID, version: int, origin: Origin, draft: Draft, last_user: UUID | None
 ) -> MessageAdded:
-    """Return a message as it is said; `last_user` is the one an answer replies to that names none."""
+    """Return the event of a message.
+
+    An answer without `in_reply_to` answers `last_user`.
+    """
     return MessageAdded(
         **envelope(conversation_id, version, origin),
         message_id=draft.id,

@@ -1,4 +1,4 @@
-"""What every decision checks before it grants a wish: whose conversation it is, and in what state."""
+"""Checks that decisions share: owner, version and lock of a conversation."""
 
 from collections.abc import Collection
 from uuid import UUID
@@ -14,10 +14,10 @@ from domain.errors import (
 
 
 def check_access(state: Conversation, actor: str) -> None:
-    """Hold the conversation against who asks: it is theirs, and not deleted.
+    """Check that `actor` owns the conversation and that it is not deleted.
 
     Raises:
-        ConversationNotFoundError: it is another's.
+        ConversationNotFoundError: another actor owns it.
         ConversationDeletedError: its owner deleted it.
     """
     if state.owner_id != actor:
@@ -27,30 +27,34 @@ def check_access(state: Conversation, actor: str) -> None:
 
 
 def check_version(state: Conversation, expected: Collection[int] | None) -> None:
-    """Check that the conversation is at one of the versions that the caller expects, None for any.
+    """Check that the conversation is at one of the `expected` versions.
+
+    None allows any.
 
     Raises:
-        VersionMismatchError: it has changed since.
+        VersionMismatchError: it is at another version.
     """
     if expected is not None and state.visible_version not in expected:
         raise VersionMismatchError(state.visible_version)
 
 
 def check_unlocked(state: Conversation) -> None:
-    """Refuse while a turn runs, or is about to; one that waits for tool results makes room for what a user says.
+    """Check that no turn runs or is queued.
+
+    A turn that waits for tool results is allowed.
 
     Raises:
-        ConversationLockedError: one does.
+        ConversationLockedError: a turn runs or is queued.
     """
     if (turn_id := state.locked_by) is not None:
         raise ConversationLockedError(state.id, turn_id)
 
 
 def check_idle(state: Conversation) -> None:
-    """Refuse while a turn runs, waits for tool results, or is about to start.
+    """Check that no turn runs, waits for tool results, or is queued.
 
     Raises:
-        ConversationLockedError: one does.
+        ConversationLockedError: there is such a turn.
     """
     if state.turn is not None:
         raise ConversationLockedError(state.id, state.turn.id)
@@ -58,11 +62,11 @@ def check_idle(state: Conversation) -> None:
 
 
 def check_next(state: Conversation, turn_id: UUID) -> None:
-    """Refuse to start a queued turn that is not the next one, or while another is active.
+    """Check that a queued turn is the next to start and that no other is active.
 
     Raises:
-        TurnNotActiveError: it was cancelled, or has started already.
-        ConversationLockedError: others come before it.
+        TurnNotActiveError: the turn was cancelled, or has started already.
+        ConversationLockedError: another turn comes first.
     """
     if turn_id not in {turn.id for turn in state.queue}:
         raise TurnNotActiveError(turn_id)
@@ -72,10 +76,10 @@ def check_next(state: Conversation, turn_id: UUID) -> None:
 
 
 def check_active(state: Conversation, turn_id: UUID) -> ActiveTurn:
-    """Return the active turn if it is this one, whether it runs or waits.
+    """Return the active turn, which must be this one. It may run or wait.
 
     Raises:
-        TurnNotActiveError: the turn has ended, or never was.
+        TurnNotActiveError: the turn has ended, or does not exist.
     """
     if state.turn is None or state.turn.id != turn_id:
         raise TurnNotActiveError(turn_id)
@@ -83,10 +87,10 @@ def check_active(state: Conversation, turn_id: UUID) -> ActiveTurn:
 
 
 def check_running(state: Conversation, turn_id: UUID) -> ActiveTurn:
-    """Return the active turn if it is this one, and its model is speaking.
+    """Return the active turn, which must be this one and run.
 
     Raises:
-        TurnNotActiveError: the turn has ended, or never was, or waits for tool results.
+        TurnNotActiveError: the turn has ended, does not exist, or waits for tool results.
     """
     turn = check_active(state, turn_id)
     if turn.waiting:
@@ -95,10 +99,10 @@ def check_running(state: Conversation, turn_id: UUID) -> ActiveTurn:
 
 
 def check_client_turn(state: Conversation, turn_id: UUID) -> ActiveTurn:
-    """Return the active turn if it is this one and its client runs the model.
+    """Return the active turn, which must be this one and run by its client.
 
     Raises:
-        TurnNotActiveError: the turn has ended, or never was, or the server runs it.
+        TurnNotActiveError: the turn has ended, does not exist, or is run by the server.
     """
     turn = check_active(state, turn_id)
     if turn.generate:

@@ -1,4 +1,4 @@
-"""What may happen to a turn that has begun: it streams, pauses for tool results, goes on, and ends."""
+"""Decisions on a started turn: stream, suspend, resume, complete, fail, cancel."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -23,9 +23,11 @@ from domain.usage import Usage
 
 
 class ModelAnswer(NamedTuple):
-    """What a model said since it was last called, whole or up to where it stopped; empty content: it said nothing.
+    """The answer of one model call, complete or up to where it stopped.
 
-    `usage` and the times are those of that one call.
+    Empty content means no answer.
+
+    `usage` and the times are those of that call.
     """
 
     content: Content
@@ -41,20 +43,24 @@ EMPTY_ANSWER = ModelAnswer((), 0, "")
 
 
 def record_delta(state: Conversation, origin: Origin, turn_id: UUID, **chunks: Any) -> Events:
-    """Return chunks that the model of turn `turn_id` streamed; `chunks` are the further fields of `StreamDelta`.
+    """Return chunks that a turn's model streamed.
+
+    `chunks` are the other fields of `StreamDelta`.
 
     Raises:
-        TurnNotActiveError: the turn has ended meanwhile.
+        TurnNotActiveError: the turn has ended.
     """
     check_running(state, turn_id)
     return [StreamDelta(**next_envelope(state, origin), turn_id=turn_id, **chunks)]
 
 
 def complete_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: ModelAnswer) -> Events:
-    """Return the whole answer and the end of its turn; if it calls tools, the turn does not end but waits for results.
+    """Return the complete answer and the end or the suspension of its turn.
+
+    An answer with tool calls suspends the turn until their results come.
 
     Raises:
-        TurnNotActiveError: the turn has ended meanwhile.
+        TurnNotActiveError: the turn has ended.
     """
     turn = check_running(state, turn_id)
     answered = _answered(state, origin, turn_id, answer, "completed")
@@ -68,7 +74,7 @@ def complete_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: Mo
 
 
 def resume_turn(state: Conversation, origin: Origin, turn_id: UUID, results: Draft, answer_id: UUID) -> Events:
-    """Return the results of all open calls, and that the model goes on.
+    """Return the results of all open calls and the resumption of the turn.
 
     Raises:
         TurnNotActiveError: the turn does not wait for results.
@@ -94,10 +100,10 @@ def resume_turn(state: Conversation, origin: Origin, turn_id: UUID, results: Dra
 def fail_turn(
     state: Conversation, origin: Origin, turn_id: UUID, answer: ModelAnswer, *, reason: str, detail: str
 ) -> Events:
-    """Return what was said so far, kept as an interrupted message, and the failure of the turn.
+    """Return the answer so far as an interrupted message, and the failure of the turn.
 
     Raises:
-        TurnNotActiveError: the turn has ended meanwhile.
+        TurnNotActiveError: the turn has ended.
     """
     check_running(state, turn_id)
     answered = _answered(state, origin, turn_id, answer, "interrupted")
@@ -106,9 +112,9 @@ def fail_turn(
 
 
 def cancel_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: ModelAnswer, closing_id: UUID) -> Events:
-    """Return what was said so far, kept as an interrupted message, and the stop of the turn.
+    """Return the answer so far as an interrupted message, and the cancel of the turn.
 
-    A turn that waits for tool results ends with errors for them, one that waits for other turns without a word.
+    A turn that waits for tool results ends with error results. A queued turn ends without a message.
 
     Raises:
         TurnNotActiveError: the turn has ended already.
@@ -145,7 +151,7 @@ def _answered(state: Conversation, origin: Origin, turn_id: UUID, answer: ModelA
 
 
 def _times(state: Conversation, turn_id: UUID, answer: ModelAnswer) -> dict[str, Any]:
-    """Return the turn and its times in all: what it did before it waited counts too."""
+    """Return the turn's id and its total times, with those before it waited."""
     turn = check_active(state, turn_id)
     first = turn.time_to_first_token_ms
     return {

@@ -1,4 +1,4 @@
-"""How a turn may begin: at once, or queued until those before it have ended; with a new message, or with an old one."""
+"""Decisions that start or queue a turn, with a new message or an earlier one."""
 
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -15,7 +15,10 @@ MAX_QUEUED = 100
 
 
 class TurnSettings(NamedTuple):
-    """How a turn's model is to be called; None leaves a choice to the model. Without `generate` the client calls it."""
+    """The settings of a turn's model call. None leaves a choice to the model.
+
+    The client calls the model if `generate` is False.
+    """
 
     model: str
     max_context_tokens: int | None = None
@@ -27,12 +30,12 @@ class TurnSettings(NamedTuple):
 
 
 def settings_of(begun: TurnBegun) -> TurnSettings:
-    """Return how a turn's model was to be called."""
+    """Return the settings that a recorded turn has."""
     return TurnSettings(**{name: getattr(begun, name) for name in TurnSettings._fields})
 
 
 class TurnIds(NamedTuple):
-    """The ids of a turn that begins, of its answer, and of the message that closes calls, should some be open."""
+    """The ids of a new turn, of its answer, and of the message that closes open calls."""
 
     turn: UUID
     answer: UUID
@@ -40,14 +43,14 @@ class TurnIds(NamedTuple):
 
 
 class Superseded(NamedTuple):
-    """Messages to be superseded: those from a version on, and how many `messages` of them still count."""
+    """The messages from a version on, of which `messages` still count."""
 
     from_version: int
     messages: int
 
 
 class Question(NamedTuple):
-    """A user message that was said before."""
+    """An earlier user message, to be answered again."""
 
     id: UUID
     version: int
@@ -61,14 +64,14 @@ def start_turn(
     ids: TurnIds,
     superseded: Superseded | None = None,
 ) -> Events:
-    """Return the user's message and the start of the turn that answers it; from there the conversation is locked.
+    """Return the user's message and the start of the turn that answers it.
 
-    Messages that the new one takes the place of are `superseded` first, and a turn that waits for tool results ends.
+    Messages that the new one replaces are `superseded` first, and a turn that waits for tool results is cancelled.
 
     Raises:
         ConversationLockedError: a turn is active.
         InvalidContentError: the content breaks a rule.
-        UnsupportedImageError: an image is not what it claims.
+        UnsupportedImageError: the bytes of an image do not match its type.
     """
     check_access(state, origin.actor)
     check_unlocked(state)
@@ -84,14 +87,16 @@ def answer_again(
     ids: TurnIds,
     superseded: Superseded,
 ) -> Events:
-    """Return the start of a turn that answers a question once more; what came after it is superseded.
+    """Return the start of a turn that answers a question again.
+
+    The messages after the question are superseded.
 
     Raises:
         ConversationLockedError: a turn is active.
     """
     check_access(state, origin.actor)
     check_unlocked(state)
-    events = _made_room(state, origin, ids, superseded)
+    events = _prepare(state, origin, ids, superseded)
     return [*events, _started(state, origin, len(events), question, settings, ids)]
 
 
@@ -105,12 +110,14 @@ def queue_turn(
     from_version: int | None = None,
     ahead: bool = False,
 ) -> Events:
-    """Return a turn that waits until the active one has ended, and those that wait already unless it goes `ahead`.
+    """Return a queued turn.
+
+    It starts after all turns before it, or next if it is `ahead`.
 
     Raises:
-        ConversationLockedError: a hundred wait already.
+        ConversationLockedError: 100 turns are queued already.
         InvalidContentError: the content breaks a rule.
-        UnsupportedImageError: an image is not what it claims.
+        UnsupportedImageError: the bytes of an image do not match its type.
     """
     check_access(state, origin.actor)
     check_content(draft.role, draft.content)
@@ -118,7 +125,7 @@ def queue_turn(
         check_unlocked(state)
     queued = TurnQueued(
         **next_envelope(state, origin),
-        **_asked(draft.id, settings, ids),
+        **_turn_fields(draft.id, settings, ids),
         content=draft.content,
         tokens=draft.tokens,
         encoding=draft.encoding,
@@ -131,11 +138,11 @@ def queue_turn(
 def start_queued_turn(
     state: Conversation, origin: Origin, queued: TurnQueued, closing_id: UUID, superseded: Superseded | None = None
 ) -> Events:
-    """Return the message and the start of a turn that waited.
+    """Return the message and the start of a queued turn.
 
     Raises:
-        TurnNotActiveError: it was cancelled, or has started already.
-        ConversationLockedError: others come before it.
+        TurnNotActiveError: the turn was cancelled, or has started already.
+        ConversationLockedError: another turn comes first.
     """
     check_next(state, queued.turn_id)
     draft = Draft(queued.user_message_id, "user", queued.content, queued.tokens, queued.encoding)
@@ -151,17 +158,17 @@ def _start(
     ids: TurnIds,
     superseded: Superseded | None,
 ) -> Events:
-    events = _made_room(state, origin, ids, superseded)
+    events = _prepare(state, origin, ids, superseded)
     version = state.version + 1 + len(events)
     events.append(message_added(state.id, version, origin, draft._replace(turn_id=ids.turn), None))
     return [*events, _started(state, origin, len(events), Question(draft.id, version), settings, ids)]
 
 
-def _made_room(state: Conversation, origin: Origin, ids: TurnIds, superseded: Superseded | None) -> Events:
+def _prepare(state: Conversation, origin: Origin, ids: TurnIds, superseded: Superseded | None) -> Events:
     events = close_calls(state, origin, ids.closing)
     if superseded is None or not superseded.messages:
         return events
-    # What was just said to close calls comes after what is superseded, and goes with it.
+    # The message that closes calls comes after the superseded ones, so it is superseded with them.
     count = superseded.messages + sum(isinstance(event, MessageAdded) for event in events)
     envelope = next_envelope(state, origin, len(events))
     return [*events, MessagesSuperseded(**envelope, from_version=superseded.from_version, count=count)]
@@ -170,10 +177,10 @@ def _made_room(state: Conversation, origin: Origin, ids: TurnIds, superseded: Su
 def _started(
     state: Conversation, origin: Origin, after: int, question: Question, settings: TurnSettings, ids: TurnIds
 ) -> TurnStarted:
-    asked = _asked(question.id, settings, ids)
-    return TurnStarted(**next_envelope(state, origin, after), **asked, user_message_version=question.version)
+    fields = _turn_fields(question.id, settings, ids)
+    return TurnStarted(**next_envelope(state, origin, after), **fields, user_message_version=question.version)
 
 
-def _asked(user_message_id: UUID, settings: TurnSettings, ids: TurnIds) -> dict[str, Any]:
-    named = {"turn_id": ids.turn, "user_message_id": user_message_id, "message_id": ids.answer}
-    return {**named, **settings._asdict()}
+def _turn_fields(user_message_id: UUID, settings: TurnSettings, ids: TurnIds) -> dict[str, Any]:
+    known = {"turn_id": ids.turn, "user_message_id": user_message_id, "message_id": ids.answer}
+    return {**known, **settings._asdict()}

@@ -1,7 +1,7 @@
-"""The conversations as an application of the eventsourcing library: synchronous, in memory or on the log.
+"""Conversations as a synchronous application of the eventsourcing library.
 
-With no environment it keeps everything in memory (the library's `popo` module); with
-`PERSISTENCE_MODULE=eventlog.recorder` it is on the log that the server uses.
+Without an environment it stores everything in memory (the library's `popo` module). With
+`PERSISTENCE_MODULE=eventlog.library` it uses the same log as the server.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,23 +19,28 @@ from eventlog.mapper import SNAPSHOT_INTERVAL, ConversationMapper, JSONBytesTran
 
 
 class ConversationApplication(Application[UUID]):
-    """Decides on conversations and records what was decided, for scripts, tests and tools."""
+    """Records the events of decisions on conversations, for scripts, tests and tools."""
 
     is_snapshotting_enabled = True
     snapshot_class = cast(Any, ConversationSnapshot)
     env: ClassVar[dict[str, str]] = {}
 
     def start(self, events: Events) -> Conversation:
-        """Record the first events of a conversation and return its state."""
+        """Record the first events of a conversation and return its state.
+
+        Raises:
+            IntegrityError: the conversation exists already.
+        """
         self.save(*cast(Any, events))
         return _state(fold(None, events), events[0].originator_id)
 
     def execute(self, conversation_id: UUID, decide: Callable[[Conversation], Events]) -> Conversation:
-        """Record what `decide` makes of the state and return the state after it; conflicts are the caller's.
+        """Record the events that `decide` returns, and return the state after them.
 
         Raises:
             ConversationNotFoundError: there is no such conversation.
-            IntegrityError: another writer was faster.
+            DomainError: `decide` refuses.
+            IntegrityError: another writer recorded the next version first. The caller may try again.
         """
         before = self.conversation(conversation_id)
         events = decide(before)
@@ -46,7 +51,7 @@ class ConversationApplication(Application[UUID]):
         return after
 
     def conversation(self, conversation_id: UUID, version: int | None = None) -> Conversation:
-        """Return the state of a conversation, today or at an earlier version.
+        """Return the current state of a conversation, or its state at an earlier version.
 
         Raises:
             ConversationNotFoundError: there is no such conversation.

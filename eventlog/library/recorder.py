@@ -1,13 +1,12 @@
-"""The log behind the eventsourcing library: its recorders on group commit, and the factory that wires them.
+"""The log as recorders of the eventsourcing library, and their factory.
 
-`PERSISTENCE_MODULE=eventlog.recorder` with `TURNLOG_DATABASE_URL` (and, if it is not `turnlog`,
-`TURNLOG_LOG_SCHEMA`) makes any of the library's applications record here. The library is synchronous, so one event
-loop in a thread of its own does the writing for every thread that calls.
+The library is synchronous. One event loop in its own thread does the work for all calling threads.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Coroutine, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from threading import Thread
 from typing import Any, TypeVar
 from uuid import UUID
@@ -18,7 +17,6 @@ from eventsourcing.persistence import (
     DataError,
     InfrastructureFactory,
     IntegrityError,
-    ListenNotifySubscription,
     Notification,
     OperationalError,
     ProcessRecorder,
@@ -36,15 +34,18 @@ from eventlog.log import LAST_VERSION
 from eventlog.mapper import Row, new_row_of
 from eventlog.migrations import migrate
 from eventlog.opening import OpenLog, open_log
+from eventlog.wakeup import Wakeup
 
 LAST_POSITION = 2**63 - 1
+PAGE_EVENTS = 500
+POLL_INTERVAL_S = 1.0
 
 T = TypeVar("T")
 _SQL = load_statements("eventlog", "log.sql")
 
 
 class LoopThread:
-    """An event loop in a thread, for callers that have none."""
+    """Runs an event loop in its own thread, for synchronous callers."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -52,7 +53,13 @@ class LoopThread:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` on the loop and return what it returns, with its errors as the library knows them."""
+        """Return the result of `work`, run on the loop.
+
+        Raises:
+            IntegrityError: another writer recorded one of the versions first.
+            DataError: PostgreSQL cannot hold a value of an event.
+            OperationalError: the database does not answer.
+        """
         try:
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
         except VersionTakenError as error:
@@ -70,14 +77,14 @@ class LoopThread:
 
 
 class SnapshotRecorder(AggregateRecorder):
-    """Keeps the library's snapshots beside the log."""
+    """Stores the library's snapshots beside the log."""
 
     def __init__(self, database: Database, loop: LoopThread) -> None:
         self._database = database
         self._loop = loop
 
     def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int] | None:
-        """Keep snapshots; one that is there already stays as it is."""
+        """Store snapshots. An existing one is not changed."""
         for event in stored_events:
             self._loop.run(self._insert(event))
         return None
@@ -91,7 +98,7 @@ class SnapshotRecorder(AggregateRecorder):
         desc: bool = False,
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
-        """Return snapshots of one conversation."""
+        """Return the snapshots of one conversation."""
         parameters = {
             "conversation_id": originator_id,
             "after": gt or 0,
@@ -113,7 +120,10 @@ class SnapshotRecorder(AggregateRecorder):
 
 
 class LogRecorder(ApplicationRecorder):
-    """Records and reads the log for the library; many threads' appends share commits."""
+    """Records and reads events for the library.
+
+    Appends of several threads share commits.
+    """
 
     def __init__(self, log: OpenLog, loop: LoopThread) -> None:
         self._database = log.database
@@ -143,7 +153,7 @@ class LogRecorder(ApplicationRecorder):
         desc: bool = False,
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
-        """Return events of one conversation."""
+        """Return the events of one conversation."""
         statement = _SQL["read_conversation_backwards" if desc else "read_conversation"]
         parameters = {
             "conversation_id": originator_id,
@@ -163,7 +173,7 @@ class LogRecorder(ApplicationRecorder):
         *,
         inclusive_of_start: bool = True,
     ) -> Sequence[Notification]:
-        """Return a section of the log."""
+        """Return the events of a section of the log, in order."""
         parameters = {
             "first": (start or 0) + (0 if inclusive_of_start or start is None else 1),
             "last": LAST_POSITION if stop is None else stop,
@@ -179,47 +189,67 @@ class LogRecorder(ApplicationRecorder):
         return rows[0][0] or None
 
     def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Subscription[ApplicationRecorder]:
-        """Follow the log from a position on."""
+        """Return a subscription to the events after the position `gt`."""
         return LogSubscription(self, self._feed, self._loop, gt, topics)
 
     async def _append(self, stored_events: Sequence[StoredEvent]) -> int:
         return await self._writer.append(list(map(new_row_of, stored_events)))
 
 
-class LogSubscription(ListenNotifySubscription[LogRecorder]):
-    """The library's subscription, woken by the log's feed; it listens before it pulls."""
+class LogSubscription(Subscription[LogRecorder]):
+    """Follows the log from a position. One thread at a time may iterate."""
 
     def __init__(
         self, recorder: LogRecorder, feed: Feed, loop: LoopThread, gt: int | None, topics: Sequence[str]
     ) -> None:
         super().__init__(recorder=recorder, gt=gt, topics=topics)
+        self._log_recorder = recorder
+        self._position = gt or 0
+        self._types = topics
         self._loop = loop
-        self._following = loop.run(self._follow(feed))
-        self._has_been_notified.set()
+        self._pending: deque[Notification] = deque()
+        self._closed = False
+        self._subscription = ExitStack()
+        self._wakeup = loop.run(self._subscribe(feed))
 
     def stop(self) -> None:
-        """Stop the subscription; the library does so again when it is thrown away."""
-        if self._has_been_stopped:
-            return
-        super().stop()
-        if hasattr(self, "_following"):
-            self._loop.run(self._cancel())
+        """End the iteration, also where it waits in another thread."""
+        if not self._closed:
+            self._closed = True
+            super().stop()
+            self._loop.run(self._unsubscribe())
 
-    async def _follow(self, feed: Feed) -> asyncio.Task[None]:
-        return asyncio.create_task(self._ring(feed))
+    def __next__(self) -> Notification:
+        """Return the next event, as soon as it is recorded.
 
-    async def _ring(self, feed: Feed) -> None:
-        with feed.subscribed() as wakeup:
-            while True:
-                self._has_been_notified.set()
-                await wakeup.wait(1.0)
+        Raises:
+            OperationalError: the database does not answer.
+        """
+        while not self._closed:
+            if self._pending:
+                notification = self._pending.popleft()
+                self._position = notification.id
+                return notification
+            self._pending.extend(self._next_page())
+            if not self._pending:
+                self._loop.run(self._wakeup.wait(POLL_INTERVAL_S))
+        raise StopIteration
 
-    async def _cancel(self) -> None:
-        self._following.cancel()
+    def _next_page(self) -> Sequence[Notification]:
+        return self._log_recorder.select_notifications(
+            self._position, PAGE_EVENTS, topics=self._types, inclusive_of_start=False
+        )
+
+    async def _subscribe(self, feed: Feed) -> Wakeup:
+        return self._subscription.enter_context(feed.subscribed())
+
+    async def _unsubscribe(self) -> None:
+        self._subscription.close()
+        self._wakeup.set()
 
 
 class LogFactory(InfrastructureFactory[TrackingRecorder]):
-    """Wires the library's applications to the log."""
+    """Makes the recorders of one log from the environment of an application."""
 
     DATABASE_URL = "TURNLOG_DATABASE_URL"
     LOG_SCHEMA = "TURNLOG_LOG_SCHEMA"
@@ -231,26 +261,33 @@ class LogFactory(InfrastructureFactory[TrackingRecorder]):
         migrate(conninfo, schema)
         self._loop = LoopThread()
         self._stack = AsyncExitStack()
-        self._log = self._loop.run(self._stack.enter_async_context(open_log(conninfo, schema)))
+        try:
+            self._log = self._loop.run(self._stack.enter_async_context(open_log(conninfo, schema)))
+        except BaseException:
+            self._loop.close()
+            raise
 
     def application_recorder(self) -> ApplicationRecorder:
         """Return the recorder of the log."""
         return LogRecorder(self._log, self._loop)
 
     def aggregate_recorder(self, purpose: str = "events") -> AggregateRecorder:
-        """Return the recorder of snapshots; events of aggregates are recorded by applications only."""
+        """Return the recorder of snapshots. Only applications record events."""
         return SnapshotRecorder(self._log.database, self._loop)
 
     def tracking_recorder(self, tracking_recorder_class: type[TrackingRecorder] | None = None) -> TrackingRecorder:
-        """Refuse: projections here keep their positions themselves."""
-        raise NotImplementedError("projections of this log keep their own positions")
+        """Raise NotImplementedError, as projections of this log store their own positions."""
+        raise NotImplementedError("projections of this log store their own positions")
 
     def process_recorder(self) -> ProcessRecorder:
-        """Refuse: projections here keep their positions themselves."""
-        raise NotImplementedError("projections of this log keep their own positions")
+        """Raise NotImplementedError, as projections of this log store their own positions."""
+        raise NotImplementedError("projections of this log store their own positions")
 
     def close(self) -> None:
-        """Commit what is waiting and close everything; the library may ask twice."""
+        """Commit the waiting appends and close everything.
+
+        The library may call this twice.
+        """
         if not self._closed:
             self._closed = True
             self._loop.run(self._stack.aclose())

@@ -1,5 +1,5 @@
 -- name: create_leases
--- One row per turn that a process runs, keyed by the turn; a row that has expired means that the process is gone.
+-- One row per turn that a process runs, keyed by the turn. An expired row means that the process has died.
 CREATE TABLE leases (
     turn_id uuid PRIMARY KEY,
     conversation_id uuid NOT NULL,
@@ -8,5 +8,5 @@ CREATE TABLE leases (
 );
 
 -- name: create_leases_expiry
--- What every process looks for every few seconds.
+-- Every process looks for expired leases every few seconds.
 CREATE INDEX leases_expiry ON leases (expires_at);

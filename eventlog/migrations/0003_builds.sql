@@ -1,22 +1,22 @@
 -- name: add_build
--- A version of a projection may be built more than once: each build has tables of its own.
+-- A version of a projection may be built more than once. Each build has its own tables.
 ALTER TABLE projections ADD COLUMN build integer NOT NULL DEFAULT 1;
 
 -- name: add_state
--- building: not readable yet; live: what is read; kept: what was read before, for a rollback; scratch: to compare with.
+-- building: not readable yet. live: read by clients. kept: read before, for a rollback. scratch: built for a comparison.
 ALTER TABLE projections ADD COLUMN state text NOT NULL DEFAULT 'live'
     CHECK (state IN ('building', 'live', 'kept', 'scratch'));
 
 -- name: add_tables
--- What a build's tables are called without version and build, so that a later release can drop them.
+-- The names of a build's tables without version and build, so that a later release can drop them.
 ALTER TABLE projections ADD COLUMN tables text[] NOT NULL DEFAULT '{}';
 
 -- name: fill_tables
--- Those of the first release.
+-- The tables of the first release.
 UPDATE projections SET tables = CASE name WHEN 'history' THEN '{history,turns,stream_text}'::text[] ELSE ARRAY[name] END;
 
 -- name: drop_key
--- The key grows by the build.
+-- The new key includes the build.
 ALTER TABLE projections DROP CONSTRAINT projections_pkey;
 
 -- name: add_key
@@ -24,11 +24,11 @@ ALTER TABLE projections DROP CONSTRAINT projections_pkey;
 ALTER TABLE projections ADD CONSTRAINT projections_pkey PRIMARY KEY (name, version, build);
 
 -- name: create_projections_live
--- At most one build of a version is read.
+-- At most one build of a version is live.
 CREATE UNIQUE INDEX projections_live ON projections (name, version) WHERE state = 'live';
 
 -- name: create_rebuilds
--- One row per build that is under way: how many of the log's first `target` events are in it, and since when at which.
+-- One row per running build: its phase, the `target` position, the number of parts, and the parts left when it resumed.
 CREATE TABLE rebuilds (
     name text NOT NULL,
     version integer NOT NULL,
@@ -42,7 +42,7 @@ CREATE TABLE rebuilds (
 );
 
 -- name: create_rebuild_parts
--- One row per part of a build that is still to load: the conversations from one id up to another, both included.
+-- One row per part of a build that is not loaded yet: the conversations from `first_id` to `last_id`, both included.
 CREATE TABLE rebuild_parts (
     name text NOT NULL,
     version integer NOT NULL,
@@ -53,21 +53,21 @@ CREATE TABLE rebuild_parts (
 );
 
 -- name: rename_listing
--- The tables that the first release made are build 1.
+-- The tables of the first release become build 1.
 ALTER TABLE IF EXISTS listing_v1 RENAME TO listing_v1_1;
 
 -- name: rename_history
--- The same.
+-- The tables of the first release become build 1.
 ALTER TABLE IF EXISTS history_v1 RENAME TO history_v1_1;
 
 -- name: rename_turns
--- The same.
+-- The tables of the first release become build 1.
 ALTER TABLE IF EXISTS turns_v1 RENAME TO turns_v1_1;
 
 -- name: rename_stream_text
--- The same.
+-- The tables of the first release become build 1.
 ALTER TABLE IF EXISTS stream_text_v1 RENAME TO stream_text_v1_1;
 
 -- name: rename_context
--- The same.
+-- The tables of the first release become build 1.
 ALTER TABLE IF EXISTS context_v1 RENAME TO context_v1_1;

@@ -1,3 +1,3 @@
 -- name: create_events_superseded
--- Which messages of a conversation were superseded: few events among many.
+-- The events that supersede messages, which are few among many.
 CREATE INDEX events_superseded ON events (conversation_id, version) WHERE type = 'MessagesSuperseded';

@@ -1,4 +1,4 @@
-"""The log's schema: numbered SQL files, applied once each, in order, under an advisory lock."""
+"""The log's migrations: numbered SQL files, applied once each, in order."""
 
 from importlib.resources import files
 
@@ -15,14 +15,14 @@ _CREATE_MIGRATIONS = """CREATE TABLE IF NOT EXISTS migrations (number integer PR
 
 
 def migrate(conninfo: str, schema: str = "turnlog") -> list[str]:
-    """Bring the log in `schema` up to date and return the names of the migrations that were applied now.
+    """Bring the log in `schema` up to date and return the names of new migrations.
 
-    Any number of processes may call this at once: one works, the others wait and find nothing to do. A log that is up
-    to date is only read, which a standby allows too.
+    Several processes may call this at once: one applies the migrations and the others wait. A log that is up to date
+    is only read, so this also works on a standby.
 
     Raises:
-        UnusableDatabaseError: the database cannot hold a log, or is read-only and has an older one.
-        psycopg.Error: PostgreSQL refuses a statement, or does not answer.
+        UnusableDatabaseError: the database cannot hold a log, or is read-only with an older log.
+        psycopg.Error: PostgreSQL refuses a statement or does not answer.
     """
     with connect(conninfo, schema) as connection:
         read_only = check_database(connection)
@@ -31,7 +31,7 @@ def migrate(conninfo: str, schema: str = "turnlog") -> list[str]:
         if read_only:
             raise UnusableDatabaseError(f"The database is read-only, and its log in {schema} is not up to date.")
         connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"{schema}:migrations"])
-        # IF NOT EXISTS would ask for the right to create even where the schema is there.
+        # CREATE SCHEMA IF NOT EXISTS needs the right to create, even if the schema exists.
         if not connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [schema]).fetchone():
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
         connection.execute(_CREATE_MIGRATIONS)
@@ -44,14 +44,14 @@ def migrate(conninfo: str, schema: str = "turnlog") -> list[str]:
 def _pending(connection: psycopg.Connection[TupleRow], schema: str) -> list[str]:
     if not has_table(connection, schema, "migrations"):
         return names()
-    # With the schema's name a role without rights on it is told so, not that there is no such table.
+    # With the schema's name, PostgreSQL reports missing rights on the schema and not a missing table.
     statement = sql.SQL("SELECT number FROM {}").format(sql.Identifier(schema, "migrations"))
     applied = {row[0] for row in connection.execute(statement)}
     return [name for name in names() if _number(name) not in applied]
 
 
 def names() -> list[str]:
-    """Return the names of all migrations, in the order in which they apply."""
+    """Return the names of all migrations, in order."""
     return sorted(path.name for path in files(_PACKAGE).iterdir() if path.name.endswith(".sql"))
 
 

@@ -186,6 +186,12 @@ class RecorderContract:
             subscription.stop()
             assert list(subscription) == []
 
+    def test_a_subscription_that_another_thread_stops_ends(self, recorder: ApplicationRecorder) -> None:
+        with recorder.subscribe() as subscription, ThreadPoolExecutor(1) as executor:
+            reading = executor.submit(list, subscription)
+            subscription.stop()
+            assert reading.result() == []
+
 
 def in_threads(work: Callable[[], Any]) -> list[Any]:
     with ThreadPoolExecutor(THREADS) as executor:

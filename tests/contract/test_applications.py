@@ -21,7 +21,7 @@ def application(request: pytest.FixtureRequest) -> Iterator[ConversationApplicat
     env: dict[str, str] = {}
     if request.param == "on PostgreSQL":
         url: str = request.getfixturevalue("database_url")
-        env = {"PERSISTENCE_MODULE": "eventlog.library.recorder", "TURNLOG_DATABASE_URL": url}
+        env = {"PERSISTENCE_MODULE": "eventlog.library", "TURNLOG_DATABASE_URL": url}
     with ConversationApplication(env) as built:
         yield built
 
@@ -107,7 +107,7 @@ def test_the_notification_log_holds_what_was_recorded_in_order(application: Conv
 
 
 def test_the_application_writes_the_log_that_the_server_reads(database_url: str) -> None:
-    env = {"PERSISTENCE_MODULE": "eventlog.library.recorder", "TURNLOG_DATABASE_URL": database_url}
+    env = {"PERSISTENCE_MODULE": "eventlog.library", "TURNLOG_DATABASE_URL": database_url}
     events = one_of_each()
     with ConversationApplication(env) as application:
         application.start(events)

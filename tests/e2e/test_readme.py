@@ -44,9 +44,9 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def answers(port: int) -> list[str]:
-    """What each of the four lines printed, in one shell; the port is all that is replaced."""
+    """What each of the five lines printed, in one shell; the port is all that is replaced."""
     lines = curl_lines()
-    assert len(lines) == 4
+    assert len(lines) == 5
     script = "\necho; echo ====\n".join(line.replace("127.0.0.1:8000", f"127.0.0.1:{port}") for line in lines)
     done = subprocess.run(["bash", "-eu", "-c", script], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
@@ -85,6 +85,13 @@ def test_the_third_line_reads_question_and_answer(answers: list[str]) -> None:
 def test_the_fourth_line_lists_the_conversation(answers: list[str]) -> None:
     (conversation,) = orjson.loads(answers[3])["data"]
     assert (conversation["title"], conversation["message_count"], conversation["status"]) == ("First steps", 2, "idle")
+
+
+def test_the_fifth_line_returns_the_recorded_events(answers: list[str]) -> None:
+    types = [event["type"] for event in orjson.loads(answers[4])["data"]]
+    assert types[:3] == ["ConversationStarted", "MessageAdded", "TurnStarted"]
+    assert types[-2:] == ["MessageAdded", "TurnCompleted"]
+    assert "StreamDelta" in types
 
 
 def test_the_commands_of_the_readme_exist(port: int) -> None:

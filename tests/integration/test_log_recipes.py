@@ -43,7 +43,7 @@ class RecordedLog:
     def __init__(self, database_url: str) -> None:
         self.database_url = database_url
         install(database_url)
-        environment = {"PERSISTENCE_MODULE": "eventlog.library.recorder", "TURNLOG_DATABASE_URL": database_url}
+        environment = {"PERSISTENCE_MODULE": "eventlog.library", "TURNLOG_DATABASE_URL": database_url}
         with ConversationApplication(Environment("", environment)) as application:
             self.conversation_id = record(application)
 
@@ -120,9 +120,13 @@ def test_the_last_events_come_newest_first(log: RecordedLog) -> None:
     assert rows[0][4] == "TurnFailed"
 
 
-def test_a_conversation_and_what_was_said_in_it(log: RecordedLog) -> None:
+def test_a_conversation_and_its_messages(log: RecordedLog) -> None:
     assert [row[0] for row in log.rows("One conversation")] == [str(version) for version in range(1, 9)]
-    assert [row[1:] for row in log.rows("What was said")] == [["user", "Hi!"], ["assistant", "Hello."], ["user", "Hi!"]]
+    assert [row[1:] for row in log.rows("The messages of a conversation")] == [
+        ["user", "Hi!"],
+        ["assistant", "Hello."],
+        ["user", "Hi!"],
+    ]
 
 
 def test_tokens_latency_and_failures(log: RecordedLog) -> None:

@@ -101,7 +101,7 @@ def test_two_logs_live_in_one_database_and_own_nothing_outside_their_schemas(emp
 
 
 def test_two_logs_in_one_database_know_nothing_of_each_other(empty_database_url: str) -> None:
-    env = {"PERSISTENCE_MODULE": "eventlog.library.recorder", "TURNLOG_DATABASE_URL": empty_database_url}
+    env = {"PERSISTENCE_MODULE": "eventlog.library", "TURNLOG_DATABASE_URL": empty_database_url}
     events = one_of_each()
     with (
         ConversationApplication(env) as first,

@@ -38,7 +38,7 @@ async def test_a_cause_is_said_once_however_often_work_fails(caplog: pytest.LogC
     await background.finish()
     assert [record.message for record in caplog.records] == [
         "work waits for the store: The store does not answer.",
-        "work failed and goes on",
+        "work failed",
     ]
 
 
