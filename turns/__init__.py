@@ -1,1 +1,1 @@
-"""One turn from the user's message to its end: model gateway, streaming, frames; imports all but api and cli."""
+"""One turn from the user's message to its end, and the model gateway. Imports everything except `api` and `cli`."""

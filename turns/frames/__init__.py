@@ -1,1 +1,1 @@
-"""The frames of a turn, live and replayed, and what a turn leaves in the log."""
+"""The frames of a turn: live, read back from the log, and recorded. Imports what `turns` imports, not `turns.model`."""
