@@ -1,4 +1,7 @@
-"""The settings of a server, read once from `TURNLOG_*` variables, a `.env` file and the command line."""
+"""The settings of a server, read once when it starts.
+
+They come from the command line, `TURNLOG_*` variables and a `.env` file.
+"""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -10,11 +13,17 @@ DEFAULT_DATA_DIR = Path("~/.local/share/turnlog")
 
 
 class SettingsError(Exception):
-    """A setting is wrong; the message is one line that names it and never shows its value."""
+    """A setting is wrong.
+
+    The message is one line that names the setting and never shows its value.
+    """
 
 
 class Settings(BaseSettings):
-    """Every setting there is. What the command line says goes before the environment, and that before `.env`."""
+    """All settings.
+
+    The command line takes precedence over the environment, and the environment over `.env`.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="TURNLOG_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
@@ -53,10 +62,10 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Returns the settings; an override of None counts as not given.
+    """Return the settings. An override of None counts as not given.
 
     Raises:
-        SettingsError: at least one of them is wrong.
+        SettingsError: at least one setting is wrong.
     """
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})

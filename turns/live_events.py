@@ -15,7 +15,7 @@ from eventlog.background import Background
 from eventlog.feed import Feed
 from eventlog.log import Log
 from eventlog.wakeup import Wakeup
-from projections.models.wire import recorded_event_resource
+from projections.models.json_resources import recorded_event_resource
 
 SECTION_EVENTS = 500
 KEPT_EVENTS = 2000
@@ -53,10 +53,9 @@ class FeedEvent:
         return len(self.record["data"])
 
     @cached_property
-    def encoded(self) -> bytes:
-        """The event as a server-sent event, encoded once for all readers."""
-        data = orjson.dumps(recorded_event_resource(self.record))
-        return b"id: %d\nevent: %s\ndata: %s\n\n" % (self.position, self.record["type"].encode(), data)
+    def data_json(self) -> bytes:
+        """The event as JSON, encoded once for all readers."""
+        return orjson.dumps(recorded_event_resource(self.record))
 
 
 IsWanted = Callable[[FeedEvent], bool]

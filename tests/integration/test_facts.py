@@ -127,7 +127,7 @@ async def test_many_readers_read_each_section_once_and_share_what_is_encoded(her
     await until(lambda: all(reader.positions == list(range(2, 12)) for reader in readers))
     assert reading.log.pages == 0
     assert reading.log.sections <= 10
-    first, *others = [reader.facts[-1].encoded for reader in readers]
+    first, *others = [reader.facts[-1].data_json for reader in readers]
     assert all(other is first for other in others)
 
 
@@ -138,7 +138,7 @@ async def test_what_comes_from_memory_is_what_the_table_says(here: Store, readin
     await here.append([*story.events, *story.say("\x01 𝄞"), *story.rename(title="two")])
     await until(lambda: len(live.facts) == 3)
     read = await here.log.conversation_feed(story.id, 0, 0, 10)
-    assert [fact.encoded for fact in live.facts] == [FeedEvent(record).encoded for record in read]
+    assert [fact.data_json for fact in live.facts] == [FeedEvent(record).data_json for record in read]
     assert reading.log.pages == 0
 
 

@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
+from api.http.connection_tracking import ConnectionTracking
 from cli.server import DrainingServer, configure
 
 
@@ -52,7 +53,7 @@ class Running:
 async def serving(app: FastAPI, drain: Callable[[], Awaitable[None]]) -> AsyncGenerator[Running]:
     ready = asyncio.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = DrainingServer(configure(app), drain, ready.set)
+        server = DrainingServer(configure(ConnectionTracking(app)), drain, ready.set)
         done = asyncio.create_task(server.serve([listener]))
         await ready.wait()
         running = Running(server, f"http://127.0.0.1:{listener.getsockname()[1]}", done)

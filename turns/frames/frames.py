@@ -20,25 +20,25 @@ from domain.events import (
 )
 from domain.tools import tool_uses
 from projections.models.history_rows import message_row, turn_change, turn_row
-from projections.models.wire import message_resource, turn_resource
+from projections.models.json_resources import message_resource, turn_resource
 from projections.projection import json_text
 
 TERMINAL_EVENTS = frozenset({"turn.completed", "turn.failed", "turn.cancelled"})
 
 
 class Frame(NamedTuple):
-    """One server-sent event of a turn, encoded. `seq` counts from 1 without a gap."""
+    """One frame of a turn: an event with its data as JSON. `seq` counts from 1 without a gap."""
 
     # Plain values only: a running turn keeps all its frames, and the garbage collector looks at each.
 
     seq: int
     event: str
-    encoded: bytes
+    data_json: bytes
 
     @property
     def data(self) -> dict[str, Any]:
-        """The decoded JSON."""
-        return from_json(self.encoded.split(b"\ndata: ", 1)[1])
+        """The data, decoded."""
+        return from_json(self.data_json)
 
     @property
     def terminal(self) -> bool:
@@ -144,8 +144,7 @@ class TurnFrames:
     def _frame(self, event: str, **data: Any) -> Frame:
         self._seq += 1
         identity = {"conversation_id": self.row.conversation_id, "turn_id": self.row.id}
-        encoded = orjson.dumps({**identity, "seq": self._seq, **data})
-        return Frame(self._seq, event, b"id: %d\nevent: %s\ndata: %s\n\n" % (self._seq, event.encode(), encoded))
+        return Frame(self._seq, event, orjson.dumps({**identity, "seq": self._seq, **data}))
 
 
 def _block(block_type: StreamedBlock, texts: list[str]) -> TextBlock | ReasoningBlock:

@@ -1,4 +1,4 @@
-"""Conversations, messages and turns in the JSON that clients see; rows in, plain values for orjson out."""
+"""JSON of the API's resources: conversations, messages, turns and recorded events, made from rows and states."""
 
 from datetime import datetime
 from typing import Any
