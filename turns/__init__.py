@@ -1,1 +1,1 @@
-"""One turn from the user's message to its end, and the model gateway. Imports everything except `api` and `cli`."""
+"""Turns from the user's message to their end. May import all but `api` and `cli`."""

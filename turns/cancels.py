@@ -1,6 +1,7 @@
-"""Cancels: the process that runs a turn's model is asked to stop it, because it has every chunk that was sent.
+"""Cancels: stop a turn in whichever process it runs.
 
-If it does not stop within 150 ms, the turn is ended in the log without it, with the chunks that are recorded.
+That process has every chunk that was sent, so it is asked to end the turn. If it does not within 150 ms, the turn is
+ended in the log without it, with the chunks that are recorded.
 """
 
 import logging
@@ -34,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Cancel(BaseModel):
-    """The notification: which turn to cancel, for which caller, and the command's idempotency key."""
+    """The notification: a turn, the caller, and the command's idempotency key."""
 
     turn_id: UUID
     actor: str
@@ -66,7 +67,9 @@ class Cancels:
         channels.subscribe(_TOPIC, self._on_notification)
 
     async def cancel(self, caller: Caller, conversation_id: UUID, turn_id: UUID) -> TurnKey:
-        """Cancel a turn, in whichever process it runs or waits. The chunks so far are kept as its answer.
+        """Cancel a turn, in whichever process it runs or waits.
+
+        The chunks so far are kept as its answer.
 
         Raises:
             TurnNotActiveError: the turn has ended already, or there is none.
@@ -92,7 +95,7 @@ class Cancels:
         return key
 
     async def _stop_run(self, caller: Caller, state: Conversation, key: TurnKey) -> bool:
-        """Stop the run of a turn, here or in another process. Return whether there may be one."""
+        """Stop the run of a turn in any process. Return whether there may be one."""
         run = self._runner.get(key.turn_id)
         if run is not None:
             await run.stop(Stop(caller.origin(), idempotency=caller.idempotency))

@@ -1,4 +1,4 @@
-"""Client turns: the client runs the model, and records its stream here with the same guarantees."""
+"""Client turns: the client runs the model, and its stream is recorded here."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -22,9 +22,10 @@ KNOWN_TURNS = 1000
 
 
 class ClientTurns:
-    """Records what clients stream. Any process can take the next batch of a turn, because the log has its number.
+    """Records what clients stream.
 
-    Every method raises the conversation's errors, and TurnNotActiveError if the turn has ended or a server runs it.
+    Any process can take the next batch of a turn, because the log has its number. Every method raises the
+    conversation's errors, and TurnNotActiveError if the turn has ended or a server runs it.
     """
 
     def __init__(self, executor: CommandExecutor, tokenizer: Tokenizer, reader: TurnReader, leases: Leases) -> None:
@@ -41,10 +42,10 @@ class ClientTurns:
     async def record(
         self, caller: Caller, conversation_id: UUID, turn_id: UUID, seq: int, chunks: Sequence[str]
     ) -> tuple[int, int | None]:
-        """Record chunks whose first is frame `seq`, except those that are recorded already.
+        """Record chunks, of which the first is frame `seq`.
 
-        An empty batch keeps the turn open. Return the number of the next frame, and the position of the recorded
-        chunks (None if there were none).
+        Chunks that are recorded already are skipped. An empty batch keeps the turn open. Return the number of the next
+        frame, and the position of the recorded chunks (None if there were none).
 
         Raises:
             DeltaOutOfOrderError: chunks before these are missing.
@@ -82,7 +83,10 @@ class ClientTurns:
         return await self._end(caller, conversation_id, turn_id, decide)
 
     async def fail(self, caller: Caller, conversation_id: UUID, turn_id: UUID, detail: str) -> Committed:
-        """End a turn whose model failed. The recorded chunks are kept as an interrupted message."""
+        """End a turn whose model failed.
+
+        The recorded chunks are kept as an interrupted message.
+        """
 
         async def decide(state: Conversation) -> Events:
             origin = caller.origin()

@@ -1,4 +1,4 @@
-"""Event feeds: recorded events as they are recorded, and for one conversation the frames of its running turn too."""
+"""Event feeds: events as they are recorded, with the frames of a running turn."""
 
 import asyncio
 import logging
@@ -38,10 +38,10 @@ _log = logging.getLogger(__name__)
 
 
 class EventFeeds:
-    """The feeds of this process. A reader holds a position and a few batches, however slowly it reads.
+    """The feeds of this process.
 
-    New events come from memory, where all readers share them. Older ones are read from the table in pages. A feed has
-    no end, so it retries while the store is away.
+    A reader holds a position and a few batches, however slowly it reads. New events come from memory, where all readers
+    share them. Older ones are read from the table in pages. A feed has no end, so it retries while the store is away.
     """
 
     def __init__(self, executor: CommandExecutor, feed: Feed, streams: TurnStreams) -> None:
@@ -54,7 +54,7 @@ class EventFeeds:
         self._closed = False
 
     async def events(self, wanted: FeedFilter, after: int | None) -> AsyncGenerator[FeedEvents]:
-        """Yield the wanted events after a position, or new ones where it is None, without end."""
+        """Yield the wanted events after a position (None: new ones), without end."""
 
         async def read(position: int) -> Page:
             return await self._log.feed(wanted, position, min(position + WINDOW_POSITIONS, self._live.head))
@@ -64,7 +64,7 @@ class EventFeeds:
                 yield events
 
     async def conversation(self, conversation_id: UUID, after: int | None) -> AsyncGenerator[FeedEvents | list[Frame]]:
-        """Yield a conversation's events after a position, or new ones where it is None, and its live frames."""
+        """Yield a conversation's events after a position (None: new ones) and frames."""
         merged = _Merged()
         try:
             # The head is read first, so a turn that starts between the two reads is seen, and not taken for `turn`.
@@ -118,7 +118,7 @@ class EventFeeds:
                 yield events
 
     async def _follow(self, reader: FeedReader, read: ReadPage) -> AsyncGenerator[FeedEvents]:
-        """Yield the events that a reader wants, from memory, or from the table if they are no longer in memory."""
+        """Yield the events that a reader wants, from memory or from the table."""
 
         async def take() -> FeedEvents:
             if self._closed:
@@ -143,7 +143,7 @@ class EventFeeds:
 
 
 class _Merged:
-    """Batches of several sources in the order in which they come. A slow consumer holds the sources up."""
+    """Batches of several sources as they come. A slow consumer slows the sources."""
 
     def __init__(self) -> None:
         self._batches: asyncio.Queue[Any] = asyncio.Queue(WAITING_BATCHES)
@@ -173,7 +173,7 @@ class _Merged:
 
 
 def _turns_started(batch: FeedEvents | list[Frame], after: int) -> list[TurnKey]:
-    """Return the turns whose start is among these events and was recorded after a position."""
+    """Return the turns that start with one of these events, after a position."""
     return [
         TurnKey(record["conversation_id"], UUID(orjson.loads(record["data"])["turn_id"]), record["version"])
         for record in (item.record for item in batch if isinstance(item, FeedEvent))

@@ -54,7 +54,9 @@ class Leases:
             _log.warning("leases are left to expire: %s", error)
 
     async def acquire(self, conversation_id: UUID, turn_id: UUID) -> None:
-        """Hold the lease of a turn. Call this before the turn is recorded, so that no turn is without a lease.
+        """Hold the lease of a turn.
+
+        Call this before the turn is recorded, so that no turn is without a lease.
 
         Raises:
             StoreUnavailableError: the database does not answer.
@@ -100,19 +102,20 @@ class Leases:
             await self._database.fetch(_SQL["extend_for_client"], parameters)
 
     def drop(self, turn_id: UUID) -> None:
-        """Delete a lease with the next renewal: the turn has ended in the log, or never began."""
+        """Delete a lease with the next renewal, because the turn ended or never began."""
         self._held.pop(turn_id, None)
         self._dropped.add(turn_id)
 
     def let_expire(self, turn_id: UUID) -> None:
-        """Renew a lease no longer: the turn could not be ended here, and the process that finds the lease ends it."""
+        """Stop renewing a lease, so that the process that finds it expired ends the turn."""
         self._held.pop(turn_id, None)
 
     @asynccontextmanager
     async def starting(self, conversation_id: UUID, turn_id: UUID) -> AsyncGenerator[Callable[[], Awaitable[None]]]:
-        """Yield a function that acquires a lease, to be called before the turn is recorded.
+        """Yield a function that acquires a lease.
 
-        A block that records the turn keeps the lease. One that is refused drops it.
+        Call it before the turn is recorded. A block that records the turn keeps the lease. One that is refused drops
+        it.
         """
         acquired = False
 

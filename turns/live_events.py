@@ -1,4 +1,4 @@
-"""The newest recorded events, held in memory and shared by all event feeds of this process."""
+"""The newest recorded events, in memory for all event feeds of this process."""
 
 import asyncio
 from bisect import bisect_right
@@ -36,7 +36,7 @@ IDLE_S = 60.0
 
 @dataclass(frozen=True, eq=False)
 class FeedEvent:
-    """A recorded event as the log's audit functions return it. Live ones have the owner and the agent too."""
+    """A recorded event as audit functions return it. Live ones have owner and agent."""
 
     record: dict[str, Any]
     owner_id: str | None = None
@@ -76,11 +76,11 @@ class FeedReader:
 
     @property
     def behind(self) -> bool:
-        """Whether the next events are no longer in memory, so that they must be read from the table."""
+        """Whether the next events must be read from the table."""
         return self.pending and self.position < self._live.start
 
     def take(self) -> list[FeedEvent]:
-        """Return the next wanted events in memory: at most a batch of 256 KiB, but at least one event."""
+        """Return the next wanted events in memory: up to 256 KiB, or one larger event."""
         taken: list[FeedEvent] = []
         size = 0
         if self.pending:
@@ -121,7 +121,7 @@ class FeedReader:
 
 
 class LiveEvents:
-    """Reads each new section of the log once, and keeps the newest events in memory for all readers.
+    """Reads each new section of the log once, and keeps the newest events for all.
 
     The events after `start` and up to `head` are in memory. `rewinds` counts how often the log was found to have lost
     its end, so a read that began before may hold events that are no longer part of it. Nothing is read while there
@@ -145,7 +145,7 @@ class LiveEvents:
 
     @contextmanager
     def reading(self, after: int | None, conversation_id: UUID | None, is_wanted: IsWanted) -> Generator[FeedReader]:
-        """Yield a reader of the wanted events after a position, or of new ones where it is None.
+        """Yield a reader of the wanted events after a position (None: of new ones).
 
         With a `conversation_id` only events of that conversation may be wanted.
         """
@@ -182,7 +182,7 @@ class LiveEvents:
             self._running = False
 
     async def _read_section(self) -> bool:
-        """Read the next section of the log and wake its readers. Return whether there was one."""
+        """Read the next section, wake its readers, and return whether there was one."""
         after, rewinds = self.head, self.rewinds
         if after >= self._feed.head:
             return False

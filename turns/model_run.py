@@ -1,4 +1,4 @@
-"""One run of a turn's model: publish its chunks at once, record them, and end the turn in the log."""
+"""One run of a turn's model: publish and record its chunks, and end the turn."""
 
 import asyncio
 import logging
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 class Stop(NamedTuple):
-    """Why a turn stops before its model has finished: it was cancelled, or it failed for a `reason`."""
+    """Why a turn stops early: it was cancelled, or it failed for a `reason`."""
 
     origin: Origin
     reason: str | None = None
@@ -61,7 +61,7 @@ class RunStart(NamedTuple):
 
 
 class ModelRun:
-    """A turn while its model runs in this process, to its end or to its next tool calls.
+    """A turn while its model runs here, to its end or to its next tool calls.
 
     `stream` has all frames of the turn, and ends when the end or the wait of the turn is recorded.
     """
@@ -108,7 +108,7 @@ class ModelRun:
         return self._task
 
     async def stop(self, stop: Stop) -> None:
-        """End the turn, and wait until it has ended. Of several calls the first one's reason is recorded."""
+        """End the turn and wait until it has ended. The first call's reason is recorded."""
         assert self._asking is not None
         if self._stop is None:
             self._stop = stop
@@ -205,7 +205,9 @@ class ModelRun:
             self.stream.publish(self._frames.end(ended, message))
 
     async def _publish_recorded_end(self) -> None:
-        """Publish the end that another process recorded. Chunks that it did not know are no part of the turn.
+        """Publish the end that another process recorded.
+
+        Chunks that it did not know are no part of the turn.
 
         Raises:
             StoreUnavailableError: no process has recorded an end yet.

@@ -1,4 +1,4 @@
-"""Queued turns: each waits in one process until the turns before it have ended, and starts there."""
+"""Queued turns: each waits in one process until those before it have ended."""
 
 import asyncio
 import logging
@@ -47,7 +47,10 @@ class TurnQueue:
         self._start = start
 
     async def add(self, key: TurnKey) -> None:
-        """Let a turn wait here, whose lease this process holds, and start it when the turns before it have ended."""
+        """Let a turn wait here, and start it when the turns before it have ended.
+
+        This process holds its lease.
+        """
         if self._closed:
             await self._release(key.turn_id)
             return
@@ -95,7 +98,10 @@ class TurnQueue:
             _log.error("queued turn %s was left waiting", key.turn_id, exc_info=error)
 
     async def _wait(self, key: TurnKey) -> bool:
-        """Try to start a turn after each end of another one. Return False if the queue closed before it started."""
+        """Try to start a turn after each end of another one.
+
+        Return False if the queue closed before the turn left it.
+        """
         wakeup = Wakeup()
 
         def on_event(item: Recorded) -> None:

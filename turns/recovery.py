@@ -1,4 +1,4 @@
-"""Recovery: end a turn whose process or client is gone, or let it wait here if it has not started."""
+"""Recovery: end a turn whose process or client is gone, or queue it here."""
 
 import logging
 from uuid import UUID
@@ -27,7 +27,7 @@ class Recovery:
         self._queue = queue
 
     async def recover(self, conversation_id: UUID, turn_id: UUID) -> None:
-        """End a turn that no process runs, or add it to the queue here if it has not started.
+        """End a turn that no process runs, or queue it here if it has not started.
 
         A second call does no harm.
 

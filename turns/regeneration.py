@@ -1,4 +1,4 @@
-"""Look up which question a message answers, and how it was answered, to answer it again."""
+"""Find the question that a message answers, to answer it again."""
 
 from typing import NamedTuple
 from uuid import UUID
@@ -10,14 +10,17 @@ from eventlog.log import LAST_VERSION, Log
 
 
 class AnsweredQuestion(NamedTuple):
-    """A question, the version at which its answer begins, and the start of the turn that answered it, if one did."""
+    """A question, and how it was answered.
+
+    The answer begins at `from_version`. `started` is the start of the turn that gave it, None if no turn did.
+    """
 
     question: Question
     from_version: int
     started: TurnStarted | None = None
 
     def settings(self, model: str | None, default_model: str) -> TurnSettings:
-        """Return the settings of the new turn: those of the old one, with `model` if it is given."""
+        """Return the settings of the new turn: the old ones, with `model` if given."""
         if self.started is None or not self.started.generate:
             return TurnSettings(model or default_model)
         before = settings_of(self.started)
@@ -25,7 +28,9 @@ class AnsweredQuestion(NamedTuple):
 
 
 async def find_answered_question(log: Log, conversation_id: UUID, message_id: UUID) -> AnsweredQuestion:
-    """Return the question that a message answers. A user's message is a question, answered by all that follows it.
+    """Return the question that a message answers.
+
+    A user's message is a question itself, and all that follows is its answer.
 
     Raises:
         MessageNotFoundError: there is no such message, or it was superseded.
@@ -48,7 +53,7 @@ async def find_answered_question(log: Log, conversation_id: UUID, message_id: UU
 
 
 async def _turn_start(log: Log, question: MessageAdded, before_version: int = LAST_VERSION) -> TurnStarted | None:
-    """Return the start of the last turn before a version that answers a question, if one does."""
+    """Return the start of the last turn before a version that answers a question."""
     versions = question.originator_version, before_version
     return await log.find_start(question.originator_id, question.message_id, *versions)
 

@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class TurnRunner:
-    """Runs turns that were recorded as started or resumed, and whose leases this process holds."""
+    """Runs started and resumed turns, whose leases this process holds."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class TurnRunner:
             await run.wait_until_ended()
 
     def begin(self, key: TurnKey, started: TurnStarted, start: RunStart, position: int) -> None:
-        """Run the model of a turn. Its context is the conversation up to a position of the log."""
+        """Run the model of a turn, with the conversation up to a position as context."""
         run = ModelRun(self._executor, self._tokenizer, self._progress, self._reader, self._flush_clock, key, start)
         self._running[key.turn_id] = run
         subscription = ExitStack()
@@ -69,7 +69,7 @@ class TurnRunner:
         task.add_done_callback(lambda done: self._remove(run, done))
 
     async def drain(self, timeout_s: float) -> None:
-        """Let the running turns finish within `timeout_s`, then end them in the log as interrupted."""
+        """Let the running turns finish within `timeout_s`, then interrupt them."""
         if self._running:
             await asyncio.wait([run.task for run in self._running.values()], timeout=timeout_s)
         reason = "interrupted", "The server was stopped."
@@ -87,7 +87,7 @@ class TurnRunner:
             self._leases.drop(turn_id)
 
     def _stop_if_ended(self, run: ModelRun, event: ConversationEvent) -> None:
-        """Stop a turn that was cancelled or ended by another process, or deleted with its conversation."""
+        """Stop a turn that another process ended, or deleted with its conversation."""
         ended = isinstance(event, TurnCancelled | TurnFailed) and event.turn_id == run.key.turn_id
         if ended or isinstance(event, ConversationDeleted):
             self._stopping.once(f"end of turn {run.key.turn_id}", lambda: run.stop(Stop(run.origin, "interrupted")))

@@ -1,4 +1,4 @@
-"""Streams of turns: the frames of any turn, at any age, in whichever process it runs."""
+"""Streams of turns: the frames of any turn, wherever it runs, at any age."""
 
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
@@ -31,7 +31,9 @@ class TurnStreams:
     async def follow(
         self, key: TurnKey, after_seq: int = 0, *, to_the_end: bool = False
     ) -> AsyncGenerator[list[Frame]]:
-        """Yield the frames of a turn after `after_seq`, until its last: live if it runs here, else from the log.
+        """Yield the frames of a turn after `after_seq`, until its last.
+
+        They are live if the turn runs here, else they come from the log.
 
         Without `to_the_end` they end also where the turn waits for tool results, unless that is at `after_seq`. A
         store that is away is retried.
@@ -52,12 +54,15 @@ class TurnStreams:
                     return
 
     def close(self) -> None:
-        """End the streams that are read from the log, because the server stops. Clients go on at another process."""
+        """End the streams that are read from the log, because the server stops.
+
+        Clients go on at another process.
+        """
         self._closed = True
         self.restart()
 
     def restart(self) -> None:
-        """End the streams that are read from the log, because the log has lost its end. Clients reconnect."""
+        """End the streams from the log, because it has lost its end. Clients reconnect."""
         for tail in self._tails.values():
             tail.close()
 

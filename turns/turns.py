@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class AcceptedTurn(NamedTuple):
-    """A turn that was just recorded as started, queued or resumed, and the event that records it."""
+    """A turn that was just started, queued or resumed, and the event of that."""
 
     key: TurnKey
     recorded: Recorded
@@ -124,9 +124,10 @@ class Turns:
     async def regenerate(
         self, caller: Caller, conversation_id: UUID, message_id: UUID, model: str | None, default_model: str
     ) -> AcceptedTurn:
-        """Let a model answer a question again. The old answer and all after it are superseded.
+        """Let a model answer a question again.
 
-        `message_id` is the answer, or the question itself. The settings are those of the turn that answered before.
+        The old answer and all after it are superseded. `message_id` is the answer, or the question itself. The settings
+        are those of the turn that answered before.
 
         Raises:
             ConversationLockedError: another turn is active.
@@ -203,13 +204,13 @@ class Turns:
         await self._begin(caller, committed)
 
     async def drain(self, timeout_s: float) -> None:
-        """Refuse new turns. Let the running ones finish within `timeout_s`, then end them as interrupted."""
+        """Refuse new turns, let running ones finish in `timeout_s`, then interrupt them."""
         self._draining = True
         await self._queue.close()
         await self._runner.drain(timeout_s)
 
     async def _begin(self, caller: Caller, committed: Committed) -> AcceptedTurn:
-        """Run a turn that was recorded as started, or let one wait that was recorded as queued."""
+        """Run a turn that was recorded as started, or queue one recorded as queued."""
         event = committed.events[-1]
         assert isinstance(event, TurnQueued | TurnStarted)
         key = TurnKey(event.originator_id, event.turn_id, event.originator_version)

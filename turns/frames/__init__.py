@@ -1,1 +1,1 @@
-"""The frames of a turn: live, read back from the log, and recorded. Imports what `turns` imports, not `turns.model`."""
+"""The frames of a turn. May import what `turns` may, but not `turns.model`."""

@@ -1,4 +1,4 @@
-"""Delta buffers: chunks are recorded after 40 ms or 1 KiB, those of many streams in one commit."""
+"""Delta buffers: chunks are recorded after 40 ms or 1 KiB, many streams at once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,13 +15,13 @@ Record = Callable[[list[dict[str, Any]]], Awaitable[None]]
 
 
 class FlushClock:
-    """Ticks at which all streams of a process are recorded, so that more streams make no more commits."""
+    """Ticks at which all streams of a process are recorded, in few commits."""
 
     def __init__(self) -> None:
         self._due: dict[int, list[Callable[[], object]]] = {}
 
     def within(self, delay_s: float, act: Callable[[], object]) -> None:
-        """Call `act` at the last tick within `delay_s`, together with all others of that tick."""
+        """Call `act` at the last tick within `delay_s`, with all others of that tick."""
         loop = asyncio.get_running_loop()
         tick = int((loop.time() + delay_s) / TICK_S)
         if tick not in self._due:
@@ -68,7 +68,10 @@ class DeltaBuffer:
             self._due.set()
 
     async def close(self) -> list[dict[str, Any]]:
-        """Wait for the recording under way. Return the fields of the other chunks, to be recorded with the end."""
+        """Wait for the recording under way, and return the fields of the other chunks.
+
+        The caller records those with the end of the turn.
+        """
         self._closed = True
         self._due.set()
         await self._task

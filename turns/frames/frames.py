@@ -1,4 +1,4 @@
-"""The frames of a turn: a pure fold, so that a turn has the same frames live and from the log, also years later."""
+"""The frames of a turn: a pure fold, so that they are the same live and replayed."""
 
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ TERMINAL_EVENTS = frozenset({"turn.completed", "turn.failed", "turn.cancelled"})
 
 
 class Frame(NamedTuple):
-    """One frame of a turn: an event with its data as JSON. `seq` counts from 1 without a gap."""
+    """One frame of a turn, with its data as JSON. `seq` counts from 1 without a gap."""
 
     # Plain values only: a running turn keeps all its frames, and the garbage collector looks at each.
 
@@ -62,7 +62,7 @@ class Chunk(NamedTuple):
 
 
 class TurnFrames:
-    """Folds the events and chunks of one turn into its frames, and keeps the model's text."""
+    """Folds the events and chunks of a turn into frames, and keeps the model's text."""
 
     def __init__(self, begun: TurnBegun) -> None:
         self.row = turn_row(begun)
@@ -83,7 +83,10 @@ class TurnFrames:
         return self._frame("turn.started", user_message=message, message_id=started.message_id, model=started.model)
 
     def chunk(self, block_type: StreamedBlock, text: str) -> tuple[Chunk, list[Frame]]:
-        """Return the place of a chunk, and its frames. A chunk that begins a block first ends the block before."""
+        """Return the place of a chunk, and its frames.
+
+        A chunk that begins a block has the frame that ends the block before, too.
+        """
         frames: list[Frame] = []
         if not self._open or self._blocks[-1][0] != block_type:
             frames = self._close()
@@ -101,7 +104,7 @@ class TurnFrames:
         return [frame for text in event.chunks for frame in self.chunk(event.block_type, text)[1]]
 
     def suspend(self, suspended: TurnSuspended, message: MessageAdded) -> list[Frame]:
-        """Return the frames of the model's tool calls and of the wait for their results. Another message follows."""
+        """Return the frames of the tool calls and of the wait for their results."""
         frames = self._close()
         calls = [orjson.Fragment(json_text(call)) for call in tool_uses(message.content)]
         for call in calls:
@@ -117,7 +120,7 @@ class TurnFrames:
         self.row = self.row._replace(**turn_change(resumed))
 
     def end(self, ended: TurnEnded, message: MessageAdded | None) -> list[Frame]:
-        """Return the last frames. `message` is the last message of the model, if there is one."""
+        """Return the last frames. `message` is the model's last message, if any."""
         self.row = self.row._replace(**turn_change(ended))
         turn = turn_resource(self.row)
         answer = message_resource(message_row(message)) if message else None

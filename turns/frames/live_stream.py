@@ -1,4 +1,4 @@
-"""The live frames of a turn: one list, which any number of readers of this process read at their own speed."""
+"""The live frames of a turn: one list, which readers read at their own speed."""
 
 import asyncio
 from asyncio import Future
@@ -21,13 +21,19 @@ class LiveStream:
         self._grown: Future[None] | None = None
 
     def publish(self, frames: Iterable[Frame], *, waits: bool = False) -> None:
-        """Add frames and wake the readers. `waits` says that the turn waits for tool results after them."""
+        """Add frames and wake the readers.
+
+        `waits` says that the turn waits for tool results after them.
+        """
         self._frames.extend(frames)
         self._waits = waits
         self._wake()
 
     def rest_of(self, frames: Sequence[Frame]) -> Sequence[Frame]:
-        """Return the rest of `frames` if they begin with the published ones, else the last of them."""
+        """Return the part of `frames` that is still to be published.
+
+        If they do not begin with the published frames, that is the last of them.
+        """
         published = len(self._frames)
         # The first frame is the same in any case, but jsonb orders the keys of the user's JSON in its own way.
         pairs = list(zip(self._frames, frames, strict=False))[1:]
@@ -35,7 +41,7 @@ class LiveStream:
         return frames[published:] if same and published <= len(frames) else frames[-1:]
 
     def waits_after(self, frame: Frame) -> bool:
-        """Return whether the turn waits for tool results after this frame, the last one so far."""
+        """Return whether the turn waits for tool results after this, the last frame."""
         return self._waits and self._frames[-1] is frame
 
     def end(self) -> None:

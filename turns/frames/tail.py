@@ -1,4 +1,4 @@
-"""The frames of a turn read from the log: one reading for all readers in this process, live to the turn's end."""
+"""The frames of a turn from the log, read once for all readers of this process."""
 
 import asyncio
 import logging
@@ -21,9 +21,10 @@ _log = logging.getLogger(__name__)
 
 
 class TurnTail:
-    """Follows a turn that another process runs, or that has ended; `stream` has its frames.
+    """Follows a turn that another process runs, or that has ended.
 
-    Recorded events are read from the table in pages, then received from the broadcast, and joined by their versions.
+    `stream` has its frames. Recorded events are read from the table in pages, then received from the broadcast, and
+    joined by their versions.
     """
 
     def __init__(self, reader: TurnReader, broadcast: Broadcast, progress: Progress, key: TurnKey) -> None:
@@ -75,7 +76,7 @@ class TurnTail:
         return await retry(lambda: self._reader.read(self._key, replay, limit=limit), StoreUnavailableError, pauses)
 
     async def _take_received(self, replay: TurnReplay) -> None:
-        """Publish the frames of received events, until one is missing or none came for a second."""
+        """Publish the frames of received events, until one is missing or none comes."""
         while not replay.ended:
             if not await self._wakeup.wait(POLL_INTERVAL_S):
                 return
