@@ -1,4 +1,4 @@
-"""The token budget of a context: how many tokens of a conversation a model is sent at most."""
+"""The token budget of a context: the most tokens that a model is sent."""
 
 from turns.model.gateway import ModelGateway
 
@@ -7,9 +7,10 @@ DEFAULT_CONTEXT_TOKENS = 32_000
 
 
 class ContextBudget:
-    """The budget that the server gives a model. A client may give another one with its turn.
+    """The budget that the server gives a model.
 
-    `max_context_tokens` is the setting of this name. It holds for every model; None takes each model's own limit.
+    A client may give another one with its turn. `max_context_tokens` is the setting of this name. It holds for every
+    model; None takes each model's own limit.
     """
 
     def __init__(self, gateway: ModelGateway, max_context_tokens: int | None) -> None:
@@ -17,7 +18,9 @@ class ContextBudget:
         self._max_context_tokens = max_context_tokens
 
     async def tokens(self, model: str, max_output_tokens: int | None = None) -> int:
-        """Return how many tokens `model` is sent at most, where it may answer with `max_output_tokens`.
+        """Return how many tokens `model` is sent at most.
+
+        `max_output_tokens` is the longest answer that the client allows.
 
         Raises:
             ModelError: litellm could not be loaded.

@@ -1,4 +1,4 @@
-"""Live feeds: what is recorded, as it is recorded, and for one conversation the frames of the turn that runs too."""
+"""Event feeds: events as they are recorded, with the frames of a running turn."""
 
 import asyncio
 import logging
@@ -12,10 +12,11 @@ import orjson
 
 from commands.executor import CommandExecutor
 from domain.conversation import ActiveTurn
-from eventlog.background import cancel_and_wait
+from eventlog.background import Background
 from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError
 from eventlog.feed import Feed
 from eventlog.log import FeedFilter
+from eventlog.retry import equal_pauses, retry
 from turns.frames.frames import Frame
 from turns.frames.replay import TurnKey
 from turns.live_events import FeedEvent, FeedReader, LiveEvents
@@ -23,8 +24,8 @@ from turns.turn_streams import TurnStreams
 
 WINDOW_POSITIONS = 5000
 PAGE_EVENTS = 500
-CATCHING_UP = 2
-"""How many readers read the table at once; with more, other reads would wait for connections and processors."""
+TABLE_READERS = 2
+"""How many feeds read the table at once. With more, other reads would wait for connections and processors."""
 WAITING_BATCHES = 2
 RETRY_INTERVAL_S = 0.5
 
@@ -37,43 +38,44 @@ _log = logging.getLogger(__name__)
 
 
 class EventFeeds:
-    """The feeds of this process. A reader holds a position and a few batches, however slowly it reads.
+    """The feeds of this process.
 
-    New events come from memory, where all readers share them. Older ones are read from the table in pages.
+    A reader holds a position and a few batches, however slowly it reads. New events come from memory, where all readers
+    share them. Older ones are read from the table in pages. A feed has no end, so it retries while the store is away.
     """
 
-    def __init__(self, conversations: CommandExecutor, feed: Feed, streams: TurnStreams) -> None:
-        self._conversations = conversations
-        self._log = conversations.log
+    def __init__(self, executor: CommandExecutor, feed: Feed, streams: TurnStreams) -> None:
+        self._executor = executor
+        self._log = executor.log
         self._feed = feed
         self._streams = streams
         self._live = LiveEvents(self._log, feed)
-        self._catching_up = asyncio.Semaphore(CATCHING_UP)
+        self._reading_table = asyncio.Semaphore(TABLE_READERS)
         self._closed = False
 
     async def events(self, wanted: FeedFilter, after: int | None) -> AsyncGenerator[FeedEvents]:
-        """Yield the recorded events that are wanted after a position (None: from now on), without end."""
+        """Yield the wanted events after a position (None: new ones), without end."""
 
         async def read(position: int) -> Page:
             return await self._log.feed(wanted, position, min(position + WINDOW_POSITIONS, self._live.head))
 
         with self._live.reading(after, wanted.conversation_id, partial(_is_wanted, wanted)) as reader:
-            async for facts in self._follow(reader, read):
-                yield facts
+            async for events in self._follow(reader, read):
+                yield events
 
     async def conversation(self, conversation_id: UUID, after: int | None) -> AsyncGenerator[FeedEvents | list[Frame]]:
-        """Yield a conversation's recorded events after a position (None: from now on), and its live frames."""
+        """Yield a conversation's events after a position (None: new ones) and frames."""
         merged = _Merged()
         try:
-            # The head comes first: a turn that starts between the two is heard of, and told from the one that runs.
-            joined = self._feed.head
+            # The head is read first, so a turn that starts between the two reads is seen, and not taken for `turn`.
+            head = self._feed.head
             turn = await self._active_turn(conversation_id)
             if turn is not None:
                 merged.add(self._streams.follow(TurnKey(conversation_id, turn.id, turn.first_version), to_the_end=True))
-            facts = self._conversation_facts(conversation_id, joined if after is None else after)
-            merged.add(facts, to_the_end=True)
+            events = self._conversation_events(conversation_id, head if after is None else after)
+            merged.add(events, ends_all=True)
             while (batch := await merged.next()) is not None:
-                for started in _turns_started(batch, joined):
+                for started in _turns_started(batch, head):
                     if turn is None or started.turn_id != turn.id:
                         merged.add(self._streams.follow(started, to_the_end=True))
                 yield batch
@@ -81,21 +83,22 @@ class EventFeeds:
             await merged.close()
 
     def close(self) -> None:
-        """End every feed: the server is being stopped."""
+        """End every feed, because the server stops."""
         self._closed = True
         self._live.wake_all()
 
     async def _active_turn(self, conversation_id: UUID) -> ActiveTurn | None:
-        while not self._closed:
+        async def attempt() -> ActiveTurn | None:
+            if self._closed:
+                return None
             try:
-                return (await self._conversations.state(conversation_id)).turn
+                return (await self._executor.state(conversation_id)).turn
             except UnknownEventError:
-                return None  # what a newer release has recorded is shown all the same
-            except StoreUnavailableError:
-                await asyncio.sleep(RETRY_INTERVAL_S)
-        return None
+                return None  # the events of a newer release are shown all the same
 
-    async def _conversation_facts(self, conversation_id: UUID, after: int) -> AsyncGenerator[FeedEvents]:
+        return await retry(attempt, StoreUnavailableError, equal_pauses(RETRY_INTERVAL_S))
+
+    async def _conversation_events(self, conversation_id: UUID, after: int) -> AsyncGenerator[FeedEvents]:
         version = 0
 
         async def read(position: int) -> Page:
@@ -107,70 +110,70 @@ class EventFeeds:
             version = found[-1]["version"]
             return found, found[-1]["position"]
 
-        def wants(fact: FeedEvent) -> bool:
-            return fact.record["conversation_id"] == conversation_id
+        def is_wanted(event: FeedEvent) -> bool:
+            return event.record["conversation_id"] == conversation_id
 
-        with self._live.reading(after, conversation_id, wants) as reader:
-            async for facts in self._follow(reader, read):
-                yield facts
+        with self._live.reading(after, conversation_id, is_wanted) as reader:
+            async for events in self._follow(reader, read):
+                yield events
 
     async def _follow(self, reader: FeedReader, read: ReadPage) -> AsyncGenerator[FeedEvents]:
-        """Yield what a reader wants, from memory, or from the table where it is not there any longer."""
+        """Yield the events that a reader wants, from memory or from the table."""
+
+        async def take() -> FeedEvents:
+            if self._closed:
+                return []
+            return await self._page(reader, read) if reader.behind else reader.take()
+
         while not self._closed:
-            facts = await self._page(reader, read) if reader.behind else reader.take()
-            if facts:
-                yield facts
+            events = await retry(take, StoreUnavailableError, equal_pauses(RETRY_INTERVAL_S))
+            if events:
+                yield events
             elif not reader.pending:
-                await reader.rung()
+                await reader.wait()
 
     async def _page(self, reader: FeedReader, read: ReadPage) -> FeedEvents:
-        """Read the table, and wait for a store that is away: a feed has no end."""
-        try:
-            async with self._catching_up:
-                times_back = self._live.times_back
-                found, position = await read(reader.position)
-        except StoreUnavailableError:
-            await asyncio.sleep(RETRY_INTERVAL_S)
-            return []
-        if self._live.times_back != times_back:
-            return []  # what was read may be no part of the log
+        async with self._reading_table:
+            rewinds = self._live.rewinds
+            found, position = await read(reader.position)
+        if self._live.rewinds != rewinds:
+            return []  # the page may no longer be part of the log
         reader.advance(position)
         return list(map(FeedEvent, found))
 
 
 class _Merged:
-    """Batches of several sources as they come; who takes them slowly holds the sources up."""
+    """Batches of several sources as they come. A slow consumer slows the sources."""
 
     def __init__(self) -> None:
         self._batches: asyncio.Queue[Any] = asyncio.Queue(WAITING_BATCHES)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
-    def add(self, source: AsyncGenerator[Any], *, to_the_end: bool = False) -> None:
-        """Take batches of a source too; with `to_the_end` nothing follows when it has ended."""
-        task = asyncio.create_task(self._drain(source, to_the_end=to_the_end))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def add(self, source: AsyncGenerator[Any], *, ends_all: bool = False) -> None:
+        """Take the batches of another source. With `ends_all`, its end is the end of all."""
+        self._background.once("feed-source", lambda: self._drain(source, ends_all=ends_all))
 
     async def next(self) -> Any:
+        """Return the next batch, None at the end."""
         return await self._batches.get()
 
     async def close(self) -> None:
-        await cancel_and_wait(self._tasks)
+        await self._background.close()
 
-    async def _drain(self, source: AsyncGenerator[Any], *, to_the_end: bool) -> None:
+    async def _drain(self, source: AsyncGenerator[Any], *, ends_all: bool) -> None:
         try:
             async with aclosing(source) as batches:
                 async for batch in batches:
                     await self._batches.put(batch)
         except LogError as error:
             _log.warning("a feed ends: %s", error)
-            to_the_end = True
-        if to_the_end:
+            ends_all = True
+        if ends_all:
             await self._batches.put(None)
 
 
 def _turns_started(batch: FeedEvents | list[Frame], after: int) -> list[TurnKey]:
-    """Return the turns whose start is among these facts, if they were recorded after a position."""
+    """Return the turns that start with one of these events, after a position."""
     return [
         TurnKey(record["conversation_id"], UUID(orjson.loads(record["data"])["turn_id"]), record["version"])
         for record in (item.record for item in batch if isinstance(item, FeedEvent))
@@ -178,10 +181,10 @@ def _turns_started(batch: FeedEvents | list[Frame], after: int) -> list[TurnKey]
     ]
 
 
-def _is_wanted(wanted: FeedFilter, fact: FeedEvent) -> bool:
+def _is_wanted(wanted: FeedFilter, event: FeedEvent) -> bool:
     return (
-        fact.owner_id == wanted.owner_id
-        and wanted.conversation_id in (None, fact.record["conversation_id"])
-        and wanted.agent_id in (None, fact.agent_id)
-        and wanted.type in (None, fact.record["type"])
+        event.owner_id == wanted.owner_id
+        and wanted.conversation_id in (None, event.record["conversation_id"])
+        and wanted.agent_id in (None, event.agent_id)
+        and wanted.type in (None, event.record["type"])
     )

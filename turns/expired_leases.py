@@ -1,4 +1,4 @@
-"""Expired leases: find the turns whose process or client is gone, and recover them."""
+"""Expired leases: recover the turns whose process or client is gone."""
 
 import asyncio
 import logging
@@ -31,10 +31,10 @@ _log = logging.getLogger(__name__)
 
 
 class _Expired(NamedTuple):
-    """An expired lease, and since when (in monotonic seconds) it has been seen unchanged.
+    """An expired lease.
 
-    `expires_at` is None if its holder released it. `ahead` says that it expires later than any lease may, because the
-    database's clock was set back.
+    `since` is the time, in monotonic seconds, since when it has been seen unchanged. `expires_at` is None if its holder
+    released it. `ahead` says that it expires later than any lease may, because the database's clock was set back.
     """
 
     turn_id: UUID

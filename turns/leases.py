@@ -5,14 +5,16 @@ The log alone locks a turn. A lease only says that a process is at work on it. T
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from uuid import UUID
 
+from domain.errors import DomainError
 from eventlog.background import Background
 from eventlog.clock import new_id
 from eventlog.db.database import Database
 from eventlog.db.statements import load_statements
-from eventlog.errors import StoreUnavailableError
+from eventlog.errors import IdempotencyKeyTakenError, StoreUnavailableError
 from turns.expired_leases import LONGEST_LEASE_S, ExpiredLeases, Recover
 
 LEASE_S = 6.0
@@ -52,7 +54,9 @@ class Leases:
             _log.warning("leases are left to expire: %s", error)
 
     async def acquire(self, conversation_id: UUID, turn_id: UUID) -> None:
-        """Hold the lease of a turn. Call this before the turn is recorded, so that no turn is without a lease.
+        """Hold the lease of a turn.
+
+        Call this before the turn is recorded, so that no turn is without a lease.
 
         Raises:
             StoreUnavailableError: the database does not answer.
@@ -98,13 +102,38 @@ class Leases:
             await self._database.fetch(_SQL["extend_for_client"], parameters)
 
     def drop(self, turn_id: UUID) -> None:
-        """Delete a lease with the next renewal: the turn has ended in the log, or never began."""
+        """Delete a lease with the next renewal, because the turn ended or never began."""
         self._held.pop(turn_id, None)
         self._dropped.add(turn_id)
 
     def let_expire(self, turn_id: UUID) -> None:
-        """Renew a lease no longer: the turn could not be ended here, and the process that finds the lease ends it."""
+        """Stop renewing a lease, so that the process that finds it expired ends the turn."""
         self._held.pop(turn_id, None)
+
+    @asynccontextmanager
+    async def starting(self, conversation_id: UUID, turn_id: UUID) -> AsyncGenerator[Callable[[], Awaitable[None]]]:
+        """Yield a function that acquires a lease.
+
+        Call it before the turn is recorded. A block that records the turn keeps the lease. One that is refused drops
+        it.
+        """
+        acquired = False
+
+        async def acquire() -> None:
+            nonlocal acquired
+            await self.acquire(conversation_id, turn_id)
+            acquired = True
+
+        try:
+            yield acquire
+        except (DomainError, IdempotencyKeyTakenError):
+            if acquired:
+                self.drop(turn_id)
+            raise
+        except BaseException:
+            if acquired:
+                self.let_expire(turn_id)  # the turn may have been recorded all the same
+            raise
 
     def _hold(self, conversation_id: UUID, turn_id: UUID) -> None:
         self._dropped.discard(turn_id)

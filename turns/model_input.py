@@ -19,7 +19,7 @@ CONTEXT_WAIT_S = 5.0
 
 
 class ModelInput:
-    """Builds what models are sent, within the token budget of the client or of the server."""
+    """Builds what models are sent, within the client's or the server's token budget."""
 
     def __init__(self, log: Log, context: Context, progress: Progress, budget: ContextBudget) -> None:
         self._log = log
@@ -28,7 +28,9 @@ class ModelInput:
         self._budget = budget
 
     async def request(self, started: TurnStarted, version: int, position: int) -> ModelRequest:
-        """Return the request of a turn that started or resumed with the event of `version`, at `position` of the log.
+        """Return the request of a turn.
+
+        The turn started or resumed with the event of `version`, at `position` of the log.
 
         Raises:
             CancelledError: the turn has ended already.
@@ -43,7 +45,9 @@ class ModelInput:
     async def window(
         self, conversation_id: UUID, model: str, max_tokens: int | None = None, last: int | None = None
     ) -> ContextWindow:
-        """Return what `model` is sent of a conversation: at most `max_tokens`, and the `last` messages.
+        """Return what `model` is sent of a conversation.
+
+        That is at most `max_tokens`, of the `last` messages.
 
         Raises:
             ModelError: litellm could not be loaded.

@@ -1,4 +1,4 @@
-"""The turns whose model speaks to this process."""
+"""The turns whose model is running in this process."""
 
 import asyncio
 import logging
@@ -22,11 +22,11 @@ _log = logging.getLogger(__name__)
 
 
 class TurnRunner:
-    """Runs turns that were recorded as started or resumed, and for which this process holds a lease."""
+    """Runs started and resumed turns, whose leases this process holds."""
 
     def __init__(
         self,
-        conversations: CommandExecutor,
+        executor: CommandExecutor,
         tokenizer: Tokenizer,
         gateway: ModelGateway,
         model_input: ModelInput,
@@ -35,7 +35,7 @@ class TurnRunner:
         reader: TurnReader,
         leases: Leases,
     ) -> None:
-        self._conversations = conversations
+        self._executor = executor
         self._tokenizer = tokenizer
         self._gateway = gateway
         self._model_input = model_input
@@ -45,42 +45,37 @@ class TurnRunner:
         self._leases = leases
         self._flush_clock = FlushClock()
         self._running: dict[UUID, ModelRun] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = Background()
 
     def get(self, turn_id: UUID) -> ModelRun | None:
-        """Return a turn that runs here."""
+        """Return the run of a turn, None if the turn does not run here."""
         return self._running.get(turn_id)
 
     async def wait_until_gone(self, turn_id: UUID) -> None:
-        """Wait until a turn no longer runs here, if it does."""
+        """Return when a turn does not run here, or no longer."""
         if run := self._running.get(turn_id):
             await run.wait_until_ended()
 
-    def begin(self, key: TurnKey, started: TurnStarted, begun: RunStart, position: int) -> None:
-        """Ask the model of a turn; its context is what was said up to a position of the log."""
-        run = ModelRun(
-            self._conversations, self._tokenizer, self._progress, self._reader, self._flush_clock, key, begun
-        )
+    def begin(self, key: TurnKey, started: TurnStarted, start: RunStart, position: int) -> None:
+        """Run the model of a turn, with the conversation up to a position as context."""
+        run = ModelRun(self._executor, self._tokenizer, self._progress, self._reader, self._flush_clock, key, start)
         self._running[key.turn_id] = run
-        watching = ExitStack()
-        heard = self._broadcast.subscribed(key.conversation_id, lambda item: self._stop_if_ended(run, item.event))
-        watching.enter_context(heard)
-        task = run.begin(self._gateway, lambda: self._model_input.request(started, begun.version, position))
-        self._tasks.add(task)
-        task.add_done_callback(lambda _: watching.close())
-        task.add_done_callback(lambda done: self._finished(done, run))
+        subscription = ExitStack()
+        subscription.enter_context(
+            self._broadcast.subscribed(key.conversation_id, lambda item: self._stop_if_ended(run, item.event))
+        )
+        task = run.begin(self._gateway, lambda: self._model_input.request(started, start.version, position))
+        task.add_done_callback(lambda _: subscription.close())
+        task.add_done_callback(lambda done: self._remove(run, done))
 
     async def drain(self, timeout_s: float) -> None:
-        """Let the running turns finish for so long, then end them in the log as interrupted."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout_s)
-        stop = "interrupted", "The server was stopped."
-        runs = [run.stop(Stop(run.origin, *stop)) for run in self._running.values()]
-        await asyncio.gather(*runs)
+        """Let the running turns finish within `timeout_s`, then interrupt them."""
+        if self._running:
+            await asyncio.wait([run.task for run in self._running.values()], timeout=timeout_s)
+        reason = "interrupted", "The server was stopped."
+        await asyncio.gather(*(run.stop(Stop(run.origin, *reason)) for run in self._running.values()))
 
-    def _finished(self, task: asyncio.Task[None], run: ModelRun) -> None:
-        self._tasks.discard(task)
+    def _remove(self, run: ModelRun, task: asyncio.Task[None]) -> None:
         turn_id = run.key.turn_id
         del self._running[turn_id]
         if task.cancelled():
@@ -92,7 +87,7 @@ class TurnRunner:
             self._leases.drop(turn_id)
 
     def _stop_if_ended(self, run: ModelRun, event: ConversationEvent) -> None:
-        """Stop a turn that the log says is over: cancelled or ended elsewhere, or deleted with its conversation."""
-        over = isinstance(event, TurnCancelled | TurnFailed) and event.turn_id == run.key.turn_id
-        if over or isinstance(event, ConversationDeleted):
+        """Stop a turn that another process ended, or deleted with its conversation."""
+        ended = isinstance(event, TurnCancelled | TurnFailed) and event.turn_id == run.key.turn_id
+        if ended or isinstance(event, ConversationDeleted):
             self._stopping.once(f"end of turn {run.key.turn_id}", lambda: run.stop(Stop(run.origin, "interrupted")))

@@ -1,4 +1,4 @@
-"""Following turns: the frames of any turn, at any age, wherever it runs."""
+"""Streams of turns: the frames of any turn, wherever it runs, at any age."""
 
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
@@ -31,40 +31,44 @@ class TurnStreams:
     async def follow(
         self, key: TurnKey, after_seq: int = 0, *, to_the_end: bool = False
     ) -> AsyncGenerator[list[Frame]]:
-        """Yield the frames of a turn after `after_seq`, until its last: live from here, else from the log.
+        """Yield the frames of a turn after `after_seq`, until its last.
 
-        They also end where the turn waits for tool results, unless they are wanted to its end; who has seen that it
-        waits already is shown how it goes on. A store that is away is waited for.
+        They are live if the turn runs here, else they come from the log.
+
+        Without `to_the_end` they end also where the turn waits for tool results, unless that is at `after_seq`. A
+        store that is away is retried.
         """
         await self._queue.wait_until_gone(key.turn_id)
         run = self._runner.get(key.turn_id)
         if run is not None:
-            async for frames in _wanted(run.stream, after_seq):
+            async for frames in _unseen(run.stream, after_seq):
                 yield frames
                 after_seq = frames[-1].seq
                 if frames[-1].terminal or (run.stream.waits_after(frames[-1]) and not to_the_end):
                     return
-        # What ran here may be left open, by a store that stays away; whoever ends it then does so in the log.
+        # A run may leave its turn open when the store stays away. Its end, by another process, is then in the log.
         with self._tailed(key) as stream:
-            async for frames in _wanted(stream, after_seq):
+            async for frames in _unseen(stream, after_seq):
                 yield frames
                 if stream.waits_after(frames[-1]) and not to_the_end:
                     return
 
     def close(self) -> None:
-        """End what is read from the log, wherever it is: the server is being stopped, and others go on with it."""
+        """End the streams that are read from the log, because the server stops.
+
+        Clients go on at another process.
+        """
         self._closed = True
-        for tail in self._tails.values():
-            tail.close()
+        self.restart()
 
     def restart(self) -> None:
-        """End what is read from the log now, after the log lost its end; clients come again."""
+        """End the streams from the log, because it has lost its end. Clients reconnect."""
         for tail in self._tails.values():
             tail.close()
 
     @contextmanager
     def _tailed(self, key: TurnKey) -> Generator[LiveStream]:
-        """Lend the frames of a turn that does not run here; its readers share them."""
+        """Yield the frames of a turn that does not run here. Its readers share them."""
         tail = self._tails.get(key.turn_id)
         if tail is None:
             tail = self._tails[key.turn_id] = TurnTail(self._reader, self._broadcast, self._progress, key)
@@ -80,8 +84,8 @@ class TurnStreams:
                 tail.close()
 
 
-async def _wanted(stream: LiveStream, after_seq: int) -> AsyncGenerator[list[Frame]]:
-    """Yield what a reader of a stream has not seen, and the last frame in any case."""
+async def _unseen(stream: LiveStream, after_seq: int) -> AsyncGenerator[list[Frame]]:
+    """Yield the frames that a reader has not seen, and the last frame in any case."""
     async for frames in stream.follow(after_seq):
-        if wanted := [frame for frame in frames if frame.seq > after_seq or frame.terminal]:
-            yield wanted
+        if unseen := [frame for frame in frames if frame.seq > after_seq or frame.terminal]:
+            yield unseen

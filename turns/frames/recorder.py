@@ -20,7 +20,7 @@ RETRY_INTERVAL_S = 0.2
 
 
 class _DecideUnrecorded(Protocol):
-    """A decision that is given the first frames of the chunks that are in the log already."""
+    """A decision that is given the first frames of the recorded chunks."""
 
     def __call__(self, state: Conversation, recorded: frozenset[int]) -> Events: ...
 

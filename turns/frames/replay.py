@@ -26,7 +26,7 @@ _FRAMED_EVENTS = (MessageAdded, StreamDelta, TurnBegun, TurnSuspended, TurnResum
 
 
 class TurnKey(NamedTuple):
-    """The key of a turn: its conversation, its id, and the version of its first event or of its start."""
+    """A turn: its conversation, its id, and the version of its first event or start."""
 
     conversation_id: UUID
     turn_id: UUID
@@ -34,14 +34,17 @@ class TurnKey(NamedTuple):
 
 
 class TurnReplay:
-    """Folds the recorded events of one conversation, in order, into the frames of one turn.
+    """Folds the recorded events of a conversation into the frames of one turn.
 
     `waits` says that the turn waits for tool results. `answer` is the newest message of its model. `user_message` is
     the message that it answers, None until that is read.
     """
 
     def __init__(self, key: TurnKey, user_message: MessageAdded | None = None) -> None:
-        """Begin before the first event. A turn that does not begin with its user's message needs it given."""
+        """Begin before the first event.
+
+        A turn that does not begin with its user's message needs it given.
+        """
         self.started: TurnStarted | None = None
         self.ended: TurnEnded | None = None
         self.waits = False
@@ -54,7 +57,7 @@ class TurnReplay:
         self.answer: MessageAdded | None = None
 
     def take(self, recorded: list[Recorded]) -> list[Frame]:
-        """Return the frames that these further events add. Events of other turns add none."""
+        """Return the frames that further events add. Those of other turns add none."""
         self.position = recorded[-1].position if recorded else self.position
         return [frame for item in recorded for frame in self._take(item.event)]
 
@@ -130,18 +133,24 @@ class TurnReader:
         self._images = images
 
     async def begin(self, key: TurnKey, user_message: MessageAdded | None = None) -> TurnReplay:
-        """Return the replay of a turn before its first event. The message it answers is read unless it is given."""
+        """Return the replay of a turn before its first event.
+
+        The message that it answers is read unless it is given.
+        """
         question = user_message or await self._question(key)
         return TurnReplay(key, await self._images.restored_event(question) if question else None)
 
     async def take(self, key: TurnKey, replay: TurnReplay, events: list[Recorded]) -> list[Frame]:
-        """Return the frames that these further events add, with the images of the user's message."""
+        """Return the frames that further events add, with the user's images."""
         return replay.take([await self._restored(key, item) for item in events])
 
     async def read(
         self, key: TurnKey, replay: TurnReplay, *, last: int = LAST_VERSION, limit: int = LAST_VERSION
     ) -> tuple[list[Frame], bool]:
-        """Return the frames of at most `limit` further events up to version `last`, and whether there were so many."""
+        """Return the frames of further events up to `last`, and whether more may follow.
+
+        At most `limit` events are read.
+        """
         events = await self._log.events(key.conversation_id, replay.next_version, last, limit)
         return await self.take(key, replay, events), len(events) == limit
 
@@ -152,7 +161,7 @@ class TurnReader:
         return replay, frames
 
     async def settled_after(self, key: TurnKey, version: int) -> TurnReplay:
-        """Return a turn as it was when it first ended, or waited for tool results, after the event of a version."""
+        """Return a turn as it first ended, or waited for tool results, after a version."""
         replay = await self.begin(key)
         for item in await self._log.events(key.conversation_id, replay.next_version):
             await self.take(key, replay, [item])
@@ -169,7 +178,7 @@ class TurnReader:
         return ModelAnswer(content, await count_tokens(self._tokenizer, content), self._tokenizer.name)
 
     async def _question(self, key: TurnKey) -> MessageAdded | None:
-        """Return the message that a turn answers, None if it is still to come because the turn was queued."""
+        """Return the message that a turn answers, None for a turn that was queued."""
         first = await self._log.versions(key.conversation_id, [key.first_version])
         if not first or not isinstance(first[0].event, TurnStarted):
             return None
