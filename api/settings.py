@@ -36,12 +36,14 @@ class Settings(BaseSettings):
     log_schema: str = Field(
         "turnlog", pattern=r"^[a-z_][a-z0-9_]{0,30}$", description="The PostgreSQL schema that holds the log."
     )
-    auth: Literal["none"] = Field("none", description="How callers prove who they are; none: one local owner.")
+    auth: Literal["none"] = Field(
+        "none", description="How callers are authenticated. With none, every caller is one local owner."
+    )
     model: str = Field("turnlog/demo", min_length=1, description="The litellm name of the model that answers.")
     model_api_base: str | None = Field(None, description="The URL of an OpenAI-compatible server.")
     model_api_key: SecretStr | None = Field(None, description="The key for the model's provider.")
     max_context_tokens: PositiveInt | None = Field(
-        None, description="The most tokens of history sent to the model; None: what the model takes."
+        None, description="The maximum tokens of history sent to the model. None: the model's own limit."
     )
     model_first_token_timeout_s: PositiveFloat = Field(60, description="Seconds to wait for an answer to begin.")
     model_between_tokens_timeout_s: PositiveFloat = Field(60, description="Seconds of silence within an answer.")

@@ -36,7 +36,7 @@ async def wait_for_position(request: HttpRequest, progress: Progress) -> None:
 async def position_headers(position: int | None, log: Log, progress: Progress) -> dict[str, str]:
     """Return the headers of a write, after waiting for the read models up to 2 s.
 
-    A command that wrote nothing has the position None; its answer names the head of the log. `Turnlog-Behind` lists
+    A command that wrote nothing has the position None. Its answer names the head of the log. `Turnlog-Behind` lists
     the projections that have not reached the position.
     """
     if position is None:
