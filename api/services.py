@@ -106,7 +106,7 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
         stack.push_async_callback(cancel_and_wait, [asyncio.create_task(_warm_up(tokenizer, gateway))])
         services.rebuilds.open()
         stack.push_async_callback(services.rebuilds.close)
-        stack.push_async_callback(opened.database.give_up_if_away)
+        stack.push_async_callback(opened.database.give_up_if_unreachable)
         yield services
 
 

@@ -16,7 +16,7 @@ from benchmarks.texts import turns
 from commands.tokens import Tokenizer
 from domain.decisions import conversations
 from eventlog.clock import new_id
-from eventlog.library.recorder import LogFactory
+from eventlog.library import LogFactory
 from eventlog.mapper import ConversationMapper, JSONBytesTranscoder, NewRow, new_row_of
 from eventlog.writer import GroupCommitWriter
 

@@ -1,1 +1,1 @@
-"""The `turnlog` command; imports api and what lies below."""
+"""The `turnlog` command. It may import every other package of Turnlog."""

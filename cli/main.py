@@ -1,14 +1,17 @@
-"""The `turnlog` command. A subcommand's module is imported only when it runs, so that help comes at once."""
+"""The `turnlog` command.
+
+The module of a subcommand is imported only when it runs, so that help appears at once.
+"""
 
 from importlib import import_module
 
 import click
 
-# name: (module, attribute, what `turnlog --help` says)
+# name: (module, attribute, sentence in `turnlog --help`)
 COMMANDS = {
-    "serve": ("cli.serve", "serve", "Run the API, with its own PostgreSQL unless one is given."),
+    "serve": ("cli.serve", "serve", "Run the API, on an embedded PostgreSQL unless a database is given."),
     "log": ("cli.show_log", "log", "Read the event log."),
-    "projections": ("cli.manage_projections", "projections", "Look after the read models."),
+    "projections": ("cli.manage_projections", "projections", "Show, rebuild and verify the read models."),
 }
 
 
@@ -32,12 +35,12 @@ class _LazyGroup(click.Group):
 def turnlog() -> None:
     """Turnlog, an event-sourced conversation store for LLM applications.
 
-    Exit codes: 0 done, 1 failed, 2 wrong use, 3 a verification found a difference.
+    Exit codes: 0 success, 1 failure, 2 wrong usage, 3 a verification found differences.
     """
 
 
 def main() -> None:
-    """The entry point of the installed command."""
+    """Run the command. This is its entry point after installation."""
     turnlog(prog_name="turnlog")
 
 

@@ -1,4 +1,4 @@
-"""`turnlog projections`: how far the read models have come, and building them anew."""
+"""`turnlog projections`: show, rebuild and verify the read models."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ import click
 from pydantic_core import to_json
 
 from cli.database_options import ExistingLog, WrongUseError, database_options, existing_log
-from cli.progress_bars import shown_progress
+from cli.progress_bars import show_progress
 from cli.terminal import visible, visible_json
 from eventlog.db.database import Database
 from projections.catalog import PROJECTIONS, named
@@ -34,27 +34,30 @@ The read model as of position {position} is in schema {schema}: {names}.
 _SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,39}")
 
 T = TypeVar("T")
-Say = Callable[[str], None]
-"""How a command prints a result while progress is shown."""
-Work = Callable[[Builder, Say], Awaitable[T]]
+Print = Callable[[str], None]
+"""Prints a result while progress is shown."""
+Work = Callable[[Builder, Print], Awaitable[T]]
 
 _workers = click.option(
     "--workers",
     type=click.IntRange(1, 64),
     default=min(os.cpu_count() or 1, 8),
-    help="Processes that load.",
+    help="Number of loading processes.",
 )
 
 
 @click.group()
 def projections() -> None:
-    """Look after the read models."""
+    """Show, rebuild and verify the read models."""
 
 
 @projections.command()
 @database_options
 def status(data_dir: Path | None, database_url: str | None) -> None:
-    """Print each projection's version, position and lag, and what stopped it; exit code 1 if one is stopped."""
+    """Print the version, position, lag and error of each projection.
+
+    Exits with 1 if a projection is stopped.
+    """
     with existing_log(data_dir, database_url) as opened:
         found = asyncio.run(_status(opened.conninfo, opened.schema))
     click.echo(f"log position {found.head}")
@@ -82,8 +85,8 @@ async def _status(conninfo: str, schema: str) -> LogStatus:
 @click.argument("names", nargs=-1, metavar="NAME...")
 @click.option("--all", "every", is_flag=True, help="Rebuild every projection.")
 @_workers
-@click.option("--rollback", is_flag=True, help="Let the build that was read before the last one be read again.")
-@click.option("--prune", is_flag=True, help="Drop builds that are not read any more.")
+@click.option("--rollback", is_flag=True, help="Switch back to the previous build.")
+@click.option("--prune", is_flag=True, help="Drop builds that are no longer read.")
 @database_options
 def rebuild(
     names: tuple[str, ...],
@@ -95,15 +98,16 @@ def rebuild(
     rollback: bool,
     prune: bool,
 ) -> None:
-    """Build projections anew beside what is read, then switch; the last build is kept for --rollback until --prune.
+    """Rebuild projections and switch to the new builds.
 
-    Reads and writes go on meanwhile. A rebuild that was interrupted goes on where it was.
+    Reads and writes go on meanwhile. The next rebuild resumes an interrupted one. The previous build is kept for
+    --rollback until --prune.
     """
     chosen = _chosen(names, every=every)
     if rollback and prune:
-        raise WrongUseError("--rollback and --prune exclude each other.")
+        raise WrongUseError("--rollback and --prune cannot be combined.")
     work = _prune if prune else _roll_back if rollback else _rebuild
-    _build(data_dir, database_url, workers, lambda builder, say: work(builder, say, chosen))
+    _build(data_dir, database_url, workers, lambda builder, print_result: work(builder, print_result, chosen))
 
 
 @projections.command()
@@ -114,29 +118,41 @@ def rebuild(
 def verify(
     names: tuple[str, ...], workers: int, data_dir: Path | None, database_url: str | None, *, every: bool
 ) -> None:
-    """Build projections once more and compare them row by row with what is read; exit code 3 if they differ."""
+    """Compare projections with a new build of each.
+
+    The comparison is row by row. Exits with 3 if rows differ.
+    """
     chosen = _chosen(names, every=every)
-    differing = _build(data_dir, database_url, workers, lambda builder, say: _verify(builder, say, chosen))
+    differing = _build(
+        data_dir, database_url, workers, lambda builder, print_result: _verify(builder, print_result, chosen)
+    )
     if differing:
         raise SystemExit(DIFFERENT)
 
 
 @projections.command()
 @click.option("--as-of", required=True, metavar="WHEN", help="A log position, or a time such as 2026-05-01T12:00:00Z.")
-@click.option("--schema", required=True, metavar="NAME", help="The schema to make.")
+@click.option("--schema", required=True, metavar="NAME", help="The schema to create.")
 @_workers
 @database_options
 def build(as_of: str, schema: str, workers: int, data_dir: Path | None, database_url: str | None) -> None:
-    """Leave the whole read model as it was at a position or time in a schema of its own, for queries."""
+    """Write past read models into a new schema.
+
+    They are as of a position of the log or a time, and meant for queries.
+    """
     when = _when(as_of)
     if not _SCHEMA.fullmatch(schema):
-        raise WrongUseError(f"--schema {schema}: use up to 40 of a-z, 0-9 and _, not beginning with a digit or pg_.")
-    _build(data_dir, database_url, workers, lambda builder, say: _build_past(builder, say, when, schema))
+        raise WrongUseError(
+            f"--schema {schema}: use at most 40 characters a-z, 0-9 and _, and do not begin with a digit or pg_."
+        )
+    _build(
+        data_dir, database_url, workers, lambda builder, print_result: _build_past(builder, print_result, when, schema)
+    )
 
 
 def _chosen(names: tuple[str, ...], *, every: bool) -> list[Projection]:
     if bool(names) == every:
-        raise WrongUseError("Name the projections, or say --all.")
+        raise WrongUseError("Name projections, or use --all.")
     try:
         return list(PROJECTIONS) if every else [named(name) for name in dict.fromkeys(names)]
     except UnknownProjectionError as error:
@@ -149,46 +165,48 @@ def _when(as_of: str) -> int | datetime:
     try:
         when = datetime.fromisoformat(as_of)
     except ValueError:
-        raise WrongUseError(f"--as-of {as_of}: neither a log position nor a time like 2026-05-01T12:00:00Z.") from None
+        raise WrongUseError(
+            f"--as-of {as_of}: must be a log position or a time such as 2026-05-01T12:00:00Z."
+        ) from None
     if when.tzinfo is None:
-        raise WrongUseError(f"--as-of {as_of}: say which time zone, such as Z for UTC.")
+        raise WrongUseError(f"--as-of {as_of}: needs a time zone, such as Z for UTC.")
     return when
 
 
 def _build(data_dir: Path | None, database_url: str | None, workers: int, work: Work[T]) -> T:
     async def run(opened: ExistingLog) -> T:
-        with shown_progress() as progress:
+        with show_progress() as progress:
             async with open_builder(opened.conninfo, opened.schema, workers, progress.report) as builder:
-                return await work(builder, progress.say)
+                return await work(builder, progress.print_result)
 
     with existing_log(data_dir, database_url, writes=True) as opened:
         return asyncio.run(run(opened))
 
 
-async def _rebuild(builder: Builder, say: Say, chosen: list[Projection]) -> None:
-    await rebuilding.rebuild(builder, chosen, lambda switched: say(_switched(switched)))
+async def _rebuild(builder: Builder, print_result: Print, chosen: list[Projection]) -> None:
+    await rebuilding.rebuild(builder, chosen, lambda switched: print_result(_switched(switched)))
 
 
-async def _roll_back(builder: Builder, say: Say, chosen: list[Projection]) -> None:
+async def _roll_back(builder: Builder, print_result: Print, chosen: list[Projection]) -> None:
     for switched in await rebuilding.roll_back(builder, chosen):
-        say(_switched(switched))
+        print_result(_switched(switched))
 
 
-async def _prune(builder: Builder, say: Say, chosen: list[Projection]) -> None:
+async def _prune(builder: Builder, print_result: Print, chosen: list[Projection]) -> None:
     for dropped in await rebuilding.prune(builder, chosen):
-        say(f"{dropped.name} version {dropped.version} build {dropped.build} ({dropped.state}) was dropped.")
+        print_result(f"{dropped.name} version {dropped.version} build {dropped.build} ({dropped.state}) was dropped.")
 
 
-async def _verify(builder: Builder, say: Say, chosen: list[Projection]) -> bool:
+async def _verify(builder: Builder, print_result: Print, chosen: list[Projection]) -> bool:
     compared = await verifying.verify(builder, chosen)
     for comparison in compared:
-        say(_compared(comparison))
+        print_result(_compared(comparison))
     return any(comparison.differing for comparison in compared)
 
 
-async def _build_past(builder: Builder, say: Say, when: int | datetime, schema: str) -> None:
+async def _build_past(builder: Builder, print_result: Print, when: int | datetime, schema: str) -> None:
     past = await build_past(builder, PROJECTIONS, when, schema)
-    say(PAST.format(position=past.position, schema=schema, names=", ".join(past.names)))
+    print_result(PAST.format(position=past.position, schema=schema, names=", ".join(past.names)))
 
 
 def _switched(switched: rebuilding.Switched) -> str:

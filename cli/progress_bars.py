@@ -1,4 +1,4 @@
-"""How long work comes along: a bar per projection on a terminal, plain lines elsewhere."""
+"""Show progress as bars on a terminal, and as plain lines elsewhere."""
 
 import sys
 from collections.abc import Generator
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 LINE_INTERVAL_S = 1.0
 
 
-class Shown(Protocol):
-    """Progress as it is shown, and results between it."""
+class ProgressView(Protocol):
+    """A view of progress, with results printed in between."""
 
     def report(self, step: Step) -> None:
         """Show a step."""
         ...
 
-    def say(self, line: str) -> None:
+    def print_result(self, line: str) -> None:
         """Print a result on stdout."""
         ...
 
 
 @contextmanager
-def shown_progress() -> Generator[Shown]:
-    """Give what is to be told of each step and each result."""
+def show_progress() -> Generator[ProgressView]:
+    """Yield the view that takes each step and each result."""
     if not sys.stderr.isatty():
-        yield _Lines()
+        yield _LineView()
         return
-    bars = _Bars()
+    bars = _BarView()
     try:
         yield bars
     finally:
@@ -42,33 +42,33 @@ def shown_progress() -> Generator[Shown]:
 
 
 class _Phase(NamedTuple):
-    """The phase a projection is in, since when, and at which position that began."""
+    """The phase of a projection, with the time and the position of its begin."""
 
     name: str
     since: float
     position: int
 
     def rate(self, position: int) -> float:
-        """Return events a second since the phase began."""
+        """Return the events per second since the phase began."""
         return (position - self.position) / max(monotonic() - self.since, 0.001)
 
 
 class _Phases:
-    """In which phase each projection is."""
+    """The current phase of each projection."""
 
     def __init__(self) -> None:
         self._phases: dict[str, _Phase] = {}
 
     def at(self, step: Step) -> _Phase:
-        """Return the phase of a step, a new one if it is its first."""
+        """Return the phase of a step, which the step may begin."""
         phase = self._phases.get(step.projection)
         if phase is None or phase.name != step.phase:
             phase = self._phases[step.projection] = _Phase(step.phase, monotonic(), step.position)
         return phase
 
 
-class _Bars:
-    """A bar for each projection that is at work."""
+class _BarView:
+    """A bar for each projection."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
@@ -88,16 +88,19 @@ class _Bars:
             rate=self._phases.at(step).rate(step.position),
         )
 
-    def say(self, line: str) -> None:
-        """Print a result below what was printed before; bars come again below it with the next step."""
+    def print_result(self, line: str) -> None:
+        """Print a result below the earlier ones.
+
+        The next step draws the bars again, below it.
+        """
         self.stop()
         click.echo(line)
 
     def stop(self) -> None:
-        """Take the bars off the terminal."""
+        """Remove the bars from the terminal."""
         if self._progress is not None:
             self._progress.stop()
-        # One that is started again would erase as many lines as it had before, which are results by now.
+        # A restarted one would erase as many lines as it had drawn before, and these are results now.
         self._progress, self._tasks = None, {}
 
     def _started(self) -> "Progress":
@@ -107,30 +110,30 @@ class _Bars:
         label = TextColumn("{task.description}")
         numbers = TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[rate]:,.0f} events/s")
         columns = (label, BarColumn(), numbers, TimeRemainingColumn())
-        # Results go to stdout itself, which may be a file.
+        # Results go to stdout, which may be a file.
         self._progress = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
         self._progress.start()
         return self._progress
 
 
-class _Lines:
-    """A line where a projection's phase begins, and one a second while it lasts."""
+class _LineView:
+    """A line when a projection's phase begins, and one per second while it lasts."""
 
     def __init__(self) -> None:
         self._phases = _Phases()
-        self._said: dict[str, tuple[_Phase, float]] = {}
+        self._printed: dict[str, tuple[_Phase, float]] = {}
 
-    def say(self, line: str) -> None:
+    def print_result(self, line: str) -> None:
         """Print a result."""
         click.echo(line)
 
     def report(self, step: Step) -> None:
-        """Say it, unless something like it was said just now."""
+        """Print a step, unless one of the same phase was printed within the last second."""
         phase = self._phases.at(step)
-        said, at = self._said.get(step.projection, (None, 0.0))
-        if phase == said and monotonic() - at < LINE_INTERVAL_S and step.position < step.target:
+        printed, at = self._printed.get(step.projection, (None, 0.0))
+        if phase == printed and monotonic() - at < LINE_INTERVAL_S and step.position < step.target:
             return
-        self._said[step.projection] = phase, monotonic()
+        self._printed[step.projection] = phase, monotonic()
         click.echo(_line(step, phase), err=True)
 
 

@@ -1,4 +1,4 @@
-"""`turnlog serve`: checks first, then the database, then the workers."""
+"""`turnlog serve`: check the options, open the database, then run the workers."""
 
 import signal
 import socket
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.database_options import WrongUseError, database_of, database_options, settings_for, told_errors
+from cli.database_options import WrongUseError, database_options, one_line_errors, open_database, settings_for
 
 if TYPE_CHECKING:
     from api.settings import Settings
@@ -25,38 +25,36 @@ Turnlog is ready at {url}
 
 
 @click.command()
-@click.option(
-    "--host", default="127.0.0.1", help="Address to listen on; loopback only, as nobody is authenticated yet."
-)
-@click.option("--port", default=8000, type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.")
-@click.option("--workers", default=1, type=click.IntRange(1, 256), help="Processes that serve.")
+@click.option("--host", default="127.0.0.1", help="Loopback address to listen on; callers are not authenticated yet.")
+@click.option("--port", default=8000, type=click.IntRange(0, 65535), help="Port to listen on; 0 chooses a free one.")
+@click.option("--workers", default=1, type=click.IntRange(1, 256), help="Number of serving processes.")
 @database_options
-@click.option("--ephemeral", is_flag=True, help="Use a temporary database and remove it at the end.")
+@click.option("--ephemeral", is_flag=True, help="Use a temporary database, removed at the end.")
 def serve(
     host: str, port: int, workers: int, data_dir: Path | None, database_url: str | None, *, ephemeral: bool
 ) -> None:
     """Run the API on an event log.
 
-    With no database given, it runs its own PostgreSQL 18 under the data directory.
+    Without a database, it runs an embedded PostgreSQL 18 in the data directory.
     """
     if ephemeral and (data_dir or database_url):
-        raise WrongUseError("--ephemeral takes neither --data-dir nor --database-url.")
+        raise WrongUseError("--ephemeral cannot be combined with --data-dir or --database-url.")
     _refuse_other_than_loopback(host)
     settings = settings_for(data_dir, database_url)
-    _end_on_terminate()
-    with _listen(host, port) as listener, database_of(settings, ephemeral=ephemeral) as (conninfo, settings):
-        _make_log(conninfo, settings.log_schema)
-        announce = _announcer(settings, listener, _where(settings, conninfo, ephemeral=ephemeral))
+    _exit_on_terminate()
+    with _listen(host, port) as listener, open_database(settings, ephemeral=ephemeral) as (conninfo, settings):
+        _create_log(conninfo, settings.log_schema)
+        announce = _announcer(settings, listener, _data_place(settings, conninfo, ephemeral=ephemeral))
         code = _run(settings, conninfo, listener, workers, announce)
     raise SystemExit(code)
 
 
-def _make_log(conninfo: str, schema: str) -> None:
-    """Make the log or bring it up to date, before any worker starts: what stands in the way is told in one line."""
+def _create_log(conninfo: str, schema: str) -> None:
+    """Create the log or bring it up to date, before any worker starts."""
     from eventlog.db.requirements import check_writable
     from projections.catalog import prepare
 
-    with told_errors():
+    with one_line_errors():
         check_writable(conninfo)
         prepare(conninfo, schema)
 
@@ -79,11 +77,13 @@ def _refuse_other_than_loopback(host: str) -> None:
     except ValueError:
         loopback = False
     if not loopback:
-        raise WrongUseError(f"--host {host}: only a loopback address (127.0.0.1, ::1) until there is authentication.")
+        raise WrongUseError(
+            f"--host {host}: must be a loopback address (127.0.0.1, ::1), as there is no authentication yet."
+        )
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Returns the socket that all workers accept from; it is bound before anything is started."""
+    """Return the socket that all workers accept connections from, bound and listening."""
     address = "127.0.0.1" if host == "localhost" else host
     listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -97,22 +97,22 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _end_on_terminate() -> None:
-    """SIGTERM unwinds like Ctrl-C before and after a server has the signals; a closed terminal counts as SIGTERM."""
+def _exit_on_terminate() -> None:
+    """Handle SIGTERM like Ctrl-C, and a closed terminal like SIGTERM."""
 
-    def end(_signal: int, _frame: object) -> None:
+    def exit_cleanly(_signal: int, _frame: object) -> None:
         raise SystemExit(0)
 
     def terminate(_signal: int, _frame: object) -> None:
         signal.raise_signal(signal.SIGTERM)
 
-    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGTERM, exit_cleanly)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
         signal.signal(signal.SIGHUP, terminate)
 
 
-def _where(settings: "Settings", conninfo: str, *, ephemeral: bool) -> str:
-    """Says where the data lives, without any password."""
+def _data_place(settings: "Settings", conninfo: str, *, ephemeral: bool) -> str:
+    """Return where the data is, without a password."""
     if ephemeral:
         return "temporary PostgreSQL 18, removed at the end"
     if settings.database_url is None:

@@ -1,4 +1,4 @@
-"""One serving process: uvicorn, with an end that lets running turns finish first."""
+"""One serving process: uvicorn, with a shutdown that lets running turns finish."""
 
 import asyncio
 import logging
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("uvicorn.error")
 
-CLOSING_TIMEOUT_S = 3  # for answers still on their way once all turns have ended
+CLOSING_TIMEOUT_S = 3  # for answers that are still being sent once all turns have ended
 
 
 class DrainingServer(uvicorn.Server):
-    """Asked to end, it takes no new connection and drains while open streams go on; asked again, it ends at once."""
+    """A server that drains at the first signal and exits at the second.
+
+    While it drains it accepts no new connection, and open streams go on.
+    """
 
     def __init__(
         self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]], announce: Callable[[], None]
@@ -30,7 +33,7 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._drain = drain
         self._announce = announce
-        self._asked_to_end = False
+        self._stop_requested = False
         self._draining: asyncio.Future[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -38,26 +41,27 @@ class DrainingServer(uvicorn.Server):
         self._announce()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Overridden as uvicorn would cut streams off, and raise the signal again once it has closed."""
-        if self._asked_to_end:
+        """Start to drain at the first signal, and exit at the second."""
+        # Overridden because uvicorn cuts streams off, and raises the signal again once it has closed.
+        if self._stop_requested:
             self.should_exit = self.force_exit = True
             _log.disabled = True  # it would print a traceback for every stream that is cut off
-        self._asked_to_end = True
+        self._stop_requested = True
 
     async def on_tick(self, counter: int) -> bool:
-        if self._asked_to_end and self._draining is None:
+        if self._stop_requested and self._draining is None:
             for server in self.servers:
                 server.close()
             self._draining = asyncio.ensure_future(self._drain())
         if self._draining is not None and self._draining.done() and not self.should_exit:
             self.should_exit = True
             if error := self._draining.exception():
-                _log.error("Running turns could not be ended in the log; recovery will do it.", exc_info=error)
+                _log.error("Running turns could not be ended in the log. Recovery will end them.", exc_info=error)
         return await super().on_tick(counter)
 
 
 def run_server(settings: "Settings", conninfo: str, listener: socket.socket, announce: Callable[[], None]) -> int:
-    """Serve until a signal says to end. Returns the exit code of the process."""
+    """Serve until a signal ends it, and return the exit code of the process."""
     from api.app import create_app
 
     app = create_app(settings, conninfo)
@@ -65,7 +69,7 @@ def run_server(settings: "Settings", conninfo: str, listener: socket.socket, ann
     try:
         server.run(sockets=[listener])
     except SystemExit:
-        return 1  # uvicorn has said why the application did not start
+        return 1  # uvicorn has logged why the application did not start
     return 1 if server.force_exit else 0
 
 

@@ -1,4 +1,4 @@
-"""`turnlog log`: the recorded events, on a terminal or as JSON lines."""
+"""`turnlog log`: print recorded events, for a terminal or as JSON lines."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
@@ -25,9 +25,9 @@ NARROW_INDENT = " " * 10
 FOLLOW_POLL_S = 1.0
 
 Work = Callable[[Database, bool], Coroutine[Any, Any, None]]
-"""What a command does with the log, and whether that can be read only."""
+"""The work of a command on a database, which may be read-only."""
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with all of the data.")
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, with all data.")
 
 
 @click.group()
@@ -36,8 +36,8 @@ def log() -> None:
 
 
 @log.command()
-@click.option("-n", "--lines", default=20, type=click.IntRange(1, PAGE), help="How many events to begin with.")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is recorded from now on, until Ctrl-C.")
+@click.option("-n", "--lines", default=20, type=click.IntRange(1, PAGE), help="Number of events to begin with.")
+@click.option("-f", "--follow", is_flag=True, help="Also print new events, until Ctrl-C.")
 @_as_json
 @database_options
 def tail(data_dir: Path | None, database_url: str | None, *, lines: int, follow: bool, as_json: bool) -> None:
@@ -48,8 +48,8 @@ def tail(data_dir: Path | None, database_url: str | None, *, lines: int, follow:
         _print(records, as_json)
         if follow:
             position = records[-1]["position"] if records else 0
-            async with _bell(database, read_only) as next_look:
-                await _follow(database, position, as_json, next_look)
+            async with _wakeups(database, read_only) as wait:
+                await _follow(database, position, as_json, wait)
 
     _run(data_dir, database_url, work)
 
@@ -72,19 +72,19 @@ def show(conversation: UUID, data_dir: Path | None, database_url: str | None, *,
     _run(data_dir, database_url, work)
 
 
-async def _follow(database: Database, position: int, as_json: bool, next_look: Callable[[], Awaitable[Any]]) -> None:
+async def _follow(database: Database, position: int, as_json: bool, wait: Callable[[], Awaitable[Any]]) -> None:
     while True:
         records = await Log(database).between(position, position + PAGE)
         _print(records, as_json)
         if records:
             position = records[-1]["position"]
         else:
-            await next_look()
+            await wait()
 
 
 @asynccontextmanager
-async def _bell(database: Database, read_only: bool) -> AsyncGenerator[Callable[[], Awaitable[Any]]]:
-    """Give what waits until there may be news, for a second at most."""
+async def _wakeups(database: Database, read_only: bool) -> AsyncGenerator[Callable[[], Awaitable[Any]]]:
+    """Yield a function that waits until there may be new events, at most a second."""
     if read_only:  # a standby refuses LISTEN
         yield lambda: asyncio.sleep(FOLLOW_POLL_S)
         return
@@ -132,7 +132,7 @@ def _json_line(record: dict[str, Any]) -> str:
 
 
 def _line(record: dict[str, Any], columns: int | None) -> str:
-    """Return an event as a line; where a terminal is too narrow for it, as two."""
+    """Return an event as a line, or as two on a terminal that is too narrow."""
     place = f"{record['position']:>8}  {rfc3339(record['recorded_at'])}  {record['conversation_id']}"
     what = f"v{record['version']:<5} {visible(record['type']):<20} "
     data = visible_json(record["data"][: max(DATA_WIDTH, columns or 0) + 1])

@@ -1,4 +1,4 @@
-"""What a terminal is shown: no control character reaches it raw, and a line is as wide as the terminal."""
+"""Escape control characters for a terminal, and cut lines to its width."""
 
 import re
 import shutil
@@ -13,22 +13,25 @@ _CANDIDATES = re.compile(r"[^ -~]")
 
 
 def visible(text: str) -> str:
-    r"""Return text with control, format and bidi characters and line breaks as escapes, such as \x1b or \u202e."""
+    r"""Return text with hidden characters escaped, as in \x1b or \u202e.
+
+    These are control, format and bidi characters and line breaks.
+    """
     return _CANDIDATES.sub(lambda found: _visible(found[0]), text)
 
 
 def visible_json(text: str) -> str:
-    r"""Return JSON text in which every such character is a JSON escape, so that it says the same."""
+    r"""Return the same JSON with each such character as a JSON escape."""
     return _CANDIDATES.sub(lambda found: _json_escape(found[0]) if _is_hidden(found[0]) else found[0], text)
 
 
 def width() -> int | None:
-    """Return the columns of the terminal that stdout is, None where it is none."""
+    """Return the number of columns of the terminal, None if stdout is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def cut(text: str, cells: int) -> str:
-    """Return text that takes at most so many cells of a terminal, with an ellipsis for what was cut off."""
+    """Return text of at most so many terminal cells. An ellipsis marks a cut."""
     from rich.cells import cell_len, set_cell_size
 
     return text if cell_len(text) <= cells else f"{set_cell_size(text, max(cells - 1, 0)).rstrip()}…"

@@ -11,7 +11,7 @@ import orjson
 from psycopg import sql
 
 from eventlog.background import Background
-from eventlog.db.connection import Connection, break_off, time_limit, translated_errors
+from eventlog.db.connection import Connection, abort, time_limit, translated_errors
 from eventlog.db.database import STATEMENT_TIMEOUT_S, Database
 from eventlog.db.prepared import execute_prepared
 from eventlog.db.statements import load_statements, numbered
@@ -81,11 +81,11 @@ class Channels:
         Waiting notifications are dropped, and other processes find the events by polling.
         """
         for connection in self._connections if self._database.given_up else ():
-            break_off(connection)
+            abort(connection)
         await self._background.close()
 
     async def _keep_listening(self) -> None:
-        async with await self._database.connect_anew() as connection:
+        async with await self._database.reconnect() as connection:
             self._connections.add(connection)
             with translated_errors():
                 await self._listen(connection)

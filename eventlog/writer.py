@@ -15,7 +15,7 @@ from psycopg.pq.abc import PGresult
 
 from domain.events import ConversationEvent
 from eventlog.background import Background
-from eventlog.db.connection import Connection, cannot_now, is_alive, time_limit
+from eventlog.db.connection import Connection, is_alive, is_unavailable, time_limit
 from eventlog.db.database import Database
 from eventlog.db.prepared import execute_prepared
 from eventlog.db.statements import load_statements, numbered
@@ -144,7 +144,7 @@ class GroupCommitWriter:
                 return True
             await self._disconnect()
         try:
-            self._connection = await self._database.connect_anew(durable=True)
+            self._connection = await self._database.reconnect(durable=True)
         except Exception as error:  # noqa: BLE001 - no caller may wait for ever
             _log.warning("the writer cannot connect: %s", error.__cause__ or error)
             self._refuse_waiting(StoreUnavailableError("The store does not answer."))
@@ -178,10 +178,10 @@ class GroupCommitWriter:
         except psycopg.Error as error:
             if self._connection is None or self._connection.closed:
                 _log.warning("append failed: %s", error)
-                self._database.doubt()
+                self._database.mark_unreachable()
                 await self._disconnect()
                 _refuse(batch, StoreUnavailableError("The store does not answer."))
-            elif cannot_now(error):
+            elif is_unavailable(error):
                 _log.warning("append failed: %s", error)
                 _refuse(batch, StoreUnavailableError("The store does not answer."))
             else:

@@ -1,1 +1,1 @@
-"""The embedded PostgreSQL: one data directory and its server; imports no other package of Turnlog."""
+"""Run the embedded PostgreSQL. It imports no other package of Turnlog."""

@@ -1,8 +1,8 @@
-"""The embedded PostgreSQL: real PostgreSQL 18 on a unix socket, started by the first process that needs it.
+"""The embedded PostgreSQL: a real PostgreSQL 18 on a unix socket.
 
-Any number of processes share one data directory. Each holds a shared lock while it uses the server; whoever leaves and
-finds itself alone stops it. The kernel drops the locks of a process that dies, so none is left behind. A process that
-stays, such as a server, watches over it and starts it again when it died.
+The first process that needs it starts it. Any number of processes share one data directory. Each holds a shared lock
+while it uses the server, and the last one stops it. The kernel drops the locks of a process that dies, so none is left
+behind. A long-running process, such as a server, also watches PostgreSQL and restarts it when it dies.
 """
 
 import fcntl
@@ -19,11 +19,13 @@ from urllib.parse import quote, urlencode
 
 from psycopg.conninfo import conninfo_to_dict
 
-from postgres.cluster import SUPERUSER, Cluster, ClusterError, socket_directory_for
-from postgres.watchdog import LOOK_EVERY_S, Watchdog
+from postgres.cluster import SUPERUSER, Cluster
+from postgres.errors import ClusterError, EmbeddedPostgresError
+from postgres.sockets import socket_directory_for
+from postgres.watchdog import CHECK_INTERVAL_S, Watchdog
 
-# Every value that libpq would otherwise take from its environment, such as PGHOSTADDR, and that changes where a
-# connection goes or whether it succeeds. `options` is free, so that PGOPTIONS works for psql.
+# Each parameter that libpq would otherwise read from its environment, such as PGHOSTADDR, and that decides where a
+# connection goes or whether it succeeds. `options` is left out, so that PGOPTIONS works for psql.
 _PARAMETERS = {
     "port": "5432",
     "hostaddr": "",
@@ -36,23 +38,20 @@ _PARAMETERS = {
 
 
 class Condition(Enum):
-    """How the server of a data directory is."""
+    """The condition of a data directory's server."""
 
     RUNNING = "running"
-    STARTING = "starting"  # a process is there that takes no connections yet, or no more
-    DIED = "died"  # processes that watch over it start it again
+    STARTING = "starting"  # its process takes no connections yet, or no longer
+    DIED = "died"  # a process with a watchdog restarts it
     STOPPED = "stopped"
 
 
-class EmbeddedPostgresError(Exception):
-    """The embedded PostgreSQL cannot be used; the message is one line for its user."""
-
-
 class EmbeddedPostgres:
-    """A share in the PostgreSQL of one data directory: it runs at least from `start` to `stop`.
+    """One process's use of the PostgreSQL of a data directory.
 
-    Its files are under `<data_dir>/postgres`, its messages in `<data_dir>/postgres.log`. Only the user who owns the
-    directory reaches the socket; there is no password and no network port.
+    The server runs at least from `start` to `stop`. Its files are under `<data_dir>/postgres`, its messages in
+    `<data_dir>/postgres.log`. Only the owner of the directory reaches the socket. There is no password and no network
+    port.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -66,14 +65,18 @@ class EmbeddedPostgres:
 
     @classmethod
     def ephemeral(cls) -> Self:
-        """Returns one on a new temporary directory, which goes away with it, even when this process is killed."""
+        """Return one on a temporary directory, which does not outlive this process."""
         embedded = cls(Path(tempfile.mkdtemp(prefix="turnlog-")))
-        embedded._remover = _remove_when_we_end(embedded.data_dir)
+        embedded._remover = _start_remover(embedded.data_dir)
         return embedded
 
     @property
     def conninfo(self) -> str:
-        """The libpq URL of the running server."""
+        """The libpq URL of the running server.
+
+        Raises:
+            EmbeddedPostgresError: no server runs.
+        """
         directory = self._cluster.socket_directory()
         if directory is None:
             raise EmbeddedPostgresError(f"PostgreSQL does not run in {self.data_dir}")
@@ -85,17 +88,17 @@ class EmbeddedPostgres:
         return self._cluster.exists()
 
     def serves(self, conninfo: str) -> bool:
-        """Return whether a conninfo leads to this data directory's server, be it running or not."""
+        """Return whether a conninfo is that of this server, which need not run."""
         return conninfo_to_dict(conninfo).get("host") == str(socket_directory_for(self._cluster.directory))
 
     def condition(self) -> Condition:
-        """Return how the server is, as any process can tell."""
+        """Return the condition of the server. Every process sees the same."""
         if self._cluster.has_process():
-            return Condition.RUNNING if self._cluster.says_ready() else Condition.STARTING
+            return Condition.RUNNING if self._cluster.is_ready() else Condition.STARTING
         return Condition.DIED if self._cluster.has_died() or self._marker.exists() else Condition.STOPPED
 
     def start(self) -> None:
-        """Make the database where it is missing, and start the server unless it runs.
+        """Create the database if it is missing, and start the server unless it runs.
 
         Raises:
             EmbeddedPostgresError: the directory cannot be used, or PostgreSQL does not start in it.
@@ -114,13 +117,19 @@ class EmbeddedPostgres:
                     self._leave()
                     raise
 
-    def watch(self, look_every_s: float = LOOK_EVERY_S) -> None:
-        """Start the server again whenever it dies, until `stop`; one that was stopped on purpose is left alone."""
-        self._watchdog = Watchdog(self._cluster, self._marker, self._try_lock, look_every_s)
+    def watch(self, interval_s: float = CHECK_INTERVAL_S) -> None:
+        """Restart the server whenever it dies, until `stop`.
+
+        A server that an operator stopped stays stopped.
+        """
+        self._watchdog = Watchdog(self._cluster, self._marker, self._try_lock, interval_s)
         self._watchdog.open()
 
     def stop(self) -> None:
-        """Give up the share. The last one stops the server; calling it again does nothing."""
+        """End the use of the server, and stop it if no other process uses it.
+
+        A second call does nothing.
+        """
         if self._watchdog is not None:
             self._watchdog.close()
             self._watchdog = None
@@ -136,7 +145,7 @@ class EmbeddedPostgres:
         if share is None:
             return
         try:
-            if _is_locked(share) and self._cluster.is_running():  # else others still use it
+            if _is_locked(share) and self._cluster.is_running():  # else another process uses it
                 self._cluster.stop()
         finally:
             fcntl.flock(share, fcntl.LOCK_UN)  # at once, even if a forked child holds the descriptor too
@@ -144,7 +153,7 @@ class EmbeddedPostgres:
 
     @contextmanager
     def _one_at_a_time(self) -> Generator[None]:
-        # A Ctrl-C just after the lock was taken leaves it held, and this process would wait for itself.
+        # A Ctrl-C just after the lock was taken leaves it held, and this process would then wait for itself.
         self._unlock()
         self._lock = self._open("postgres.lock")
         try:
@@ -155,7 +164,10 @@ class EmbeddedPostgres:
 
     @contextmanager
     def _try_lock(self) -> Generator[bool]:
-        """Hold the lock for the block if it is free, and give whether it was; for the watchdog's thread."""
+        """Hold the lock for the block if it is free, and yield whether it was.
+
+        The watchdog's thread calls it.
+        """
         lock = self._open("postgres.lock")
         try:
             yield _is_locked(lock)
@@ -203,7 +215,7 @@ def _clear_errors(data_dir: Path) -> Generator[None]:
 
 
 def _make_data_directory(data_dir: Path) -> None:
-    """Private to its user; root has to let PostgreSQL's user pass."""
+    # Private to its user. Root has to let PostgreSQL's user pass.
     data_dir.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
 
 
@@ -215,9 +227,12 @@ rm -rf "$1"
 """
 
 
-def _remove_when_we_end(data_dir: Path) -> "subprocess.Popen[bytes]":
-    """A shell that waits for this process to close its input, by ending if need be, then stops the server and removes
-    the directory."""
+def _start_remover(data_dir: Path) -> "subprocess.Popen[bytes]":
+    """Start a shell that removes the directory at the end of this process.
+
+    It waits until its input is closed, then stops the server and removes the directory. The end of this process closes
+    that input, also after a `kill -9`.
+    """
     pid_file = data_dir / "postgres" / "postmaster.pid"
     return subprocess.Popen(
         ["/bin/sh", "-c", _REMOVER, "sh", data_dir, pid_file],

@@ -10,7 +10,7 @@ from pydantic_core import from_json, to_json
 
 from eventlog.background import Background
 from eventlog.channels import Channels
-from eventlog.db.connection import break_off, cannot_now, is_alive, translated_errors
+from eventlog.db.connection import abort, is_alive, is_unavailable, translated_errors
 from eventlog.db.database import Database
 from eventlog.errors import StoreUnavailableError
 from eventlog.feed import Feed
@@ -87,12 +87,12 @@ class Engine:
     async def close(self) -> None:
         """Stop after the batch under way is undone; whoever leads next reads it again."""
         if self._connection is not None and self._database.given_up:
-            break_off(self._connection)
+            abort(self._connection)
         await self._background.close()
 
     async def _run(self) -> None:
         try:
-            async with await self._database.connect_anew() as connection:
+            async with await self._database.reconnect() as connection:
                 self._connection = connection
                 with translated_errors():
                     await find_by_keys(connection)
@@ -169,7 +169,7 @@ class Engine:
         except PositionLostError:
             raise
         except Exception as error:  # a projection may raise anything; it must not stop the others
-            if connection.closed or cannot_now(error):
+            if connection.closed or is_unavailable(error):
                 raise  # the event is not to blame
             if len(group) > 1 or len(batch) > 1:
                 await self._narrow(connection, group, batch)

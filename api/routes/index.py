@@ -1,13 +1,14 @@
 """`GET /`: the name and version of the server, and links to its resources."""
 
 from html import escape
+from importlib.metadata import version
 
 from fastapi import APIRouter, Response
 
 from api.http.call import CallParam, json_response
 from api.http.route import JSONRoute
 
-VERSION = "0.1.0"
+VERSION = version("turnlog")
 
 router = APIRouter(route_class=JSONRoute, tags=["operations"])
 

@@ -1,1 +1,4 @@
-"""Connections to PostgreSQL and named SQL; imports eventlog.errors and eventlog.background alone."""
+"""Connect to PostgreSQL and run named SQL.
+
+It imports only eventlog.errors and eventlog.background.
+"""

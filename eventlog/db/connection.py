@@ -1,4 +1,4 @@
-"""One connection to PostgreSQL: whether it is alive, how long it may take, and what its errors mean."""
+"""One connection to PostgreSQL: its liveness, time limits and errors."""
 
 import asyncio
 import os
@@ -16,50 +16,52 @@ from eventlog.errors import StoreUnavailableError
 
 Connection = AsyncConnection[TupleRow]
 
-# Read-only; a serialization failure, a deadlock, a lock that is held for too long.
-_ANOTHER_TIME = ("25006", "40001", "40P01", "55P03")
-_CANNOT_NOW = ("08", "53", "57", "58", "XX")
-_LOST = ("08", "57P")
+# Read-only transaction, serialization failure, deadlock, lock not available.
+_RETRYABLE_STATES = ("25006", "40001", "40P01", "55P03")
+# Connection, resources, operator intervention, system error, internal error.
+_UNAVAILABLE_CLASSES = ("08", "53", "57", "58", "XX")
+_LOST_CLASSES = ("08", "57P")
 _LIVENESS_TIMEOUT_S = 1.0
 
 
-def cannot_now(error: BaseException) -> bool:
-    """Return whether the store cannot do now what it was asked to do, whatever that was.
+def is_unavailable(error: BaseException) -> bool:
+    """Return whether the store cannot serve this now, but may do so later.
 
-    It is away, ending, read-only, out of disk, memory or connections, damaged, or another transaction is in the way.
-    SQLSTATE decides, where there is one: by its classes 08, 53, 57, 58 and XX, or as a whole.
+    The database is unreachable, shutting down, read-only, damaged or out of disk, memory or connections, or a
+    transaction conflicts with this one. An error with a SQLSTATE is judged by that alone.
     """
     if isinstance(error, psycopg.Error) and error.sqlstate is not None:
-        return error.sqlstate in _ANOTHER_TIME or error.sqlstate.startswith(_CANNOT_NOW)
+        return error.sqlstate in _RETRYABLE_STATES or error.sqlstate.startswith(_UNAVAILABLE_CLASSES)
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | StoreUnavailableError)
 
 
 def is_lost(error: psycopg.Error) -> bool:
-    """Return whether the connection broke, so that another one may do better. A busy pool is no such case."""
+    """Return whether the connection broke, so that a new one may succeed."""
+    # A timeout of a busy pool says nothing about the connection.
     if isinstance(error, PoolTimeout) or not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         return False
-    return error.sqlstate is None or error.sqlstate.startswith(_LOST)
+    return error.sqlstate is None or error.sqlstate.startswith(_LOST_CLASSES)
 
 
 @contextmanager
 def translated_errors() -> Generator[None]:
-    """Raise StoreUnavailableError in place of an error that says that the store cannot do this now."""
+    """Raise StoreUnavailableError in place of errors that `is_unavailable`."""
     try:
         yield
     except psycopg.Error as error:
-        if not cannot_now(error):
+        if not is_unavailable(error):
             raise
         raise StoreUnavailableError("The store does not answer.") from error
 
 
 @contextmanager
 def time_limit(connection: Connection, seconds: float) -> Generator[None]:
-    """Break the connection off unless the block ends within so many seconds.
+    """Abort the connection unless the block ends within so many seconds.
 
-    What waits for the connection then gets psycopg.OperationalError at once. A server that is frozen answers no
-    cancel request either, so psycopg's own cancelling would wait for another ten seconds.
+    A caller that waits for the connection then gets psycopg.OperationalError at once.
     """
-    timer = asyncio.get_running_loop().call_later(seconds, break_off, connection)
+    # psycopg's own cancelling would wait for another ten seconds, because a frozen server answers no cancel request.
+    timer = asyncio.get_running_loop().call_later(seconds, abort, connection)
     try:
         yield
     finally:
@@ -67,12 +69,10 @@ def time_limit(connection: Connection, seconds: float) -> Generator[None]:
 
 
 @contextmanager
-def kept_cancellation() -> Generator[None]:
-    """Raise CancelledError at the end of the block if the task was cancelled during it.
-
-    Before Python 3.12, asyncio.wait_for loses a cancellation that arrives together with the result it waits for, and
-    psycopg and its pool wait with it.
-    """
+def preserve_cancellation() -> Generator[None]:
+    """Raise CancelledError after the block if the task was cancelled in it."""
+    # Before Python 3.12, asyncio.wait_for, which psycopg and its pool use, loses a cancellation that arrives together
+    # with the result.
     task = asyncio.current_task()
     requests = task.cancelling() if task else 0
     try:
@@ -82,19 +82,17 @@ def kept_cancellation() -> Generator[None]:
             raise asyncio.CancelledError
 
 
-def break_off(connection: Connection) -> None:
-    """Shut the socket down, so that libpq finds the connection broken and closes it by itself."""
+def abort(connection: Connection) -> None:
+    """Shut the socket down, so that libpq finds the connection broken and closes it."""
     with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
         duplicate.shutdown(socket.SHUT_RDWR)
 
 
 async def is_alive(connection: Connection) -> bool:
-    """Return whether the server has not ended an idle connection.
-
-    The server is asked only where something came unasked: a notice, or the end of the session.
-    """
+    """Return whether an idle connection still works."""
     if connection.closed:
         return False
+    # Unread input on an idle connection is a notice or the end of the session, and only then is the server asked.
     if not _has_input(connection):
         return True
     try:

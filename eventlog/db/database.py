@@ -1,4 +1,4 @@
-"""The database that holds a log: a pool for short statements, connections of one's own, and what a loss means."""
+"""The database that holds a log, with a pool and separate connections."""
 
 import asyncio
 import logging
@@ -16,26 +16,26 @@ from psycopg_pool import AsyncConnectionPool
 from eventlog.background import cancel_and_wait
 from eventlog.db.connection import (
     Connection,
-    break_off,
-    cannot_now,
+    abort,
     is_lost,
-    kept_cancellation,
+    is_unavailable,
+    preserve_cancellation,
     time_limit,
     translated_errors,
 )
-from eventlog.db.sessions import APPLY_SETTINGS, session_settings, startup_parameters
+from eventlog.db.sessions import APPLY_SETTINGS, connection_parameters, session_settings
 from eventlog.errors import StoreUnavailableError
 
 CONNECT_TIMEOUT_S = 3
 POOL_TIMEOUT_S = 3.0
 POOL_SIZE = 8
 STATEMENT_TIMEOUT_S = 6.0
-"""How long a statement of the pool may take, with its wait for a connection.
+"""The time limit of a statement of the pool, including its wait for a connection.
 
-A request that waited so long for another one, and then finds that the database cannot be reached, is answered in 10 s.
+A request that waits so long for another one, and then finds the database unreachable, is still answered within 10 s.
 """
 UNREACHABLE_FOR_S = 0.5
-"""How long no connection is tried after one took long to fail."""
+"""The pause in connection attempts after one that took long to fail."""
 
 Statement = LiteralString | bytes
 
@@ -44,14 +44,14 @@ _LEAST_RETRY_S = 0.1
 
 
 class Database:
-    """One log's database: its address, its schema, and a pool of connections for short statements."""
+    """One log's database, with a pool of connections for short statements."""
 
     def __init__(self, conninfo: str, schema: str = "turnlog") -> None:
         self.conninfo = conninfo
         self.schema = schema
         self.generation = 0
-        """How often what is remembered of the log had to be forgotten."""
-        self._in_doubt = False
+        """The number of times that caches of the log had to be cleared."""
+        self._maybe_unreachable = False
         self._probe: asyncio.Task[bool] | None = None
         self._unreachable_until = 0.0
         self._forgetting: list[Callable[[], None]] = []
@@ -77,40 +77,38 @@ class Database:
             await self._pool.open(wait=True, timeout=CONNECT_TIMEOUT_S * 2)
 
     async def close(self) -> None:
-        """Close the pool. Connections made by `connect` are closed by their owners."""
+        """Close the pool. The owners of connections made by `connect` close them."""
         if self._probe is not None:
             await cancel_and_wait([self._probe])
-        self._break_off()
+        self._abort_busy()
         await self._pool.close(timeout=0.0 if self.given_up else 5.0)  # its own tasks may be connecting
 
-    async def give_up_if_away(self) -> None:
-        """Ask a database that does not answer now nothing more, so that this process ends soon.
-
-        A server that is frozen answers no cancel request either, so statements under way are broken off.
-        """
+    async def give_up_if_unreachable(self) -> None:
+        """Stop using a database that does not answer now, so that this process ends soon."""
         try:
             await (await self.connect()).close()
         except StoreUnavailableError:
             self._unreachable_until = math.inf
-            self._break_off()
+            self._abort_busy()  # a frozen server answers no cancel request
 
     @property
     def given_up(self) -> bool:
-        """Whether this process ends and asks the database nothing more, because it does not answer."""
+        """Whether this process has stopped using the database, to end soon."""
         return self._unreachable_until == math.inf
 
-    def _break_off(self) -> None:
+    def _abort_busy(self) -> None:
         for connection in self._busy:
-            break_off(connection)
+            abort(connection)
 
     async def connect(self, *, durable: bool = False) -> Connection:
-        """Return a connection of the caller's own: autocommit, the log's schema first, UTC.
+        """Return a connection for the caller alone.
 
-        Only a `durable` one waits for the disk at each commit. What the others write (read models, snapshots,
-        notifications) can be made again from the log, or is lost together with the position that counts it.
+        It is in autocommit and UTC, with the log's schema first. Only a `durable` one waits for the disk at each
+        commit. The others write read models, snapshots and notifications: data that can be rebuilt from the log, or
+        that is lost together with the position that counts it.
 
         Raises:
-            StoreUnavailableError: the database does not answer within 3 s, or did not a moment ago.
+            StoreUnavailableError: the database does not answer within 3 s, or did not just before.
         """
         if monotonic() < self._unreachable_until:
             raise StoreUnavailableError("The store does not answer.")
@@ -126,17 +124,17 @@ class Database:
                     await connection.close()
                     raise
         except (StoreUnavailableError, TimeoutError) as error:
-            self._in_doubt = True
+            self._maybe_unreachable = True
             if deadline - monotonic() < CONNECT_TIMEOUT_S / 2:
-                # It took long to find out. Others need not, and a quick refusal costs them little.
+                # Other callers get a quick refusal instead of the same long wait.
                 self._unreachable_until = monotonic() + UNREACHABLE_FOR_S
             raise StoreUnavailableError("The store does not answer.") from (error.__cause__ or error)
         return connection
 
-    async def connect_anew(self, *, durable: bool = False) -> Connection:
-        """Return a connection that is to follow or to write the log, after everything remembered of it was forgotten.
+    async def reconnect(self, *, durable: bool = False) -> Connection:
+        """Clear all caches of the log and return a connection that follows or writes it.
 
-        The log may have lost its end: a failover or a restore ends every connection first.
+        After a failover or a restore, which ends every connection, the log may lack its last events.
 
         Raises:
             StoreUnavailableError: as `connect` does.
@@ -148,23 +146,23 @@ class Database:
         return connection
 
     async def fetch(self, statement: Statement, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[TupleRow]:
-        """Return all rows of a statement that may run twice: it reads, or a repetition changes nothing.
+        """Return all rows of a statement that is safe to run twice.
 
-        It is repeated once where the connection was broken, as all pooled connections are after a restart.
+        It runs again, once, where the connection was lost, as all pooled connections are after a restart.
 
         Raises:
             StoreUnavailableError: the database does not answer within 6 s.
         """
         deadline = monotonic() + STATEMENT_TIMEOUT_S
-        with kept_cancellation(), _refused_is_unavailable():
-            if self._in_doubt:
+        with preserve_cancellation(), _refused_is_unavailable():
+            if self._maybe_unreachable:
                 await self._require_reachable(deadline)
             try:
                 return await self._fetch(statement, parameters, deadline)
             except psycopg.Error as error:
                 if not is_lost(error):
                     raise
-                self._in_doubt = True
+                self._maybe_unreachable = True
                 if monotonic() > deadline - _LEAST_RETRY_S:
                     raise
             await self._require_reachable(deadline)
@@ -173,7 +171,7 @@ class Database:
     async def fetch_one(
         self, statement: Statement, parameters: Sequence[Any] | Mapping[str, Any] = ()
     ) -> TupleRow | None:
-        """Return the first row of a statement that may run twice, None without one.
+        """Return the first row of a statement that is safe to run twice, None without one.
 
         Raises:
             StoreUnavailableError: the database does not answer within 6 s.
@@ -181,24 +179,25 @@ class Database:
         rows = await self.fetch(statement, parameters)
         return rows[0] if rows else None
 
-    def doubt(self) -> None:
-        """Say that the database did not answer. The next statement first finds out whether it can be reached."""
-        self._in_doubt = True
+    def mark_unreachable(self) -> None:
+        """Record that the database did not answer.
+
+        The next statement first checks that it can be reached.
+        """
+        self._maybe_unreachable = True
 
     def on_reconnect(self, forget: Callable[[], None]) -> None:
-        """Call `forget` whenever a connection is made by `connect_anew`, before anything is read on it."""
+        """Call `forget` in each `reconnect`, before the connection is read."""
         self._forgetting.append(forget)
 
     def _parameters(self) -> dict[str, Any]:
         return {
-            "autocommit": True,
+            **connection_parameters(self.conninfo, CONNECT_TIMEOUT_S),
             "prepare_threshold": 0,
-            "connect_timeout": CONNECT_TIMEOUT_S,
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
             "tcp_user_timeout": 20_000,
-            **startup_parameters(self.conninfo),
         }
 
     async def _configure(self, connection: Connection) -> None:
@@ -225,9 +224,12 @@ class Database:
                 self._busy.discard(connection)
 
     async def _require_reachable(self, deadline: float) -> None:
-        """Replace the pool's connections if the database can be reached, else raise StoreUnavailableError.
+        """Replace the pool's connections, if the database can be reached.
 
-        All callers wait for one attempt, and for a moment after it failed nobody makes another.
+        All callers share one attempt. After it failed, a short pause follows without another.
+
+        Raises:
+            StoreUnavailableError: the database cannot be reached.
         """
         if monotonic() < self._unreachable_until:
             raise StoreUnavailableError("The store does not answer.")
@@ -240,7 +242,7 @@ class Database:
     async def _reach(self) -> bool:
         try:
             await (await self.connect()).close()
-            self._in_doubt = False
+            self._maybe_unreachable = False
             await self._pool.drain()
         except (StoreUnavailableError, psycopg.Error) as error:
             _log.warning("the database cannot be reached: %s", error.__cause__ or error)
@@ -250,10 +252,11 @@ class Database:
 
 @contextmanager
 def _refused_is_unavailable() -> Generator[None]:
-    """Raise StoreUnavailableError for every refusal: also one that lasts, such as a missing table, is the store's."""
+    """Raise StoreUnavailableError for every error of PostgreSQL."""
+    # A lasting one, such as a missing table, is a fault of the store too, and not of the request.
     try:
         yield
     except psycopg.Error as error:
-        if not cannot_now(error):
+        if not is_unavailable(error):
             _log.error("PostgreSQL refuses a statement: %s", error)
         raise StoreUnavailableError("The store does not answer.") from error

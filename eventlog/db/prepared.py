@@ -1,7 +1,7 @@
-"""Prepared statements without a cursor: a cursor takes twice their CPU time.
+"""Execute prepared statements without a cursor, which takes twice their CPU time.
 
-`execute_prepared` leans on one function of psycopg that its documentation does not name, `psycopg.generators.execute`.
-Where that is missing, a cursor does the same (docs/adr/0025-prepared-without-a-cursor.md).
+`execute_prepared` uses one function of psycopg that its documentation does not name, `psycopg.generators.execute`.
+Where that is missing, it uses a cursor (docs/adr/0025-prepared-without-a-cursor.md).
 """
 
 from collections.abc import Callable, Sequence
@@ -25,12 +25,13 @@ _number = count()
 
 
 async def execute_prepared(connection: AsyncConnection[TupleRow], statement: bytes, *parameters: bytes) -> PGresult:
-    """Return the rows of one statement, as text; PostgreSQL parses it at its first execution on the connection.
+    """Return the rows of one statement, as text.
 
-    Parameters, `$1` and so on, are text. The connection is the caller's alone, and in no transaction.
+    The parameters `$1`, `$2` and so on are text. The caller has the connection to itself, outside a transaction.
+    PostgreSQL parses the statement at its first execution on the connection.
 
     Raises:
-        psycopg.Error: as PostgreSQL and the connection do.
+        psycopg.Error: PostgreSQL refuses the statement, or the connection is lost.
     """
     if _results is None:
         return await _execute_with_cursor(connection, statement, parameters)
@@ -38,7 +39,7 @@ async def execute_prepared(connection: AsyncConnection[TupleRow], statement: byt
     try:
         return await _execute(connection, names, statement, parameters)
     except errors.InvalidSqlStatementName:
-        # psycopg lets a connection forget all that was prepared on it, after a ROLLBACK for one.
+        # psycopg deallocates all prepared statements of a connection at times, such as after a ROLLBACK.
         names.clear()
         return await _execute(connection, names, statement, parameters)
 

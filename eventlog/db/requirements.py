@@ -1,4 +1,4 @@
-"""What a database must be to hold a log, and whether it holds one."""
+"""Check that a database can hold a log, and whether it holds one."""
 
 import psycopg
 from psycopg.rows import TupleRow
@@ -14,14 +14,17 @@ _SQL = load_statements("eventlog.db", "requirements.sql")
 
 
 class UnusableDatabaseError(LogError):
-    """The database cannot hold a log, or is not writable; the message is one line for the operator."""
+    """The database cannot hold a log or is not writable.
+
+    The message is one line for the operator.
+    """
 
 
 def check_database(connection: psycopg.Connection[TupleRow]) -> bool:
-    """Check that the database can hold a log, and return whether it is read-only, as a standby is.
+    """Check that the database can hold a log, and return whether it is read-only.
 
     Raises:
-        UnusableDatabaseError: it is too old, or cannot hold every text.
+        UnusableDatabaseError: it is too old, or its encoding cannot hold every text.
     """
     row = connection.execute(_SQL["read_server"]).fetchone()
     assert row
@@ -39,7 +42,7 @@ def check_writable(conninfo: str) -> None:
     """Check that the database can hold a log and takes writes.
 
     Raises:
-        UnusableDatabaseError: it cannot, or does not.
+        UnusableDatabaseError: it cannot hold a log, or is read-only.
         psycopg.OperationalError: it does not answer.
     """
     if is_read_only(conninfo):
@@ -58,7 +61,7 @@ def is_read_only(conninfo: str) -> bool:
 
 
 def holds_log(conninfo: str, schema: str) -> bool:
-    """Return whether a log is in the schema, be it of an older release.
+    """Return whether the schema holds a log, also one of an older release.
 
     Raises:
         psycopg.OperationalError: the database does not answer.
@@ -68,6 +71,6 @@ def holds_log(conninfo: str, schema: str) -> bool:
 
 
 def has_table(connection: psycopg.Connection[TupleRow], schema: str, table: str) -> bool:
-    """Return whether the schema is there and has this table."""
-    row = connection.execute(_SQL["has_table"], [schema, table]).fetchone()
+    """Return whether the schema exists and has this table."""
+    row = connection.execute(_SQL["has_table"], {"schema": schema, "table": table}).fetchone()
     return bool(row and row[0])

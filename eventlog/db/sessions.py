@@ -1,18 +1,23 @@
-"""How every session with PostgreSQL is set up, whatever the environment, the database and the role say.
+"""Set up each session with PostgreSQL alike.
 
-The settings are applied by a statement after connecting. The startup parameter `options` stays free for what the URL
-itself asks for, and a pooler that refuses `options` does not stand in the way.
+The environment, the database and the role do not matter. The settings are applied by a statement after connecting. The
+startup parameter `options` stays free for the URL, and a pooler that refuses `options` works too.
 """
 
 from collections.abc import Mapping
-from typing import Any, LiteralString
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from pydantic_core import to_json
 
-CONNECT_TIMEOUT_S = 5
+from eventlog.db.statements import load_statements
+
+COMMAND_CONNECT_TIMEOUT_S = 5
+
+APPLY_SETTINGS = load_statements("eventlog.db", "sessions.sql")["apply_settings"]
+"""The statement that applies settings. Its parameters come from `session_settings`."""
 
 SETTINGS: Mapping[str, str] = {
     "TimeZone": "UTC",
@@ -25,7 +30,7 @@ SETTINGS: Mapping[str, str] = {
     "default_transaction_deferrable": "off",
     "statement_timeout": "0",
     "lock_timeout": "0",
-    "transaction_timeout": "0",
+    "transaction_timeout": "0",  # PostgreSQL 17 and newer
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
     # A client whose machine vanished loses its session, and with it its locks, after 25 s.
@@ -34,41 +39,42 @@ SETTINGS: Mapping[str, str] = {
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
-"""What each session of Turnlog has, beside its `search_path`. Whether it may write is left to the operator."""
-
-# An older PostgreSQL lacks some of the settings, such as transaction_timeout before 17.
-APPLY_SETTINGS: LiteralString = """
-    SELECT pg_catalog.set_config(name, setting, false)
-    FROM pg_catalog.jsonb_each_text(%s::text::jsonb) AS given (name, setting)
-    WHERE pg_catalog.current_setting(name, true) IS NOT NULL"""
-"""The statement that applies settings; its parameters come from `session_settings`."""
+"""The settings of each session, besides its `search_path`. The operator decides whether it may write."""
 
 
-def session_settings(schema: str | None = None, **more: str) -> list[str]:
-    """Return the parameters of APPLY_SETTINGS: the settings, `schema` as the search path, and what `more` adds."""
+def session_settings(schema: str | None = None, **more: str) -> dict[str, str]:
+    """Return the parameters of APPLY_SETTINGS, with `schema` as the search path."""
     settings = {**SETTINGS, **({} if schema is None else {"search_path": f'"{schema}"'}), **more}
-    return [to_json(settings).decode()]
+    return {"settings": to_json(settings).decode()}
 
 
-def startup_parameters(conninfo: str) -> dict[str, Any]:
-    """Return the arguments of `connect` that keep PGOPTIONS, PGCLIENTENCODING and PGAPPNAME out of a session.
+def connection_parameters(conninfo: str, connect_timeout_s: int) -> dict[str, Any]:
+    """Return the arguments of psycopg that all connections share.
+
+    They keep PGOPTIONS, PGCLIENTENCODING and PGAPPNAME out of the session.
 
     Raises:
         psycopg.ProgrammingError: the conninfo is malformed.
     """
-    # libpq reads PGOPTIONS only where `options` is not given, be it empty.
-    options = conninfo_to_dict(conninfo).get("options") or ""
-    return {"application_name": "turnlog", "client_encoding": "utf8", "options": options}
+    return {
+        "autocommit": True,
+        "connect_timeout": connect_timeout_s,
+        "application_name": "turnlog",
+        "client_encoding": "utf8",
+        # libpq reads PGOPTIONS unless `options` is given, also as an empty string.
+        "options": conninfo_to_dict(conninfo).get("options") or "",
+    }
 
 
 def connect(conninfo: str, schema: str | None = None, **settings: str) -> psycopg.Connection[TupleRow]:
-    """Return a new connection in autocommit with the session settings, `schema` first and `settings` besides.
+    """Return a new blocking connection with the session settings.
+
+    Commands and worker processes use it. `schema` comes first in the search path, and `settings` are applied besides.
 
     Raises:
         psycopg.OperationalError: the database does not answer.
     """
-    parameters: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, **startup_parameters(conninfo)}
-    connection = psycopg.connect(conninfo, autocommit=True, **parameters)
+    connection = psycopg.connect(conninfo, **connection_parameters(conninfo, COMMAND_CONNECT_TIMEOUT_S))
     try:
         connection.execute(APPLY_SETTINGS, session_settings(schema, **settings), prepare=False)
     except BaseException:

@@ -5,7 +5,7 @@ names the database, and `TURNLOG_LOG_SCHEMA` the schema (`turnlog` by default). 
 """
 
 from eventlog.library.application import ConversationApplication
-from eventlog.library.recorder import LogFactory
+from eventlog.library.factory import LogFactory
 
 # The library looks for exactly one factory in a persistence module.
 __all__ = ["ConversationApplication", "LogFactory"]

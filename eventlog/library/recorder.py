@@ -1,79 +1,36 @@
-"""The log as recorders of the eventsourcing library, and their factory.
+"""The log as recorders of the eventsourcing library.
 
 The library is synchronous. One event loop in its own thread does the work for all calling threads.
 """
 
-import asyncio
 from collections import deque
-from collections.abc import Coroutine, Sequence
-from contextlib import AsyncExitStack, ExitStack
-from threading import Thread
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
 from uuid import UUID
 
 from eventsourcing.persistence import (
     AggregateRecorder,
     ApplicationRecorder,
-    DataError,
-    InfrastructureFactory,
-    IntegrityError,
     Notification,
-    OperationalError,
-    ProcessRecorder,
     StoredEvent,
     Subscription,
-    TrackingRecorder,
 )
-from eventsourcing.utils import Environment
 
 from eventlog.db.database import Database
 from eventlog.db.statements import load_statements
-from eventlog.errors import StoreUnavailableError, UnstorableEventError, VersionTakenError
 from eventlog.feed import Feed
+from eventlog.library.loop_thread import LoopThread
 from eventlog.log import LAST_VERSION
 from eventlog.mapper import Row, new_row_of
-from eventlog.migrations import migrate
-from eventlog.opening import OpenLog, open_log
+from eventlog.opening import OpenLog
 from eventlog.wakeup import Wakeup
 
 LAST_POSITION = 2**63 - 1
 PAGE_EVENTS = 500
 POLL_INTERVAL_S = 1.0
 
-T = TypeVar("T")
 _SQL = load_statements("eventlog", "log.sql")
-
-
-class LoopThread:
-    """Runs an event loop in its own thread, for synchronous callers."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = Thread(target=self._loop.run_forever, name="eventlog", daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return the result of `work`, run on the loop.
-
-        Raises:
-            IntegrityError: another writer recorded one of the versions first.
-            DataError: PostgreSQL cannot hold a value of an event.
-            OperationalError: the database does not answer.
-        """
-        try:
-            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-        except VersionTakenError as error:
-            raise IntegrityError(str(error)) from error
-        except UnstorableEventError as error:
-            raise DataError(str(error)) from error
-        except StoreUnavailableError as error:
-            raise OperationalError(str(error)) from error
-
-    def close(self) -> None:
-        """Stop the loop and its thread."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
 
 class SnapshotRecorder(AggregateRecorder):
@@ -246,52 +203,6 @@ class LogSubscription(Subscription[LogRecorder]):
     async def _unsubscribe(self) -> None:
         self._subscription.close()
         self._wakeup.set()
-
-
-class LogFactory(InfrastructureFactory[TrackingRecorder]):
-    """Makes the recorders of one log from the environment of an application."""
-
-    DATABASE_URL = "TURNLOG_DATABASE_URL"
-    LOG_SCHEMA = "TURNLOG_LOG_SCHEMA"
-
-    def __init__(self, env: Environment | dict[str, str] | None) -> None:
-        super().__init__(env)
-        conninfo, schema = self.env.get(self.DATABASE_URL) or "", self.env.get(self.LOG_SCHEMA) or "turnlog"
-        self._closed = False
-        migrate(conninfo, schema)
-        self._loop = LoopThread()
-        self._stack = AsyncExitStack()
-        try:
-            self._log = self._loop.run(self._stack.enter_async_context(open_log(conninfo, schema)))
-        except BaseException:
-            self._loop.close()
-            raise
-
-    def application_recorder(self) -> ApplicationRecorder:
-        """Return the recorder of the log."""
-        return LogRecorder(self._log, self._loop)
-
-    def aggregate_recorder(self, purpose: str = "events") -> AggregateRecorder:
-        """Return the recorder of snapshots. Only applications record events."""
-        return SnapshotRecorder(self._log.database, self._loop)
-
-    def tracking_recorder(self, tracking_recorder_class: type[TrackingRecorder] | None = None) -> TrackingRecorder:
-        """Raise NotImplementedError, as projections of this log store their own positions."""
-        raise NotImplementedError("projections of this log store their own positions")
-
-    def process_recorder(self) -> ProcessRecorder:
-        """Raise NotImplementedError, as projections of this log store their own positions."""
-        raise NotImplementedError("projections of this log store their own positions")
-
-    def close(self) -> None:
-        """Commit the waiting appends and close everything.
-
-        The library may call this twice.
-        """
-        if not self._closed:
-            self._closed = True
-            self._loop.run(self._stack.aclose())
-            self._loop.close()
 
 
 def _notification(row: Row) -> Notification:

@@ -7,7 +7,7 @@ from eventsourcing.persistence import ApplicationRecorder, StoredEvent
 from eventsourcing.persistence import DataError as UnstorableError
 from eventsourcing.popo import POPOApplicationRecorder
 
-from eventlog.library.recorder import LogFactory
+from eventlog.library import LogFactory
 from tests.contract.recorder_contract import RecorderContract, event
 from tests.support.builders import some_id
 

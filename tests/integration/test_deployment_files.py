@@ -12,7 +12,7 @@ import yaml
 
 from api.settings import Settings
 from cli.main import turnlog
-from postgres.cluster import VERSION
+from postgres.programs import VERSION
 
 ROOT = Path(__file__).parents[2]
 INSTRUCTIONS = {"FROM", "RUN", "WORKDIR", "COPY", "USER", "ENTRYPOINT", "CMD"}

@@ -22,7 +22,7 @@ from domain.decisions.running_turns import ModelAnswer
 from domain.decisions.turn_starts import TurnIds, TurnSettings
 from domain.usage import Usage
 from eventlog.library.application import ConversationApplication
-from postgres.cluster import _programs
+from postgres.programs import find_programs
 from projections.catalog import PROJECTIONS, install, named
 from tests.support.store import PATIENCE_S, opened
 
@@ -50,7 +50,7 @@ class RecordedLog:
     def rows(self, heading: str, index: int = 0) -> list[list[str]]:
         recipe = RECIPES[heading][index].replace(EXAMPLE_ID, str(self.conversation_id))
         done = subprocess.run(
-            [_programs() / "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", self.database_url],
+            [find_programs() / "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", self.database_url],
             input=recipe,
             env=os.environ | {"PGOPTIONS": options()},
             capture_output=True,

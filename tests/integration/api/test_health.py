@@ -1,5 +1,7 @@
 """What operators and people who explore the API ask first."""
 
+from importlib.metadata import version
+
 import pytest
 
 from projections.catalog import PROJECTIONS
@@ -28,6 +30,7 @@ def test_the_root_names_the_server_and_where_to_go_on(api: Api, accept: str) -> 
     index = response.json()
     assert index.keys() == {"name", "version", "links"}
     assert (index["name"], index["version"]) == ("Turnlog", api.get("/openapi.json")["info"]["version"])
+    assert index["version"] == version("turnlog")
     assert {"docs", "openapi", "conversations", "health"} <= index["links"].keys()
     for link in index["links"].values():
         assert api.http.get(link).status_code == 200
