@@ -136,4 +136,4 @@ async def test_a_drain_that_fails_is_logged_and_the_server_still_closes(capsys: 
         running.server.handle_exit(signal.SIGTERM, None)
         assert await running.ends()
         assert application.closed
-    assert "recovery will do it" in capsys.readouterr().err
+    assert "Recovery will end them" in capsys.readouterr().err
