@@ -1,1 +1,4 @@
-"""The thin HTTP API: routes, wire models, problems, SSE, settings; imports turns and what lies below."""
+"""The HTTP API, its settings and the services behind it.
+
+It may import `turns` and all layers below.
+"""

@@ -1,4 +1,4 @@
-"""The HTTP application: routes, problems, and the services behind them."""
+"""The ASGI application that is served: routes, middleware and services."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -8,23 +8,50 @@ from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.types import Receive, Scope, Send
 
-from api.http.bodies import BodyRoom
+from api.http.bodies import BodyMemory
+from api.http.connection_tracking import ConnectionTracking
+from api.http.fast_path import FastPath
 from api.http.problems import handle_http_exception, handle_unexpected
 from api.http.route import with_heads
 from api.http.same_machine import SameMachine
 from api.routes import client_turns, conversations, events, health, index, messages, metrics, projections, turns
 from api.routes.index import VERSION
-from api.services import open_services
+from api.services import Services, open_services
 from api.settings import Settings
 
+# A request tries the routes in this order: the busiest come first. An included router would try each route twice.
 _MODULES = (messages, turns, client_turns, conversations, events, projections, health, metrics, index)
 _ROUTES = with_heads([route for module in _MODULES for route in module.router.routes])
-"""In the order in which a request tries them, the busiest first; an included router would try each route twice."""
 
 
-def create_app(settings: Settings, conninfo: str) -> FastAPI:
-    """Return the application on the log of a database; its services open and close with it."""
+class TurnlogApplication:
+    """The ASGI application, as a server and as tests call it.
+
+    A request passes the connection tracking, then the fast path, which calls a JSON route or else `fastapi`.
+    """
+
+    def __init__(self, fastapi: FastAPI) -> None:
+        self.fastapi = fastapi
+        # Tracking is outermost: a connection must learn of every answer, also of those that FastAPI gives by itself.
+        self._app = ConnectionTracking(FastPath(fastapi))
+
+    @property
+    def services(self) -> Services:
+        """The services behind the routes, from the start of the lifespan to its end."""
+        return self.fastapi.state.services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or run the lifespan."""
+        await self._app(scope, receive, send)
+
+
+def create_app(settings: Settings, conninfo: str) -> TurnlogApplication:
+    """Return the application on the log in a database.
+
+    Its lifespan opens and closes the services.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
@@ -32,7 +59,7 @@ def create_app(settings: Settings, conninfo: str) -> FastAPI:
             app.state.services = services
             yield
 
-    app = FastAPIOffline(
+    fastapi = FastAPIOffline(
         title="Turnlog",
         version=VERSION,
         lifespan=lifespan,
@@ -42,8 +69,8 @@ def create_app(settings: Settings, conninfo: str) -> FastAPI:
         redirect_slashes=False,
         exception_handlers={HTTPException: handle_http_exception, Exception: handle_unexpected},
     )
-    app.state.body_room = BodyRoom()
+    fastapi.state.body_memory = BodyMemory()
     for page in ("/docs", "/docs/oauth2-redirect"):
-        (route,) = (route for route in app.routes if isinstance(route, APIRoute) and route.path == page)
-        app.add_api_route(page, route.endpoint, methods=["HEAD"], include_in_schema=False)
-    return app
+        (route,) = (route for route in fastapi.routes if isinstance(route, APIRoute) and route.path == page)
+        fastapi.add_api_route(page, route.endpoint, methods=["HEAD"], include_in_schema=False)
+    return TurnlogApplication(fastapi)

@@ -1,4 +1,4 @@
-"""The composition root: opens everything that a serving process needs, in order, and closes it in reverse."""
+"""The services of a serving process: how they are built, opened and closed."""
 
 import asyncio
 import gc
@@ -11,15 +11,12 @@ from api.settings import Settings
 from commands.commands import Commands
 from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
-from domain.events import TurnQueued
 from eventlog.background import cancel_and_wait
 from eventlog.broadcast import Broadcast
-from eventlog.channels import Channels
 from eventlog.db.database import Database
-from eventlog.feed import Feed
 from eventlog.images import Images
 from eventlog.log import Log
-from eventlog.opening import open_log
+from eventlog.opening import OpenLog, open_log
 from projections.catalog import PROJECTIONS, prepare
 from projections.engine import Engine
 from projections.models.context import Context
@@ -29,47 +26,50 @@ from projections.progress import Progress
 from projections.rebuild.jobs import RebuildJobs
 from turns.cancels import Cancels
 from turns.client_turns import ClientTurns
-from turns.feeds import Feeds
-from turns.follow import Streams
-from turns.frames.replay import TurnKey, TurnReader
+from turns.context_budget import ContextBudget
+from turns.event_feeds import EventFeeds
+from turns.frames.replay import TurnReader
 from turns.leases import Leases
 from turns.model.call import ModelTimeouts
 from turns.model.gateway import ModelGateway
-from turns.model_requests import TurnContexts
+from turns.model_input import ModelInput
 from turns.queue import TurnQueue
 from turns.recovery import Recovery
-from turns.runs import Runs
+from turns.turn_runner import TurnRunner
+from turns.turn_streams import TurnStreams
 from turns.turns import Turns
 
-YOUNG_OBJECTS = 20_000
-"""How many more objects than were freed make the garbage collector look at them; by Python's own measure, which is 700,
-it takes a twentieth of the processor time of a message, to find next to nothing."""
+# Python's garbage collector runs after 700 new objects by default. Here that takes a twentieth of the processor time of
+# a message, and frees next to nothing.
+GC_THRESHOLD_OBJECTS = 20_000
 
 
 @dataclass(frozen=True)
 class Services:
-    """What a serving process works with."""
+    """The services that routes use, and those that `open_services` opens."""
 
     settings: Settings
     database: Database
     log: Log
-    feed: Feed
-    progress: Progress
     images: Images
     commands: Commands
+    progress: Progress
+    engine: Engine
+    rebuilds: RebuildJobs
     listing: Listing
     history: History
     reader: TurnReader
-    contexts: TurnContexts
+    model_input: ModelInput
+    leases: Leases
+    recovery: Recovery
     turns: Turns
     cancels: Cancels
-    streams: Streams
+    streams: TurnStreams
     client_turns: ClientTurns
-    feeds: Feeds
-    rebuilds: RebuildJobs
+    feeds: EventFeeds
 
     async def drain(self, grace_s: float) -> None:
-        """Take no new turns, let the running ones finish for so long, and end what is followed live."""
+        """Refuse new turns, give running ones `grace_s` seconds, and end live streams."""
         await self.turns.drain(grace_s)
         self.feeds.close()
         self.streams.close()
@@ -77,35 +77,41 @@ class Services:
 
 @asynccontextmanager
 async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Services]:
-    """Open a log and all that serves it; at the end running turns are ended and everything is closed.
+    """Bring the log up to date, and open it with all services.
+
+    At the end of the block, running turns are ended and everything is closed in reverse order.
 
     Raises:
         StoreUnavailableError: the database does not answer.
     """
     async with AsyncExitStack() as stack:
         await asyncio.to_thread(prepare, conninfo, settings.log_schema)
-        opened = await _open_log(stack, conninfo, settings.log_schema)
-        progress = Progress(projection.name for projection in PROJECTIONS)
-        engine = Engine(opened.database, opened.feed, opened.channels, progress, PROJECTIONS)
-        tokenizer, gateway = Tokenizer(), _gateway(settings)
+        opened = await stack.enter_async_context(open_log(conninfo, settings.log_schema, listening=False))
+        broadcast = Broadcast(opened.feed)
+        await _open(stack, broadcast)
+        await opened.feed.refresh()  # so that a subscriber begins with the next event, and not with the first
+        executor = CommandExecutor(opened.log, opened.writer)
+        stack.push_async_callback(executor.close)
+        tokenizer, gateway = Tokenizer(), _model_gateway(settings)
         stack.push_async_callback(gateway.aclose)
-        turning = _turn_services(settings, opened, progress, tokenizer, gateway)
-        opened.database.on_reconnect(turning.client_turns.forget)
-        opened.feed.on_rewind(lambda _: turning.streams.restart())
+        services = _build_services(settings, opened, broadcast, executor, tokenizer, gateway)
+        opened.database.on_reconnect(services.client_turns.forget)
+        opened.feed.on_rewind(lambda _: services.streams.restart())
+        # The channels open once every handler is registered, so that no notification is missed.
         await _open(stack, opened.channels)
-        await _open(stack, engine)
-        await _open(stack, turning.leases)
-        stack.push_async_callback(turning.turns.drain, 0)
+        await _open(stack, services.engine)
+        await services.leases.open(services.recovery.recover)
+        stack.push_async_callback(services.leases.close)
+        stack.push_async_callback(services.turns.drain, 0)
         stack.push_async_callback(cancel_and_wait, [asyncio.create_task(_warm_up(tokenizer, gateway))])
-        rebuilds = RebuildJobs(opened.database)
-        rebuilds.open()
-        stack.push_async_callback(rebuilds.close)
+        services.rebuilds.open()
+        stack.push_async_callback(services.rebuilds.close)
         stack.push_async_callback(opened.database.give_up_if_unreachable)
-        yield _services(settings, opened, progress, turning, rebuilds)
+        yield services
 
 
 class _Openable(Protocol):
-    """What is at work from `open` to `close`."""
+    """A service that works from `open` to `close`."""
 
     async def open(self) -> None: ...
 
@@ -117,102 +123,61 @@ async def _open(stack: AsyncExitStack, service: _Openable) -> None:
     stack.push_async_callback(service.close)
 
 
-@dataclass(frozen=True)
-class _LogServices:
-    """The log, but for its channels, which open when all handlers are registered."""
-
-    database: Database
-    channels: Channels
-    log: Log
-    feed: Feed
-    broadcast: Broadcast
-    conversations: CommandExecutor
-    images: Images
-
-
-async def _open_log(stack: AsyncExitStack, conninfo: str, schema: str) -> _LogServices:
-    opened = await stack.enter_async_context(open_log(conninfo, schema, listening=False))
-    broadcast = Broadcast(opened.feed)
-    await _open(stack, broadcast)
-    await opened.feed.refresh()  # a subscriber that comes from now on must not begin with the past
-    conversations = CommandExecutor(opened.log, opened.writer)
-    stack.push_async_callback(conversations.close)
-    return _LogServices(
-        opened.database, opened.channels, opened.log, opened.feed, broadcast, conversations, opened.images
-    )
-
-
-@dataclass(frozen=True)
-class _TurnServices:
-    """What the turns of a process are made of."""
-
-    commands: Commands
-    reader: TurnReader
-    contexts: TurnContexts
-    leases: Leases
-    cancels: Cancels
-    turns: Turns
-    streams: Streams
-    client_turns: ClientTurns
-
-
-def _turn_services(
-    settings: Settings, opened: _LogServices, progress: Progress, tokenizer: Tokenizer, gateway: ModelGateway
-) -> _TurnServices:
-    commands = Commands(opened.conversations, tokenizer, opened.images)
-    context = Context(opened.database, opened.log)
-    leases = Leases(opened.database, lambda conversation_id, turn_id: recovery.recover(conversation_id, turn_id))
-    reader = TurnReader(opened.log, tokenizer, opened.images)
-    contexts = TurnContexts(opened.log, context, progress, gateway, settings.max_context_tokens)
-    runs = Runs(opened.conversations, tokenizer, gateway, contexts, progress, opened.broadcast, reader, leases)
-
-    async def start_queued(key: TurnKey, queued: TurnQueued) -> None:
-        await turns.start_queued(key, queued)
-
-    queue = TurnQueue(opened.log, opened.broadcast, leases, start_queued)
-    recovery = Recovery(opened.conversations, reader, queue)
-    cancels = Cancels(opened.conversations, reader, runs, opened.channels, opened.broadcast)
-    turns = Turns(commands, reader, runs, queue, cancels, leases)
-    streams = Streams(runs, queue, reader, opened.broadcast, progress)
-    client_turns = ClientTurns(opened.conversations, tokenizer, reader, leases)
-    return _TurnServices(commands, reader, contexts, leases, cancels, turns, streams, client_turns)
-
-
-def _services(
-    settings: Settings, opened: _LogServices, progress: Progress, turning: _TurnServices, rebuilds: RebuildJobs
+def _build_services(
+    settings: Settings,
+    opened: OpenLog,
+    broadcast: Broadcast,
+    executor: CommandExecutor,
+    tokenizer: Tokenizer,
+    gateway: ModelGateway,
 ) -> Services:
+    database, log, images = opened.database, opened.log, opened.images
+    progress = Progress(projection.name for projection in PROJECTIONS)
+    commands = Commands(executor, tokenizer, images)
+    reader = TurnReader(log, tokenizer, images)
+    budget = ContextBudget(gateway, settings.max_context_tokens)
+    model_input = ModelInput(log, Context(database, log), progress, budget)
+    leases = Leases(database)
+    runner = TurnRunner(executor, tokenizer, gateway, model_input, progress, broadcast, reader, leases)
+    queue = TurnQueue(log, broadcast, leases)
+    cancels = Cancels(executor, reader, runner, opened.channels, broadcast)
+    turns = Turns(commands, reader, runner, queue, cancels, leases)
+    queue.open(turns.start_queued)
+    streams = TurnStreams(runner, queue, reader, broadcast, progress)
     return Services(
         settings=settings,
-        database=opened.database,
-        log=opened.log,
-        feed=opened.feed,
+        database=database,
+        log=log,
+        images=images,
+        commands=commands,
         progress=progress,
-        images=opened.images,
-        commands=turning.commands,
-        listing=Listing(opened.database),
-        history=History(opened.database),
-        reader=turning.reader,
-        contexts=turning.contexts,
-        turns=turning.turns,
-        cancels=turning.cancels,
-        streams=turning.streams,
-        client_turns=turning.client_turns,
-        feeds=Feeds(opened.conversations, opened.feed, turning.streams),
-        rebuilds=rebuilds,
+        engine=Engine(database, opened.feed, opened.channels, progress, PROJECTIONS),
+        rebuilds=RebuildJobs(database),
+        listing=Listing(database),
+        history=History(database),
+        reader=reader,
+        model_input=model_input,
+        leases=leases,
+        recovery=Recovery(executor, reader, queue),
+        turns=turns,
+        cancels=cancels,
+        streams=streams,
+        client_turns=ClientTurns(executor, tokenizer, reader, leases),
+        feeds=EventFeeds(executor, opened.feed, streams),
     )
 
 
 async def _warm_up(tokenizer: Tokenizer, gateway: ModelGateway) -> None:
-    """Load what the first request would otherwise wait for."""
+    """Load the tokenizer and the model library before the first request needs them."""
     await asyncio.to_thread(tokenizer.load)
     await gateway.warm_up()
-    # What is loaded now stays for good: the garbage collector need not look at litellm's million objects again.
+    # All that is loaded now stays loaded. Frozen, litellm's million objects are not scanned again.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS)
+    gc.set_threshold(GC_THRESHOLD_OBJECTS)
 
 
-def _gateway(settings: Settings) -> ModelGateway:
+def _model_gateway(settings: Settings) -> ModelGateway:
     timeouts = ModelTimeouts(
         first_token_s=settings.model_first_token_timeout_s,
         between_tokens_s=settings.model_between_tokens_timeout_s,

@@ -1,4 +1,7 @@
-"""The settings of a server, read once from `TURNLOG_*` variables, a `.env` file and the command line."""
+"""The settings of a server, read once when it starts.
+
+They come from the command line, `TURNLOG_*` variables and a `.env` file.
+"""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -10,11 +13,17 @@ DEFAULT_DATA_DIR = Path("~/.local/share/turnlog")
 
 
 class SettingsError(Exception):
-    """A setting is wrong; the message is one line that names it and never shows its value."""
+    """A setting is wrong.
+
+    The message is one line that names the setting and never shows its value.
+    """
 
 
 class Settings(BaseSettings):
-    """Every setting there is. What the command line says goes before the environment, and that before `.env`."""
+    """All settings.
+
+    The command line takes precedence over the environment, and the environment over `.env`.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="TURNLOG_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
@@ -27,12 +36,14 @@ class Settings(BaseSettings):
     log_schema: str = Field(
         "turnlog", pattern=r"^[a-z_][a-z0-9_]{0,30}$", description="The PostgreSQL schema that holds the log."
     )
-    auth: Literal["none"] = Field("none", description="How callers prove who they are; none: one local owner.")
+    auth: Literal["none"] = Field(
+        "none", description="How callers are authenticated. With none, every caller is one local owner."
+    )
     model: str = Field("turnlog/demo", min_length=1, description="The litellm name of the model that answers.")
     model_api_base: str | None = Field(None, description="The URL of an OpenAI-compatible server.")
     model_api_key: SecretStr | None = Field(None, description="The key for the model's provider.")
     max_context_tokens: PositiveInt | None = Field(
-        None, description="The most tokens of history sent to the model; None: what the model takes."
+        None, description="The maximum tokens of history sent to the model. None: the model's own limit."
     )
     model_first_token_timeout_s: PositiveFloat = Field(60, description="Seconds to wait for an answer to begin.")
     model_between_tokens_timeout_s: PositiveFloat = Field(60, description="Seconds of silence within an answer.")
@@ -53,10 +64,10 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Returns the settings; an override of None counts as not given.
+    """Return the settings. An override of None counts as not given.
 
     Raises:
-        SettingsError: at least one of them is wrong.
+        SettingsError: at least one setting is wrong.
     """
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})

@@ -7,18 +7,18 @@ import socket
 import sys
 
 import uvicorn
-from fastapi import FastAPI
 
-from api.app import create_app
+from api.app import TurnlogApplication, create_app
 from api.settings import load_settings
 from cli.server import configure
 
 
-def create_empty_app(database_url: str) -> FastAPI:
+def create_empty_app(database_url: str) -> TurnlogApplication:
     """Return the API with `POST /empty`, which is tried before all other routes."""
     app = create_app(load_settings(database_url=database_url), database_url)
-    app.post("/empty")(empty)
-    app.router.routes.insert(0, app.router.routes.pop())
+    app.fastapi.post("/empty")(empty)
+    routes = app.fastapi.router.routes
+    routes.insert(0, routes.pop())
     return app
 
 

@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
+from api.http.connection_tracking import ConnectionTracking
 from cli.server import configure
 from commands.tokens import Tokenizer
 from turns.model.litellm_library import LiteLLM, load_litellm
@@ -77,7 +78,7 @@ class _Server(uvicorn.Server):
 def main() -> None:
     """Serve until a signal says to end."""
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
-        _Server(configure(create_passthrough_app(sys.argv[1]))).run(sockets=[listener])
+        _Server(configure(ConnectionTracking(create_passthrough_app(sys.argv[1])))).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -6,12 +6,11 @@ microseconds, and passes the bytes on to the protocol of uvicorn unchanged.
 """
 
 import asyncio
-from collections.abc import Awaitable
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, ClassVar, NamedTuple, cast
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.http.problems import REQUEST_TIMEOUT, ProblemError, problem_response
@@ -166,30 +165,6 @@ class ClientConnection(asyncio.Protocol):
             self._set_timer(None)  # the end of an answer calls this again
         else:
             self._transport.close()
-
-
-class ConnectionAware:
-    """Tells a connection when its requests are answered. An application that is called without one is just called."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Have the request answered."""
-        connection = scope.get("state", {}).get("connection")
-        if scope["type"] != "http" or not isinstance(connection, ClientConnection):
-            await self._app(scope, receive, send)
-            return
-
-        def tell(message: Message) -> Awaitable[None]:
-            connection.response_begins()
-            return send(message)
-
-        connection.answer_begins(scope)
-        try:
-            await self._app(scope, receive, tell)
-        finally:
-            connection.answer_ends()
 
 
 def limited(limits: Limits) -> type[ClientConnection]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.types import ASGIApp
 
     from api.settings import Settings
     from cli.connections import Limits
@@ -65,7 +65,7 @@ def run_server(settings: "Settings", conninfo: str, listener: socket.socket, ann
     from api.app import create_app
 
     app = create_app(settings, conninfo)
-    server = DrainingServer(configure(app), lambda: app.state.services.drain(settings.shutdown_grace_s), announce)
+    server = DrainingServer(configure(app), lambda: app.services.drain(settings.shutdown_grace_s), announce)
     try:
         server.run(sockets=[listener])
     except SystemExit:
@@ -73,14 +73,16 @@ def run_server(settings: "Settings", conninfo: str, listener: socket.socket, ann
     return 1 if server.force_exit else 0
 
 
-def configure(app: "FastAPI", limits: "Limits | None" = None) -> uvicorn.Config:
-    """Return the uvicorn configuration, without an address."""
-    from api.http.fast_path import Shortcut
-    from cli.connections import ConnectionAware, Limits, limited
+def configure(app: "ASGIApp", limits: "Limits | None" = None) -> uvicorn.Config:
+    """Return the uvicorn configuration for an application with `ConnectionTracking`, which connections rely on.
+
+    It names no address: the server gets a listening socket.
+    """
+    from cli.connections import Limits, limited
 
     limits = limits or Limits()
     return uvicorn.Config(
-        ConnectionAware(Shortcut(app)),
+        app,
         loop="uvloop",
         http=limited(limits),
         ws="none",

@@ -16,7 +16,7 @@ from eventlog.channels import Channels
 from eventlog.db.database import Database
 from eventlog.feed import Feed
 from eventlog.log import Log
-from projections.models.wire import rfc3339
+from projections.models.json_resources import rfc3339
 
 PAGE = 1000
 DATA_WIDTH = 160

@@ -1,1 +1,1 @@
-"""One turn from the user's message to its end: model gateway, streaming, frames; imports all but api and cli."""
+"""Turns from the user's message to their end. May import all but `api` and `cli`."""

@@ -1,6 +1,7 @@
-"""Cancels: the process in which a turn's model speaks is asked to stop it, for it knows every chunk that was shown.
+"""Cancels: stop a turn in whichever process it runs.
 
-Where it does not within 150 ms, the turn is ended in the log without it, and with what the log has.
+That process has every chunk that was sent, so it is asked to end the turn. If it does not within 150 ms, the turn is
+ended in the log without it, with the chunks that are recorded.
 """
 
 import logging
@@ -24,8 +25,8 @@ from eventlog.mapper import Recorded
 from eventlog.wakeup import Wakeup
 from eventlog.writer import Idempotency
 from turns.frames.replay import TurnKey, TurnReader
-from turns.run import Stop
-from turns.runs import Runs
+from turns.model_run import Stop
+from turns.turn_runner import TurnRunner
 
 ANSWER_WAIT_S = 0.15
 
@@ -34,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Cancel(BaseModel):
-    """What is announced: a turn, on whose behalf it is to be cancelled, and the command's idempotency key."""
+    """The notification: a turn, the caller, and the command's idempotency key."""
 
     turn_id: UUID
     actor: str
@@ -44,81 +45,91 @@ class _Cancel(BaseModel):
 
 
 class Cancels:
-    """Cancels turns, and hears what other processes ask for; to be made before the channels are opened."""
+    """Cancels turns, also for other processes.
+
+    Create it before the channels are opened, because it subscribes to a topic.
+    """
 
     def __init__(
-        self, conversations: CommandExecutor, reader: TurnReader, runs: Runs, channels: Channels, broadcast: Broadcast
+        self,
+        executor: CommandExecutor,
+        reader: TurnReader,
+        runner: TurnRunner,
+        channels: Channels,
+        broadcast: Broadcast,
     ) -> None:
-        self._conversations = conversations
+        self._executor = executor
         self._reader = reader
-        self._runs = runs
+        self._runner = runner
         self._channels = channels
         self._broadcast = broadcast
         self._stopping = Background()
-        channels.subscribe(_TOPIC, self._heard)
+        channels.subscribe(_TOPIC, self._on_notification)
 
     async def cancel(self, caller: Caller, conversation_id: UUID, turn_id: UUID) -> TurnKey:
-        """Stop a turn, wherever it runs or waits; what was said is kept.
+        """Cancel a turn, in whichever process it runs or waits.
+
+        The chunks so far are kept as its answer.
 
         Raises:
-            TurnNotActiveError: it has ended already, or never was.
-            ConversationNotFoundError: the conversation is another's.
+            TurnNotActiveError: the turn has ended already, or there is none.
+            ConversationNotFoundError: another actor owns the conversation.
             StoreUnavailableError: the log does not answer.
         """
-        state = await self._conversations.state(conversation_id)
+        state = await self._executor.state(conversation_id)
         if state.owner_id != caller.actor:
             raise ConversationNotFoundError(conversation_id)
         key = _open_turn(state, turn_id)
-        asked = await self._ask_to_stop(caller, state, key)
+        stopping = await self._stop_run(caller, state, key)
 
         async def decide(state: Conversation) -> Events:
-            speaks = state.turn is not None and state.turn.id == turn_id and not state.turn.waiting
-            said = await self._reader.said_so_far(key) if speaks else EMPTY_ANSWER
-            return running_turns.cancel_turn(state, caller.origin(), turn_id, said, new_id())
+            runs = state.turn is not None and state.turn.id == turn_id and not state.turn.waiting
+            answer = await self._reader.answer_so_far(key) if runs else EMPTY_ANSWER
+            return running_turns.cancel_turn(state, caller.origin(), turn_id, answer, new_id())
 
         try:
-            await self._conversations.execute(conversation_id, decide, caller.idempotency)
+            await self._executor.execute(conversation_id, decide, caller.idempotency)
         except TurnNotActiveError:
-            if not asked:
+            if not stopping:
                 raise
         return key
 
-    async def _ask_to_stop(self, caller: Caller, state: Conversation, key: TurnKey) -> bool:
-        """Let a turn be stopped where its model speaks, if it does somewhere; return whether anybody was asked."""
-        run = self._runs.get(key.turn_id)
+    async def _stop_run(self, caller: Caller, state: Conversation, key: TurnKey) -> bool:
+        """Stop the run of a turn in any process. Return whether there may be one."""
+        run = self._runner.get(key.turn_id)
         if run is not None:
             await run.stop(Stop(caller.origin(), idempotency=caller.idempotency))
             return True
         turn = state.turn
         if turn is None or turn.id != key.turn_id or turn.waiting or not turn.generate:
             return False
-        await self._ask(caller, key)
+        await self._stop_elsewhere(caller, key)
         return True
 
-    async def _ask(self, caller: Caller, key: TurnKey) -> None:
-        """Ask the process that runs a turn to stop it, and wait for its end, for a while."""
+    async def _stop_elsewhere(self, caller: Caller, key: TurnKey) -> None:
+        """Ask the process that runs a turn to stop it, and wait up to 150 ms for its end."""
         ended = Wakeup()
 
-        def hear(item: Recorded) -> None:
+        def on_event(item: Recorded) -> None:
             if isinstance(item.event, TurnEnded) and item.event.turn_id == key.turn_id:
                 ended.set()
 
         cancel = _Cancel(turn_id=key.turn_id, actor=caller.actor, request_id=caller.request_id)
         if caller.idempotency is not None:
             cancel.key, cancel.fingerprint = caller.idempotency.key, caller.idempotency.fingerprint.hex()
-        with self._broadcast.subscribed(key.conversation_id, hear):
+        with self._broadcast.subscribed(key.conversation_id, on_event):
             await self._channels.notify(_TOPIC, cancel.model_dump_json())
             await ended.wait(ANSWER_WAIT_S)
 
-    def _heard(self, payload: str | None) -> None:
+    def _on_notification(self, payload: str | None) -> None:
         if payload is None:
-            return  # who asked goes on without an answer
+            return  # the process that asked goes on after its wait
         try:
             cancel = _Cancel.model_validate_json(payload)
         except ValidationError:
-            _log.warning("another release asks for a cancel in words unknown here")
+            _log.warning("another release sent a cancel that this release cannot read")
             return
-        run = self._runs.get(cancel.turn_id)
+        run = self._runner.get(cancel.turn_id)
         if run is not None:
             idempotency = Idempotency(cancel.key, bytes.fromhex(cancel.fingerprint)) if cancel.key else None
             stop = Stop(Origin(cancel.actor, now(), cancel.request_id), idempotency=idempotency)
@@ -126,10 +137,10 @@ class Cancels:
 
 
 def _open_turn(state: Conversation, turn_id: UUID) -> TurnKey:
-    """Return a turn that has not ended.
+    """Return the key of a turn that has not ended.
 
     Raises:
-        TurnNotActiveError: it has, or never was.
+        TurnNotActiveError: the turn has ended, or there is none.
     """
     open_turns = {turn.id: turn.version for turn in state.queue}
     if state.turn is not None:

@@ -1,4 +1,4 @@
-"""Turns whose client runs the model itself, and records its stream here with the same guarantees."""
+"""Client turns: the client runs the model, and its stream is recorded here."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -22,30 +22,30 @@ KNOWN_TURNS = 1000
 
 
 class ClientTurns:
-    """Records what clients stream. Any process takes the next batch of a turn: the log knows which is the next.
+    """Records what clients stream.
 
-    Every method raises the conversation's errors, and TurnNotActiveError where the turn has ended or runs in a server.
+    Any process can take the next batch of a turn, because the log has its number. Every method raises the
+    conversation's errors, and TurnNotActiveError if the turn has ended or a server runs it.
     """
 
-    def __init__(
-        self, conversations: CommandExecutor, tokenizer: Tokenizer, reader: TurnReader, leases: Leases
-    ) -> None:
-        self._conversations = conversations
+    def __init__(self, executor: CommandExecutor, tokenizer: Tokenizer, reader: TurnReader, leases: Leases) -> None:
+        self._executor = executor
         self._reader = reader
         self._tokenizer = tokenizer
         self._leases = leases
         self._replays: OrderedDict[UUID, TurnReplay] = OrderedDict()
 
     def forget(self) -> None:
-        """Forget how far the turns are: the log may have lost its end."""
+        """Forget how far the turns are, because the log may have lost its end."""
         self._replays.clear()
 
     async def record(
         self, caller: Caller, conversation_id: UUID, turn_id: UUID, seq: int, chunks: Sequence[str]
     ) -> tuple[int, int | None]:
-        """Record chunks whose first is frame `seq`, without those that are recorded already; none is a sign of life.
+        """Record chunks, of which the first is frame `seq`.
 
-        Returns the number of the frame that comes next, and the position of what was recorded (None: nothing was).
+        Chunks that are recorded already are skipped. An empty batch keeps the turn open. Return the number of the next
+        frame, and the position of the recorded chunks (None if there were none).
 
         Raises:
             DeltaOutOfOrderError: chunks before these are missing.
@@ -65,14 +65,14 @@ class ClientTurns:
             first = {"first_seq": replay.next_seq, "block_index": 0, "first_delta_index": replay.next_seq - 2}
             return running_turns.record_delta(state, caller.origin(), turn_id, **first, block_type="text", chunks=new)
 
-        committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
-        await self._leases.lend(conversation_id, turn_id)
+        committed = await self._executor.execute(conversation_id, decide, caller.idempotency)
+        await self._leases.extend_for_client(conversation_id, turn_id)
         return next_seq, committed.position
 
     async def complete(
         self, caller: Caller, conversation_id: UUID, turn_id: UUID, usage: Usage | None, finish_reason: str
     ) -> Committed:
-        """End a turn: what was recorded is the answer."""
+        """End a turn. The recorded chunks are the answer."""
 
         async def decide(state: Conversation) -> Events:
             origin = caller.origin()
@@ -83,7 +83,10 @@ class ClientTurns:
         return await self._end(caller, conversation_id, turn_id, decide)
 
     async def fail(self, caller: Caller, conversation_id: UUID, turn_id: UUID, detail: str) -> Committed:
-        """End a turn whose model broke; what was recorded is kept as an interrupted message."""
+        """End a turn whose model failed.
+
+        The recorded chunks are kept as an interrupted message.
+        """
 
         async def decide(state: Conversation) -> Events:
             origin = caller.origin()
@@ -93,9 +96,9 @@ class ClientTurns:
         return await self._end(caller, conversation_id, turn_id, decide)
 
     async def _end(self, caller: Caller, conversation_id: UUID, turn_id: UUID, decide: Decision) -> Committed:
-        committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
+        committed = await self._executor.execute(conversation_id, decide, caller.idempotency)
         self._replays.pop(turn_id, None)
-        self._leases.give_up(turn_id)
+        self._leases.drop(turn_id)
         return committed
 
     async def _answer(self, state: Conversation, origin: Origin, turn_id: UUID) -> ModelAnswer:
@@ -112,7 +115,7 @@ class ClientTurns:
         )
 
     async def _replayed(self, state: Conversation, turn_id: UUID) -> TurnReplay:
-        """Return the turn as far as the log has it at this state."""
+        """Return the turn as far as the log has it at this state of the conversation."""
         turn = check_client_turn(state, turn_id)
         key = TurnKey(state.id, turn_id, turn.first_version)
         replay = self._replays.get(turn_id)

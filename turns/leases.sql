@@ -1,45 +1,49 @@
--- name: take
--- A process is about to run a turn, perhaps one that another ran until it waited for tool results.
+-- name: acquire
+-- A process is about to run a turn, perhaps one that another process ran until it waited for tool results.
 INSERT INTO leases (turn_id, conversation_id, holder, expires_at)
-VALUES (%s, %s, %s, now() + make_interval(secs => %s))
+VALUES (%(turn_id)s, %(conversation_id)s, %(holder)s, now() + make_interval(secs => %(seconds)s))
 ON CONFLICT ON CONSTRAINT leases_pkey DO UPDATE SET holder = EXCLUDED.holder, expires_at = EXCLUDED.expires_at
 
 -- name: take_over
--- A process takes over a turn whose process is gone. Of several that try, one does, however often it asks.
-UPDATE leases SET holder = %s, expires_at = now() + make_interval(secs => %s)
-WHERE turn_id = %s AND (expires_at < now() OR holder = %s)
+-- A process takes over a turn whose process is gone. Of several that try, one succeeds, even if its statement runs twice.
+UPDATE leases SET holder = %(holder)s, expires_at = now() + make_interval(secs => %(seconds)s)
+WHERE turn_id = %(turn_id)s AND (expires_at < now() OR holder = %(holder)s)
 RETURNING conversation_id
 
 -- name: release
--- A process leaves a turn to others, which need not wait.
-UPDATE leases SET expires_at = '-infinity' WHERE turn_id = %s AND holder = %s
+-- A process leaves a turn to other processes, which need not wait for the lease to expire.
+UPDATE leases SET expires_at = '-infinity' WHERE turn_id = %(turn_id)s AND holder = %(holder)s
 
--- name: lend
--- Nobody has to run this turn as long as its client is heard of.
+-- name: extend_for_client
+-- The client that runs the model of this turn has sent something, so no process has to end the turn yet.
 INSERT INTO leases (turn_id, conversation_id, holder, expires_at)
-VALUES (%s, %s, %s, now() + make_interval(secs => %s))
+VALUES (%(turn_id)s, %(conversation_id)s, %(holder)s, now() + make_interval(secs => %(seconds)s))
 ON CONFLICT ON CONSTRAINT leases_pkey DO UPDATE SET expires_at = EXCLUDED.expires_at
 
--- name: give_up
+-- name: delete
 -- A process has ended these turns, or they never began.
-DELETE FROM leases WHERE holder = %s AND turn_id = ANY(%s)
+DELETE FROM leases WHERE holder = %(holder)s AND turn_id = ANY(%(turn_ids)s)
 
 -- name: renew
--- A process is still at work on these turns.
-UPDATE leases SET expires_at = now() + make_interval(secs => %s) WHERE holder = %s AND turn_id = ANY(%s)
+-- A process still runs these turns.
+UPDATE leases SET expires_at = now() + make_interval(secs => %(seconds)s)
+WHERE holder = %(holder)s AND turn_id = ANY(%(turn_ids)s)
 RETURNING turn_id
 
 -- name: find_expired
--- Turns whose process is gone, but for some: when their leases expired (NULL for one that was released), and whether the
--- lease lasts longer than any may. It writes, so that nobody takes a database for one in which leases can be renewed.
+-- The expired leases except those of some turns: turn, conversation, when the lease expired (NULL for a released one),
+-- and whether it expires later than any lease may. The UPDATE fails in a read-only database, where no lease can be
+-- renewed and an expired one means nothing.
 UPDATE leases SET holder = holder
-WHERE (expires_at < now() OR expires_at > now() + interval '70 seconds') AND turn_id <> ALL(%s::uuid[])
+WHERE (expires_at < now() OR expires_at > now() + interval '70 seconds') AND turn_id <> ALL(%(except_turn_ids)s::uuid[])
 RETURNING turn_id, conversation_id, nullif(expires_at, '-infinity'), expires_at > now()
 
 -- name: is_expired
--- Whether a lease is still one of those.
-SELECT 1 FROM leases WHERE turn_id = %s AND (expires_at < now() OR expires_at > now() + interval '70 seconds')
+-- Return a row if `find_expired` would still find this lease.
+SELECT 1 FROM leases
+WHERE turn_id = %(turn_id)s AND (expires_at < now() OR expires_at > now() + interval '70 seconds')
 
--- name: remove_expired
+-- name: delete_expired
 -- The turn of an expired lease has ended in the log.
-DELETE FROM leases WHERE turn_id = %s AND (expires_at < now() OR expires_at > now() + interval '70 seconds')
+DELETE FROM leases
+WHERE turn_id = %(turn_id)s AND (expires_at < now() OR expires_at > now() + interval '70 seconds')

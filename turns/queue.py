@@ -1,4 +1,4 @@
-"""Queued turns: each waits in one process until those before it in its conversation have ended, and starts there."""
+"""Queued turns: each waits in one process until those before it have ended."""
 
 import asyncio
 import logging
@@ -25,28 +25,38 @@ _log = logging.getLogger(__name__)
 
 
 class TurnQueue:
-    """The queued turns that wait here. This process holds a lease for each: should it die, another takes them over.
+    """The queued turns that wait in this process.
 
-    `start` records that a turn starts and lets it run; it raises ConversationLockedError where it is not its turn yet.
+    The process holds a lease for each. If the process dies, another one takes them over.
     """
 
-    def __init__(self, log: Log, broadcast: Broadcast, leases: Leases, start: Start) -> None:
+    def __init__(self, log: Log, broadcast: Broadcast, leases: Leases) -> None:
         self._log = log
         self._broadcast = broadcast
         self._leases = leases
-        self._start = start
+        self._start: Start | None = None
         self._waiting: dict[UUID, asyncio.Task[bool]] = {}
         self._starting: set[UUID] = set()
         self._closed = False
 
+    def open(self, start: Start) -> None:
+        """Start queued turns with `start` from now on.
+
+        It records that a turn starts and runs it. It raises ConversationLockedError while other turns come first.
+        """
+        self._start = start
+
     async def add(self, key: TurnKey) -> None:
-        """Start a turn when it is its turn; its lease is held already."""
+        """Let a turn wait here, and start it when the turns before it have ended.
+
+        This process holds its lease.
+        """
         if self._closed:
             await self._release(key.turn_id)
             return
         task = asyncio.create_task(self._wait(key), name=f"queued turn {key.turn_id}")
         self._waiting[key.turn_id] = task
-        task.add_done_callback(lambda done: self._left(key, done))
+        task.add_done_callback(lambda done: self._remove(key, done))
 
     async def adopt(self, key: TurnKey) -> None:
         """Take over a turn whose process is gone, unless another process was faster.
@@ -59,17 +69,18 @@ class TurnQueue:
         if await self._leases.take_over(key.turn_id) and key.turn_id not in self._waiting:
             await self.add(key)
 
-    async def left(self, turn_id: UUID) -> None:
-        """Wait until a turn no longer waits here, if it does."""
+    async def wait_until_gone(self, turn_id: UUID) -> None:
+        """Return when a turn does not wait here, or no longer."""
         if task := self._waiting.get(turn_id):
             await asyncio.wait([task])
 
     async def close(self) -> None:
-        """Start nothing more; what waits is left to other processes, or to the next."""
+        """Start no more turns. Release the waiting ones to other processes."""
         self._closed = True
         waiting = dict(self._waiting)
         for turn_id, task in waiting.items():
-            if turn_id not in self._starting:  # what is being recorded must come to be known
+            # A start under way must end, so that its outcome is known.
+            if turn_id not in self._starting:
                 task.cancel()
         await asyncio.gather(*waiting.values(), return_exceptions=True)
         for turn_id, task in waiting.items():
@@ -80,44 +91,56 @@ class TurnQueue:
         with suppress(StoreUnavailableError):  # then the lease expires by itself
             await self._leases.release(turn_id)
 
-    def _left(self, key: TurnKey, task: asyncio.Task[bool]) -> None:
+    def _remove(self, key: TurnKey, task: asyncio.Task[bool]) -> None:
         del self._waiting[key.turn_id]
         if not task.cancelled() and (error := task.exception()):
-            self._leases.abandon(key.turn_id)
+            self._leases.let_expire(key.turn_id)
             _log.error("queued turn %s was left waiting", key.turn_id, exc_info=error)
 
     async def _wait(self, key: TurnKey) -> bool:
-        """Return whether the turn waits no longer, False where this process has closed before."""
+        """Try to start a turn after each end of another one.
+
+        Return False if the queue closed before the turn left it.
+        """
         wakeup = Wakeup()
 
-        def ring(item: Recorded) -> None:
+        def on_event(item: Recorded) -> None:
             if isinstance(item.event, TurnEnded | UnknownEvent):
                 wakeup.set()
 
-        with self._broadcast.subscribed(key.conversation_id, ring):
+        with self._broadcast.subscribed(key.conversation_id, on_event):
             while not self._closed:
                 try:
-                    await self._try(key)
-                except ConversationLockedError:
+                    if await self._try_to_start(key):
+                        return True
                     await wakeup.wait(POLL_INTERVAL_S)
-                except DomainError as error:
-                    _log.info("queued turn %s does not start here: %s", key.turn_id, error)
-                    # Not given up: a try whose outcome was unknown may have started it here, and nobody would know.
-                    self._leases.abandon(key.turn_id)
-                    return True
-                except UnknownEventError as error:
-                    # The lease expires, so that a process of a newer release, which can read this, takes the turn over.
-                    _log.warning("queued turn %s is left to a newer release: %s", key.turn_id, error)
-                    self._leases.abandon(key.turn_id)
-                    return True
                 except LogError as error:
                     _log.warning("queued turn %s cannot start yet: %s", key.turn_id, error)
                     await asyncio.sleep(RETRY_INTERVAL_S)
-                else:
-                    return True
         return False
 
-    async def _try(self, key: TurnKey) -> None:
+    async def _try_to_start(self, key: TurnKey) -> bool:
+        """Return whether the turn waits here no longer, False if other turns come first.
+
+        Raises:
+            LogError: the log does not answer, or refuses.
+        """
+        try:
+            await self._start_now(key)
+        except ConversationLockedError:
+            return False
+        except DomainError as error:
+            _log.info("queued turn %s does not start here: %s", key.turn_id, error)
+            # An attempt of unknown outcome may have started it here, so the lease expires instead of being deleted.
+            self._leases.let_expire(key.turn_id)
+        except UnknownEventError as error:
+            # The lease expires, so that a process of a newer release, which can read this, takes the turn over.
+            _log.warning("queued turn %s is left to a newer release: %s", key.turn_id, error)
+            self._leases.let_expire(key.turn_id)
+        return True
+
+    async def _start_now(self, key: TurnKey) -> None:
+        assert self._start is not None, "the queue is not open"
         queued = await self._queued(key)
         self._starting.add(key.turn_id)
         try:

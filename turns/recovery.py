@@ -1,4 +1,4 @@
-"""What becomes of a turn whose process is gone, or whose client is: whoever finds its expired lease ends it."""
+"""Recovery: end a turn whose process or client is gone, or queue it here."""
 
 import logging
 from uuid import UUID
@@ -19,22 +19,24 @@ _log = logging.getLogger(__name__)
 
 
 class Recovery:
-    """Ends what is left open, and takes over what waits."""
+    """Ends the turns of expired leases, and takes over queued ones."""
 
-    def __init__(self, conversations: CommandExecutor, reader: TurnReader, queue: TurnQueue) -> None:
-        self._conversations = conversations
+    def __init__(self, executor: CommandExecutor, reader: TurnReader, queue: TurnQueue) -> None:
+        self._executor = executor
         self._reader = reader
         self._queue = queue
 
     async def recover(self, conversation_id: UUID, turn_id: UUID) -> None:
-        """End a turn that nobody is at work on, or let it wait here if it has not started; twice does no harm.
+        """End a turn that no process runs, or queue it here if it has not started.
+
+        A second call does no harm.
 
         Raises:
             DomainError: the turn cannot be ended.
             StoreUnavailableError: the log does not answer.
         """
         try:
-            state = await self._conversations.state(conversation_id)
+            state = await self._executor.state(conversation_id)
         except ConversationNotFoundError:
             return  # its start was never recorded
         for queued in state.queue:
@@ -47,11 +49,11 @@ class Recovery:
 
     async def _end(self, key: TurnKey, owner_id: str, reason: str, detail: str) -> None:
         async def decide(state: Conversation) -> Events:
-            answer, origin = await self._reader.said_so_far(key), Origin(owner_id, now())
+            answer, origin = await self._reader.answer_so_far(key), Origin(owner_id, now())
             return running_turns.fail_turn(state, origin, key.turn_id, answer, reason=reason, detail=detail)
 
         try:
-            await self._conversations.execute(key.conversation_id, decide)
+            await self._executor.execute(key.conversation_id, decide)
         except TurnNotActiveError:
             return  # another process was faster
         _log.warning("turn %s was ended: %s", key.turn_id, detail)

@@ -1,8 +1,6 @@
-"""Turns: what clients may ask of them, each method one command that is recorded before its model is asked."""
+"""Turns: the commands of clients, each recorded before its model runs."""
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Literal, NamedTuple, TypeGuard
 from uuid import UUID
 
@@ -13,82 +11,84 @@ from domain.decisions import conversations, running_turns, turn_starts
 from domain.decisions.conversations import Events
 from domain.decisions.guards import check_access, check_next, check_unlocked
 from domain.decisions.turn_starts import Superseded, TurnIds, TurnSettings
-from domain.errors import DomainError, MessageNotFoundError, TurnNotActiveError
+from domain.errors import MessageNotFoundError, TurnNotActiveError
 from domain.events import ConversationEvent, MessageAdded, TurnQueued, TurnStarted
 from eventlog.clock import new_id
-from eventlog.errors import IdempotencyKeyTakenError, StoreUnavailableError
+from eventlog.errors import StoreUnavailableError
 from eventlog.mapper import Recorded
 from turns.cancels import Cancels
 from turns.frames.replay import TurnKey, TurnReader
 from turns.leases import Leases
+from turns.model_run import RunStart
 from turns.queue import TurnQueue
-from turns.regeneration import Answers
-from turns.run import Begun
-from turns.runs import Runs
+from turns.regeneration import find_answered_question
+from turns.turn_runner import TurnRunner
 
 OnBusy = Literal["reject", "queue", "interrupt"]
 
 _log = logging.getLogger(__name__)
 
 
-class BegunTurn(NamedTuple):
-    """A turn that was just recorded as started, queued or resumed, and the event that says so."""
+class AcceptedTurn(NamedTuple):
+    """A turn that was just started, queued or resumed, and the event of that."""
 
     key: TurnKey
-    asked: Recorded
+    recorded: Recorded
 
 
 class Turns:
-    """The commands of turns. Each raises the domain's errors, and StoreUnavailableError, also while the server ends."""
+    """The commands of turns.
+
+    Each raises the domain's errors. It raises StoreUnavailableError if the log does not answer, or the server stops.
+    """
 
     def __init__(
         self,
         commands: Commands,
         reader: TurnReader,
-        runs: Runs,
+        runner: TurnRunner,
         queue: TurnQueue,
         cancels: Cancels,
         leases: Leases,
     ) -> None:
         self._commands = commands
-        self._conversations = commands.conversations
+        self._executor = commands.conversations
         self._log = commands.conversations.log
         self._reader = reader
-        self._runs = runs
+        self._runner = runner
         self._queue = queue
         self._cancels = cancels
         self._leases = leases
-        self._answers = Answers(self._log)
         self._draining = False
 
     async def start(
         self,
         caller: Caller,
         conversation_id: UUID,
-        said: ClientMessage,
+        message: ClientMessage,
         settings: TurnSettings,
         *,
         on_busy: OnBusy = "reject",
         replace_from: UUID | None = None,
-    ) -> BegunTurn:
+    ) -> AcceptedTurn:
         """Record the user's message and let the model answer it.
 
-        While another turn is active it is refused, or queued; to interrupt is to go ahead of the queue and to cancel
-        the active turn. With `replace_from` the message takes the place of that one and of all after it.
+        While another turn is active, `on_busy` decides: the turn is rejected or queued, or it goes ahead of the queue
+        and interrupts the active turn. With `replace_from` the message replaces that one and all after it.
 
         Raises:
             ConversationLockedError: another turn is active.
             MessageNotFoundError: there is no message to replace.
         """
         self._check_open()
-        draft, ids = await self._commands.draft(said), TurnIds(new_id(), new_id(), new_id())
+        draft, ids = await self._commands.draft(message), TurnIds(new_id(), new_id(), new_id())
 
         async def decide(state: Conversation) -> Events:
             origin = caller.origin()
             check_access(state, caller.actor)
             if on_busy == "reject":
                 check_unlocked(state)
-            from_version = await self._place(conversation_id, replace_from) if replace_from else None
+            from_version = await self._version_of(conversation_id, replace_from) if replace_from else None
             if state.locked_by is not None and on_busy != "reject":
                 ahead = on_busy == "interrupt"
                 return turn_starts.queue_turn(
@@ -97,36 +97,37 @@ class Turns:
             superseded = await self._superseded(conversation_id, from_version)
             return turn_starts.start_turn(state, origin, draft, settings, ids, superseded)
 
-        async with self._leased(conversation_id, ids.turn) as take:
-            await take()
-            committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
-            begun = await self._begin(caller, committed)
+        async with self._leases.starting(conversation_id, ids.turn) as acquire:
+            await acquire()
+            committed = await self._executor.execute(conversation_id, decide, caller.idempotency)
+            accepted = await self._begin(caller, committed)
         if on_busy == "interrupt" and isinstance(committed.events[-1], TurnQueued):
             await self._interrupt(caller, committed.state)
-        return begun
+        return accepted
 
     async def start_with_conversation(
-        self, caller: Caller, said: ClientMessage, settings: TurnSettings, *, agent_id: str | None, title: str | None
-    ) -> BegunTurn:
-        """The same, in a conversation that starts with it."""
+        self, caller: Caller, message: ClientMessage, settings: TurnSettings, *, agent_id: str | None, title: str | None
+    ) -> AcceptedTurn:
+        """Start a conversation with the user's message, and let the model answer it."""
         self._check_open()
-        draft, ids = await self._commands.draft(said), TurnIds(new_id(), new_id(), new_id())
+        draft, ids = await self._commands.draft(message), TurnIds(new_id(), new_id(), new_id())
         origin = caller.origin()
-        begun = conversations.start_conversation(new_id(), origin, agent_id=agent_id, title=title)
-        state = fold(None, begun)
+        started = conversations.start_conversation(new_id(), origin, agent_id=agent_id, title=title)
+        state = fold(None, started)
         assert state is not None
         turn = turn_starts.start_turn(state, origin, draft, settings, ids)
-        async with self._leased(state.id, ids.turn) as take:
-            await take()
-            committed = await self._conversations.start([*begun, *turn], caller.idempotency)
+        async with self._leases.starting(state.id, ids.turn) as acquire:
+            await acquire()
+            committed = await self._executor.start([*started, *turn], caller.idempotency)
             return await self._begin(caller, committed)
 
     async def regenerate(
         self, caller: Caller, conversation_id: UUID, message_id: UUID, model: str | None, default_model: str
-    ) -> BegunTurn:
-        """Let a model answer a question once more; the old answer and all after it are superseded.
+    ) -> AcceptedTurn:
+        """Let a model answer a question again.
 
-        `message_id` is the answer, or the question itself. What is not said is as it was when it was answered before.
+        The old answer and all after it are superseded. `message_id` is the answer, or the question itself. The settings
+        are those of the turn that answered before.
 
         Raises:
             ConversationLockedError: another turn is active.
@@ -139,53 +140,56 @@ class Turns:
         async def decide(state: Conversation) -> Events:
             check_access(state, caller.actor)
             check_unlocked(state)
-            answered = await self._answers.of(conversation_id, message_id)
+            answered = await find_answered_question(self._log, conversation_id, message_id)
             settings = answered.settings(model, default_model)
             superseded = await self._log.superseded(conversation_id, answered.from_version)
             return turn_starts.answer_again(state, caller.origin(), answered.question, settings, ids, superseded)
 
-        async with self._leased(conversation_id, ids.turn) as take:
-            await take()
-            committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
+        async with self._leases.starting(conversation_id, ids.turn) as acquire:
+            await acquire()
+            committed = await self._executor.execute(conversation_id, decide, caller.idempotency)
             return await self._begin(caller, committed)
 
     async def resume(
         self, caller: Caller, conversation_id: UUID, turn_id: UUID, results: ClientMessage
-    ) -> tuple[BegunTurn, int]:
-        """Give a turn that waits for tool results these, and let its model go on; returns also its last frame's `seq`.
+    ) -> tuple[AcceptedTurn, int]:
+        """Give a turn the tool results that it waits for, and let its model go on.
+
+        Return also the `seq` of the last frame before it goes on.
 
         Raises:
-            TurnNotActiveError: it does not wait for any.
-            InvalidContentError: they are not those of the open calls, one each.
+            TurnNotActiveError: the turn waits for no results.
+            InvalidContentError: they are not one result for each open call.
         """
         self._check_open()
         draft, answer_id = await self._commands.draft(results), new_id()
-        before = (await self._conversations.state(conversation_id)).turn
+        before = (await self._executor.state(conversation_id)).turn
         if before is not None and before.waiting:
-            await self._runs.left(turn_id)  # where it ran until now, it is about to give its lease up
+            # A run that has just suspended it here is about to drop its lease.
+            await self._runner.wait_until_gone(turn_id)
 
-        async with self._leased(conversation_id, turn_id) as take:
+        async with self._leases.starting(conversation_id, turn_id) as acquire:
 
             async def decide(state: Conversation) -> Events:
                 events = running_turns.resume_turn(state, caller.origin(), turn_id, draft, answer_id)
-                await take()  # not before: whoever is refused leaves the lease of the turn alone
+                await acquire()  # only now, because a refused caller must leave the turn's lease alone
                 return events
 
-            committed = await self._conversations.execute(conversation_id, decide, caller.idempotency)
+            committed = await self._executor.execute(conversation_id, decide, caller.idempotency)
             turn, resumed = committed.state.turn, committed.events[-1]
             assert turn is not None
             key = TurnKey(conversation_id, turn_id, turn.first_version)
-            replay, shown = await self._reader.whole(key)
+            replay, frames = await self._reader.whole(key)
             assert replay.frames is not None and replay.started is not None
-            begun = Begun(replay.frames, shown, resumed.originator_version, caller.origin(), replay.answer)
-            self._runs.begin(key, replay.started, begun, committed.position or 0)
-        return BegunTurn(key, _last(committed)), len(shown)
+            start = RunStart(replay.frames, frames, resumed.originator_version, caller.origin(), replay.answer)
+            self._runner.begin(key, replay.started, start, committed.position or 0)
+        return AcceptedTurn(key, _last(committed)), len(frames)
 
     async def start_queued(self, key: TurnKey, queued: TurnQueued) -> None:
-        """Start a turn whose turn it is; its lease is held.
+        """Start a queued turn whose lease this process holds.
 
         Raises:
-            ConversationLockedError: others come before it.
+            ConversationLockedError: other turns come before it.
             TurnNotActiveError: it was cancelled, or another process has started it.
         """
         self._check_open()
@@ -196,32 +200,32 @@ class Turns:
             superseded = await self._superseded(key.conversation_id, queued.from_version)
             return turn_starts.start_queued_turn(state, caller.origin(), queued, new_id(), superseded)
 
-        committed = await self._conversations.execute(key.conversation_id, decide)
+        committed = await self._executor.execute(key.conversation_id, decide)
         await self._begin(caller, committed)
 
     async def drain(self, timeout_s: float) -> None:
-        """Take no new turns; let the running ones finish for so long, then end them in the log as interrupted."""
+        """Refuse new turns, let running ones finish in `timeout_s`, then interrupt them."""
         self._draining = True
         await self._queue.close()
-        await self._runs.drain(timeout_s)
+        await self._runner.drain(timeout_s)
 
-    async def _begin(self, caller: Caller, committed: Committed) -> BegunTurn:
-        """Let a turn run that was recorded as started, and one wait that was recorded as queued."""
+    async def _begin(self, caller: Caller, committed: Committed) -> AcceptedTurn:
+        """Run a turn that was recorded as started, or queue one recorded as queued."""
         event = committed.events[-1]
         assert isinstance(event, TurnQueued | TurnStarted)
         key = TurnKey(event.originator_id, event.turn_id, event.originator_version)
         if isinstance(event, TurnQueued):
             await self._queue.add(key)
         elif not event.generate:
-            await self._leases.lend(key.conversation_id, key.turn_id)
+            await self._leases.extend_for_client(key.conversation_id, key.turn_id)
         else:
-            question = next((said for said in committed.events if _is_question(said, event)), None)
+            question = next((each for each in committed.events if _is_question(each, event)), None)
             replay = await self._reader.begin(key, question)
-            shown = replay.take([Recorded(committed.position or 0, event)])
+            frames = replay.take([Recorded(committed.position or 0, event)])
             assert replay.frames is not None
-            begun = Begun(replay.frames, shown, event.originator_version, caller.origin())
-            self._runs.begin(key, event, begun, committed.position or 0)
-        return BegunTurn(key, _last(committed))
+            start = RunStart(replay.frames, frames, event.originator_version, caller.origin())
+            self._runner.begin(key, event, start, committed.position or 0)
+        return AcceptedTurn(key, _last(committed))
 
     async def _interrupt(self, caller: Caller, state: Conversation) -> None:
         """Cancel the turn that the newest one waits for."""
@@ -230,37 +234,17 @@ class Turns:
         try:
             await self._cancels.cancel(caller._replace(idempotency=None), state.id, state.turn.id)
         except (TurnNotActiveError, StoreUnavailableError) as error:
-            _log.info("turn %s is not interrupted: %s", state.turn.id, error)  # what was queued starts when it ends
+            # The queued turn starts when this one ends.
+            _log.info("turn %s is not interrupted: %s", state.turn.id, error)
 
     async def _superseded(self, conversation_id: UUID, from_version: int | None) -> Superseded | None:
         return None if from_version is None else await self._log.superseded(conversation_id, from_version)
 
-    async def _place(self, conversation_id: UUID, message_id: UUID) -> int:
+    async def _version_of(self, conversation_id: UUID, message_id: UUID) -> int:
         place = await self._log.find_message(conversation_id, message_id)
         if place is None or place.superseded:
             raise MessageNotFoundError(message_id)
         return place.version
-
-    @asynccontextmanager
-    async def _leased(self, conversation_id: UUID, turn_id: UUID) -> AsyncGenerator[Callable[[], Awaitable[None]]]:
-        """Lend what takes a lease, to be called before a turn is recorded; it is held from then on if the turn was."""
-        taken = False
-
-        async def take() -> None:
-            nonlocal taken
-            await self._leases.take(conversation_id, turn_id)
-            taken = True
-
-        try:
-            yield take
-        except (DomainError, IdempotencyKeyTakenError):
-            if taken:
-                self._leases.give_up(turn_id)
-            raise
-        except BaseException:
-            if taken:
-                self._leases.abandon(turn_id)  # it may have been recorded all the same
-            raise
 
     def _check_open(self) -> None:
         if self._draining:

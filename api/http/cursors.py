@@ -1,4 +1,4 @@
-"""Cursors: where a page ended, opaque to clients; one of another list, or a broken one, is refused."""
+"""Cursors: opaque tokens that say where a page of one list ended."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
@@ -8,23 +8,23 @@ from uuid import UUID
 
 import orjson
 
-from api.http.problems import Kind, ProblemError
+from api.http.problems import ProblemError, ProblemKind
 
 T = TypeVar("T")
 
-_INVALID_CURSOR = Kind(400, "INVALID_CURSOR")
+_INVALID_CURSOR = ProblemKind(400, "INVALID_CURSOR")
 
 
 def encode_cursor(kind: str, *place: Any) -> str:
-    """Return the cursor of a place in a list of this kind."""
+    """Return the cursor of a place in the list `kind`."""
     return urlsafe_b64encode(orjson.dumps([kind, *place])).decode().rstrip("=")
 
 
 def decode_version(kind: str, cursor: str | None) -> int | None:
-    """Return the version that a cursor of this kind holds, None without a cursor.
+    """Return the version in a cursor of the list `kind`, None without a cursor.
 
     Raises:
-        ProblemError: the cursor is not one of this list.
+        ProblemError: the cursor is malformed, or of another list.
     """
 
     def version(place: Any) -> int:
@@ -37,10 +37,10 @@ def decode_version(kind: str, cursor: str | None) -> int | None:
 
 
 def decode_activity(kind: str, cursor: str | None) -> tuple[datetime, UUID] | None:
-    """Return the moment and the id that a cursor of this kind holds, None without a cursor.
+    """Return the time and the id in a cursor of the list `kind`, None without one.
 
     Raises:
-        ProblemError: the cursor is not one of this list.
+        ProblemError: the cursor is malformed, or of another list.
     """
 
     def activity(place: Any) -> tuple[datetime, UUID]:
@@ -64,7 +64,10 @@ def _decode(kind: str, cursor: str, read: Callable[[Any], T]) -> T:
 
 
 def page(rows: list[Any], limit: int, resource: Callable[[Any], Any], cursor: Callable[[Any], str]) -> dict[str, Any]:
-    """Return a page of at most `limit` resources out of rows of which one more was asked for."""
+    """Return a page of at most `limit` resources.
+
+    `rows` holds one more row than `limit` if there is a next page.
+    """
     more = len(rows) > limit
     shown = rows[:limit]
     return {"data": [resource(row) for row in shown], "next_cursor": cursor(shown[-1]) if more else None}

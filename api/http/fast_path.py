@@ -1,4 +1,4 @@
-"""The short way to the JSON routes: around the framework's middleware and router, which cost more than they do."""
+"""The fast path to the JSON routes, past FastAPI's middleware and router."""
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -9,10 +9,11 @@ from api.http.same_machine import refusal
 PREFIX = "/v1/"
 
 
-class Shortcut:
-    """Hands a request for a JSON route to the route, and any other to the application, which knows these routes too.
+class FastPath:
+    """ASGI middleware that calls a JSON route directly.
 
-    What the application would refuse goes there as well, so that it says how.
+    Every other request goes to FastAPI, which has the same routes and gives the same answers. A request that
+    `SameMachine` would refuse goes there as well, and is refused there.
     """
 
     def __init__(self, app: FastAPI) -> None:
@@ -24,10 +25,10 @@ class Shortcut:
                     self._routes.setdefault(method, []).append(route)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Have the request answered."""
-        await self._answerer(scope)(scope, receive, send)
+        """Call the matching route, or FastAPI."""
+        await self._find_app(scope)(scope, receive, send)
 
-    def _answerer(self, scope: Scope) -> ASGIApp:
+    def _find_app(self, scope: Scope) -> ASGIApp:
         if scope["type"] == "http" and scope["path"].startswith(PREFIX):
             for route in self._routes.get(scope["method"], ()):
                 if (found := route.path_regex.match(scope["path"])) and refusal(scope) is None:

@@ -1,4 +1,7 @@
-"""The answers as the OpenAPI document describes them; `projections.models.wire` makes them."""
+"""Models of responses, for the OpenAPI document.
+
+The JSON itself is made in `projections.models.json_resources`.
+"""
 
 from typing import Any, Generic, Literal, TypeVar
 
@@ -9,7 +12,7 @@ from domain.content import ContentBlock, Role
 T = TypeVar("T")
 
 
-class Conversation(BaseModel):
+class ConversationResource(BaseModel):
     """A conversation."""
 
     id: str = Field(description="UUIDv7.")
@@ -22,25 +25,27 @@ class Conversation(BaseModel):
     status: Literal["idle", "running", "requires_action"]
     active_turn_id: str | None
     forked_from: str | None
-    created_at: str = Field(description="RFC 3339, UTC, microseconds; so are all times.")
+    created_at: str = Field(description="RFC 3339 in UTC with microseconds, as all times.")
     updated_at: str
     last_message_at: str | None
-    version: int = Field(description="Of the last event that a reader can see; the entity tag.")
+    version: int = Field(description="Version of the last event that a reader can see. It is the entity tag.")
 
 
-class Usage(BaseModel):
-    """What a model call used."""
+class UsageResource(BaseModel):
+    """The tokens and the cost of a model call."""
 
     input_tokens: int
     output_tokens: int
     cached_input_tokens: int
     reasoning_tokens: int
     cost_usd: float | None
-    estimated: bool = Field(description="Whether the server counted because the provider did not say.")
+    estimated: bool = Field(
+        description="Whether the server counted the tokens because the provider did not report them."
+    )
 
 
-class Message(BaseModel):
-    """A message; the answer of a turn has its id from the start of the turn."""
+class MessageResource(BaseModel):
+    """A message. The answer of a turn has its id from the start of the turn."""
 
     id: str
     object: Literal["message"]
@@ -53,20 +58,20 @@ class Message(BaseModel):
     status: Literal["completed", "streaming", "interrupted", "superseded"]
     model: str | None
     tokens: int
-    usage: Usage | None
+    usage: UsageResource | None
     finish_reason: str | None
     created_at: str
     version: int
 
 
 class TurnError(BaseModel):
-    """Why a turn failed."""
+    """The error of a failed turn."""
 
     code: str
     detail: str
 
 
-class Turn(BaseModel):
+class TurnResource(BaseModel):
     """A turn: a user's message and the model's answer to it."""
 
     id: str
@@ -76,7 +81,7 @@ class Turn(BaseModel):
     message_id: str
     status: Literal["queued", "running", "requires_action", "completed", "failed", "cancelled"]
     model: str
-    usage: Usage | None
+    usage: UsageResource | None
     finish_reason: str | None
     error: TurnError | None
     started_at: str | None = Field(description="Null while it is queued.")
@@ -86,15 +91,18 @@ class Turn(BaseModel):
 
 
 class WholeTurn(BaseModel):
-    """A turn that was not streamed, once it has ended or waits for tool results; null is what was not said."""
+    """A turn that was not streamed, once it has ended or waits for tool results.
 
-    user_message: Message | None
-    assistant_message: Message | None
-    turn: Turn
+    A message is null if there is none.
+    """
+
+    user_message: MessageResource | None
+    assistant_message: MessageResource | None
+    turn: TurnResource
 
 
-class Context(BaseModel):
-    """What a model would be sent, in OpenAI's chat form."""
+class ContextResource(BaseModel):
+    """The messages that a model would be sent, in OpenAI's chat form."""
 
     messages: list[dict[str, Any]]
     tokens: int
@@ -115,20 +123,23 @@ class RecordedEvent(BaseModel):
     digest: str = Field(description="SHA-256 over the event, hexadecimal.")
 
 
-class ProjectionError(BaseModel):
-    """What stopped a projection; no position where no event is to blame."""
+class ProjectionErrorResource(BaseModel):
+    """The error that stopped a projection.
+
+    The position is null if no event caused it.
+    """
 
     position: int | None
     detail: str
 
 
 class ProjectionRebuild(BaseModel):
-    """How a build comes along that is not read yet."""
+    """The progress of a build that is not read yet."""
 
     build: int
     phase: Literal["loading", "indexing", "following"]
-    running: bool = Field(description="False where whoever built it has gone; the next rebuild goes on with it.")
-    position: int = Field(description="How many of the log's first `target` events are in it.")
+    running: bool = Field(description="False if its process has ended. The next rebuild resumes it.")
+    position: int = Field(description="How many of the log's first `target` events it holds.")
     target: int
     events_per_second: float | None
     eta_seconds: float | None
@@ -144,44 +155,47 @@ class ProjectionBuild(BaseModel):
     updated_at: str
 
 
-class Projection(BaseModel):
-    """A read model: the version that this release reads, and its build that is read now."""
+class ProjectionResource(BaseModel):
+    """A read model, with the version and the build of it that this release reads."""
 
     name: str
     object: Literal["projection"]
     version: int
-    build: int | None = Field(description="Null before the first build of this version is done.")
+    build: int | None = Field(description="Null until the first build of this version is complete.")
     status: Literal["running", "stopped", "building"]
-    position: int = Field(description="Position up to which the log is in it.")
+    position: int = Field(description="Position up to which it holds the log.")
     head: int = Field(description="Position of the log's last event.")
     lag_events: int
-    lag_seconds: float = Field(description="Age of the oldest event that is not in it yet.")
-    error: ProjectionError | None
+    lag_seconds: float = Field(description="Age of the oldest event that it does not hold yet.")
+    error: ProjectionErrorResource | None
     rebuild: ProjectionRebuild | None
     other_builds: list[ProjectionBuild]
 
 
 class Page(BaseModel, Generic[T]):
-    """A page of a list; `next_cursor` is null on the last one."""
+    """A page of a list. `next_cursor` is null on the last page."""
 
     data: list[T]
     next_cursor: str | None
 
 
 class NextFrame(BaseModel):
-    """What is recorded of a turn whose client runs the model."""
+    """How far a turn is recorded whose client runs the model."""
 
-    next_seq: int = Field(description="The `seq` of the chunk that comes next.")
+    next_seq: int = Field(description="The `seq` of the next chunk.")
 
 
 class Deleted(BaseModel):
-    """How many conversations were deleted."""
+    """The number of conversations that were deleted."""
 
     deleted: int
 
 
 class Problem(BaseModel):
-    """A refusal (RFC 9457); a validation error adds `errors`, a locked conversation `active_turn_id`."""
+    """An error (RFC 9457).
+
+    A validation error adds `errors`, and a locked conversation `active_turn_id`.
+    """
 
     type: str
     title: str

@@ -1,4 +1,7 @@
-"""Problems: every refusal as `application/problem+json` (RFC 9457) with a stable code; one table maps the errors."""
+"""Problems: every error response as `application/problem+json` (RFC 9457).
+
+Each has a stable code. One table maps the error classes to their status and code.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -16,45 +19,45 @@ from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError, 
 from projections.errors import RebuildRunningError, UnknownProjectionError
 from turns.model.errors import ModelError
 
-LOCKED_RETRY_S = 1
+RETRY_AFTER = {"Retry-After": "1"}  # seconds
 
 _log = logging.getLogger("uvicorn.error")
 
 
-class Kind(NamedTuple):
-    """A kind of problem: its HTTP status and the code that clients act on."""
+class ProblemKind(NamedTuple):
+    """A kind of problem: its HTTP status, and the code by which clients know it."""
 
     status: int
     code: str
 
 
-BAD_REQUEST = Kind(400, "BAD_REQUEST")
-REQUEST_TIMEOUT = Kind(408, "REQUEST_TIMEOUT")
-VALIDATION_FAILED = Kind(422, "VALIDATION_FAILED")
-HEADERS_TOO_LARGE = Kind(431, "HEADERS_TOO_LARGE")
+BAD_REQUEST = ProblemKind(400, "BAD_REQUEST")
+REQUEST_TIMEOUT = ProblemKind(408, "REQUEST_TIMEOUT")
+VALIDATION_FAILED = ProblemKind(422, "VALIDATION_FAILED")
+HEADERS_TOO_LARGE = ProblemKind(431, "HEADERS_TOO_LARGE")
 
-KINDS: Mapping[type[Exception], Kind] = {
-    errors.ConversationNotFoundError: Kind(404, "CONVERSATION_NOT_FOUND"),
-    errors.ConversationDeletedError: Kind(410, "CONVERSATION_DELETED"),
-    errors.ConversationLockedError: Kind(409, "CONVERSATION_LOCKED"),
-    errors.MessageNotFoundError: Kind(404, "MESSAGE_NOT_FOUND"),
-    errors.TurnNotFoundError: Kind(404, "TURN_NOT_FOUND"),
-    errors.TurnNotActiveError: Kind(409, "TURN_NOT_ACTIVE"),
-    errors.DeltaOutOfOrderError: Kind(409, "DELTA_OUT_OF_ORDER"),
-    errors.VersionMismatchError: Kind(412, "VERSION_MISMATCH"),
-    errors.WriteConflictError: Kind(409, "WRITE_CONFLICT"),
+PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
+    errors.ConversationNotFoundError: ProblemKind(404, "CONVERSATION_NOT_FOUND"),
+    errors.ConversationDeletedError: ProblemKind(410, "CONVERSATION_DELETED"),
+    errors.ConversationLockedError: ProblemKind(409, "CONVERSATION_LOCKED"),
+    errors.MessageNotFoundError: ProblemKind(404, "MESSAGE_NOT_FOUND"),
+    errors.TurnNotFoundError: ProblemKind(404, "TURN_NOT_FOUND"),
+    errors.TurnNotActiveError: ProblemKind(409, "TURN_NOT_ACTIVE"),
+    errors.DeltaOutOfOrderError: ProblemKind(409, "DELTA_OUT_OF_ORDER"),
+    errors.VersionMismatchError: ProblemKind(412, "VERSION_MISMATCH"),
+    errors.WriteConflictError: ProblemKind(409, "WRITE_CONFLICT"),
     errors.InvalidContentError: VALIDATION_FAILED,
-    errors.UnsupportedImageError: Kind(415, "UNSUPPORTED_IMAGE"),
-    errors.IdempotencyKeyReusedError: Kind(422, "IDEMPOTENCY_KEY_REUSED"),
-    StoreUnavailableError: Kind(503, "STORE_UNAVAILABLE"),
-    UnknownEventError: Kind(503, "STORE_UNAVAILABLE"),
+    errors.UnsupportedImageError: ProblemKind(415, "UNSUPPORTED_IMAGE"),
+    errors.IdempotencyKeyReusedError: ProblemKind(422, "IDEMPOTENCY_KEY_REUSED"),
+    StoreUnavailableError: ProblemKind(503, "STORE_UNAVAILABLE"),
+    UnknownEventError: ProblemKind(503, "STORE_UNAVAILABLE"),
     UnstorableEventError: VALIDATION_FAILED,
-    UnknownProjectionError: Kind(404, "PROJECTION_NOT_FOUND"),
-    RebuildRunningError: Kind(409, "WRITE_CONFLICT"),
+    UnknownProjectionError: ProblemKind(404, "PROJECTION_NOT_FOUND"),
+    RebuildRunningError: ProblemKind(409, "WRITE_CONFLICT"),
 }
 
-INTERNAL = Kind(500, "INTERNAL_ERROR")
-MODEL_ERROR = Kind(502, "MODEL_ERROR")
+INTERNAL = ProblemKind(500, "INTERNAL_ERROR")
+MODEL_ERROR = ProblemKind(502, "MODEL_ERROR")
 
 _TITLES = {
     400: "Bad request",
@@ -76,11 +79,11 @@ _TITLES = {
 
 
 class ProblemError(Exception):
-    """A refusal by the HTTP API itself, ready to be sent."""
+    """An error of the HTTP API itself, which already is a problem."""
 
     def __init__(
         self,
-        kind: Kind,
+        kind: ProblemKind,
         detail: str,
         errors: list[dict[str, Any]] | None = None,
         headers: Mapping[str, str] | None = None,
@@ -94,12 +97,12 @@ class ProblemError(Exception):
 
 
 def validation_problem(detail: str, loc: tuple[str | int, ...], message: str) -> ProblemError:
-    """Return the problem of one wrong value at `loc`."""
+    """Return the problem of one invalid value at `loc`."""
     return ProblemError(VALIDATION_FAILED, detail, errors=[{"loc": list(loc), "msg": message}])
 
 
 def problem_response(problem: ProblemError) -> Response:
-    """Return a problem as it goes over the wire."""
+    """Return the response that carries a problem."""
     status, code = problem.kind
     body = {
         "type": f"urn:turnlog:problem:{code}",
@@ -113,28 +116,30 @@ def problem_response(problem: ProblemError) -> Response:
 
 
 def error_response(error: Exception) -> Response:
-    """Answer a request that failed; what no client should meet is logged, and nothing of it is told."""
+    """Return the response to a request that failed.
+
+    An unexpected error is logged, and the client gets no detail of it.
+    """
     problem = problem_of(error)
     if problem.kind is INTERNAL:
-        _log.error("a request failed: %s", error, exc_info=error)
+        _log.error("A request failed: %s", error, exc_info=error)
     return problem_response(problem)
 
 
 def problem_of(error: Exception) -> ProblemError:
-    """Return the problem that an error is to a client."""
+    """Return the problem that a client gets for an error."""
     if isinstance(error, ProblemError):
         return error
     if isinstance(error, ModelError):
         return ProblemError(MODEL_ERROR, error.detail)
-    kind = KINDS.get(type(error))
+    kind = PROBLEM_KINDS.get(type(error))
     if kind is None and isinstance(error, LogError | psycopg.Error):
-        _log.error("the store could not do what was asked: %s", error, exc_info=error)
-        return ProblemError(KINDS[StoreUnavailableError], "The store could not do what was asked.")
+        _log.error("The store could not do what was asked: %s", error, exc_info=error)
+        return ProblemError(PROBLEM_KINDS[StoreUnavailableError], "The store could not do what was asked.")
     kind = kind or INTERNAL
     detail = str(error) if kind is not INTERNAL else "The server failed."
     if isinstance(error, ConversationLockedError):
-        headers = {"Retry-After": str(LOCKED_RETRY_S)}
-        return ProblemError(kind, detail, headers=headers, active_turn_id=error.active_turn_id)
+        return ProblemError(kind, detail, headers=RETRY_AFTER, active_turn_id=error.active_turn_id)
     if isinstance(error, DeltaOutOfOrderError):
         return ProblemError(kind, detail, next_seq=error.next_seq)
     if isinstance(error, InvalidContentError):
@@ -142,28 +147,29 @@ def problem_of(error: Exception) -> ProblemError:
     if isinstance(error, UnstorableEventError):
         return validation_problem("The request is not valid.", ("body",), detail)
     if isinstance(error, StoreUnavailableError):
-        return ProblemError(kind, detail, headers={"Retry-After": "1"})
+        return ProblemError(kind, detail, headers=RETRY_AFTER)
     if isinstance(error, UnknownEventError):
-        # No Retry-After: it takes another release, not time.
+        # Without Retry-After: another release is needed, and time does not help.
         return ProblemError(kind, f"The conversation holds an event of a newer release: {detail}.")
     return ProblemError(kind, detail)
 
 
 async def handle_http_exception(request: Request, error: Exception) -> Response:
-    """Answer what the framework refuses: unknown paths and methods."""
+    """Return the response to an error of the framework, such as an unknown path."""
     assert isinstance(error, HTTPException)
     code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(error.status_code, "BAD_REQUEST")
     headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
-    return problem_response(ProblemError(Kind(error.status_code, code), str(error.detail), headers=headers))
+    return problem_response(ProblemError(ProblemKind(error.status_code, code), str(error.detail), headers=headers))
 
 
 def _methods(request: Request) -> list[str]:
-    """Return the methods of a path: each has a route of its own, and the framework names only the first's."""
+    """Return the methods of the path that a request names."""
+    # Each method has a route of its own, and the framework names only the methods of the first route.
     routes = [route for route in request.app.routes if isinstance(route, Route)]
     found = [route for route in routes if route.path_regex.match(request.url.path)]
     return sorted({method for route in found for method in route.methods or ()})
 
 
 async def handle_unexpected(_: Request, error: Exception) -> Response:
-    """Answer a defect outside of the JSON routes; the server logs it."""
+    """Return the response to a defect outside the JSON routes. The server logs it."""
     return problem_response(problem_of(error))

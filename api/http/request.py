@@ -1,12 +1,13 @@
-"""A request as the routes see it: read once and limited in size, without the framework's objects around it."""
+"""Reading of a request: its headers, and its body up to a limit."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from starlette.types import Receive, Scope
 
-from api.http.bodies import broken_off
-from api.http.problems import Kind, ProblemError, validation_problem
+from api.http.bodies import BodyMemory, client_disconnected
+from api.http.connection_tracking import connection_of
+from api.http.problems import ProblemError, ProblemKind, validation_problem
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 SMALL_BODY_BYTES = 64 * 1024
@@ -14,11 +15,14 @@ MAX_DIGITS = 18
 
 _IF_MATCH = b"if-match"
 _WITH_BODY = frozenset({"POST", "PATCH"})
-_PAYLOAD_TOO_LARGE = Kind(413, "PAYLOAD_TOO_LARGE")
+_PAYLOAD_TOO_LARGE = ProblemKind(413, "PAYLOAD_TOO_LARGE")
 
 
-class Incoming(NamedTuple):
-    """A request that has arrived whole; `headers` has the first of each name, but all of those that are lists."""
+class HttpRequest(NamedTuple):
+    """A complete request.
+
+    `headers` holds the first header of each name, and all values of `If-Match`.
+    """
 
     method: str
     path: str
@@ -27,37 +31,37 @@ class Incoming(NamedTuple):
     body: bytes
 
     def header(self, name: bytes) -> str | None:
-        """Return the header of this name, which is in lower case, or None."""
+        """Return the value of a header, None if it is absent. `name` is in lower case."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
 
-def header_number(name: str, value: str, what: str) -> int:
-    """Return the number that a header's value is.
+def header_number(name: str, value: str, meaning: str) -> int:
+    """Return a header's value as a number.
 
     Raises:
-        ProblemError: it is none; `what` says what it must be.
+        ProblemError: it is not a number of at most 18 digits. The message says that it must be `meaning`.
     """
     if not value.isdecimal() or len(value) > MAX_DIGITS:
-        raise validation_problem("The request is not valid.", ("header", name), f"must be {what}")
+        raise validation_problem("The request is not valid.", ("header", name), f"must be {meaning}")
     return int(value)
 
 
-async def read_request(scope: Scope, receive: Receive) -> Incoming:
-    """Return the request of a connection's scope.
+async def read_request(scope: Scope, receive: Receive) -> HttpRequest:
+    """Return the request of an ASGI scope, with its body if its method has one.
 
     Raises:
-        ProblemError: its body is too long, or it broke off.
+        ProblemError: the body is too large, the client disconnected, or too many large bodies arrive at once.
     """
     headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
     if len(headers) < len(scope["headers"]) and _IF_MATCH in headers:
         headers[_IF_MATCH] = b", ".join(value for name, value in scope["headers"] if name == _IF_MATCH)
     body = await _read_body(headers, scope, receive) if scope["method"] in _WITH_BODY else b""
-    return Incoming(scope["method"], scope["path"], scope["query_string"], headers, body)
+    return HttpRequest(scope["method"], scope["path"], scope["query_string"], headers, body)
 
 
 async def _read_body(headers: Mapping[bytes, bytes], scope: Scope, receive: Receive) -> bytes:
-    """Return the body, and refuse a long one as soon as it is known to be long."""
+    # A large body is refused as soon as its size is known, before it has arrived.
     length = headers.get(b"content-length", b"")
     if length.isdigit() and int(length) > MAX_BODY_BYTES:
         raise _too_large()
@@ -72,9 +76,10 @@ async def _read_body(headers: Mapping[bytes, bytes], scope: Scope, receive: Rece
 
 
 async def _read_large_body(body: bytes, scope: Scope, receive: Receive) -> bytes:
-    """Return a body that begins with `body`."""
-    connection = scope.get("state", {}).get("connection")
-    with scope["app"].state.body_room.arriving(connection.hang_up if connection else None) as arriving:
+    """Return the whole of a body that begins with `body`."""
+    connection = connection_of(scope)
+    memory: BodyMemory = scope["app"].state.body_memory
+    with memory.arriving(connection.hang_up if connection else None) as arriving:
         await arriving.add(body)
         size, more = len(body), True
         while more:
@@ -83,14 +88,14 @@ async def _read_large_body(body: bytes, scope: Scope, receive: Receive) -> bytes
             if size > MAX_BODY_BYTES:
                 raise _too_large()
             await arriving.add(piece)
-        return arriving.whole()
+        return arriving.content()
 
 
 async def _receive_piece(receive: Receive) -> tuple[bytes, bool]:
-    """Return what comes next of a body, and whether there is more."""
+    """Return the next piece of a body, and whether more follow."""
     message = await receive()
     if message["type"] == "http.disconnect":
-        raise broken_off()
+        raise client_disconnected()
     return message.get("body", b""), message.get("more_body", False)
 
 

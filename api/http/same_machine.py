@@ -1,38 +1,39 @@
-"""Who may call while nobody is authenticated: programs of this machine, and no web page of another site.
+"""Access from this machine alone, and not from web pages of other sites.
 
-A browser on this machine reaches loopback for any page it shows. A page whose name was pointed at 127.0.0.1 (DNS
-rebinding) sends that name as `Host`. A page that only writes, and does not read the answer, is named by `Origin`
-(https://fetch.spec.whatwg.org/#origin-header) and `Sec-Fetch-Site` (https://www.w3.org/TR/fetch-metadata/).
+It protects a server that does not authenticate its callers. A browser on this machine reaches loopback for any page
+that it shows. A page whose name resolves to 127.0.0.1 (DNS rebinding) sends that name as `Host`. A page that writes
+without reading the answer is identified by `Origin` (https://fetch.spec.whatwg.org/#origin-header) and
+`Sec-Fetch-Site` (https://www.w3.org/TR/fetch-metadata/).
 """
 
 import re
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.http.problems import BAD_REQUEST, Kind, ProblemError, problem_response
+from api.http.problems import BAD_REQUEST, ProblemError, ProblemKind, problem_response
 
-_FORBIDDEN = Kind(403, "FORBIDDEN")
+_FORBIDDEN = ProblemKind(403, "FORBIDDEN")
 _LOCAL_HOST = re.compile(rb"(localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::(\d{1,5}))?", re.IGNORECASE)
 _ORIGIN = re.compile(rb"(https?)://" + _LOCAL_HOST.pattern, re.IGNORECASE)
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
-_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITES = frozenset({b"same-origin", b"none"})
 
 
 class SameMachine:
-    """Lets a request pass whose every `Host` is a name of this machine, unless another site's page writes with it."""
+    """ASGI middleware that refuses other host names and writes of other sites."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request on, or refuse it."""
+        """Pass the request on, or refuse it."""
         problem = refusal(scope) if scope["type"] == "http" else None
         await (self._app if problem is None else problem_response(problem))(scope, receive, send)
 
 
 def refusal(scope: Scope) -> ProblemError | None:
-    """Return why a request may not pass, None if it may."""
+    """Return the problem of a request that is refused, None if it may pass."""
     origins: list[bytes] = []
     sites: list[bytes] = []
     host: bytes | None = None
@@ -49,10 +50,10 @@ def refusal(scope: Scope) -> ProblemError | None:
             sites.append(value)
     if host is None and scope["http_version"] != "1.0":
         return ProblemError(BAD_REQUEST, "There must be one Host header.")
-    if scope["method"] in _READING or not (origins or sites):
+    if scope["method"] in _SAFE_METHODS or not (origins or sites):
         return None
     own = _origin_of(scope["scheme"].encode() + b"://" + (host or b""))
-    # A page of another port is another site's: any program of any user of this machine may have sent it.
+    # Another port is another site: any user of this machine may serve pages there.
     if not _OWN_SITES.issuperset(sites) or any(own is None or _origin_of(origin) != own for origin in origins):
         return ProblemError(_FORBIDDEN, "A page of another site cannot write.")
     return None

@@ -1,9 +1,7 @@
-"""Server-sent events: frames as they come, and a comment in every 15 s of silence so that proxies keep the line.
+"""Server-sent events: a stream of frames, with comments while it is silent.
 
-A stream begins with a comment, so that a client and the proxies before it see at once that it is open.
-
-They go out in pieces of 64 KiB at most: the server sends the next one only when the connection has taken the last, so
-a reader that stops reading keeps a piece in memory, and not all that it has not read.
+A comment comes first, to show the client and the proxies before it that the stream is open. Another one comes after
+every 15 s without a frame, to keep proxies from closing an idle connection.
 """
 
 import asyncio
@@ -16,55 +14,78 @@ from starlette.types import Receive, Scope, Send
 
 from api.http.call import Call
 from api.http.request import header_number
-from eventlog.background import cancel_and_wait
-from turns.facts import Fact
+from eventlog.background import Background, cancel_and_wait
 from turns.frames.frames import Frame
+from turns.live_events import FeedEvent
 
 OPEN = b": open\n\n"
 HEARTBEAT_S = 15.0
+
+# The server sends a piece when the connection has taken the piece before. A client that stops reading keeps one piece
+# in memory, and not all that it has not read.
 PIECE_BYTES = 64 * 1024
 
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 Encode = Callable[[Any], bytes]
 
-_ending: set[asyncio.Task[None]] = set()
+_closing = Background()
+
+
+def sse_event(event: str, data: bytes, event_id: int | None = None) -> bytes:
+    """Return one server-sent event. `data` is a single line."""
+    if event_id is None:
+        return b"event: %s\ndata: %s\n\n" % (event.encode(), data)
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event_id, event.encode(), data)
+
+
+def turn_event(frame: Frame) -> bytes:
+    """Encode a frame of a turn, with its `seq` as id."""
+    return sse_event(frame.event, frame.data_json, frame.seq)
+
+
+def feed_event(item: FeedEvent | Frame) -> bytes:
+    """Encode an item of a feed.
+
+    A recorded event has its position as id, and a live frame has no id.
+    """
+    if isinstance(item, Frame):
+        return sse_event(item.event, item.data_json)
+    return sse_event(item.record["type"], item.data_json, item.position)
 
 
 def event_stream(
-    batches: AsyncGenerator[list[Any]], headers: dict[str, str], encode: Encode = lambda frame: frame.encoded
+    batches: AsyncGenerator[list[Any]], headers: dict[str, str], encode: Encode = turn_event
 ) -> StreamingResponse:
-    """Answer with the frames of a turn, or with what `encode` encodes, as server-sent events."""
+    """Return a response that streams batches of items as server-sent events.
+
+    `encode` encodes an item. Without it the items are frames of a turn.
+    """
     return _EventStream(batches, headers, encode)
 
 
-def live_event(item: Fact | Frame) -> bytes:
-    """Return what comes in a feed: a recorded event, whose id is its position, or a live frame, which has none."""
-    return item.encoded if isinstance(item, Fact) else item.encoded.split(b"\n", 1)[1]
-
-
 def last_event_id(call: Call) -> int | None:
-    """Return the id of the last frame or fact that the client has seen, None if it names none.
+    """Return the id that the client names as `Last-Event-ID`, None if it names none.
 
     Raises:
-        ProblemError: it is no number.
+        ProblemError: it is not a number.
     """
     given = call.request.header(b"last-event-id")
     return header_number("Last-Event-ID", given, "an id of the stream") if given else None
 
 
 class _EventStream(StreamingResponse):
-    """Sends batches in a task of its own, and a comment whenever that has been silent for long."""
+    """A response that sends batches, and a comment after 15 s without one."""
 
     def __init__(self, batches: AsyncGenerator[list[Any]], headers: dict[str, str], encode: Encode) -> None:
-        super().__init__((), 200, {**_HEADERS, **headers}, "text/event-stream")  # its content is `batches`
+        super().__init__((), 200, {**_HEADERS, **headers}, "text/event-stream")  # the content comes from `batches`
         self._batches = batches
         self._encode = encode
-        self._line = asyncio.Lock()
-        self._heard_at = 0.0
+        self._send_lock = asyncio.Lock()
+        self._sent_at = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with the stream, and a HEAD with its headers alone: nothing is read for it."""
+        """Send the stream, or for HEAD its headers alone, without reading a batch."""
         if scope["method"] != "HEAD":
             await super().__call__(scope, receive, send)
             return
@@ -73,39 +94,37 @@ class _EventStream(StreamingResponse):
         await self._batches.aclose()
 
     async def stream_response(self, send: Send) -> None:
-        """Send what comes, to its end."""
+        """Send all batches."""
         await self._start(send)
-        self._heard_at = monotonic()
+        self._sent_at = monotonic()
         sending = asyncio.create_task(self._send(send))
         try:
-            async with self._line:
+            async with self._send_lock:
                 await send(_body(OPEN))
-            while not (await asyncio.wait([sending], timeout=self._heard_at + HEARTBEAT_S - monotonic()))[0]:
-                await self._break_silence(send)
+            while not (await asyncio.wait([sending], timeout=self._sent_at + HEARTBEAT_S - monotonic()))[0]:
+                await self._send_heartbeat(send)
             await sending
             await send(_body(b"", more=False))
         finally:
-            # A task of its own: whoever cancels this one again would interrupt a query that is being cancelled already.
-            ending = asyncio.create_task(_end(sending, self._batches))
-            _ending.add(ending)
-            ending.add_done_callback(_ending.discard)
+            # In a task of its own: a second cancellation of this one would interrupt a query that is being cancelled.
+            _closing.once("the end of an event stream", lambda: _close(sending, self._batches))
 
     async def _start(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
 
     async def _send(self, send: Send) -> None:
         async for batch in self._batches:
-            async with self._line:
+            async with self._send_lock:
                 for piece in _pieces(map(self._encode, batch)):
                     await send(_body(piece))
-            self._heard_at = monotonic()
+            self._sent_at = monotonic()
 
-    async def _break_silence(self, send: Send) -> None:
-        if monotonic() - self._heard_at < HEARTBEAT_S:
+    async def _send_heartbeat(self, send: Send) -> None:
+        if monotonic() - self._sent_at < HEARTBEAT_S:
             return
-        self._heard_at = monotonic()
-        if not self._line.locked():  # else a batch is on its way
-            async with self._line:
+        self._sent_at = monotonic()
+        if not self._send_lock.locked():  # a locked one means that a batch is being sent
+            async with self._send_lock:
                 await send(_body(b": still here\n\n"))
 
 
@@ -114,7 +133,7 @@ def _body(data: bytes, *, more: bool = True) -> dict[str, Any]:
 
 
 def _pieces(encoded: Iterable[bytes]) -> Iterator[bytes]:
-    """Join what is small and cut what is large."""
+    """Join small items, and cut large ones, into pieces of at most `PIECE_BYTES`."""
     waiting: list[bytes] = []
     size = 0
     for whole in encoded:
@@ -128,6 +147,6 @@ def _pieces(encoded: Iterable[bytes]) -> Iterator[bytes]:
     yield b"".join(waiting)
 
 
-async def _end(sending: asyncio.Task[None], batches: AsyncGenerator[list[Any]]) -> None:
+async def _close(sending: asyncio.Task[None], batches: AsyncGenerator[list[Any]]) -> None:
     await cancel_and_wait([sending])
     await batches.aclose()

@@ -1,1 +1,4 @@
-"""The routes, one module for each resource."""
+"""The routes, one module for each resource.
+
+They may import `api.http`, `api.services` and the layers below `api`.
+"""

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Query, Response
 
 from api.http.call import CallParam
 from api.http.openapi import PROBLEMS
+from api.http.request_models import EventsQuery
 from api.http.route import JSONRoute
-from api.http.sse import event_stream, last_event_id, live_event
-from api.routes.inputs import EventsQuery
+from api.http.sse import event_stream, feed_event, last_event_id
 from eventlog.log import FeedFilter
 
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["events"])
@@ -17,16 +17,19 @@ router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["events"])
 
 @router.get("/v1/events")
 async def follow_all(call: CallParam, query: Annotated[EventsQuery, Query()]) -> Response:
-    """Follow what is recorded in the caller's conversations, from now on or after `Last-Event-ID`, without end."""
+    """Follow the events of the caller's conversations, without end.
+
+    The feed begins after `Last-Event-ID`, or with the next event.
+    """
     if query.conversation_id:
-        await call.owned(query.conversation_id)
+        await call.owned_conversation(query.conversation_id)
     wanted = FeedFilter(call.caller.actor, query.conversation_id, query.agent_id, query.type)
-    return event_stream(call.services.feeds.facts(wanted, last_event_id(call)), {}, live_event)
+    return event_stream(call.services.feeds.events(wanted, last_event_id(call)), {}, feed_event)
 
 
 @router.get("/v1/conversations/{conversation_id}/events")
 async def follow_conversation(call: CallParam, conversation_id: UUID) -> Response:
-    """Follow one conversation: what is recorded, and the frames of the turn that runs, as they come."""
+    """Follow one conversation: its events, and the frames of its running turn."""
     after = last_event_id(call)
-    await call.owned(conversation_id)
-    return event_stream(call.services.feeds.conversation(conversation_id, after), {}, live_event)
+    await call.owned_conversation(conversation_id)
+    return event_stream(call.services.feeds.conversation(conversation_id, after), {}, feed_event)

@@ -1,4 +1,4 @@
-"""Routes for operators: whether the process is alive, and whether it can serve."""
+"""Routes that say whether the process is alive, and whether it can serve."""
 
 import asyncio
 from typing import Any
@@ -31,13 +31,16 @@ router = APIRouter(route_class=JSONRoute, tags=["operations"])
 
 @router.get("/healthz")
 async def healthz() -> Response:
-    """Say that the process is alive."""
+    """Report that the process is alive."""
     return json_response({"status": "ok"})
 
 
 @router.get("/readyz")
 async def readyz(call: CallParam) -> Response:
-    """Say whether the store answers, and how far each projection has come; else what is known of the store."""
+    """Report whether the store answers, and the position of each projection.
+
+    If the store does not answer, report its condition.
+    """
     try:
         found = await read_status(call.services.database, PROJECTIONS)
     except StoreUnavailableError:
@@ -48,7 +51,10 @@ async def readyz(call: CallParam) -> Response:
 
 
 def _condition(services: Services) -> str:
-    """Return what can be known of a store that does not answer: more of the embedded PostgreSQL than of any other."""
+    """Return the condition of a store that does not answer.
+
+    Of a PostgreSQL that is not the embedded one, only that it does not answer is known.
+    """
     embedded = EmbeddedPostgres(services.settings.data_dir)
     if services.settings.database_url is not None:
         return "unreachable"

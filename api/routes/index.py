@@ -1,4 +1,4 @@
-"""`GET /`: what this server is, and where to go on from there."""
+"""`GET /`: the name and version of the server, and links to its resources."""
 
 from html import escape
 from importlib.metadata import version
@@ -35,7 +35,7 @@ _HEADERS = {"Vary": "Accept"}
 
 @router.get("/")
 async def get_index(call: CallParam) -> Response:
-    """Tell name, version and links: as a page to a browser, as JSON to programs."""
+    """Return name, version and links, to a browser as a page and else as JSON."""
     accepted = (call.request.header(b"accept") or "").lower()
     if "text/html" in accepted and "application/json" not in accepted:
         return Response(_PAGE, headers=_HEADERS, media_type="text/html")

@@ -1,4 +1,4 @@
-"""Routes of messages, of the context that a model is sent, and of the recorded events."""
+"""Routes of messages, the context of a model, and the recorded events."""
 
 from typing import Annotated
 from uuid import UUID
@@ -7,40 +7,40 @@ from fastapi import APIRouter, Query, Response
 
 from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_version, encode_cursor, page
-from api.http.openapi import PROBLEMS, Context, Message, Page, RecordedEvent
+from api.http.openapi import PROBLEMS, ContextResource, MessageResource, Page, RecordedEvent
+from api.http.request_models import ContextQuery, LogQuery, MessagesQuery, NewMessage, content_blocks
 from api.http.route import JSONRoute
-from api.routes.inputs import ContextQuery, LogQuery, MessagesQuery, NewMessage, blocks
 from commands.commands import ClientMessage
 from domain.errors import MessageNotFoundError
 from domain.events import MessageAdded
 from projections.models.history_rows import MessageRow, message_row
-from projections.models.wire import message_resource, recorded_event_resource
+from projections.models.json_resources import message_resource, recorded_event_resource
 
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["messages"])
 
 
-@router.post("/v1/conversations/{conversation_id}/messages", status_code=201, response_model=Message)
+@router.post("/v1/conversations/{conversation_id}/messages", status_code=201, response_model=MessageResource)
 async def add_message(call: CallParam, conversation_id: UUID, body: NewMessage) -> Response:
-    """Record a message; no model is called."""
+    """Record a message. No model is called."""
     if call.repeated:
         (recorded,) = await call.services.log.versions(conversation_id, [call.repeated.version])
         assert isinstance(recorded.event, MessageAdded)
-        return await _added(call, await call.services.images.restored_event(recorded.event), recorded.position)
-    said = ClientMessage(body.role, blocks(body.content), body.in_reply_to)
-    committed = await call.services.commands.add_message(call.caller, conversation_id, said)
+        return await _added_response(call, await call.services.images.restored_event(recorded.event), recorded.position)
+    message = ClientMessage(body.role, content_blocks(body.content), body.in_reply_to)
+    committed = await call.services.commands.add_message(call.caller, conversation_id, message)
     event = committed.events[-1]
     assert isinstance(event, MessageAdded)
-    if any(block.type == "image" for block in said.content):  # what was kept of them need not be read back
-        event = event.model_copy(update={"content": said.content})
-    return await _added(call, event, committed.position)
+    if any(block.type == "image" for block in message.content):  # the bytes need not be read back
+        event = event.model_copy(update={"content": message.content})
+    return await _added_response(call, event, committed.position)
 
 
-@router.get("/v1/conversations/{conversation_id}/messages", response_model=Page[Message])
+@router.get("/v1/conversations/{conversation_id}/messages", response_model=Page[MessageResource])
 async def list_messages(call: CallParam, conversation_id: UUID, query: Annotated[MessagesQuery, Query()]) -> Response:
-    """List the messages of a conversation, in the order in which they were said or the other way round."""
+    """List the messages of a conversation, oldest or newest first."""
     kind = f"messages.{query.order}.{conversation_id}"
     beyond = decode_version(kind, query.cursor)
-    await call.readable(conversation_id)
+    await call.readable_conversation(conversation_id)
     rows = await call.services.history.page(
         conversation_id,
         descending=query.order == "desc",
@@ -55,10 +55,10 @@ async def list_messages(call: CallParam, conversation_id: UUID, query: Annotated
     return json_response(page(rows, query.limit, message_resource, cursor))
 
 
-@router.get("/v1/conversations/{conversation_id}/messages/{message_id}", response_model=Message)
+@router.get("/v1/conversations/{conversation_id}/messages/{message_id}", response_model=MessageResource)
 async def get_message(call: CallParam, conversation_id: UUID, message_id: UUID) -> Response:
-    """Read a message; one that is being streamed shows its text so far."""
-    await call.readable(conversation_id)
+    """Read a message. One that is being streamed has its text so far."""
+    await call.readable_conversation(conversation_id)
     row = await call.services.history.message(conversation_id, message_id)
     if row is None:
         raise MessageNotFoundError(message_id)
@@ -67,30 +67,30 @@ async def get_message(call: CallParam, conversation_id: UUID, message_id: UUID) 
 
 @router.delete("/v1/conversations/{conversation_id}/messages/{message_id}", status_code=204)
 async def delete_message(call: CallParam, conversation_id: UUID, message_id: UUID) -> Response:
-    """Delete a message: it leaves history and context and stays in the log."""
+    """Delete a message. It leaves history and context, and stays in the log."""
     committed = await call.services.commands.delete_message(call.caller, conversation_id, message_id)
-    return await call.written(committed.position, status=204)
+    return await call.write_response(committed.position, status=204)
 
 
-@router.get("/v1/conversations/{conversation_id}/context", response_model=Context)
+@router.get("/v1/conversations/{conversation_id}/context", response_model=ContextResource)
 async def get_context(call: CallParam, conversation_id: UUID, query: Annotated[ContextQuery, Query()]) -> Response:
-    """Read exactly the messages that a model would be sent, in OpenAI's chat form."""
-    await call.readable(conversation_id)
+    """Read the messages that a model would be sent, in OpenAI's chat form."""
+    await call.readable_conversation(conversation_id)
     model = query.model or call.services.settings.model
-    window = await call.services.contexts.window(conversation_id, model, query.max_tokens, query.last)
+    window = await call.services.model_input.window(conversation_id, model, query.max_tokens, query.last)
     return json_response(window._asdict())
 
 
 @router.get("/v1/conversations/{conversation_id}/log", response_model=Page[RecordedEvent])
 async def read_log(call: CallParam, conversation_id: UUID, query: Annotated[LogQuery, Query()]) -> Response:
-    """Read the recorded events themselves, also those of a deleted conversation."""
+    """Read the recorded events, also of a deleted conversation."""
     kind = f"log.{conversation_id}"
     after = decode_version(kind, query.cursor) or 0
-    await call.owned(conversation_id)
+    await call.owned_conversation(conversation_id)
     rows = await call.services.log.audit(conversation_id, after, query.limit + 1, query.type)
     shown = page(rows, query.limit, recorded_event_resource, lambda row: encode_cursor(kind, row["version"]))
     return json_response(shown)
 
 
-async def _added(call: Call, event: MessageAdded, position: int | None) -> Response:
-    return await call.written(position, message_resource(message_row(event)), 201)
+async def _added_response(call: Call, event: MessageAdded, position: int | None) -> Response:
+    return await call.write_response(position, message_resource(message_row(event)), 201)

@@ -1,4 +1,7 @@
-"""`GET /metrics`: the log and the read models in Prometheus' text format; every process tells the same."""
+"""`GET /metrics`: the log and the read models in Prometheus' text format.
+
+The values are those of the store, so every process reports the same.
+"""
 
 from collections.abc import Callable
 
@@ -38,7 +41,10 @@ _GAUGES: dict[str, tuple[str, Callable[[Status], float]]] = {
 
 @router.get("/metrics")
 async def metrics(call: CallParam) -> Response:
-    """Tell how far the log and each read model are; only `turnlog_store_up 0` while the store does not answer."""
+    """Report the positions of the log and of each read model.
+
+    While the store does not answer, only `turnlog_store_up 0` is reported.
+    """
     registry = CollectorRegistry()
     store_up = Gauge("turnlog_store_up", "Whether PostgreSQL answers.", registry=registry)
     try:

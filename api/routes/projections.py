@@ -1,43 +1,43 @@
-"""Routes for who looks after the read models: how they are, and rebuilding them."""
+"""Routes for operators of the read models: their status, and rebuilds."""
 
 from typing import Any
 
 from fastapi import APIRouter, Response
 
 from api.http.call import CallParam, json_response
-from api.http.openapi import PROBLEMS, Page, Projection
+from api.http.openapi import PROBLEMS, Page, ProjectionResource
 from api.http.route import JSONRoute
 from projections.builds import Build
 from projections.catalog import PROJECTIONS, find_projection
-from projections.models.wire import rfc3339
+from projections.models.json_resources import rfc3339
 from projections.status import RebuildProgress, Status, read_status
 
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["operations"])
 
 
-@router.get("/v1/projections", response_model=Page[Projection])
+@router.get("/v1/projections", response_model=Page[ProjectionResource])
 async def list_projections(call: CallParam) -> Response:
-    """List the read models: how far each has come, and how its rebuild comes along, if there is one."""
+    """List the read models, each with its position and its rebuild, if any."""
     status = await read_status(call.services.database, PROJECTIONS)
     shown = [_resource(projection, status.head) for projection in status.projections]
     return json_response({"data": shown, "next_cursor": None})
 
 
-@router.get("/v1/projections/{name}", response_model=Projection)
+@router.get("/v1/projections/{name}", response_model=ProjectionResource)
 async def get_projection(call: CallParam, name: str) -> Response:
-    """Read one."""
-    return json_response(await _shown(call, name))
+    """Read the status of a read model."""
+    return json_response(await _read_resource(call, name))
 
 
-@router.post("/v1/projections/{name}/rebuild", status_code=202, response_model=Projection)
+@router.post("/v1/projections/{name}/rebuild", status_code=202, response_model=ProjectionResource)
 async def rebuild_projection(call: CallParam, name: str) -> Response:
-    """Start to build it anew beside what is read; where that is, `GET` tells."""
+    """Start a rebuild of a read model. `GET` reports its progress."""
     projection = find_projection(name)
     await call.services.rebuilds.start(projection.name)
-    return json_response(await _shown(call, projection.name), 202)
+    return json_response(await _read_resource(call, projection.name), 202)
 
 
-async def _shown(call: CallParam, name: str) -> dict[str, Any]:
+async def _read_resource(call: CallParam, name: str) -> dict[str, Any]:
     status = await read_status(call.services.database, [find_projection(name)])
     return _resource(status.projections[0], status.head)
 
@@ -55,12 +55,12 @@ def _resource(status: Status, head: int) -> dict[str, Any]:
         "lag_events": status.lag_events,
         "lag_seconds": round(status.lag_s, 3),
         "error": {"position": stopped.error_position, "detail": stopped.error} if stopped else None,
-        "rebuild": _rebuild(status.rebuild) if status.rebuild else None,
-        "other_builds": [_other(build) for build in status.others],
+        "rebuild": _rebuild_resource(status.rebuild) if status.rebuild else None,
+        "other_builds": [_build_resource(build) for build in status.others],
     }
 
 
-def _rebuild(rebuild: RebuildProgress) -> dict[str, Any]:
+def _rebuild_resource(rebuild: RebuildProgress) -> dict[str, Any]:
     return {
         "build": rebuild.build,
         "phase": rebuild.phase,
@@ -72,7 +72,7 @@ def _rebuild(rebuild: RebuildProgress) -> dict[str, Any]:
     }
 
 
-def _other(build: Build) -> dict[str, Any]:
+def _build_resource(build: Build) -> dict[str, Any]:
     return {
         "version": build.version,
         "build": build.build,

@@ -1,164 +1,156 @@
 """Routes of turns."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 
 from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_version, encode_cursor, page
-from api.http.openapi import PROBLEMS, Page, Turn, WholeTurn
-from api.http.problems import MODEL_ERROR, ProblemError, validation_problem
+from api.http.openapi import PROBLEMS, Page, TurnResource, WholeTurn
+from api.http.problems import validation_problem
+from api.http.request_models import (
+    NewConversationTurn,
+    NewToolResults,
+    NewTurn,
+    PageQuery,
+    Regeneration,
+    content_blocks,
+)
 from api.http.route import JSONRoute
 from api.http.sse import event_stream, last_event_id
-from api.routes.inputs import NewConversationTurn, NewToolResults, NewTurn, PageQuery, Regeneration, blocks
+from api.routes.turn_answers import (
+    answer_begun,
+    answer_running,
+    check_turn_exists,
+    find_repeated_turn,
+    find_turn,
+    read_frames,
+)
 from commands.commands import ClientMessage
 from domain.content import ToolResultBlock
 from domain.decisions.turn_starts import TurnSettings
-from domain.errors import InvalidContentError, MessageNotFoundError, TurnNotActiveError, TurnNotFoundError
-from domain.events import TurnBegun
-from eventlog.errors import StoreUnavailableError
-from eventlog.mapper import Recorded
-from projections.models.history_rows import TurnRow, message_row, turn_row
-from projections.models.wire import message_resource, turn_resource
-from turns.frames.frames import Frame
+from domain.errors import InvalidContentError, MessageNotFoundError
+from projections.models.json_resources import turn_resource
 from turns.frames.replay import TurnKey
 
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["turns"])
 
 _CONVERSATION = "/v1/conversations/{conversation_id}"
-_EVENTS_BEFORE_A_TURN = 4
-"""What may come before a turn in its command: two that close open calls, what is superseded, and what the user said."""
 
 
 @router.post(f"{_CONVERSATION}/turns", status_code=201, response_model=WholeTurn)
 async def start_turn(call: CallParam, conversation_id: UUID, body: NewTurn) -> Response:
     """Send a message and let the model answer, streamed or whole."""
     if call.repeated:
-        return await _answer(call, *await _repeated(call), body)
-    said = ClientMessage("user", blocks(body.content))
+        return await answer_begun(call, *await find_repeated_turn(call), body)
+    message = ClientMessage("user", content_blocks(body.content))
     begun = await call.services.turns.start(
         call.caller,
         conversation_id,
-        said,
-        _settings(call, body),
+        message,
+        _turn_settings(call, body),
         on_busy=body.on_busy,
         replace_from=body.replace_from,
     )
-    return await _answer(call, begun.key, begun.asked, body)
+    return await answer_begun(call, begun.key, begun.recorded, body)
 
 
 @router.post("/v1/turns", status_code=201, response_model=WholeTurn)
 async def start_conversation_turn(call: CallParam, body: NewConversationTurn) -> Response:
-    """Start a conversation with a message and let the model answer, streamed or whole."""
+    """Start a conversation with a message and let the model answer it.
+
+    The answer is streamed or whole.
+    """
     if call.repeated:
-        return await _answer(call, *await _repeated(call), body)
+        return await answer_begun(call, *await find_repeated_turn(call), body)
     if body.replace_from is not None:
         raise MessageNotFoundError(body.replace_from)
-    said = ClientMessage("user", blocks(body.content))
+    message = ClientMessage("user", content_blocks(body.content))
     begun = await call.services.turns.start_with_conversation(
-        call.caller, said, _settings(call, body), agent_id=body.agent_id, title=body.title
+        call.caller, message, _turn_settings(call, body), agent_id=body.agent_id, title=body.title
     )
-    return await _answer(call, begun.key, begun.asked, body)
+    return await answer_begun(call, begun.key, begun.recorded, body)
 
 
 @router.post(f"{_CONVERSATION}/messages/{{message_id}}/regenerate", status_code=201, response_model=WholeTurn)
 async def regenerate(call: CallParam, conversation_id: UUID, message_id: UUID, body: Regeneration) -> Response:
-    """Answer again: the old answer and all after it are superseded."""
+    """Answer a message again. The old answer and all later messages are superseded."""
     if call.repeated:
-        return await _answer(call, *await _repeated(call), body)
+        return await answer_begun(call, *await find_repeated_turn(call), body)
     try:
         begun = await call.services.turns.regenerate(
             call.caller, conversation_id, message_id, body.model, call.services.settings.model
         )
     except InvalidContentError as error:
-        # The body is valid: it is the message of the path that cannot be answered again.
+        # The body is valid. The message that the path names cannot be answered again.
         raise validation_problem("The request is not valid.", ("path", "message_id"), str(error)) from error
-    return await _answer(call, begun.key, begun.asked, body)
+    return await answer_begun(call, begun.key, begun.recorded, body)
 
 
-@router.get(f"{_CONVERSATION}/turns", response_model=Page[Turn])
+@router.get(f"{_CONVERSATION}/turns", response_model=Page[TurnResource])
 async def list_turns(call: CallParam, conversation_id: UUID, query: Annotated[PageQuery, Query()]) -> Response:
     """List the turns of a conversation, newest first."""
     kind = f"turns.{conversation_id}"
     before = decode_version(kind, query.cursor)
-    await call.readable(conversation_id)
+    await call.readable_conversation(conversation_id)
     rows = await call.services.history.turns(conversation_id, before, query.limit + 1)
     return json_response(page(rows, query.limit, turn_resource, lambda row: encode_cursor(kind, row.version)))
 
 
-@router.get(f"{_CONVERSATION}/turns/{{turn_id}}", response_model=Turn)
+@router.get(f"{_CONVERSATION}/turns/{{turn_id}}", response_model=TurnResource)
 async def get_turn(call: CallParam, conversation_id: UUID, turn_id: UUID) -> Response:
     """Read a turn."""
-    return json_response(turn_resource(await known_turn(call, conversation_id, turn_id)))
+    return json_response(turn_resource(await find_turn(call, conversation_id, turn_id)))
 
 
 @router.get(f"{_CONVERSATION}/turns/{{turn_id}}/stream")
 async def stream_turn(call: CallParam, conversation_id: UUID, turn_id: UUID) -> Response:
-    """Stream a turn from its first frame or after `Last-Event-ID`, at any age and from any process, live to its end."""
+    """Stream the frames of a turn, recorded and live, to its end.
+
+    The stream begins with the first frame, or after `Last-Event-ID`. The turn may run in any process.
+    """
     after_seq = last_event_id(call) or 0
-    row = await known_turn(call, conversation_id, turn_id)
+    row = await find_turn(call, conversation_id, turn_id)
     key = TurnKey(conversation_id, turn_id, row.version)
     return event_stream(call.services.streams.follow(key, after_seq), {})
 
 
-@router.post(f"{_CONVERSATION}/turns/{{turn_id}}/cancel", response_model=Turn)
+@router.post(f"{_CONVERSATION}/turns/{{turn_id}}/cancel", response_model=TurnResource)
 async def cancel_turn(call: CallParam, conversation_id: UUID, turn_id: UUID) -> Response:
-    """Stop a turn; what was said is kept."""
+    """Stop a turn. The text that the model has sent is kept."""
     if call.repeated:
-        key = TurnKey(conversation_id, turn_id, (await known_turn(call, conversation_id, turn_id)).version)
+        key = TurnKey(conversation_id, turn_id, (await find_turn(call, conversation_id, turn_id)).version)
     else:
-        async with known_if_not_active(call, conversation_id, turn_id):
+        async with check_turn_exists(call, conversation_id, turn_id):
             key = await call.services.cancels.cancel(call.caller, conversation_id, turn_id)
-    seen = await _frames(call, key, to_the_end=True)
+    frames = await read_frames(call, key, to_the_end=True)
     headers = await call.write_headers(await call.services.log.turn_end(*key))
-    return json_response(seen[-1].data["turn"], headers=headers)
+    return json_response(frames[-1].data["turn"], headers=headers)
 
 
 @router.post(f"{_CONVERSATION}/turns/{{turn_id}}/tool_results", response_model=WholeTurn)
 async def give_tool_results(call: CallParam, conversation_id: UUID, turn_id: UUID, body: NewToolResults) -> Response:
-    """Give a turn that waits the results of all its open calls; it goes on, streamed or whole."""
+    """Give a waiting turn the results of all its open calls, and let it go on.
+
+    The answer is streamed or whole.
+    """
     if call.repeated:
-        row, message = await known_turn(call, conversation_id, turn_id), call.repeated.version
+        row, message = await find_turn(call, conversation_id, turn_id), call.repeated.version
         key = TurnKey(conversation_id, turn_id, row.version)
         replay = await call.services.reader.begin(key)
         await call.services.reader.read(key, replay, last=message)
-        (asked,) = await call.services.log.versions(conversation_id, [message + 1])
+        (recorded,) = await call.services.log.versions(conversation_id, [message + 1])
         after_seq = replay.next_seq - 1
     else:
         results = ClientMessage("tool", tuple(ToolResultBlock(**result.model_dump()) for result in body.results))
-        async with known_if_not_active(call, conversation_id, turn_id):
+        async with check_turn_exists(call, conversation_id, turn_id):
             begun, after_seq = await call.services.turns.resume(call.caller, conversation_id, turn_id, results)
-        key, asked = begun.key, begun.asked
-    return await _running(call, key, asked, 200, after_seq if body.stream else None)
+        key, recorded = begun.key, begun.recorded
+    return await answer_running(call, key, recorded, 200, after_seq if body.stream else None)
 
 
-@asynccontextmanager
-async def known_if_not_active(call: Call, conversation_id: UUID, turn_id: UUID) -> AsyncGenerator[None]:
-    """Tell a turn that never was from one that has ended, or that is not in the state for what is asked."""
-    try:
-        yield
-    except TurnNotActiveError:
-        await known_turn(call, conversation_id, turn_id)
-        raise
-
-
-async def known_turn(call: Call, conversation_id: UUID, turn_id: UUID) -> TurnRow:
-    """Return a turn of the caller's conversation.
-
-    Raises:
-        TurnNotFoundError: there is none.
-    """
-    await call.readable(conversation_id)
-    row = await call.services.history.turn(conversation_id, turn_id)
-    if row is None:
-        raise TurnNotFoundError(turn_id)
-    return row
-
-
-def _settings(call: Call, body: NewTurn) -> TurnSettings:
+def _turn_settings(call: Call, body: NewTurn) -> TurnSettings:
     return TurnSettings(
         body.model or call.services.settings.model,
         body.max_context_tokens,
@@ -168,50 +160,3 @@ def _settings(call: Call, body: NewTurn) -> TurnSettings:
         body.generate,
         body.tools,
     )
-
-
-async def _repeated(call: Call) -> tuple[TurnKey, Recorded]:
-    """Return the turn that a repeated request asked for, and how: that is one of the command's first events."""
-    assert call.repeated is not None
-    id_, first = call.repeated.conversation_id, call.repeated.version
-    for item in await call.services.log.events(id_, first, first + _EVENTS_BEFORE_A_TURN):
-        event = item.known().event
-        if isinstance(event, TurnBegun):
-            return TurnKey(id_, event.turn_id, event.originator_version), item
-    raise AssertionError("a command of this route begins a turn")
-
-
-async def _answer(call: Call, key: TurnKey, asked: Recorded, body: NewTurn | Regeneration) -> Response:
-    if isinstance(body, NewTurn) and not body.generate:
-        assert isinstance(asked.event, TurnBegun)
-        return await call.written(asked.position, turn_resource(turn_row(asked.event)), 201)
-    return await _running(call, key, asked, 201, 0 if body.stream else None)
-
-
-async def _running(call: Call, key: TurnKey, asked: Recorded, status: int, after_seq: int | None) -> Response:
-    """Answer with the frames of a turn after one of them, or with None as a whole.
-
-    That is how the turn was when it first ended, or waited for tool results, after the event that asked for it.
-    """
-    if after_seq is not None:
-        return event_stream(call.services.streams.follow(key, after_seq), await call.write_headers(asked.position))
-    await _frames(call, key)
-    replay = await call.services.reader.at_rest(key, asked.event.originator_version)
-    assert replay.frames is not None
-    headers, turn = await call.write_headers(replay.position), turn_resource(replay.frames.row)
-    if turn["status"] == "failed":
-        ids = {"conversation_id": key.conversation_id, "turn_id": key.turn_id}
-        members: dict[str, Any] = {**ids, "error": turn["error"]}
-        raise ProblemError(MODEL_ERROR, turn["error"]["detail"], headers=headers, **members)
-    said = {"user_message": replay.user_message, "assistant_message": replay.answer}
-    shown = {name: message_resource(message_row(event)) if event else None for name, event in said.items()}
-    return json_response({**shown, "turn": turn}, status, headers)
-
-
-async def _frames(call: Call, key: TurnKey, *, to_the_end: bool = False) -> list[Frame]:
-    """Return all frames of a turn, once it has ended or waits for tool results."""
-    following = call.services.streams.follow(key, to_the_end=to_the_end)
-    seen = [frame async for batch in following for frame in batch]
-    if not seen or not (seen[-1].terminal or seen[-1].pauses):
-        raise StoreUnavailableError("The store does not answer; the end of the turn is not known.")
-    return seen

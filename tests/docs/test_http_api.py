@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from api.app import create_app
-from api.http.problems import INTERNAL, KINDS, Kind
-from api.http.route import JSONRoute
-from api.routes.inputs import (
+from api.http.problems import INTERNAL, PROBLEM_KINDS, ProblemKind
+from api.http.request_models import (
     ContextQuery,
     EventsQuery,
     ListingQuery,
@@ -19,11 +18,12 @@ from api.routes.inputs import (
     NewConversationTurn,
     NewTurn,
 )
+from api.http.route import JSONRoute
 from api.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "http-api.md").read_text()
-FRAMEWORK = {Kind(404, "NOT_FOUND"), Kind(405, "METHOD_NOT_ALLOWED")}
+FRAMEWORK = {ProblemKind(404, "NOT_FOUND"), ProblemKind(405, "METHOD_NOT_ALLOWED")}
 
 
 def section(title: str) -> str:
@@ -36,7 +36,7 @@ def test_every_route_is_told_and_no_other() -> None:
     app = create_app(load_settings(), "")
     routes = {
         (method, route.path)
-        for route in app.routes
+        for route in app.fastapi.routes
         if isinstance(route, JSONRoute) and route.include_in_schema  # HEAD goes without saying
         for method in route.methods or ()
     }
@@ -50,9 +50,14 @@ def test_every_error_code_is_told_and_no_other() -> None:
         import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
         for path in (ROOT / "api").rglob("[!_]*.py")
     ]
-    here = {value for module in modules for value in vars(module).values() if isinstance(value, Kind)}
+    here = {value for module in modules for value in vars(module).values() if isinstance(value, ProblemKind)}
     told = re.findall(r"^\| (\d+) \| `(\w+)` \|", section("Error codes"), re.MULTILINE)
-    assert {Kind(int(status), code) for status, code in told} == {*KINDS.values(), *here, INTERNAL, *FRAMEWORK}
+    assert {ProblemKind(int(status), code) for status, code in told} == {
+        *PROBLEM_KINDS.values(),
+        *here,
+        INTERNAL,
+        *FRAMEWORK,
+    }
 
 
 def test_every_field_of_a_turn_is_told() -> None:

@@ -16,11 +16,11 @@ from eventlog.log import FeedFilter, Log
 from tests.integration.test_lost_log import lose_end
 from tests.support.builders import OWNER, Story
 from tests.support.store import ALICE, HELLO, PATIENCE_S, Store, until
-from turns import facts as facts_module
-from turns import feeds as feeds_module
-from turns.facts import Fact
-from turns.feeds import Feeds
+from turns import event_feeds as feeds_module
+from turns import live_events as events_module
+from turns.event_feeds import EventFeeds
 from turns.frames.frames import Frame
+from turns.live_events import FeedEvent
 
 MINE = FeedFilter(OWNER)
 
@@ -61,8 +61,8 @@ class CountingLog(Log):
 class Reader:
     """One reader of a feed, in a task of its own; it stops reading while it is held."""
 
-    def __init__(self, feed: AsyncGenerator[list[Fact] | list[Frame]]) -> None:
-        self.facts: list[Fact] = []
+    def __init__(self, feed: AsyncGenerator[list[FeedEvent] | list[Frame]]) -> None:
+        self.facts: list[FeedEvent] = []
         self.held = asyncio.Event()
         self.held.set()
         self._task = asyncio.create_task(self._read(feed))
@@ -88,11 +88,11 @@ class Reading:
     def __init__(self, store: Store) -> None:
         self.log = CountingLog(store)
         streams = cast(Any, None)
-        self.feeds = Feeds(CommandExecutor(self.log, store.writer), store.feed, streams)
+        self.feeds = EventFeeds(CommandExecutor(self.log, store.writer), store.feed, streams)
         self.readers: list[Reader] = []
 
     def open(self, after: int | None = None, wanted: FeedFilter = MINE) -> Reader:
-        self.readers.append(Reader(self.feeds.facts(wanted, after)))
+        self.readers.append(Reader(self.feeds.events(wanted, after)))
         return self.readers[-1]
 
     def open_conversation(self, conversation_id: UUID, after: int | None = None) -> Reader:
@@ -127,7 +127,7 @@ async def test_many_readers_read_each_section_once_and_share_what_is_encoded(her
     await until(lambda: all(reader.positions == list(range(2, 12)) for reader in readers))
     assert reading.log.pages == 0
     assert reading.log.sections <= 10
-    first, *others = [reader.facts[-1].encoded for reader in readers]
+    first, *others = [reader.facts[-1].data_json for reader in readers]
     assert all(other is first for other in others)
 
 
@@ -138,7 +138,7 @@ async def test_what_comes_from_memory_is_what_the_table_says(here: Store, readin
     await here.append([*story.events, *story.say("\x01 𝄞"), *story.rename(title="two")])
     await until(lambda: len(live.facts) == 3)
     read = await here.log.conversation_feed(story.id, 0, 0, 10)
-    assert [fact.encoded for fact in live.facts] == [Fact(record).encoded for record in read]
+    assert [fact.data_json for fact in live.facts] == [FeedEvent(record).data_json for record in read]
     assert reading.log.pages == 0
 
 
@@ -180,8 +180,8 @@ async def test_each_reader_gets_what_it_filters_by(here: Store, reading: Reading
 async def test_readers_that_join_anywhere_and_pause_at_will_get_everything_once_and_in_order(
     here: Store, reading: Reading, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    monkeypatch.setattr(facts_module, "KEPT_EVENTS", 5)
-    monkeypatch.setattr(facts_module, "SECTION_EVENTS", 3)
+    monkeypatch.setattr(events_module, "KEPT_EVENTS", 5)
+    monkeypatch.setattr(events_module, "SECTION_EVENTS", 3)
     monkeypatch.setattr(feeds_module, "WINDOW_POSITIONS", 4)
     monkeypatch.setattr(feeds_module, "PAGE_EVENTS", 2)
     chance = random.Random(seed)
@@ -216,13 +216,13 @@ async def test_readers_that_join_anywhere_and_pause_at_will_get_everything_once_
         ]
         await until(lambda reader=reader, positions=positions: len(reader.facts) >= len(positions))
         assert reader.positions == positions
-    assert len(reading.live._facts) <= 5
+    assert len(reading.live._events) <= 5
 
 
 async def test_a_slow_reader_holds_nobody_up_and_reads_on_in_the_table(
     here: Store, reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facts_module, "KEPT_BYTES", 1000)
+    monkeypatch.setattr(events_module, "KEPT_BYTES", 1000)
     story = Story()
     await here.append(story.events)
     slow, quick = reading.open(), reading.open()
@@ -242,7 +242,7 @@ async def test_a_slow_reader_holds_nobody_up_and_reads_on_in_the_table(
 async def test_a_reader_that_had_nothing_to_read_for_long_reads_on_in_memory(
     here: Store, reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facts_module, "KEPT_EVENTS", 3)
+    monkeypatch.setattr(events_module, "KEPT_EVENTS", 3)
     quiet, loud = Story(), Story()
     await here.append([*quiet.events, *loud.events])
     readers = [reading.open_conversation(quiet.id), reading.open(wanted=FeedFilter(OWNER, conversation_id=quiet.id))]
@@ -260,7 +260,7 @@ async def test_few_readers_catch_up_at_once(here: Store, reading: Reading) -> No
     await here.append([*story.events, *(event for _ in range(40) for event in story.say())])
     readers = [reading.open(0) for _ in range(20)] + [reading.open_conversation(story.id, 0) for _ in range(20)]
     await until(lambda: all(len(reader.facts) == 41 for reader in readers))
-    assert reading.log.most_pages_at_once <= feeds_module.CATCHING_UP
+    assert reading.log.most_pages_at_once <= feeds_module.TABLE_READERS
 
 
 async def test_a_position_that_is_still_to_come_is_waited_for(here: Store, reading: Reading) -> None:

@@ -23,11 +23,11 @@ from tests.support.builders import MODEL, answer, draft, origin, some_id
 from tests.support.releases import store_row
 from tests.support.store import Store, WordTokenizer, started, until
 from turns.cancels import Cancels
-from turns.follow import Streams
 from turns.frames.replay import TurnKey, TurnReader
+from turns.model_run import Stop
 from turns.queue import TurnQueue
-from turns.run import Stop
-from turns.runs import Runs
+from turns.turn_runner import TurnRunner
+from turns.turn_streams import TurnStreams
 
 
 @pytest.fixture
@@ -44,20 +44,20 @@ async def broadcast(here: Store) -> AsyncIterator[Broadcast]:
 
 
 @pytest.fixture
-def runs(here: Store, reader: TurnReader, broadcast: Broadcast) -> Runs:
+def runner(here: Store, reader: TurnReader, broadcast: Broadcast) -> TurnRunner:
     unused = cast(Any, None)
-    return Runs(here.conversations, WordTokenizer(), unused, unused, Progress([]), broadcast, reader, unused)
+    return TurnRunner(here.conversations, WordTokenizer(), unused, unused, Progress([]), broadcast, reader, unused)
 
 
 @pytest.fixture
 def queue(here: Store, broadcast: Broadcast) -> TurnQueue:
     unused = cast(Any, None)
-    return TurnQueue(here.log, broadcast, unused, unused)
+    return TurnQueue(here.log, broadcast, unused)
 
 
 @pytest.fixture
-def streams(runs: Runs, queue: TurnQueue, reader: TurnReader, broadcast: Broadcast) -> Streams:
-    return Streams(runs, queue, reader, broadcast, Progress([]))
+def streams(runner: TurnRunner, queue: TurnQueue, reader: TurnReader, broadcast: Broadcast) -> TurnStreams:
+    return TurnStreams(runner, queue, reader, broadcast, Progress([]))
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ async def key(here: Store) -> TurnKey:
 
 
 async def test_a_reader_stays_while_the_store_is_away(
-    here: Store, streams: Streams, key: TurnKey, monkeypatch: pytest.MonkeyPatch
+    here: Store, streams: TurnStreams, key: TurnKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, away = Log.events, [True, False]
 
@@ -96,7 +96,7 @@ async def test_a_reader_stays_while_the_store_is_away(
 
 @pytest.mark.parametrize("live", [False, True], ids=["read", "heard"])
 async def test_what_is_unknown_passes_by_a_turn_that_is_followed(
-    here: Store, streams: Streams, key: TurnKey, database_url: str, live: bool
+    here: Store, streams: TurnStreams, key: TurnKey, database_url: str, live: bool
 ) -> None:
     async def go_on() -> None:
         state = await here.conversations.state(key.conversation_id)
@@ -116,7 +116,7 @@ async def test_what_is_unknown_passes_by_a_turn_that_is_followed(
 
 
 async def test_a_turn_whose_events_cannot_be_read_ends_for_who_follows_it(
-    here: Store, streams: Streams, key: TurnKey, database_url: str
+    here: Store, streams: TurnStreams, key: TurnKey, database_url: str
 ) -> None:
     ((_, last),) = await here.log.versions(key.conversation_id, [3])
     row = last.model_copy(update={"originator_version": 4})
@@ -142,13 +142,13 @@ def _failing(_: Recorded) -> None:
 
 
 async def test_a_turn_of_another_owner_is_not_stopped(
-    here: Store, runs: Runs, reader: TurnReader, key: TurnKey
+    here: Store, runner: TurnRunner, reader: TurnReader, key: TurnKey
 ) -> None:
     class NeverStopped:
         async def stop(self, stop: Stop) -> None:
             raise AssertionError("another owner stopped it")
 
-    cancels = Cancels(here.conversations, reader, runs, Channels(here.database), cast(Any, None))
-    runs._running[key.turn_id] = cast(Any, NeverStopped())
+    cancels = Cancels(here.conversations, reader, runner, Channels(here.database), cast(Any, None))
+    runner._running[key.turn_id] = cast(Any, NeverStopped())
     with pytest.raises(ConversationNotFoundError):
         await cancels.cancel(Caller("mallory"), key.conversation_id, key.turn_id)

@@ -10,6 +10,7 @@ import pytest
 from psycopg import sql
 
 from domain.decisions.turn_starts import TurnSettings
+from eventlog.background import cancel_and_wait
 from eventlog.errors import UnknownEventError
 from tests.support.builders import MODEL, some_id
 from tests.support.store import (
@@ -24,8 +25,10 @@ from tests.support.store import (
     started,
     until,
 )
+from turns import expired_leases as expired_module
 from turns import leases as leases_module
-from turns.leases import EXPIRED_FOR_S, LEASE_S, LOOK_INTERVAL_S, Leases
+from turns.expired_leases import EXPIRED_FOR_S, LOOK_INTERVAL_S, ExpiredLeases
+from turns.leases import LEASE_S, Leases
 from turns.turns import Turns
 
 
@@ -39,8 +42,8 @@ async def here(database_url: str) -> AsyncIterator[Store]:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let leases be renewed and looked at all the time, and their turns be ended as soon as they are seen twice."""
     monkeypatch.setattr(leases_module, "RENEW_INTERVAL_S", 0.02)
-    monkeypatch.setattr(leases_module, "LOOK_INTERVAL_S", 0.01)
-    monkeypatch.setattr(leases_module, "EXPIRED_FOR_S", 0.005)
+    monkeypatch.setattr(expired_module, "LOOK_INTERVAL_S", 0.01)
+    monkeypatch.setattr(expired_module, "EXPIRED_FOR_S", 0.005)
 
 
 def test_the_turns_of_a_dead_process_are_found_within_the_15_s_that_the_docs_promise() -> None:
@@ -49,7 +52,7 @@ def test_the_turns_of_a_dead_process_are_found_within_the_15_s_that_the_docs_pro
 
 
 async def test_a_turn_whose_start_is_cut_off_keeps_its_lease(here: Store, database_url: str) -> None:
-    leases, unused = Leases(here.database, nothing), cast(Any, None)
+    leases, unused = Leases(here.database), cast(Any, None)
     turns = Turns(here.commands, unused, unused, unused, unused, leases)
     id_ = await started(here)
     with blocked_head(database_url):
@@ -73,11 +76,11 @@ async def test_a_turn_that_cannot_be_ended_does_not_keep_others_open(
             raise RuntimeError("its events cannot be read")
 
     monkeypatch.setattr(leases_module, "LEASE_S", -1.0)
-    dead = Leases(here.database, nothing)
-    await dead.take(some_id(), poisoned)
-    await dead.take(some_id(), other)
-    leases = Leases(here.database, recover)
-    await leases.open()
+    dead = Leases(here.database)
+    await dead.acquire(some_id(), poisoned)
+    await dead.acquire(some_id(), other)
+    leases = Leases(here.database)
+    await leases.open(recover)
     try:
         await until(lambda: rows(database_url, "SELECT turn_id FROM leases") == [(poisoned,)])
     finally:
@@ -97,11 +100,11 @@ async def test_turns_that_cannot_be_read_are_asked_for_seldom_and_keep_no_other_
             raise UnknownEventError("MessagePinned version 1 is unknown")
 
     monkeypatch.setattr(leases_module, "LEASE_S", -1.0)
-    dead = Leases(here.database, nothing)
+    dead = Leases(here.database)
     for turn_id in [*unreadable, other]:
-        await dead.take(some_id(), turn_id)
-    leases = Leases(here.database, recover)
-    await leases.open()
+        await dead.acquire(some_id(), turn_id)
+    leases = Leases(here.database)
+    await leases.open(recover)
     try:
         await until(lambda: not rows(database_url, "SELECT 1 FROM leases WHERE turn_id = %s", [other]))
     finally:
@@ -116,16 +119,16 @@ async def test_who_gives_up_a_lease_that_it_took_too_leaves_it_to_who_is_at_work
 ) -> None:
     """Two processes resume one turn; the log lets the first, and the second took its lease meanwhile."""
     turn_id, conversation_id = some_id(), some_id()
-    first, second = Leases(here.database, nothing), Leases(here.database, nothing)
-    await first.take(conversation_id, turn_id)
-    await second.take(conversation_id, turn_id)
-    second.give_up(turn_id)
+    first, second = Leases(here.database), Leases(here.database)
+    await first.acquire(conversation_id, turn_id)
+    await second.acquire(conversation_id, turn_id)
+    second.drop(turn_id)
     await second.close()
     assert rows(database_url, "SELECT turn_id FROM leases") == []
-    await first.open()
+    await first.open(nothing)
     try:
         await until(lambda: rows(database_url, "SELECT turn_id FROM leases") == [(turn_id,)])
-        first.give_up(turn_id)
+        first.drop(turn_id)
         await until(lambda: rows(database_url, "SELECT turn_id FROM leases") == [])
     finally:
         await first.close()
@@ -135,8 +138,8 @@ async def test_a_lease_is_taken_over_once_and_only_when_it_has_expired(
     here: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turn_id, conversation_id = some_id(), some_id()
-    leases = [Leases(here.database, nothing) for _ in range(3)]
-    await leases[0].take(conversation_id, turn_id)
+    leases = [Leases(here.database) for _ in range(3)]
+    await leases[0].acquire(conversation_id, turn_id)
     assert not await leases[1].take_over(turn_id)
     await leases[0].release(turn_id)
     assert [await each.take_over(turn_id) for each in leases[1:]] == [True, False]
@@ -158,30 +161,30 @@ RENEWED: LiteralString = "SELECT turn_id FROM leases WHERE expires_at > now()"
 async def test_a_step_of_the_clock_ends_no_turn_that_is_renewed(
     here: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases_module, "LOOK_INTERVAL_S", 0.01)
+    monkeypatch.setattr(expired_module, "LOOK_INTERVAL_S", 0.01)
     monkeypatch.setattr(leases_module, "RENEW_INTERVAL_S", 0.05)
-    monkeypatch.setattr(leases_module, "EXPIRED_FOR_S", 3600.0)
+    monkeypatch.setattr(expired_module, "EXPIRED_FOR_S", 3600.0)
     working, dead = some_id(), some_id()
     recovered = Recovered()
     # The holder watches over all leases too, and of the two either one may be the first.
-    holder, watch = Leases(here.database, recovered.recover), Leases(here.database, recovered.recover)
-    await holder.take(some_id(), working)
-    await Leases(here.database, nothing).take(some_id(), dead)
-    await watch.open()
+    holder, watch = Leases(here.database), ExpiredLeases(here.database, recovered.recover)
+    await holder.acquire(some_id(), working)
+    await Leases(here.database).acquire(some_id(), dead)
+    watching = asyncio.create_task(watch.watch())
     try:
         rows(database_url, "UPDATE leases SET expires_at = expires_at - interval '1 hour'")
         await until(lambda: len(watch._expired) == 2)
         seen = watch._expired
         await until(lambda: watch._expired is not seen)
         assert recovered.turns == []  # after a whole look at leases that have expired
-        await holder.open()
+        await holder.open(recovered.recover)
         await until(lambda: rows(database_url, RENEWED) == [(working,)])
-        monkeypatch.setattr(leases_module, "EXPIRED_FOR_S", 0.005)
+        monkeypatch.setattr(expired_module, "EXPIRED_FOR_S", 0.005)
         await until(lambda: recovered.turns)
         assert set(recovered.turns) == {dead}
         assert rows(database_url, RENEWED) == [(working,)]
     finally:
-        await watch.close()
+        await cancel_and_wait([watching])
         await holder.close()
 
 
@@ -189,14 +192,14 @@ async def test_a_step_of_the_clock_ends_no_turn_that_is_renewed(
 async def test_a_lease_that_its_holder_released_is_taken_over_without_a_wait(
     here: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases_module, "EXPIRED_FOR_S", 3600.0)
+    monkeypatch.setattr(expired_module, "EXPIRED_FOR_S", 3600.0)
     turn_id = some_id()
-    holder = Leases(here.database, nothing)
-    await holder.take(some_id(), turn_id)
+    holder = Leases(here.database)
+    await holder.acquire(some_id(), turn_id)
     await holder.release(turn_id)
     recovered = Recovered()
-    watch = Leases(here.database, recovered.recover)
-    await watch.open()
+    watch = Leases(here.database)
+    await watch.open(recovered.recover)
     try:
         await until(lambda: recovered.turns == [turn_id])
     finally:
@@ -211,9 +214,9 @@ async def test_leases_are_renewed_again_after_the_database_was_read_only(
     name = rows(database_url, "SELECT current_database()")[0][0]
     turn_id = some_id()
     async with opened(database_url, listening=False) as store:
-        leases = Leases(store.database, nothing)
-        await leases.take(some_id(), turn_id)
-        await leases.open()
+        leases = Leases(store.database)
+        await leases.acquire(some_id(), turn_id)
+        await leases.open(nothing)
         try:
             set_read_only(database_url, name, on=True)
             await until(lambda: "leases waits for the store" in caplog.text)
@@ -244,13 +247,13 @@ async def test_a_process_without_leases_ends_no_turn_because_the_database_was_re
 ) -> None:
     """The leases of others expire meanwhile, and their holders renew them once the database can be written again."""
     monkeypatch.setattr(leases_module, "LEASE_S", 0.2)
-    monkeypatch.setattr(leases_module, "EXPIRED_FOR_S", 3600.0)
+    monkeypatch.setattr(expired_module, "EXPIRED_FOR_S", 3600.0)
     name = rows(database_url, "SELECT current_database()")[0][0]
     turn_id, recovered = some_id(), Recovered()
-    holder, watch = Leases(here.database, nothing), Leases(there.database, recovered.recover)
-    await holder.take(some_id(), turn_id)
-    await holder.open()
-    await watch.open()
+    holder, watch = Leases(here.database), Leases(there.database)
+    await holder.acquire(some_id(), turn_id)
+    await holder.open(nothing)
+    await watch.open(recovered.recover)
     try:
         set_read_only(database_url, name, on=True)
         await until(lambda: "expired-leases waits for the store" in caplog.text)
@@ -272,11 +275,11 @@ async def test_leases_are_renewed_while_other_turns_are_recovered(here: Store, d
         recovering.set()
         await go_on.wait()
 
-    leases, gone = Leases(here.database, recover), Leases(here.database, nothing)
-    await gone.take(some_id(), dead)
+    leases, gone = Leases(here.database), Leases(here.database)
+    await gone.acquire(some_id(), dead)
     await gone.release(dead)
-    await leases.take(some_id(), own)
-    await leases.open()
+    await leases.acquire(some_id(), own)
+    await leases.open(recover)
     try:
         await recovering.wait()
         rows(database_url, "UPDATE leases SET expires_at = now() WHERE turn_id = %s", [own])
@@ -294,8 +297,8 @@ async def test_hundreds_of_dead_turns_are_recovered_at_once(here: Store, databas
         "SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), now() FROM generate_series(1, 500)",
     )
     recovered = Recovered()
-    leases = Leases(here.database, recovered.recover)
-    await leases.open()
+    leases = Leases(here.database)
+    await leases.open(recovered.recover)
     try:
         await until(lambda: len(recovered.turns) == 500)
         await until(lambda: not rows(database_url, "SELECT 1 FROM leases"))
@@ -308,12 +311,12 @@ async def test_hundreds_of_dead_turns_are_recovered_at_once(here: Store, databas
 async def test_a_dead_turn_is_recovered_though_the_clock_was_set_back(
     here: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases_module, "CLIENT_LEASE_S", 0.05)
+    monkeypatch.setattr(expired_module, "LONGEST_LEASE_S", 0.05)
     dead, recovered = some_id(), Recovered()
-    gone, leases = Leases(here.database, nothing), Leases(here.database, recovered.recover)
-    await gone.take(some_id(), dead)
+    gone, leases = Leases(here.database), Leases(here.database)
+    await gone.acquire(some_id(), dead)
     rows(database_url, "UPDATE leases SET expires_at = expires_at + interval '1 hour'")
-    await leases.open()
+    await leases.open(recovered.recover)
     try:
         await until(lambda: recovered.turns == [dead] and not rows(database_url, "SELECT 1 FROM leases"))
     finally:
@@ -323,7 +326,7 @@ async def test_a_dead_turn_is_recovered_though_the_clock_was_set_back(
 async def test_a_lease_that_was_taken_over_is_taken_over_however_often_that_is_asked(here: Store) -> None:
     """A statement whose answer was lost runs again."""
     turn_id = some_id()
-    gone, leases = Leases(here.database, nothing), Leases(here.database, nothing)
-    await gone.take(some_id(), turn_id)
+    gone, leases = Leases(here.database), Leases(here.database)
+    await gone.acquire(some_id(), turn_id)
     await gone.release(turn_id)
     assert [await leases.take_over(turn_id), await leases.take_over(turn_id)] == [True, True]

@@ -27,7 +27,6 @@ from tests.support.store import (
     Store,
     WordTokenizer,
     end_sessions,
-    nothing,
     rows,
     started,
     until,
@@ -177,7 +176,7 @@ async def test_a_command_that_waits_while_it_decides_is_decided_again_after_the_
 async def test_a_client_goes_on_with_the_frame_that_the_log_lacks_after_it_went_back(
     here: Store, database_url: str
 ) -> None:
-    leases = Leases(here.database, nothing)
+    leases = Leases(here.database)
     reader = TurnReader(here.log, WordTokenizer(), Images(here.database))
     turns = ClientTurns(here.conversations, WordTokenizer(), reader, leases)
     here.database.on_reconnect(turns.forget)

@@ -17,17 +17,17 @@ from turns.frames.replay import TurnKey
 from turns.queue import TurnQueue
 
 
-class Leases:
+class RecordingLeases:
     """Leases that only tell what was asked of them."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def give_up(self, _: object) -> None:
-        self.asked.append("give up")
+    def drop(self, _: object) -> None:
+        self.asked.append("drop")
 
-    def abandon(self, _: object) -> None:
-        self.asked.append("abandon")
+    def let_expire(self, _: object) -> None:
+        self.asked.append("let expire")
 
     async def release(self, _: object) -> None:
         self.asked.append("release")
@@ -47,41 +47,47 @@ async def queued(here: Store) -> TurnKey:
     return TurnKey(story.id, event.turn_id, event.originator_version)
 
 
-def made(here: Store, leases: Leases, start: Any) -> TurnQueue:
+def made(here: Store, leases: RecordingLeases, start: Any) -> TurnQueue:
     stand_in: Any = leases
-    return TurnQueue(here.log, Broadcast(here.feed), stand_in, start)
+    queue = TurnQueue(here.log, Broadcast(here.feed), stand_in)
+    queue.open(start)
+    return queue
 
 
 async def test_a_turn_that_may_have_started_here_is_left_to_who_finds_its_lease(
     here: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue_module, "RETRY_INTERVAL_S", 0.01)
-    leases, key, answers = Leases(), await queued(here), [StoreUnavailableError("away"), TurnNotActiveError(some_id())]
+    leases, key, answers = (
+        RecordingLeases(),
+        await queued(here),
+        [StoreUnavailableError("away"), TurnNotActiveError(some_id())],
+    )
 
     async def start(*_: Any) -> None:
         raise answers.pop(0)
 
     queue = made(here, leases, start)
     await queue.add(key)
-    await asyncio.wait_for(queue.left(key.turn_id), PATIENCE_S)
-    assert leases.asked == ["abandon"]
+    await asyncio.wait_for(queue.wait_until_gone(key.turn_id), PATIENCE_S)
+    assert leases.asked == ["let expire"]
 
 
 async def test_a_turn_whose_conversation_cannot_be_read_is_left_to_a_newer_release(here: Store) -> None:
-    leases, key = Leases(), await queued(here)
+    leases, key = RecordingLeases(), await queued(here)
 
     async def start(*_: Any) -> None:
         raise UnknownEventError("MessagePinned version 1 is unknown")
 
     queue = made(here, leases, start)
     await queue.add(key)
-    await asyncio.wait_for(queue.left(key.turn_id), PATIENCE_S)
+    await asyncio.wait_for(queue.wait_until_gone(key.turn_id), PATIENCE_S)
     await queue.close()
-    assert leases.asked == ["abandon"]
+    assert leases.asked == ["let expire"]
 
 
 async def test_a_turn_that_waits_looks_again_when_something_unknown_is_recorded(here: Store, database_url: str) -> None:
-    leases, key, tried, broadcast = Leases(), await queued(here), list[str](), Broadcast(here.feed)
+    leases, key, tried, broadcast = RecordingLeases(), await queued(here), list[str](), Broadcast(here.feed)
 
     async def start(*_: Any) -> None:
         tried.append("start")
@@ -90,20 +96,21 @@ async def test_a_turn_that_waits_looks_again_when_something_unknown_is_recorded(
 
     stand_in: Any = leases
     await broadcast.open()
-    queue = TurnQueue(here.log, broadcast, stand_in, start)
+    queue = TurnQueue(here.log, broadcast, stand_in)
+    queue.open(start)
     await queue.add(key)
     await until(lambda: tried)
     (waiting,) = [item.event for item in await here.log.versions(key.conversation_id, [key.first_version])]
     next_event = waiting.model_copy(update={"originator_version": key.first_version + 1})
     store_row(database_url, next_event, "TurnCompleted", {"class_version": 99})
     await here.feed.refresh()
-    await asyncio.wait_for(queue.left(key.turn_id), PATIENCE_S)
+    await asyncio.wait_for(queue.wait_until_gone(key.turn_id), PATIENCE_S)
     assert tried == ["start", "start"]
     await broadcast.close()
 
 
 async def test_a_queue_that_was_closed_releases_what_waits_and_takes_nothing_back(here: Store) -> None:
-    leases, key, refused = Leases(), await queued(here), asyncio.Event()
+    leases, key, refused = RecordingLeases(), await queued(here), asyncio.Event()
 
     async def start(*_: Any) -> None:
         refused.set()
@@ -122,7 +129,7 @@ async def test_a_queue_that_was_closed_releases_what_waits_and_takes_nothing_bac
 
 
 async def test_a_start_that_is_being_recorded_comes_to_its_end_though_the_queue_closes(here: Store) -> None:
-    leases, key = Leases(), await queued(here)
+    leases, key = RecordingLeases(), await queued(here)
     recording, recorded = asyncio.Event(), asyncio.Event()
 
     async def start(*_: Any) -> None:

@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
+from api.http.connection_tracking import ConnectionTracking
 from cli import server as server_module
 from cli.server import DrainingServer, configure
 from tests.support.waiting import NEVER_S, PATIENCE_S
@@ -60,7 +61,7 @@ class Running:
 async def serving(app: FastAPI, drain: Callable[[], Awaitable[None]]) -> AsyncGenerator[Running]:
     ready = asyncio.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = DrainingServer(configure(app), drain, ready.set)
+        server = DrainingServer(configure(ConnectionTracking(app)), drain, ready.set)
         done = asyncio.create_task(server.serve([listener]))
         await ready.wait()
         running = Running(server, f"http://127.0.0.1:{listener.getsockname()[1]}", done)
@@ -135,4 +136,4 @@ async def test_a_drain_that_fails_is_logged_and_the_server_still_closes(capsys: 
         running.server.handle_exit(signal.SIGTERM, None)
         assert await running.ends()
         assert application.closed
-    assert "recovery will do it" in capsys.readouterr().err
+    assert "Recovery will end them" in capsys.readouterr().err

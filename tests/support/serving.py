@@ -31,7 +31,7 @@ class ServedApp:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._server = DrainingServer(
-            configure(app, self._limits), lambda: app.state.services.drain(self._settings.shutdown_grace_s), ready.set
+            configure(app, self._limits), lambda: app.services.drain(self._settings.shutdown_grace_s), ready.set
         )
         self._thread = threading.Thread(target=self._server.run, args=[[self._listener]], daemon=True)
         self._thread.start()

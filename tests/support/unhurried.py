@@ -5,7 +5,7 @@ end waits for it. And an answer to a write waits for the read models as long as 
 says `Turnlog-Behind` only where they do not move.
 """
 
-from api.http import call
+from api.http import read_your_writes
 from cli.main import main
 from turns.model.gateway import ModelGateway
 
@@ -18,7 +18,7 @@ async def _warm_up(self: ModelGateway) -> None:
 
 # Not only where this is the program: workers import it too.
 ModelGateway.warm_up = _warm_up
-call.WRITE_WAIT_S = WRITE_WAIT_S
+read_your_writes.WRITE_WAIT_S = WRITE_WAIT_S
 
 if __name__ == "__main__":
     main()

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from api.http.bodies import SEGMENT_BYTES, ArrivingBody, BodyRoom
+from api.http.bodies import SEGMENT_BYTES, ArrivingBody, BodyMemory
 from api.http.problems import ProblemError
 from tests.support.fake_time import in_fake_time, now
 
@@ -17,12 +17,12 @@ class Clients:
     """Bodies in a room of so many segments, and which of their clients were hung up on."""
 
     def __init__(self, segments: int) -> None:
-        self.room = BodyRoom(segments * SEGMENT_BYTES, stalled_s=1, wait_s=5)
+        self.memory = BodyMemory(segments * SEGMENT_BYTES, stalled_s=1, wait_s=5)
         self.hung_up: list[str] = []
         self._open = ExitStack()
 
     def arriving(self, name: str) -> ArrivingBody:
-        return self._open.enter_context(self.room.arriving(lambda: self.hung_up.append(name)))
+        return self._open.enter_context(self.memory.arriving(lambda: self.hung_up.append(name)))
 
     def leave(self) -> None:
         self._open.close()
@@ -33,14 +33,14 @@ class Clients:
 )
 async def test_a_body_is_what_was_added(sizes: Sequence[int]) -> None:
     pieces = [bytes([number]) * size for number, size in enumerate(sizes)]
-    with BodyRoom().arriving(None) as body:
+    with BodyMemory().arriving(None) as body:
         for piece in pieces:
             await body.add(piece)
-        assert body.whole() == b"".join(pieces)
+        assert body.content() == b"".join(pieces)
 
 
 async def test_room_is_given_back_whatever_happens() -> None:
-    room = BodyRoom(2 * SEGMENT_BYTES, wait_s=0)
+    room = BodyMemory(2 * SEGMENT_BYTES, wait_s=0)
 
     async def fail() -> None:
         with room.arriving(None) as body:
@@ -66,7 +66,7 @@ async def test_a_client_that_has_fallen_silent_makes_room() -> None:
         await first.add(b"x")
     await third.add(SEGMENT * 2)
     assert clients.hung_up == ["first", "second"]
-    assert third.whole() == SEGMENT * 4
+    assert third.content() == SEGMENT * 4
 
 
 @in_fake_time
@@ -91,7 +91,7 @@ async def test_a_client_that_goes_on_sending_is_not_hung_up_on_and_the_newcomer_
 @in_fake_time
 async def test_room_that_comes_free_is_taken_at_once() -> None:
     clients, room = Clients(1), 0
-    with clients.room.arriving(None) as first:
+    with clients.memory.arriving(None) as first:
         await first.add(SEGMENT)
         waiting = asyncio.create_task(clients.arriving("second").add(SEGMENT))
         await asyncio.sleep(3)

@@ -12,7 +12,7 @@ import pytest
 import domain.errors
 import eventlog.errors
 import projections.errors
-from api.http.problems import INTERNAL, KINDS, problem_of, problem_response
+from api.http.problems import INTERNAL, PROBLEM_KINDS, problem_of, problem_response
 from domain.errors import (
     ConversationDeletedError,
     ConversationLockedError,
@@ -87,8 +87,8 @@ def test_the_tree_of_errors_is_the_one_that_the_docstring_draws(module: ModuleTy
 
 def test_every_error_that_a_client_can_meet_has_a_problem_of_its_own() -> None:
     errors = {*classes_of(domain.errors), *classes_of(eventlog.errors)} - {DomainError, LogError}
-    assert set(KINDS) == errors - NEVER_MET | MET_BY_OPERATORS
-    assert {type(error) for error, _, _ in CODES} == set(KINDS)
+    assert set(PROBLEM_KINDS) == errors - NEVER_MET | MET_BY_OPERATORS
+    assert {type(error) for error, _, _ in CODES} == set(PROBLEM_KINDS)
 
 
 @pytest.mark.parametrize(("error", "status", "code"), CODES, ids=[code for _, _, code in CODES])

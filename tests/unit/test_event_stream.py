@@ -52,7 +52,7 @@ class Server:
         self.sent: list[dict[str, Any]] = []
 
     async def serve(self, turn: Turn) -> None:
-        await sse.event_stream(turn.batches, {})(self._scope, self._receive, self._send)
+        await sse.event_stream(turn.batches, {}, lambda frame: frame.data_json)(self._scope, self._receive, self._send)
 
     def leave(self) -> None:
         self._left.set()

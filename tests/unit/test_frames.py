@@ -6,6 +6,7 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api.http.sse import turn_event
 from domain.content import Content, ReasoningBlock, TextBlock
 from domain.decisions.conversations import Origin
 from domain.decisions.running_turns import complete_turn, record_delta
@@ -83,7 +84,7 @@ def ending(events: list[ConversationEvent]) -> tuple[TurnEnded, MessageAdded | N
 
 
 def wire(frames: list[Frame]) -> bytes:
-    return b"".join(frame.encoded for frame in frames)
+    return b"".join(map(turn_event, frames))
 
 
 def names(frames: list[Frame]) -> list[str]:
@@ -155,7 +156,7 @@ def test_a_cancelled_turn_ends_without_an_error() -> None:
 
 def test_a_frame_is_one_line_of_json_on_the_wire_whatever_its_text() -> None:
     _, _, (_, frame) = live(asked(), [("text", "line\none\r\ntwo\u2028three")])
-    lines = frame.encoded.decode().split("\n")
+    lines = turn_event(frame).decode().split("\n")
     assert lines[:2] == ["id: 2", "event: delta"]
     assert lines[2].startswith("data: {") and lines[3:] == ["", ""]
     assert orjson.loads(lines[2][6:])["text"] == "line\none\r\ntwo\u2028three"

@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api.http.sse import turn_event
 from domain.events import MessageAdded, StreamedBlock, TurnBegun, TurnEnded, TurnResumed, TurnStarted, TurnSuspended
 from eventlog.mapper import ConversationMapper, JSONBytesTranscoder, Recorded
 from tests.support.builders import Story, usage
@@ -73,7 +74,7 @@ class LiveTurn:
 
 
 def wire(frames: list[Frame]) -> bytes:
-    return b"".join(frame.encoded for frame in frames)
+    return b"".join(map(turn_event, frames))
 
 
 def names(frames: list[Frame]) -> list[str]:
@@ -95,7 +96,7 @@ def test_calls_are_frames_of_their_own_before_the_turn_asks_for_their_results() 
         {"type": "tool_use", "id": "call_add_0", "name": "add", "input": {"n": 0}},
         {"type": "tool_use", "id": "call_find_1", "name": "find", "input": {"n": 1}},
     ]
-    wire = [json.loads(frame.encoded.split(b"data: ")[1]) for frame in turn.sent]
+    wire = [json.loads(frame.data_json) for frame in turn.sent]
     assert [data["tool_use"] for data in wire if "tool_use" in data] == calls
     last = turn.sent[-1]
     assert (wire[-1]["tool_uses"], last.pauses, last.terminal) == (calls, True, False)
@@ -200,7 +201,7 @@ def test_a_turn_that_was_cancelled_in_the_queue_has_one_frame() -> None:
     assert (frame.seq, frame.event, frame.terminal) == (1, "turn.cancelled", True)
     assert (frame.data["turn"]["status"], frame.data["turn"]["started_at"]) == ("cancelled", None)
     assert (frame.data["message"], frame.data["error"]) == (None, None)
-    assert frame.encoded == TurnFrames(queued).end(cancelled, None)[0].encoded
+    assert frame == TurnFrames(queued).end(cancelled, None)[0]
 
 
 spoken = st.lists(st.tuples(st.sampled_from(["text", "reasoning"]), st.text("ab ü\n", min_size=1)), max_size=4)

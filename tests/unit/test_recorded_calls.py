@@ -6,7 +6,7 @@ import pytest
 
 from turns.model.call import ToolCall
 from turns.model.errors import ModelError
-from turns.run import _tool_use  # pyright: ignore[reportPrivateUsage]
+from turns.model_run import _tool_use  # pyright: ignore[reportPrivateUsage]
 
 SIGNED = {"google": {"thought_signature": "c2ln"}}
 

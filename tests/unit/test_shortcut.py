@@ -1,6 +1,7 @@
 """The short way to the JSON routes: taken by their requests alone, and with the answers of the application itself."""
 
 import logging
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -10,12 +11,15 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.app import create_app
 from api.http import problems
 from api.http.call import json_response
-from api.http.fast_path import Shortcut
+from api.http.fast_path import FastPath
 from api.http.problems import handle_http_exception
 from api.http.route import JSONRoute
 from api.http.same_machine import SameMachine
+from api.settings import load_settings
+from cli.server import configure
 from domain.errors import ConversationNotFoundError
 from tests.support.builders import some_id
 
@@ -38,7 +42,7 @@ async def fail(conversation_id: UUID) -> Response:
     raise RuntimeError("the secret inside")
 
 
-class Asked(FastAPI):
+class CountingApp(FastAPI):
     """An application that counts what it is asked."""
 
     count = 0
@@ -49,14 +53,14 @@ class Asked(FastAPI):
 
 
 @pytest.fixture
-def app() -> Asked:
-    app = Asked(
+def app() -> CountingApp:
+    app = CountingApp(
         routes=router.routes,
         redirect_slashes=False,
         middleware=[Middleware(SameMachine)],
         exception_handlers={HTTPException: handle_http_exception},
     )
-    app.state.services = None
+    app.state.services = SimpleNamespace(progress=None)
     return app
 
 
@@ -67,16 +71,16 @@ async def answer(app: ASGIApp, method: str, path: str, headers: dict[str, str] =
 
 
 @pytest.mark.parametrize(("method", "status"), [("GET", 200), ("POST", 404), ("DELETE", 500)])
-async def test_a_json_route_is_reached_without_the_application(app: Asked, method: str, status: int) -> None:
+async def test_a_json_route_is_reached_without_the_application(app: CountingApp, method: str, status: int) -> None:
     path = f"/v1/things/{some_id()}"
-    short = await answer(Shortcut(app), method, path)
+    short = await answer(FastPath(app), method, path)
     assert (short[0], app.count) == (status, 0)
     assert short == await answer(app, method, path)
 
 
 @pytest.mark.parametrize("path", ["/v1/things/x?a=1", "/v1/things/x", "/v1/things/%00"])
-async def test_bad_input_is_answered_the_same_way(app: Asked, path: str) -> None:
-    short = await answer(Shortcut(app), "GET", path)
+async def test_bad_input_is_answered_the_same_way(app: CountingApp, path: str) -> None:
+    short = await answer(FastPath(app), "GET", path)
     assert app.count == 0
     assert short == await answer(app, "GET", path)
 
@@ -95,19 +99,27 @@ async def test_bad_input_is_answered_the_same_way(app: Asked, path: str) -> None
     ],
 )
 async def test_any_other_request_is_the_applications(
-    app: Asked, method: str, path: str, headers: dict[str, str], status: int
+    app: CountingApp, method: str, path: str, headers: dict[str, str], status: int
 ) -> None:
-    short = await answer(Shortcut(app), method, path, headers)
+    short = await answer(FastPath(app), method, path, headers)
     assert (short[0], app.count) == (status, 1)
     assert short == await answer(app, method, path, headers)
 
 
 async def test_a_defect_is_logged_and_not_told(
-    app: Asked, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    app: CountingApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(problems, "_log", logging.getLogger("here"))
-    status, body = await answer(Shortcut(app), "DELETE", f"/v1/things/{some_id()}")
+    status, body = await answer(FastPath(app), "DELETE", f"/v1/things/{some_id()}")
     assert status == 500
     assert b"INTERNAL_ERROR" in body
     assert b"secret" not in body
     assert "the secret inside" in caplog.text
+
+
+async def test_the_application_is_served_as_it_is_created_and_has_the_fast_path() -> None:
+    app = create_app(load_settings(), "")
+    assert configure(app).app is app
+    app.fastapi.state.services = None
+    app.fastapi.router.routes.clear()  # what is answered now is not answered by FastAPI
+    assert b"CONVERSATION_NOT_FOUND" in (await answer(app, "GET", "/v1/conversations/x"))[1]

@@ -1,1 +1,1 @@
-"""The frames of a turn, live and replayed, and what a turn leaves in the log."""
+"""The frames of a turn. May import what `turns` may, but not `turns.model`."""

@@ -1,4 +1,4 @@
-"""Recording streams: chunks wait at most 40 ms or 1 KiB, then go into the log together, many streams in one commit."""
+"""Delta buffers: chunks are recorded after 40 ms or 1 KiB, many streams at once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,33 +15,35 @@ Record = Callable[[list[dict[str, Any]]], Awaitable[None]]
 
 
 class FlushClock:
-    """The ticks at which the streams of a process are recorded, so that their commits grow with time, not with them."""
+    """Ticks at which all streams of a process are recorded, in few commits."""
 
     def __init__(self) -> None:
         self._due: dict[int, list[Callable[[], object]]] = {}
 
     def within(self, delay_s: float, act: Callable[[], object]) -> None:
-        """Call `act` at the last tick before so many seconds have passed, together with all others of that tick."""
+        """Call `act` at the last tick within `delay_s`, with all others of that tick."""
         loop = asyncio.get_running_loop()
         tick = int((loop.time() + delay_s) / TICK_S)
         if tick not in self._due:
             self._due[tick] = []
-            loop.call_at(tick * TICK_S, self._ring, tick)
+            loop.call_at(tick * TICK_S, self._call_due, tick)
         self._due[tick].append(act)
 
-    def _ring(self, tick: int) -> None:
+    def _call_due(self, tick: int) -> None:
         loop = asyncio.get_running_loop()
         for act in self._due.pop(tick):
-            loop.call_soon(act)  # so that one which raises keeps no other back
+            # Each in a callback of its own, so that one that raises holds no other up.
+            loop.call_soon(act)
 
 
 class DeltaBuffer:
     """The chunks of one turn that were sent live and are not in the log yet.
 
-    `record` gets the fields of one StreamDelta for each run of chunks of one block; the interval and the commit
-    together stay under the 50 ms that a chunk may be ahead of the log. What `record` raises ends the buffer's work and
-    is raised by `close`.
+    `record` gets the fields of one StreamDelta for each run of chunks of one block. An error of `record` ends the
+    buffer, and `close` raises it.
     """
+
+    # The interval and the commit together stay under the 50 ms that a chunk may be ahead of the log.
 
     def __init__(self, record: Record, clock: FlushClock) -> None:
         self._record = record
@@ -57,7 +59,7 @@ class DeltaBuffer:
         self._task.add_done_callback(lambda task: act() if task.cancelled() or task.exception() else None)
 
     def add(self, chunk: Chunk) -> None:
-        """Take a chunk that was just sent."""
+        """Add a chunk that was just sent."""
         if not self._chunks:
             self._clock.within(FLUSH_INTERVAL_S, self._due.set)
         self._chunks.append(chunk)
@@ -66,7 +68,10 @@ class DeltaBuffer:
             self._due.set()
 
     async def close(self) -> list[dict[str, Any]]:
-        """Wait for the recording under way and return the fields of what is left, to be recorded with the end."""
+        """Wait for the recording under way, and return the fields of the other chunks.
+
+        The caller records those with the end of the turn.
+        """
         self._closed = True
         self._due.set()
         await self._task

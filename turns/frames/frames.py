@@ -1,4 +1,4 @@
-"""The frames of a turn: a pure fold, so that a turn gives the same frames live, from the log, and years later."""
+"""The frames of a turn: a pure fold, so that they are the same live and replayed."""
 
 from typing import Any, NamedTuple
 
@@ -20,26 +20,25 @@ from domain.events import (
 )
 from domain.tools import tool_uses
 from projections.models.history_rows import message_row, turn_change, turn_row
-from projections.models.wire import message_resource, turn_resource
+from projections.models.json_resources import message_resource, turn_resource
 from projections.projection import json_text
 
 TERMINAL_EVENTS = frozenset({"turn.completed", "turn.failed", "turn.cancelled"})
 
 
 class Frame(NamedTuple):
-    """One server-sent event of a turn, as it goes over the wire; `seq` counts from 1 without a gap.
+    """One frame of a turn, with its data as JSON. `seq` counts from 1 without a gap."""
 
-    Made of plain values only: a running turn keeps all its frames, and the garbage collector looks at each.
-    """
+    # Plain values only: a running turn keeps all its frames, and the garbage collector looks at each.
 
     seq: int
     event: str
-    encoded: bytes
+    data_json: bytes
 
     @property
     def data(self) -> dict[str, Any]:
-        """What its JSON says."""
-        return from_json(self.encoded.split(b"\ndata: ", 1)[1])
+        """The data, decoded."""
+        return from_json(self.data_json)
 
     @property
     def terminal(self) -> bool:
@@ -48,12 +47,12 @@ class Frame(NamedTuple):
 
     @property
     def pauses(self) -> bool:
-        """Whether the turn waits for tool results after this frame; it goes on with the next."""
+        """Whether the turn waits for tool results after this frame."""
         return self.event == "turn.requires_action"
 
 
 class Chunk(NamedTuple):
-    """A chunk of the model and its place: frame, block, and place in the block."""
+    """A chunk of the model, and its place: frame, block, and index in the block."""
 
     seq: int
     block_index: int
@@ -63,7 +62,7 @@ class Chunk(NamedTuple):
 
 
 class TurnFrames:
-    """Folds what happens in one turn into its frames; keeps what the model says on the way."""
+    """Folds the events and chunks of a turn into frames, and keeps the model's text."""
 
     def __init__(self, begun: TurnBegun) -> None:
         self.row = turn_row(begun)
@@ -78,13 +77,16 @@ class TurnFrames:
         return self._seq + 1
 
     def start(self, started: TurnStarted, user_message: MessageAdded) -> Frame:
-        """Return the first frame of a turn that runs."""
+        """Return the first frame of a turn that has started."""
         self.row = turn_row(started, self.row)
         message = message_resource(message_row(user_message))
         return self._frame("turn.started", user_message=message, message_id=started.message_id, model=started.model)
 
     def chunk(self, block_type: StreamedBlock, text: str) -> tuple[Chunk, list[Frame]]:
-        """Return the place of a chunk and its frames: its own, after the end of another block if it begins one."""
+        """Return the place of a chunk, and its frames.
+
+        A chunk that begins a block has the frame that ends the block before, too.
+        """
         frames: list[Frame] = []
         if not self._open or self._blocks[-1][0] != block_type:
             frames = self._close()
@@ -102,7 +104,7 @@ class TurnFrames:
         return [frame for text in event.chunks for frame in self.chunk(event.block_type, text)[1]]
 
     def suspend(self, suspended: TurnSuspended, message: MessageAdded) -> list[Frame]:
-        """Return the model's calls and that the turn waits for their results; what is said next is another message."""
+        """Return the frames of the tool calls and of the wait for their results."""
         frames = self._close()
         calls = [orjson.Fragment(json_text(call)) for call in tool_uses(message.content)]
         for call in calls:
@@ -114,25 +116,25 @@ class TurnFrames:
         return [*frames, self._frame("turn.requires_action", tool_uses=calls)]
 
     def resume(self, resumed: TurnResumed) -> None:
-        """Take in that the turn goes on, which shows in no frame of its own."""
+        """Note that the turn goes on. It has no frame of its own."""
         self.row = self.row._replace(**turn_change(resumed))
 
     def end(self, ended: TurnEnded, message: MessageAdded | None) -> list[Frame]:
-        """Return the last frames; `message` is what was said last, None if nothing was."""
+        """Return the last frames. `message` is the model's last message, if any."""
         self.row = self.row._replace(**turn_change(ended))
         turn = turn_resource(self.row)
-        said = message_resource(message_row(message)) if message else None
+        answer = message_resource(message_row(message)) if message else None
         if isinstance(ended, TurnCompleted):
-            return [*self._close(), self._frame("turn.completed", turn=turn, message=said)]
+            return [*self._close(), self._frame("turn.completed", turn=turn, message=answer)]
         name = "turn.cancelled" if isinstance(ended, TurnCancelled) else "turn.failed"
-        return [*self._close(), self._frame(name, turn=turn, message=said, error=turn["error"])]
+        return [*self._close(), self._frame(name, turn=turn, message=answer, error=turn["error"])]
 
     def content(self) -> Content:
-        """Return what was said so far, since tool results if there were any."""
+        """Return the content of the model so far, since tool results if there were any."""
         return tuple(_block(block_type, texts) for block_type, texts in self._blocks)
 
     def _index(self) -> int:
-        """Return which block of the turn is the newest one, from 0."""
+        """Return the index of the newest block in the turn, from 0."""
         return self._blocks_before + len(self._blocks) - 1
 
     def _close(self) -> list[Frame]:
@@ -145,8 +147,7 @@ class TurnFrames:
     def _frame(self, event: str, **data: Any) -> Frame:
         self._seq += 1
         identity = {"conversation_id": self.row.conversation_id, "turn_id": self.row.id}
-        encoded = orjson.dumps({**identity, "seq": self._seq, **data})
-        return Frame(self._seq, event, b"id: %d\nevent: %s\ndata: %s\n\n" % (self._seq, event.encode(), encoded))
+        return Frame(self._seq, event, orjson.dumps({**identity, "seq": self._seq, **data}))
 
 
 def _block(block_type: StreamedBlock, texts: list[str]) -> TextBlock | ReasoningBlock:

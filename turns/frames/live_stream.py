@@ -1,4 +1,4 @@
-"""A turn's live frames in the process that runs it: one list, read by any number of readers at their own speed."""
+"""The live frames of a turn: one list, which readers read at their own speed."""
 
 import asyncio
 from asyncio import Future
@@ -8,11 +8,11 @@ from turns.frames.frames import Frame
 
 MAX_FRAMES_AT_ONCE = 256
 SHOWN_WAIT_S = 2.0
-"""How long the end of a turn waits until the read models show it, so that who hears of it can read it."""
+"""How long the end of a turn waits for the read models, so that a client that receives it can read the turn."""
 
 
-class TurnStream:
-    """The frames of one running turn so far. A slow reader holds an index, not a buffer."""
+class LiveStream:
+    """The frames of one turn so far. A slow reader holds an index, not a buffer."""
 
     def __init__(self) -> None:
         self._frames: list[Frame] = []
@@ -21,33 +21,40 @@ class TurnStream:
         self._grown: Future[None] | None = None
 
     def publish(self, frames: Iterable[Frame], *, waits: bool = False) -> None:
-        """Add frames and wake the readers; after them the turn `waits` for tool results, or goes on."""
+        """Add frames and wake the readers.
+
+        `waits` says that the turn waits for tool results after them.
+        """
         self._frames.extend(frames)
         self._waits = waits
         self._wake()
 
-    def continued_by(self, frames: Sequence[Frame]) -> Sequence[Frame]:
-        """Return what `frames` add to these, or where these are not their beginning, the last of them."""
-        shown = len(self._frames)
-        # How a turn begins is the same in any case, but jsonb orders the keys of what the user sent in its own way.
-        pairs = list(zip(self._frames, frames, strict=False))[1:]
-        same = all(ours.encoded == theirs.encoded for ours, theirs in pairs)
-        return frames[shown:] if same and shown <= len(frames) else frames[-1:]
+    def rest_of(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+        """Return the part of `frames` that is still to be published.
 
-    def rests_at(self, frame: Frame) -> bool:
-        """Return whether the turn waits for tool results after this frame: it is the last there is, for now."""
+        If they do not begin with the published frames, that is the last of them.
+        """
+        published = len(self._frames)
+        # The first frame is the same in any case, but jsonb orders the keys of the user's JSON in its own way.
+        pairs = list(zip(self._frames, frames, strict=False))[1:]
+        same = all(ours == theirs for ours, theirs in pairs)
+        return frames[published:] if same and published <= len(frames) else frames[-1:]
+
+    def waits_after(self, frame: Frame) -> bool:
+        """Return whether the turn waits for tool results after this, the last frame."""
         return self._waits and self._frames[-1] is frame
 
     def end(self) -> None:
-        """Say that no frame follows."""
+        """End the stream: no frame follows."""
         self._ended = True
         self._wake()
 
     async def follow(self, after_seq: int = 0) -> AsyncGenerator[list[Frame]]:
-        """Yield all frames after `after_seq`, as many at once as there are (256 at most), until the turn's last.
+        """Yield all frames after `after_seq` until the stream ends, up to 256 at a time.
 
-        Who has seen frames that are no part of the turn, because a server died before it recorded them, gets its last.
+        A reader ahead of the stream gets its last frame.
         """
+        # It has seen frames that a server published and died before it recorded them.
         read = min(after_seq, max(len(self._frames) - 1, 0))
         while True:
             frames = self._frames[read : read + MAX_FRAMES_AT_ONCE]

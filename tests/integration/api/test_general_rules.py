@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from api.http import call as api_call
+from api.http import read_your_writes
 from domain.events import ConversationEvent
 from projections.models.history import HistoryProjection
 from projections.projection import Change
@@ -71,7 +71,7 @@ def test_a_read_at_a_reached_position_is_answered(api: Api) -> None:
 def test_a_read_at_a_position_that_does_not_come_is_refused(
     api: Api, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr(api_call, "READ_WAIT_S", 0.1)
+    monkeypatch.setattr(read_your_writes, "READ_WAIT_S", 0.1)
     path = path.format(id=api.conversation()["id"])
     response = api.http.get(path, headers={"Turnlog-Position": "999999999999999999"})
     check_problem(response, 503, "READ_MODEL_BEHIND")

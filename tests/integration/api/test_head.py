@@ -14,7 +14,7 @@ from tests.support.resources import check_problem
 
 GETS = sorted(
     route.path
-    for route in create_app(load_settings(), "").routes
+    for route in create_app(load_settings(), "").fastapi.routes
     if isinstance(route, JSONRoute) and "GET" in (route.methods or ())
 )
 STREAMS = {path for path in GETS if path.endswith(("/stream", "/events"))}

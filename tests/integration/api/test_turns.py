@@ -11,9 +11,9 @@ from tests.support.api_client import Api
 from tests.support.model_scripts import Raw, Reasoning, Script, usage
 from tests.support.model_server import ModelServer
 from tests.support.resources import check_conversation, check_message, check_position, check_problem, check_turn
-from turns.follow import Streams
 from turns.frames.frames import Frame
 from turns.frames.replay import TurnKey
+from turns.turn_streams import TurnStreams
 
 
 def test_a_turn_answers_with_both_messages_and_itself(api: Api, id_: str, given_model: GivenModel) -> None:
@@ -122,11 +122,11 @@ def test_turns_are_listed_newest_first(api: Api, id_: str, given_model: GivenMod
 def test_a_turn_whose_end_is_not_known_is_no_answer(
     api: Api, id_: str, given_model: GivenModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    follow = Streams.follow
+    follow = TurnStreams.follow
 
-    async def without_its_end(self: Streams, key: TurnKey, **how: Any) -> AsyncGenerator[list[Frame]]:
+    async def without_its_end(self: TurnStreams, key: TurnKey, **how: Any) -> AsyncGenerator[list[Frame]]:
         async for batch in follow(self, key, **how):
             yield [frame for frame in batch if not frame.terminal]
 
-    monkeypatch.setattr(Streams, "follow", without_its_end)
+    monkeypatch.setattr(TurnStreams, "follow", without_its_end)
     check_problem(api.turn(id_, given_model(["x"])), 503, "STORE_UNAVAILABLE")

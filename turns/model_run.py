@@ -1,4 +1,4 @@
-"""One running turn: asks the model, hands its chunks on at once, records them, and ends the turn in the log."""
+"""One run of a turn's model: publish and record its chunks, and end the turn."""
 
 import asyncio
 import logging
@@ -25,8 +25,9 @@ from eventlog.writer import Idempotency
 from projections.progress import Progress
 from turns.frames.delta_buffer import DeltaBuffer, FlushClock
 from turns.frames.frames import Frame, TurnFrames
-from turns.frames.live_stream import SHOWN_WAIT_S, TurnStream
-from turns.frames.replay import TurnKey, TurnReader, TurnRecorder
+from turns.frames.live_stream import SHOWN_WAIT_S, LiveStream
+from turns.frames.recorder import TurnRecorder
+from turns.frames.replay import TurnKey, TurnReader
 from turns.model.call import ModelChunk, ModelEnd, ModelRequest, ToolCall
 from turns.model.errors import ModelError
 from turns.model.gateway import ModelGateway
@@ -37,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 class Stop(NamedTuple):
-    """Why a turn stops before its model has finished: someone cancelled it, or it failed for a `reason`."""
+    """Why a turn stops early: it was cancelled, or it failed for a `reason`."""
 
     origin: Origin
     reason: str | None = None
@@ -45,71 +46,78 @@ class Stop(NamedTuple):
     idempotency: Idempotency | None = None
 
 
-class Begun(NamedTuple):
-    """How a turn stands as a model is asked: its frames and those shown so far, the version of the event that asks, and
-    on whose behalf. `last_answer` is what the model said before it was given tool results.
+class RunStart(NamedTuple):
+    """The state of a turn as its model begins to run.
+
+    `published` are its frames so far, and `version` is that of the event that starts or resumes it, for `origin`.
+    `last_answer` is the model's message before it was given tool results.
     """
 
     frames: TurnFrames
-    shown: list[Frame]
+    published: list[Frame]
     version: int
     origin: Origin
     last_answer: MessageAdded | None = None
 
 
-class TurnRun:
-    """A turn while its model speaks to this process, to its end or to its next tool calls.
+class ModelRun:
+    """A turn while its model runs here, to its end or to its next tool calls.
 
-    `stream` has its frames, from the first of the turn, and ends when the log says that the turn ended or waits.
+    `stream` has all frames of the turn, and ends when the end or the wait of the turn is recorded.
     """
 
     def __init__(
         self,
-        conversations: CommandExecutor,
+        executor: CommandExecutor,
         tokenizer: Tokenizer,
         progress: Progress,
         reader: TurnReader,
         clock: FlushClock,
         key: TurnKey,
-        begun: "Begun",
+        start: RunStart,
     ) -> None:
         self.key = key
-        self.origin = begun.origin
-        self.stream = TurnStream()
+        self.origin = start.origin
+        self.stream = LiveStream()
         self._tokenizer = tokenizer
         self._progress = progress
         self._reader = reader
-        self._frames = begun.frames
-        self._recorder = TurnRecorder(conversations, key, begun.version, begun.origin)
+        self._frames = start.frames
+        self._recorder = TurnRecorder(executor, key, start.version, start.origin)
         self._deltas = DeltaBuffer(self._recorder.deltas, clock)
         self._began = perf_counter()
         self._first_chunk_ms: float | None = None
         self._calls: Content = ()
-        self._last_answer = begun.last_answer
+        self._last_answer = start.last_answer
         self._stop: Stop | None = None
         self._asking: asyncio.Task[ModelEnd] | None = None
         self._task: asyncio.Task[None] | None = None
-        self.stream.publish(begun.shown)
+        self.stream.publish(start.published)
 
     def begin(self, gateway: ModelGateway, prepare: Prepare) -> asyncio.Task[None]:
-        """Let the turn run in a task of its own, which outlives whoever asked for it."""
+        """Run the turn in a task of its own, which outlives the request that started it."""
         self._asking = asyncio.create_task(self._ask(gateway, prepare), name=f"model of {self.key.turn_id}")
         self._deltas.on_failure(self._asking.cancel)
         self._task = asyncio.create_task(self._run(self._asking), name=f"turn {self.key.turn_id}")
         return self._task
 
+    @property
+    def task(self) -> asyncio.Task[None]:
+        """The task of the run, once it has begun."""
+        assert self._task is not None
+        return self._task
+
     async def stop(self, stop: Stop) -> None:
-        """Make the turn end and wait until it has; the first reason given is the one recorded."""
+        """End the turn and wait until it has ended. The first call's reason is recorded."""
         assert self._asking is not None
         if self._stop is None:
             self._stop = stop
             self._asking.cancel()
-        await self.ended()
+        await self.wait_until_ended()
 
-    async def ended(self) -> None:
+    async def wait_until_ended(self) -> None:
         """Wait until the turn has ended, or waits for tool results."""
-        assert self._task is not None
-        await asyncio.wait([self._task])
+        await asyncio.wait([self.task])
 
     async def _run(self, asking: asyncio.Task[ModelEnd]) -> None:
         try:
@@ -125,18 +133,18 @@ class TurnRun:
 
     async def _ask(self, gateway: ModelGateway, prepare: Prepare) -> ModelEnd:
         request = await prepare()
-        async with aclosing(gateway.stream(request)) as pieces:
-            async for piece in pieces:
-                if isinstance(piece, ModelEnd):
-                    self._calls = tuple(map(_tool_use, piece.tool_calls))
-                    return piece
-                self._take(piece)
+        async with aclosing(gateway.stream(request)) as chunks:
+            async for chunk in chunks:
+                if isinstance(chunk, ModelEnd):
+                    self._calls = tuple(map(_tool_use, chunk.tool_calls))
+                    return chunk
+                self._take(chunk)
         raise ModelError("model_error", "The model's stream ended without a finish.")
 
-    def _take(self, piece: ModelChunk) -> None:
+    def _take(self, received: ModelChunk) -> None:
         if self._first_chunk_ms is None:
             self._first_chunk_ms = self._elapsed_ms()
-        chunk, frames = self._frames.chunk(piece.kind, storable_text(piece.text))
+        chunk, frames = self._frames.chunk(received.kind, storable_text(received.text))
         self.stream.publish(frames)
         self._deltas.add(chunk)
 
@@ -149,15 +157,16 @@ class TurnRun:
         def decide(state: Conversation, origin: Origin) -> Events:
             if stop is None:
                 return running_turns.complete_turn(state, origin, turn_id, answer)
-            by = stop.origin._replace(at=origin.at)
+            stopped_by = stop.origin._replace(at=origin.at)
             if stop.reason is None:
-                return running_turns.cancel_turn(state, by, turn_id, answer, new_id())
-            return running_turns.fail_turn(state, by, turn_id, answer, reason=stop.reason, detail=stop.detail)
+                return running_turns.cancel_turn(state, stopped_by, turn_id, answer, new_id())
+            return running_turns.fail_turn(state, stopped_by, turn_id, answer, reason=stop.reason, detail=stop.detail)
 
         try:
             return await self._recorder.end(last, decide, stop.idempotency if stop else None)
         except IdempotencyKeyTakenError:
-            return await self._recorder.end(last, decide)  # another command has the key; the turn ends all the same
+            # Another command has the key. The turn ends all the same.
+            return await self._recorder.end(last, decide)
 
     def _stopped(self, asking: asyncio.Task[ModelEnd]) -> Stop | None:
         """Return why the turn did not complete, None if it did."""
@@ -168,7 +177,7 @@ class TurnRun:
             return None
         if isinstance(error, ModelError):
             return Stop(self.origin, error.code, error.detail)
-        _log.error("turn %s broke", self.key.turn_id, exc_info=error)
+        _log.error("turn %s failed", self.key.turn_id, exc_info=error)
         return Stop(self.origin, "model_error", "The turn could not be run.")
 
     async def _answer(self, end: ModelEnd | None) -> ModelAnswer:
@@ -185,8 +194,8 @@ class TurnRun:
 
     async def _publish_end(self, committed: Committed) -> None:
         await self._progress.wait(committed.position or 0, SHOWN_WAIT_S)
-        said = [event for event in committed.events if isinstance(event, MessageAdded)]
-        message = said[0] if said else self._last_answer
+        messages = [event for event in committed.events if isinstance(event, MessageAdded)]
+        message = messages[0] if messages else self._last_answer
         ended = committed.events[-1]
         if isinstance(ended, TurnSuspended):
             assert message is not None
@@ -196,26 +205,28 @@ class TurnRun:
             self.stream.publish(self._frames.end(ended, message))
 
     async def _publish_recorded_end(self) -> None:
-        """Show readers the end that another process recorded; chunks it did not know are no part of the turn.
+        """Publish the end that another process recorded.
+
+        Chunks that it did not know are no part of the turn.
 
         Raises:
-            StoreUnavailableError: nobody has recorded an end yet.
+            StoreUnavailableError: no process has recorded an end yet.
         """
         replay, frames = await self._reader.whole(self.key)
         if not replay.ended:
             raise StoreUnavailableError("The end of the turn could not be recorded.")
         await self._progress.wait(replay.position, SHOWN_WAIT_S)
-        self.stream.publish(self.stream.continued_by(frames))
+        self.stream.publish(self.stream.rest_of(frames))
 
     def _elapsed_ms(self) -> float:
         return round((perf_counter() - self._began) * 1000, 3)
 
 
 def _tool_use(call: ToolCall) -> ToolUseBlock:
-    """Return a call as it is recorded.
+    """Return a tool call as it is recorded.
 
     Raises:
-        ModelError: its input cannot be.
+        ModelError: its input cannot be recorded.
     """
     try:
         extra = None if call.extra_content is None else storable_json(call.extra_content)

@@ -1,4 +1,4 @@
-"""What clients may send: bodies and queries, strict about names and types."""
+"""Models of request bodies and queries, strict about names and types."""
 
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -14,36 +14,39 @@ from domain.values import Frozen, Label, Metadata, Text, Title
 MAX_FIRST_MESSAGES = 1000
 MAX_TOOL_RESULTS = 1000
 
-
+# The tags of the two forms of a message's content. They are in the paths of pydantic's errors.
 CONTENT_FORMS = frozenset({"string", "blocks"})
 
 
-def _said_as(value: Any) -> str:
+def _content_form(value: Any) -> str:
     return "string" if isinstance(value, str) else "blocks"
 
 
-def _sent(block: ContentBlock) -> ContentBlock:
+def _without_hash(block: ContentBlock) -> ContentBlock:
     if isinstance(block, ImageBlock) and block.sha256 is not None:
-        raise PydanticCustomError("sha256", "`sha256` is not for clients to send: who knows it need not own the image")
+        message = "`sha256` is not for clients to send: a client that knows it need not own the image"
+        raise PydanticCustomError("sha256", message)
     return block
 
 
-_Blocks = tuple[Annotated[ContentBlock, AfterValidator(_sent)], ...]
+_Blocks = tuple[Annotated[ContentBlock, AfterValidator(_without_hash)], ...]
 
-Said = Annotated[Annotated[Text, Tag("string")] | Annotated[_Blocks, Tag("blocks")], Discriminator(_said_as)]
-"""Content as a client sends it: blocks, or a bare string for one text block."""
+MessageContent = Annotated[
+    Annotated[Text, Tag("string")] | Annotated[_Blocks, Tag("blocks")], Discriminator(_content_form)
+]
+"""Content in a request: blocks, or a bare string for one text block."""
 
 
-def blocks(said: str | Content) -> Content:
-    """Return what a client sent as content blocks."""
-    return (TextBlock(text=said),) if isinstance(said, str) else said
+def content_blocks(content: str | Content) -> Content:
+    """Return the content of a request as content blocks."""
+    return (TextBlock(text=content),) if isinstance(content, str) else content
 
 
 class FirstMessage(Frozen):
-    """A message that a conversation starts with."""
+    """A message of a new conversation."""
 
     role: Role
-    content: Said
+    content: MessageContent
 
 
 class NewConversation(Frozen):
@@ -56,7 +59,7 @@ class NewConversation(Frozen):
 
 
 class ConversationChanges(Frozen):
-    """Body of `PATCH /v1/conversations/{id}`; what is not named stays as it is."""
+    """Body of `PATCH /v1/conversations/{id}`. A field that is absent stays as it is."""
 
     title: Title | None = None
     metadata: Metadata = Field(default_factory=dict)
@@ -66,24 +69,24 @@ class NewMessage(Frozen):
     """Body of `POST /v1/conversations/{id}/messages`."""
 
     role: Role
-    content: Said
+    content: MessageContent
     in_reply_to: UUID | None = None
 
 
-def _named_once(tools: tuple[ToolDefinition, ...]) -> tuple[ToolDefinition, ...]:
+def _unique_names(tools: tuple[ToolDefinition, ...]) -> tuple[ToolDefinition, ...]:
     if len({tool.name for tool in tools}) < len(tools):
         raise ValueError("must have a name each")
     return tools
 
 
 ModelName = Annotated[Text, Field(min_length=1, max_length=256)]
-Tokens = Annotated[int, Field(ge=0, le=2**31 - 1)]
+TokenCount = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class NewTurn(Frozen):
     """Body of `POST /v1/conversations/{id}/turns`."""
 
-    content: Said
+    content: MessageContent
     model: ModelName | None = None
     stream: bool = False
     generate: bool = True
@@ -91,7 +94,7 @@ class NewTurn(Frozen):
     max_context_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
     max_output_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
-    tools: Annotated[tuple[ToolDefinition, ...], Field(max_length=MAX_TOOLS), AfterValidator(_named_once)] = ()
+    tools: Annotated[tuple[ToolDefinition, ...], Field(max_length=MAX_TOOLS), AfterValidator(_unique_names)] = ()
     replace_from: UUID | None = None
     on_busy: Literal["reject", "queue", "interrupt"] = "reject"
 
@@ -104,7 +107,7 @@ class Regeneration(Frozen):
 
 
 class NewToolResult(Frozen):
-    """The result of one call."""
+    """The result of one tool call."""
 
     tool_use_id: Text
     content: Text
@@ -119,18 +122,21 @@ class NewToolResults(Frozen):
 
 
 class TurnUsage(Frozen):
-    """What a model call used, as the client that made it knows."""
+    """The tokens and the cost of a model call that the client made."""
 
-    input_tokens: Tokens
-    output_tokens: Tokens
-    cached_input_tokens: Tokens = 0
-    reasoning_tokens: Tokens = 0
+    input_tokens: TokenCount
+    output_tokens: TokenCount
+    cached_input_tokens: TokenCount = 0
+    reasoning_tokens: TokenCount = 0
     cost_usd: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)] | None = None
     estimated: bool = False
 
 
 class NewDeltas(Frozen):
-    """Body of `POST …/deltas`: chunks of a model that the client runs; without any, a sign of life."""
+    """Body of `POST …/deltas`: chunks of a model that the client runs.
+
+    Without chunks it only keeps the turn alive.
+    """
 
     seq: Annotated[int, Field(ge=2, le=2**31 - 1)]
     chunks: Annotated[tuple[Annotated[Text, Field(min_length=1)], ...], Field(max_length=10_000)]
@@ -156,13 +162,13 @@ class NewConversationTurn(NewTurn):
     agent_id: Label | None = None
 
 
-def _known(name: str) -> str:
+def _event_type(name: str) -> str:
     if name not in EVENT_TYPES:
         raise PydanticCustomError("event_type", "is not a type of event")
     return name
 
 
-EventType = Annotated[str, AfterValidator(_known)]
+EventType = Annotated[str, AfterValidator(_event_type)]
 
 
 class _Query(BaseModel):
@@ -194,7 +200,7 @@ class LogQuery(PageQuery):
 
 
 class EventsQuery(_Query):
-    """Which recorded events a feed brings; None means any."""
+    """The filter of a feed of recorded events. None means any."""
 
     conversation_id: UUID | None = None
     agent_id: Label | None = None
@@ -208,7 +214,7 @@ class AgentQuery(_Query):
 
 
 class ContextQuery(_Query):
-    """How much of a conversation a model is to be sent."""
+    """The part of a conversation that a model is sent."""
 
     max_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
     model: ModelName | None = None
@@ -216,7 +222,7 @@ class ContextQuery(_Query):
 
 
 class ListingQuery(PageQuery):
-    """A page of conversations; `metadata.KEY=VALUE` may be given as well, any number of times."""
+    """A page of conversations, with any number of filters `metadata.KEY=VALUE`."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 

@@ -1,0 +1,75 @@
+"""The input of a model: the context of its conversation, as of the turn."""
+
+import asyncio
+from uuid import UUID
+
+from domain.events import TurnStarted
+from eventlog.errors import StoreUnavailableError
+from eventlog.log import Log
+from eventlog.retry import equal_pauses, retry
+from projections.models.context import Context, ContextWindow
+from projections.progress import Progress
+from turns.context_budget import ContextBudget
+from turns.frames.recorder import PATIENCE_S, RETRY_INTERVAL_S
+from turns.model.call import ModelRequest
+from turns.model.errors import ModelError
+from turns.model.provider_rules import provider_rules
+
+CONTEXT_WAIT_S = 5.0
+
+
+class ModelInput:
+    """Builds what models are sent, within the client's or the server's token budget."""
+
+    def __init__(self, log: Log, context: Context, progress: Progress, budget: ContextBudget) -> None:
+        self._log = log
+        self._context = context
+        self._progress = progress
+        self._budget = budget
+
+    async def request(self, started: TurnStarted, version: int, position: int) -> ModelRequest:
+        """Return the request of a turn.
+
+        The turn started or resumed with the event of `version`, at `position` of the log.
+
+        Raises:
+            CancelledError: the turn has ended already.
+            ModelError: the store stayed away for 30 s, the context is stopped, or litellm could not be loaded.
+        """
+        pauses = equal_pauses(RETRY_INTERVAL_S, PATIENCE_S)
+        try:
+            return await retry(lambda: self._request(started, version, position), StoreUnavailableError, pauses)
+        except StoreUnavailableError as error:
+            raise ModelError("model_unavailable", "The context of the conversation could not be read.") from error
+
+    async def window(
+        self, conversation_id: UUID, model: str, max_tokens: int | None = None, last: int | None = None
+    ) -> ContextWindow:
+        """Return what `model` is sent of a conversation.
+
+        That is at most `max_tokens`, of the `last` messages.
+
+        Raises:
+            ModelError: litellm could not be loaded.
+            StoreUnavailableError: the store is away.
+        """
+        budget = max_tokens or await self._budget.tokens(model)
+        return await self._context.window(conversation_id, budget, last, rules=provider_rules(model))
+
+    async def _request(self, started: TurnStarted, version: int, position: int) -> ModelRequest:
+        if await self._log.turn_end(started.originator_id, started.turn_id, version):
+            # Another process ended it before this one subscribed to the conversation.
+            raise asyncio.CancelledError
+        if "context" in await self._progress.wait(position, CONTEXT_WAIT_S):
+            await self._log.head()  # raises StoreUnavailableError if that is the reason
+            raise ModelError("model_unavailable", "The context of the conversation is not up to date.")
+        budget = started.max_context_tokens or await self._budget.tokens(started.model, started.max_output_tokens)
+        rules = provider_rules(started.model)
+        window = await self._context.window(started.originator_id, budget, tools=started.tools, rules=rules)
+        return ModelRequest(
+            model=started.model,
+            messages=window.messages,
+            temperature=started.temperature,
+            max_output_tokens=started.max_output_tokens,
+            tools=started.tools,
+        )

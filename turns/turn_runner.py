@@ -1,0 +1,93 @@
+"""The turns whose model is running in this process."""
+
+import asyncio
+import logging
+from contextlib import ExitStack
+from uuid import UUID
+
+from commands.executor import CommandExecutor
+from commands.tokens import Tokenizer
+from domain.events import ConversationDeleted, ConversationEvent, TurnCancelled, TurnFailed, TurnStarted
+from eventlog.background import Background
+from eventlog.broadcast import Broadcast
+from projections.progress import Progress
+from turns.frames.delta_buffer import FlushClock
+from turns.frames.replay import TurnKey, TurnReader
+from turns.leases import Leases
+from turns.model.gateway import ModelGateway
+from turns.model_input import ModelInput
+from turns.model_run import ModelRun, RunStart, Stop
+
+_log = logging.getLogger(__name__)
+
+
+class TurnRunner:
+    """Runs started and resumed turns, whose leases this process holds."""
+
+    def __init__(
+        self,
+        executor: CommandExecutor,
+        tokenizer: Tokenizer,
+        gateway: ModelGateway,
+        model_input: ModelInput,
+        progress: Progress,
+        broadcast: Broadcast,
+        reader: TurnReader,
+        leases: Leases,
+    ) -> None:
+        self._executor = executor
+        self._tokenizer = tokenizer
+        self._gateway = gateway
+        self._model_input = model_input
+        self._progress = progress
+        self._broadcast = broadcast
+        self._reader = reader
+        self._leases = leases
+        self._flush_clock = FlushClock()
+        self._running: dict[UUID, ModelRun] = {}
+        self._stopping = Background()
+
+    def get(self, turn_id: UUID) -> ModelRun | None:
+        """Return the run of a turn, None if the turn does not run here."""
+        return self._running.get(turn_id)
+
+    async def wait_until_gone(self, turn_id: UUID) -> None:
+        """Return when a turn does not run here, or no longer."""
+        if run := self._running.get(turn_id):
+            await run.wait_until_ended()
+
+    def begin(self, key: TurnKey, started: TurnStarted, start: RunStart, position: int) -> None:
+        """Run the model of a turn, with the conversation up to a position as context."""
+        run = ModelRun(self._executor, self._tokenizer, self._progress, self._reader, self._flush_clock, key, start)
+        self._running[key.turn_id] = run
+        subscription = ExitStack()
+        subscription.enter_context(
+            self._broadcast.subscribed(key.conversation_id, lambda item: self._stop_if_ended(run, item.event))
+        )
+        task = run.begin(self._gateway, lambda: self._model_input.request(started, start.version, position))
+        task.add_done_callback(lambda _: subscription.close())
+        task.add_done_callback(lambda done: self._remove(run, done))
+
+    async def drain(self, timeout_s: float) -> None:
+        """Let the running turns finish within `timeout_s`, then interrupt them."""
+        if self._running:
+            await asyncio.wait([run.task for run in self._running.values()], timeout=timeout_s)
+        reason = "interrupted", "The server was stopped."
+        await asyncio.gather(*(run.stop(Stop(run.origin, *reason)) for run in self._running.values()))
+
+    def _remove(self, run: ModelRun, task: asyncio.Task[None]) -> None:
+        turn_id = run.key.turn_id
+        del self._running[turn_id]
+        if task.cancelled():
+            self._leases.let_expire(turn_id)
+        elif error := task.exception():
+            self._leases.let_expire(turn_id)
+            _log.error("turn %s was left open", turn_id, exc_info=error)
+        else:
+            self._leases.drop(turn_id)
+
+    def _stop_if_ended(self, run: ModelRun, event: ConversationEvent) -> None:
+        """Stop a turn that another process ended, or deleted with its conversation."""
+        ended = isinstance(event, TurnCancelled | TurnFailed) and event.turn_id == run.key.turn_id
+        if ended or isinstance(event, ConversationDeleted):
+            self._stopping.once(f"end of turn {run.key.turn_id}", lambda: run.stop(Stop(run.origin, "interrupted")))
