@@ -6,6 +6,11 @@ BIN := $(VENV)/bin
 NEWEST := $(VENV)/newest-litellm
 STAMP := $(VENV)/.installed
 ARGS ?=
+# A file's tests stay in one process, which starts their servers once; tests/conftest.py says how many processes there are
+# and which files come first. ARGS comes after, so that ARGS="-n 0" runs everything in one process, under a debugger too.
+# Rewriting the tests' assertions takes longer than importing the tests, so the rewritten modules are kept.
+KEPT := PYTHONDONTWRITEBYTECODE=
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test test-newest check fmt bench clean
@@ -26,8 +31,8 @@ $(STAMP): pyproject.toml constraints.txt
 serve: $(STAMP) ## Start PostgreSQL and the API (ARGS="--port 9000" passes options)
 	@exec $(BIN)/turnlog serve $(ARGS)
 
-test: $(STAMP) ## Run all tests against a real embedded PostgreSQL (ARGS="-k name" passes options)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## Run all tests against a real embedded PostgreSQL (ARGS="-k name" passes options, ARGS="-n 0" takes one process)
+	@$(KEPT) $(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-newest: $(STAMP) ## Run the gateway's tests on the newest release of litellm
 	@test -x $(NEWEST)/bin/python || $(BIN)/python -m venv --without-pip $(NEWEST)
@@ -36,7 +41,7 @@ test-newest: $(STAMP) ## Run the gateway's tests on the newest release of litell
 		"$$($(NEWEST)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/first.pth"
 	@$(BIN)/python -m pip --python $(NEWEST)/bin/python install --quiet --disable-pip-version-check --upgrade litellm
 	@$(NEWEST)/bin/python -c 'from importlib.metadata import version; print("litellm", version("litellm"))'
-	@$(NEWEST)/bin/python -m pytest tests/integration/gateway tests/unit $(ARGS)
+	@$(KEPT) $(NEWEST)/bin/python -m pytest $(PARALLEL) tests/integration/gateway tests/unit $(ARGS)
 
 check: $(STAMP) ## Format check, lint, types, import contract
 	$(BIN)/ruff format --check .

@@ -13,11 +13,13 @@ from psycopg.conninfo import conninfo_to_dict
 
 from benchmarks import (
     appends,
+    cancels,
     commands,
     context,
     lag,
     post_messages_http,
     rebuild,
+    starts,
     stream_log,
     stream_readers,
     streams,
@@ -41,6 +43,8 @@ _MODULES = (
     stream_log,
     stream_readers,
     rebuild,
+    cancels,
+    starts,
 )
 BENCHMARKS = {module.NAME: module.run for module in _MODULES}
 

@@ -8,6 +8,7 @@ from benchmarks.store import dialogue, open_store, said, settle, start_conversat
 from benchmarks.texts import turns
 from projections.catalog import PROJECTIONS
 from projections.models.context import Context
+from turns.model.sent_context import sent_context
 
 NAME = "context"
 LONG, SHORT = 10_000, 100
@@ -28,7 +29,7 @@ async def run(plan: Plan) -> list[Measurement]:
 
 
 async def _measured(plan: Plan, context: Context, long: UUID, short: UUID, tokens: int) -> Measurement:
-    window, same = await context.window(long, tokens), await context.window(short, tokens)
+    window, same = await sent_context(context, long, tokens), await sent_context(context, short, tokens)
     assert window.messages == same.messages, "the two windows differ"
     figures = await plan.interleave(
         {"long": _reading(context, long, tokens), "short": _reading(context, short, tokens)}
@@ -39,4 +40,4 @@ async def _measured(plan: Plan, context: Context, long: UUID, short: UUID, token
 
 
 def _reading(context: Context, conversation_id: UUID, tokens: int) -> Round:
-    return lambda seconds: call_ms(seconds, CALLS, lambda: context.window(conversation_id, tokens))
+    return lambda seconds: call_ms(seconds, CALLS, lambda: sent_context(context, conversation_id, tokens))

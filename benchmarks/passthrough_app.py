@@ -22,8 +22,7 @@ from pydantic import BaseModel
 from api.http.connection_tracking import ConnectionTracking
 from cli.server import configure
 from commands.tokens import Tokenizer
-from turns.model.gateway import _load_litellm
-from turns.model.litellm_types import LiteLLM
+from turns.model.litellm_library import LiteLLM, load_litellm
 
 
 class Question(BaseModel):
@@ -38,7 +37,7 @@ def create_passthrough_app(model_url: str) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        app.state.litellm = await asyncio.to_thread(_load_litellm, Tokenizer())
+        app.state.litellm = await asyncio.to_thread(load_litellm, Tokenizer())
         gc.collect()
         gc.freeze()
         yield

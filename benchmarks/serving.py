@@ -126,7 +126,12 @@ async def serve(*command: str, **settings: str) -> AsyncGenerator[Server]:
 def turnlog_serve(conninfo: str | None = None) -> tuple[str, ...]:
     """Return the command of a server as users start it, on a database or on a temporary one of its own."""
     database = ("--database-url", conninfo) if conninfo else ("--ephemeral",)
-    return str(Path(sys.executable).with_name("turnlog")), "serve", *database, "--port", "0"
+    return turnlog(), "serve", *database, "--port", "0"
+
+
+def turnlog() -> str:
+    """Return the path of the command."""
+    return str(Path(sys.executable).with_name("turnlog"))
 
 
 def model_server() -> tuple[str, ...]:

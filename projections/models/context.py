@@ -6,27 +6,20 @@ from uuid import UUID
 
 from psycopg.rows import TupleRow
 
-from commands.tokens import Tokenizer
-from domain.content import ImageBlock
 from domain.events import ConversationDeleted, ConversationEvent, MessageAdded, MessageDeleted, MessagesSuperseded
-from domain.tools import ToolDefinition
 from eventlog.db.database import Database
 from eventlog.images import Images
 from eventlog.log import LAST_VERSION, Log
-from projections.models.longest_window import Asked, Window, find_longest_window, sent_of
-from projections.models.model_messages import ProviderRules, model_messages
-from projections.models.sent_tokens import estimated_tokens
 from projections.models.superseded import superseded_range
+from projections.models.token_estimates import estimated_tokens
+from projections.models.trimming import CountTokens, trimmed
 from projections.projection import Change, Projection, Rows
 
 
 class ContextWindow(NamedTuple):
-    """What a model is sent, in OpenAI's chat form, and its `tokens` as providers count them.
+    """The recorded messages of a window, their tokens, and how many earlier messages are dropped."""
 
-    `dropped` is how many earlier messages are not sent. It counts them as recorded, of which `messages` merges some.
-    """
-
-    messages: list[dict[str, Any]]
+    messages: list[MessageAdded]
     tokens: int
     dropped: int
 
@@ -99,41 +92,32 @@ class Context:
         self._database = database
         self._log = log
         self._images = Images(database)
-        self._tokenizer = Tokenizer()
 
     async def window(
-        self,
-        conversation_id: UUID,
-        max_tokens: int,
-        last: int | None = None,
-        *,
-        tools: Sequence[ToolDefinition] = (),
-        rules: ProviderRules | None = None,
+        self, conversation_id: UUID, max_tokens: int, last: int | None = None, *, count: CountTokens
     ) -> ContextWindow:
         """Return the newest messages that fit into `max_tokens`, at most `last` of them, with all system messages.
 
-        The budget holds the definitions of `tools` too.
-
-        The window begins with a user message. It holds the newest one and all after it even where they do not fit:
-        a model that is asked nothing cannot answer. A result whose call is before the window is not sent.
+        The window begins with a user message. It holds the newest user message and all messages after it even if
+        they do not fit.
         """
         totals = await self._read("read_totals", conversation_id)
         if not totals:
             return ContextWindow([], 0, 0)
         all_tokens, all_messages = totals[0]
-        asked = Asked(max_tokens, tools, rules or ProviderRules())
         system = await self._read("read_system", conversation_id)
         first = await self._first(conversation_id, last)
         aim = max(0, max_tokens - sum(tokens for _, tokens in system))
         while True:
             start = max(first, await self._start(conversation_id, all_tokens - aim))
             rows = await self._read("read_from", conversation_id, start)
-            said = await self._said(conversation_id, [version for version, *_ in (*system, *rows)])
-            window = await find_longest_window(said, asked, self._tokenizer)
-            # The totals are estimates: where all that was read fits and there is more, more is read.
-            if window.before or window.tokens > max_tokens or start == first or aim >= all_tokens:
-                dropped = all_messages - len(rows) + window.before
-                return ContextWindow(await self._with_images(window, said, asked), window.tokens, dropped)
+            messages = await self._messages(conversation_id, [version for version, *_ in (*system, *rows)])
+            window = await trimmed(messages, max_tokens, count)
+            # The totals are estimates: if all that was read fits and there is more, more is read.
+            if window.dropped or window.tokens > max_tokens or start == first or aim >= all_tokens:
+                dropped = all_messages - len(rows) + window.dropped
+                with_images = await self._images.restored_events(window.messages)
+                return ContextWindow(with_images, window.tokens, dropped)
             aim = max(2 * aim, max_tokens, 1)
 
     async def _first(self, conversation_id: UUID, last: int | None) -> int:
@@ -152,16 +136,9 @@ class Context:
         question = await self._read("find_earlier_question", conversation_id, place, conversation_id, place)
         return question[0][0] if question else place
 
-    async def _said(self, conversation_id: UUID, versions: list[int]) -> list[MessageAdded]:
+    async def _messages(self, conversation_id: UUID, versions: list[int]) -> list[MessageAdded]:
         recorded = await self._log.versions(conversation_id, versions)
         return [item.event for item in recorded if isinstance(item.event, MessageAdded)]
-
-    async def _with_images(self, window: Window, said: Sequence[MessageAdded], asked: Asked) -> list[dict[str, Any]]:
-        """Return the messages of a window with the bytes of its images, which are read for no others."""
-        if not any(isinstance(block, ImageBlock) for message in said for block in message.content):
-            return window.messages
-        sent = await self._images.restored_events(sent_of(said, window.before))
-        return model_messages(sent, asked.rules)
 
     async def _read(self, name: str, *parameters: Any) -> list[TupleRow]:
         return await self._database.fetch(_SQL.reading(name), parameters)

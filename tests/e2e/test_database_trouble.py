@@ -1,12 +1,8 @@
 """Servers whose PostgreSQL ends their sessions, freezes, or is an earlier one all of a sudden."""
 
-import os
 import shutil
-import signal
-import subprocess
-from collections.abc import Generator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,17 +10,32 @@ from urllib.parse import quote
 
 import httpx
 import psycopg
+import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from postgres.cluster import Cluster
 from postgres.embedded import EmbeddedPostgres
+from tests.support.own_postgres import copy_cluster, data_directory, frozen_postgres, put_cluster
 from tests.support.server_process import ServerProcess
-from tests.support.store import rows
-from tests.support.waiting import eventually
+from tests.support.store import end_sessions
+from tests.support.waiting import PATIENCE_S, eventually
 
 ANSWERED_WITHIN_S = 20.0
-"""A server promises 10 s. The rest is for a busy machine."""
-SESSIONS = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'turnlog'"
+"""A server gives up after 6 s, and promises 10 s. The rest is for a busy machine."""
+PATIENT = {"TURNLOG_SHUTDOWN_GRACE_S": "20"}
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A data directory whose PostgreSQL was never started."""
+    with data_directory() as directory:
+        put_cluster(directory)
+        yield directory
+
+
+def serving(*arguments: str | Path, **options: Any) -> ServerProcess:
+    """Return a server whose turns do not get as far as a model."""
+    return ServerProcess(*arguments, model_library=False, **options)
 
 
 def as_url(conninfo: str) -> str:
@@ -43,80 +54,77 @@ def conversation(client: httpx.Client) -> str:
 
 
 def test_a_server_goes_on_after_its_sessions_were_ended_and_ends_when_it_is_asked_to(either_url: str) -> None:
-    with ServerProcess("--database-url", as_url(either_url)) as server:
-        with httpx.Client(base_url=server.url, timeout=30) as client:
+    with serving("--database-url", as_url(either_url)) as server:
+        with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
             id_ = conversation(client)
             for _ in range(2):
-                ended = rows(either_url, f"SELECT pg_terminate_backend(pid, 5000) {SESSIONS}")  # pyright: ignore[reportArgumentType]
-                assert len(ended) > 3
+                assert end_sessions(either_url) > 3
                 assert message(client, id_).status_code == 201
                 assert client.get(f"/v1/conversations/{id_}").json()["message_count"] > 0
         server.terminate()
         assert server.wait() == 0
 
 
-def test_requests_are_answered_in_time_while_postgresql_is_frozen_and_served_afterwards(tmp_path: Path) -> None:
-    with ServerProcess("--data-dir", tmp_path) as server, httpx.Client(base_url=server.url, timeout=30) as client:
-        id_ = conversation(client)
-        with frozen_postgresql(tmp_path), httpx.Client(base_url=server.url, timeout=ANSWERED_WITHIN_S) as hasty:
-            assert message(hasty, id_).status_code == 503
-            assert hasty.get(f"/v1/conversations/{id_}/messages").status_code == 503
-            assert hasty.get("/readyz").status_code == 503
-            assert hasty.get("/healthz").status_code == 200
-        eventually(lambda: message(client, id_).status_code == 201)
+def test_requests_are_answered_in_time_while_postgresql_is_frozen_and_served_afterwards(data_dir: Path) -> None:
+    """Writes queue behind each other: on one conversation, in the writer, and for the leases of turns."""
+    with serving("--data-dir", data_dir) as server, httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
+        ids = [conversation(client) for _ in range(6)]
+        list(map(partial(message, client), ids))
+        paths = [f"/v1/conversations/{id_}" for id_ in ids]
+        said, asked = {"role": "user", "content": "Hi"}, {"content": "Hi"}
+        requests = [
+            *(("POST", f"{path}/messages", said) for path in (*paths[:2], *paths[:1] * 6)),
+            *(("POST", f"{path}/turns", asked) for path in paths[2:]),
+            *(("GET", path, None) for path in (f"{paths[0]}/messages", "/readyz")),
+        ]
+
+        def status(method: str, path: str, body: dict[str, str] | None) -> int:
+            return httpx.request(method, server.url + path, json=body, timeout=ANSWERED_WITHIN_S).status_code
+
+        with frozen_postgres(data_dir), ThreadPoolExecutor(len(requests)) as threads:
+            answers = [threads.submit(status, *request) for request in requests]
+            assert status("GET", "/healthz", None) == 200
+            assert {answer.result() for answer in answers} == {503}
+            assert [status(*requests[0]), status(*requests[-2])] == [503, 503]
+        eventually(lambda: message(client, ids[0]).status_code == 201)
         eventually(lambda: client.get("/readyz").status_code == 200)
 
 
-def test_requests_at_once_are_answered_in_time_while_postgresql_is_frozen(tmp_path: Path) -> None:
-    """Writes queue behind each other: on one conversation, in the writer, and for the leases of turns."""
-    with ServerProcess("--data-dir", tmp_path) as server, httpx.Client(base_url=server.url, timeout=30) as client:
-        ids = [conversation(client) for _ in range(6)]
-        list(map(partial(message, client), ids))
-        messages = [f"/v1/conversations/{id_}/messages" for id_ in (*ids[:2], *ids[:1] * 6)]
-        turns = [f"/v1/conversations/{id_}/turns" for id_ in ids[2:]]
-        body = {"role": "user", "content": "Hi"}, {"content": "Hi"}
-        asked = [*((path, body[0]) for path in messages), *((path, body[1]) for path in turns)]
-        with frozen_postgresql(tmp_path), ThreadPoolExecutor(len(asked)) as threads:
+def test_a_server_ends_in_its_time_though_postgresql_is_frozen(data_dir: Path) -> None:
+    """Its supervisor would kill a worker that is not done 5 s after the grace of running turns, and exit with 1.
 
-            def post(path: str, content: dict[str, str]) -> int:
-                return httpx.post(server.url + path, json=content, timeout=ANSWERED_WITHIN_S).status_code
-
-            assert set(threads.map(lambda each: post(*each), asked)) == {503}
-        eventually(lambda: message(client, ids[0]).status_code == 201)
-
-
-def test_a_server_ends_in_its_time_though_postgresql_is_frozen(tmp_path: Path) -> None:
-    """Its supervisor would kill a worker that is not done 5 s after the grace of running turns, and exit with 1."""
+    No turn runs, so the grace is not waited for. It leaves a worker of a busy machine more than its usual 10 s.
+    """
     with (
-        EmbeddedPostgres(tmp_path) as embedded,
-        ServerProcess("--database-url", as_url(embedded.conninfo), workers=2) as server,
-        httpx.Client(base_url=server.url, timeout=30) as client,
+        EmbeddedPostgres(data_dir) as embedded,
+        serving("--database-url", as_url(embedded.conninfo), workers=2, settings=PATIENT) as server,
+        httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client,
         ThreadPoolExecutor(1) as threads,
     ):
         id_ = conversation(client)
-        with frozen_postgresql(tmp_path):
+        with frozen_postgres(data_dir):
             asking = threads.submit(message, client, id_)
             server.terminate()
             assert server.wait() == 0
             assert asking.exception() or asking.result().status_code == 503
 
 
-def test_a_server_goes_on_with_what_the_log_holds_after_postgresql_was_restored(tmp_path: Path) -> None:
-    data, copy = tmp_path / "data", tmp_path / "copy"
-    with ServerProcess("--data-dir", data) as server, httpx.Client(base_url=server.url, timeout=30) as client:
+def test_a_server_goes_on_with_what_the_log_holds_after_postgresql_was_restored(data_dir: Path) -> None:
+    postgres, copy = data_dir / "postgres", data_dir / "copy"
+    with serving("--data-dir", data_dir) as server, httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
         id_ = conversation(client)
         assert message(client, id_, "kept").status_code == 201
-        cluster = Cluster(data / "postgres", data / "postgres.log")
+        cluster = Cluster(postgres, data_dir / "postgres.log")
         cluster.stop()
-        subprocess.run(["cp", "-a", data / "postgres", copy], check=True)
+        copy_cluster(postgres, copy)
         cluster.start()
         eventually(lambda: message(client, id_, "lost").status_code == 201)
         for _ in range(3):
             assert message(client, id_, "lost").status_code == 201
         lost = conversation(client)
         cluster.stop()
-        shutil.rmtree(data / "postgres")
-        copy.rename(data / "postgres")
+        shutil.rmtree(postgres)
+        copy.rename(postgres)
         cluster.start()
         eventually(lambda: client.get("/readyz").status_code == 200)
         answer = message(client, id_, "new")
@@ -131,18 +139,3 @@ def test_a_server_goes_on_with_what_the_log_holds_after_postgresql_was_restored(
 def texts(client: httpx.Client, conversation_id: str) -> list[Any]:
     page = client.get(f"/v1/conversations/{conversation_id}/messages").json()["data"]
     return [item["content"][0]["text"] for item in page]
-
-
-@contextmanager
-def frozen_postgresql(data_dir: Path) -> Generator[None]:
-    """Stop every process of an embedded PostgreSQL for as long as the block lasts."""
-    postmaster = int((data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[0])
-    found = subprocess.run(["pgrep", "-P", str(postmaster)], capture_output=True, text=True, check=True)
-    pids = [*map(int, found.stdout.split()), postmaster]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in reversed(pids):
-            os.kill(pid, signal.SIGCONT)

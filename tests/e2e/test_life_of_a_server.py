@@ -1,11 +1,12 @@
 """A server as a process: starting, ending, many workers, and a PostgreSQL that comes and goes under load."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
-from time import monotonic
 from typing import Any
 
 import httpx
@@ -14,10 +15,10 @@ import pytest
 from postgres.embedded import EmbeddedPostgres
 from tests.support.model_scripts import Hang, Script
 from tests.support.model_server import ModelServer
-from tests.support.server_process import ServerProcess
-from tests.support.waiting import eventually
+from tests.support.server_process import ROOT, ServerProcess, together
+from tests.support.waiting import PATIENCE_S, eventually
 
-PATIENCE_S = 30
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -57,26 +58,30 @@ def frames(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
             yield {"event": event, **json.loads(line.removeprefix("data: "))}
 
 
-def test_the_first_start_takes_under_five_seconds_and_the_second_under_two(tmp_path: Path) -> None:
-    fresh: list[float] = []
-    for folder in ("other", "data"):
-        with ServerProcess("--data-dir", tmp_path / folder) as first:
-            fresh.append(first.ready_s)
-            conversation_id = started_conversation(first.url)
-    again: list[float] = []
-    for _ in range(2):
-        with ServerProcess("--data-dir", tmp_path / "data") as second:
-            again.append(second.ready_s)
-            assert httpx.get(f"{second.url}/v1/conversations/{conversation_id}").status_code == 200
-    assert min(fresh) < 5
-    assert min(again) < 2
+def test_a_server_is_ready_though_its_model_library_still_loads_and_goes_on_with_an_older_log(tmp_path: Path) -> None:
+    data = ("--data-dir", tmp_path / "data")
+    with ServerProcess(*data, model_library=False) as first:
+        conversation_id = started_conversation(first.url)
+    # The first start makes the database, which takes PostgreSQL's programs their time but this one no more of its own.
+    with ServerProcess(*data, model_library=False) as second:
+        assert second.cpu_s() < 4 * cpu_s_of_importing_the_application()
+        assert httpx.get(f"{second.url}/v1/conversations/{conversation_id}").status_code == 200
+    assert second.wait() == 0, "".join(second.output)
+
+
+def cpu_s_of_importing_the_application() -> float:
+    """Return the processor time of a Python that does nothing else, as it counts it itself."""
+    program = "import cli.serve, cli.server, api.app, time; print(time.process_time())"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    return float(done.stdout)
 
 
 def test_a_running_turn_gets_time_to_finish_when_the_server_is_asked_to_end(
     tmp_path: Path, model_server: ModelServer
 ) -> None:
     model_server.script("scripted", Script(["a", "b", "c", "d", "e"], delay_s=0.2))
-    with ServerProcess("--data-dir", tmp_path / "data", settings=with_model(model_server)) as server:
+    settings = with_model(model_server, TURNLOG_SHUTDOWN_GRACE_S=str(PATIENCE_S))
+    with ServerProcess("--data-dir", tmp_path / "data", settings=settings) as server:
         body = {"content": "Hi", "stream": True}
         with httpx.stream("POST", f"{server.url}/v1/turns", json=body, timeout=PATIENCE_S) as answer:
             seen = frames(answer.iter_lines())
@@ -105,26 +110,21 @@ def test_a_turn_that_does_not_finish_in_time_is_ended_in_the_log_and_keeps_what_
     assert last["event"] == "turn.failed"
     assert last["error"]["code"] == "interrupted"
     assert last["message"]["status"] == "interrupted"
-    with ServerProcess("--data-dir", tmp_path / "data", settings=settings) as server:
+    with ServerProcess("--data-dir", tmp_path / "data", model_library=False) as server:
         assert said_in(server.url, conversation_id) == ["Hi", "so far"]
         assert httpx.get(f"{server.url}/v1/conversations/{conversation_id}").json()["status"] == "idle"
 
 
 def test_two_servers_started_at_once_on_a_fresh_directory_both_come_up_and_share_the_log(tmp_path: Path) -> None:
-    servers = [ServerProcess("--data-dir", tmp_path / "data") for _ in range(2)]
-    with ThreadPoolExecutor(2) as threads:
-        one, other = threads.map(ServerProcess.__enter__, servers)
-    try:
+    one, other = (ServerProcess("--data-dir", tmp_path / "data", model_library=False) for _ in range(2))
+    with together(one, other):
         for writer, reader in ((one, other), (other, one)):
             conversation_id = started_conversation(writer.url)
             assert httpx.get(f"{reader.url}/v1/conversations/{conversation_id}").status_code == 200
-    finally:
-        for server in servers:
-            server.__exit__()
 
 
 def test_eight_callers_over_two_workers_lose_nothing_and_read_their_writes(tmp_path: Path) -> None:
-    with ServerProcess("--data-dir", tmp_path / "data", workers=2) as server:
+    with ServerProcess("--data-dir", tmp_path / "data", workers=2, model_library=False) as server:
         path = f"{server.url}/v1/conversations/{started_conversation(server.url)}/messages"
 
         def add_ten(caller: int) -> list[str]:
@@ -152,7 +152,7 @@ def test_what_was_answered_201_survives_a_postgresql_that_stops_and_starts_under
     database.start()
     stopped = False
     try:
-        with ServerProcess("--database-url", database.conninfo) as server:
+        with ServerProcess("--database-url", database.conninfo, model_library=False) as server:
             conversation_ids = [started_conversation(server.url) for _ in range(4)]
             done = Event()
 
@@ -210,18 +210,14 @@ def test_a_turn_whose_server_was_killed_is_ended_by_the_next_one_and_keeps_what_
             eventually(lambda: "so far" in str(_recorded(server.url, conversation_id)))
             server.process.kill()
             server.process.wait()
-    killed_at = monotonic()
-    model_server.script("scripted", Script(["again"]))
-    with ServerProcess("--data-dir", tmp_path / "data", settings=settings) as server:
+    with ServerProcess("--data-dir", tmp_path / "data", model_library=False) as server:
         path = f"{server.url}/v1/conversations/{conversation_id}"
         eventually(lambda: httpx.get(path).json()["status"] == "idle")
-        assert monotonic() - killed_at < 15
         (turn,) = httpx.get(f"{path}/turns").json()["data"]
         assert (turn["status"], turn["error"]["code"]) == ("failed", "interrupted")
         said = httpx.get(f"{path}/messages").json()["data"][-1]
         assert (said["content"][0]["text"], said["status"]) == ("said so far", "interrupted")
-        answer = httpx.post(f"{path}/turns", json={"content": "Once more"}, timeout=PATIENCE_S)
-        assert answer.json()["assistant_message"]["content"][0]["text"] == "again"
+        assert httpx.post(f"{path}/messages", json={"role": "user", "content": "Once more"}).status_code == 201
 
 
 def _readiness(url: str) -> int:

@@ -1,9 +1,6 @@
 """The embedded PostgreSQL dies under running servers, and one of them starts it again."""
 
-import os
 import shutil
-import signal
-import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,30 +10,29 @@ import httpx
 import pytest
 
 from postgres.cluster import Cluster
-from tests.support.server_process import ServerProcess
-from tests.support.waiting import eventually
-
-PATIENCE_S = 30
+from tests.support.own_postgres import (
+    copy_cluster,
+    data_directory,
+    kill_postgres,
+    kill_postmaster,
+    postmaster_pid,
+    put_cluster,
+)
+from tests.support.server_process import UNHURRIED, ServerProcess
+from tests.support.waiting import PATIENCE_S, eventually
 
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    """A directory whose parents stay as they are: root's PostgreSQL has to pass them as another user."""
-    with tempfile.TemporaryDirectory(prefix="tl-", ignore_cleanup_errors=True) as directory:
-        yield Path(directory) / "data"
+    """A data directory whose PostgreSQL was never started."""
+    with data_directory() as directory:
+        put_cluster(directory)
+        yield directory
 
 
-def postmaster_pid(data_dir: Path) -> int | None:
-    try:
-        return int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0])
-    except (FileNotFoundError, IndexError):  # there is no file, or it is being written
-        return None
-
-
-def kill_postmaster(data_dir: Path) -> None:
-    pid = postmaster_pid(data_dir)
-    assert pid
-    os.kill(pid, signal.SIGKILL)
+def serving(*arguments: str | Path, workers: int = 1) -> ServerProcess:
+    """Return a server that is not asked for any turn."""
+    return ServerProcess(*arguments, workers=workers, program=UNHURRIED)
 
 
 @contextmanager
@@ -60,8 +56,12 @@ def serves(url: str) -> bool:
     return get(url, "/readyz")[0] == 200
 
 
+def start(url: str, title: str) -> httpx.Response:
+    return httpx.post(f"{url}/v1/conversations", json={"title": title}, timeout=PATIENCE_S)
+
+
 def started(url: str, title: str) -> str:
-    return httpx.post(f"{url}/v1/conversations", json={"title": title}).raise_for_status().json()["id"]
+    return start(url, title).raise_for_status().json()["id"]
 
 
 def store_is(url: str, state: str) -> bool:
@@ -70,23 +70,24 @@ def store_is(url: str, state: str) -> bool:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_while_it_is_away_requests_get_503_and_then_service_is_back(data_dir: Path, workers: int) -> None:
-    with ServerProcess("--data-dir", data_dir, workers=workers) as server:
+    with serving("--data-dir", data_dir, workers=workers) as server:
         conversation_id = started(server.url, "before")
         with no_start(data_dir):
-            kill_postmaster(data_dir)
+            # A session that has not noticed yet still answers, and each worker has its own.
+            kill_postgres(data_dir)
             eventually(lambda: store_is(server.url, "restarting"))
             status, ready = get(server.url, "/readyz")
             assert (status, ready["status"]) == (503, "unavailable")
             assert ready["detail"] == "PostgreSQL died and is being started again."
             assert get(server.url, "/healthz") == (200, {"status": "ok"})
             assert get(server.url, f"/v1/conversations/{conversation_id}")[0] == 503
-            refused = httpx.post(f"{server.url}/v1/conversations", json={}, timeout=PATIENCE_S)
+            refused = start(server.url, "refused")
             assert (refused.status_code, refused.json()["code"]) == (503, "STORE_UNAVAILABLE")
             eventually(lambda: "could not be started again" in "".join(server.output))
         eventually(lambda: serves(server.url))
         # What a read model had of the last moments was not on the disk yet, and is made again from the log.
         eventually(lambda: get(server.url, f"/v1/conversations/{conversation_id}")[1]["title"] == "before")
-        eventually(lambda: httpx.post(f"{server.url}/v1/conversations", json={}).status_code == 201)
+        eventually(lambda: start(server.url, "after").status_code == 201)
         server.terminate()
         assert server.wait() == 0
     assert postmaster_pid(data_dir) is None
@@ -95,7 +96,7 @@ def test_while_it_is_away_requests_get_503_and_then_service_is_back(data_dir: Pa
 
 
 def test_two_servers_on_one_directory_have_it_started_once_and_the_last_one_stops_it(data_dir: Path) -> None:
-    with ServerProcess("--data-dir", data_dir) as one, ServerProcess("--data-dir", data_dir) as other:
+    with serving("--data-dir", data_dir) as one, serving("--data-dir", data_dir) as other:
         started(one.url, "before")
         kill_postmaster(data_dir)
         eventually(lambda: "runs again" in "".join(one.output + other.output))
@@ -109,7 +110,7 @@ def test_two_servers_on_one_directory_have_it_started_once_and_the_last_one_stop
 
 
 def test_a_server_whose_postgresql_does_not_come_back_ends_in_order(data_dir: Path) -> None:
-    with ServerProcess("--data-dir", data_dir) as server, no_start(data_dir):
+    with serving("--data-dir", data_dir) as server, no_start(data_dir):
         kill_postmaster(data_dir)
         eventually(lambda: "could not be started again" in "".join(server.output))
         server.terminate()
@@ -118,27 +119,24 @@ def test_a_server_whose_postgresql_does_not_come_back_ends_in_order(data_dir: Pa
 
 def test_one_that_an_operator_stopped_stays_down_while_its_directory_is_replaced(data_dir: Path) -> None:
     postgres, copy = data_dir / "postgres", data_dir / "copy"
-    with ServerProcess("--data-dir", data_dir) as server:
+    with serving("--data-dir", data_dir) as server:
         kept = started(server.url, "kept")
         Cluster(postgres, data_dir / "postgres.log").stop()
-        shutil.copytree(postgres, copy, symlinks=True)
-        os.chown(copy, postgres.stat().st_uid, postgres.stat().st_gid)
-        for path in postgres.rglob("*"):
-            os.chown(copy / path.relative_to(postgres), path.stat().st_uid, path.stat().st_gid)
+        copy_cluster(postgres, copy)
         eventually(lambda: store_is(server.url, "stopped"))
         shutil.rmtree(postgres)
         assert get(server.url, "/readyz")[0] == 503
         copy.rename(postgres)
         eventually(lambda: store_is(server.url, "stopped"))
         assert postmaster_pid(data_dir) is None
-        with ServerProcess("--data-dir", data_dir) as other:  # any command starts it
+        with serving("--data-dir", data_dir) as other:  # any command starts it
             assert get(other.url, f"/v1/conversations/{kept}")[0] == 200
             eventually(lambda: serves(server.url))
     assert postmaster_pid(data_dir) is None
 
 
 def test_a_temporary_one_is_started_again_too_and_leaves_nothing_behind() -> None:
-    with ServerProcess("--ephemeral") as server:
+    with serving("--ephemeral") as server:
         (data_dir,) = {
             Path(line.split()[-1].decode()).parent
             for line in _arguments_of_children(server.process.pid)

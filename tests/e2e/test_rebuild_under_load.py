@@ -10,11 +10,11 @@ from threading import Event, Lock
 
 import httpx
 
-from tests.support.server_process import ROOT, ServerProcess
+from tests.support.server_process import ROOT, UNHURRIED, ServerProcess
+from tests.support.waiting import PATIENCE_S
 
 CONVERSATIONS = 20
 WRITERS, READERS = 3, 2
-COMMAND_TIMEOUT_S = 120
 
 
 class Load:
@@ -42,7 +42,7 @@ class Load:
                 client.result()
 
     def _client(self) -> httpx.Client:
-        return httpx.Client(base_url=self._url, timeout=30)
+        return httpx.Client(base_url=self._url, timeout=PATIENCE_S)
 
     def _write(self, ids: list[str]) -> None:
         said = dict.fromkeys(ids, 0)
@@ -87,7 +87,7 @@ def turnlog(data: Path, *arguments: str) -> str:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=COMMAND_TIMEOUT_S,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -96,12 +96,12 @@ def turnlog(data: Path, *arguments: str) -> str:
 
 def test_rebuild_switch_verify_rollback_and_prune_under_load_fail_no_request(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with ServerProcess("--data-dir", data, workers=2) as server:
+    with ServerProcess("--data-dir", data, workers=2, program=UNHURRIED) as server:
         load = Load(server.url)
         builds: list[int] = []
 
         def reads_build() -> None:
-            projection = httpx.get(f"{server.url}/v1/projections/listing", timeout=30).json()
+            projection = httpx.get(f"{server.url}/v1/projections/listing", timeout=PATIENCE_S).json()
             assert projection["status"] == "running", projection
             builds.append(projection["build"])
 

@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
-from typing import LiteralString
 
 import pytest
 
@@ -20,24 +19,20 @@ from tests.support.store import (
     ALICE,
     HELLO,
     PATIENCE_S,
+    SESSIONS,
     Store,
     blocked_backend,
     blocked_head,
+    end_sessions,
     opened,
     rows,
     started,
+    until,
     value,
 )
 
 # Servers run on uvloop, commands on asyncio. Each takes the end of a connection in its own way.
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
-
-SESSIONS: LiteralString = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'turnlog'"
-
-
-def end_sessions(conninfo: str) -> int:
-    """End every session of the log and return how many there were."""
-    return len(rows(conninfo, f"SELECT pg_terminate_backend(pid, 5000) {SESSIONS}"))
 
 
 def session_pids(conninfo: str) -> list[int]:
@@ -111,8 +106,12 @@ async def test_every_command_is_answered_while_sessions_are_ended_again_and_agai
 
     async def cut() -> None:
         while True:
+            before = len(recorded)
             await asyncio.to_thread(end_sessions, database_url)
             await asyncio.sleep(0.05)
+            await until(
+                lambda before=before: len(recorded) > before
+            )  # else a slow machine would do nothing but connect
 
     cutting = asyncio.create_task(cut())
     await asyncio.gather(*(write(conversation) for conversation in range(8)))
@@ -128,12 +127,12 @@ async def test_every_command_is_answered_while_sessions_are_ended_again_and_agai
 async def test_a_read_on_a_frozen_session_is_given_up_in_time(
     either_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "STATEMENT_TIMEOUT_S", 0.3)
     database = Database(either_url)
     await database.open()
     try:
         assert await database.fetch("SELECT 1") == [(1,)]
-        with frozen(session_pids(database_url)):
+        with frozen(session_pids(database_url)), monkeypatch.context() as hurried:
+            hurried.setattr(database_module, "STATEMENT_TIMEOUT_S", 0.3)
             async with asyncio.timeout(PATIENCE_S):
                 with pytest.raises(StoreUnavailableError):
                     await database.fetch("SELECT 1")
@@ -145,11 +144,12 @@ async def test_a_read_on_a_frozen_session_is_given_up_in_time(
 async def test_a_writer_gives_a_frozen_session_up_and_takes_another(
     store: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "APPEND_TIMEOUT_S", 0.3)
     await store.append(Story().events)
     with frozen(session_pids(database_url)):
-        with pytest.raises(StoreUnavailableError):
-            await store.append(Story().events)
+        with monkeypatch.context() as hurried:
+            hurried.setattr(writer_module, "APPEND_TIMEOUT_S", 0.3)
+            with pytest.raises(StoreUnavailableError):
+                await store.append(Story().events)
         # The frozen session holds no lock yet, so another one commits beside it.
         assert await store.append(Story().events) == 2
 
@@ -204,7 +204,7 @@ async def test_a_pool_whose_connections_are_all_in_use_is_not_taken_for_a_lost_d
     monkeypatch.setattr(database_module, "POOL_TIMEOUT_S", 0.1)
     await started(store)
     before = store.database.generation
-    sleeps = [asyncio.create_task(store.database.fetch("SELECT pg_sleep(1)")) for _ in range(20)]
+    sleeps = [asyncio.create_task(store.database.fetch("SELECT pg_sleep(0.4)")) for _ in range(20)]
     outcomes = await asyncio.gather(*sleeps, return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {list, StoreUnavailableError}
     assert store.database.generation == before

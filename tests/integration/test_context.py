@@ -15,13 +15,14 @@ from domain.events import ConversationEvent
 from eventlog.db.database import Database, Statement
 from eventlog.log import Log
 from projections.catalog import PROJECTIONS
-from projections.models.context import Context, ContextWindow
-from projections.models.tool_exchanges import NO_CONTENT
+from projections.models.context import Context
 from tests.support.builders import Story
 from tests.support.naive_views.context import naive_window
 from tests.support.openai_rules import check_openai
 from tests.support.openai_tokens import IMAGE
 from tests.support.store import Store, opened, rows
+from turns.model.sent_context import SentContext, sent_context
+from turns.model.tool_exchanges import NO_CONTENT
 
 BUDGET = 1000
 MESSAGE = 6
@@ -44,13 +45,13 @@ async def projected(store: Store, *stories: Story) -> None:
         assert await progress.wait(position, 60) == []
 
 
-async def window(conninfo: str, story: Story, max_tokens: int, last: int | None = None) -> ContextWindow:
+async def window(conninfo: str, story: Story, max_tokens: int, last: int | None = None) -> SentContext:
     async with opened(conninfo) as store:
         await projected(store, story)
-        return await Context(store.database, store.log).window(story.id, max_tokens, last)
+        return await sent_context(Context(store.database, store.log), story.id, max_tokens, last)
 
 
-def words(found: ContextWindow) -> list[str]:
+def words(found: SentContext) -> list[str]:
     return [message["content"] for message in found.messages]
 
 
@@ -125,9 +126,9 @@ async def test_a_conversation_without_a_question_is_sent_from_where_it_fits(prep
     async with opened(prepared_url) as store:
         await projected(store, story)
         context = Context(store.database, store.log)
-        assert words(await context.window(story.id, budget)) == [NO_CONTENT, "a1\n\na2"]
-        assert words(await context.window(story.id, budget - 1)) == [NO_CONTENT, "a2"]
-        assert words(await context.window(story.id, 0)) == []
+        assert words(await sent_context(context, story.id, budget)) == [NO_CONTENT, "a1\n\na2"]
+        assert words(await sent_context(context, story.id, budget - 1)) == [NO_CONTENT, "a2"]
+        assert words(await sent_context(context, story.id, 0)) == []
 
 
 async def test_an_empty_conversation_has_an_empty_window(prepared_url: str) -> None:
@@ -187,7 +188,7 @@ async def test_another_conversation_is_none_of_its_business(prepared_url: str) -
     one, other = talk(2), talk(3)
     async with opened(prepared_url) as store:
         await projected(store, one, other)
-        found = await Context(store.database, store.log).window(one.id, BUDGET)
+        found = await sent_context(Context(store.database, store.log), one.id, BUDGET)
         assert found.tokens == 4 * MESSAGE + REPLY
 
 
@@ -217,9 +218,9 @@ async def test_an_image_takes_its_flat_figure(prepared_url: str) -> None:
     async with opened(prepared_url) as store:
         await projected(store, story)
         context = Context(store.database, store.log)
-        whole = await context.window(story.id, 2000)
+        whole = await sent_context(context, story.id, 2000)
         assert (whole.tokens, whole.dropped) == (IMAGE + 4 + 2 + 1 + 2 * MESSAGE + REPLY, 0)
-        trimmed = await context.window(story.id, whole.tokens - 5)
+        trimmed = await sent_context(context, story.id, whole.tokens - 5)
         assert (words(trimmed), trimmed.dropped) == (["q2"], 3)
 
 
@@ -254,7 +255,7 @@ async def test_any_window_of_any_conversation_is_the_one_a_naive_search_finds(pr
         for number, story in enumerate(stories):
             for max_tokens in (0, 5 + number % 7, 20 + number, 60):
                 for last in (None, 1 + number % 5):
-                    found = await context.window(story.id, max_tokens, last)
+                    found = await sent_context(context, story.id, max_tokens, last)
                     assert found == naive_window(story.events, max_tokens, last)
                     check_openai(found.messages)
 
@@ -294,7 +295,7 @@ async def test_the_window_of_ten_thousand_messages_reads_little_more_than_it_sen
     rows(prepared_url, "ANALYZE")
     database = WatchedDatabase(prepared_url)
     await database.open()
-    found = await Context(database, Log(database)).window(story.id, 40 * 7 + MESSAGE + REPLY, last)
+    found = await sent_context(Context(database, Log(database)), story.id, 40 * 7 + MESSAGE + REPLY, last)
     await database.close()
     assert len(found.messages) == (41 if last is None else 11)
 

@@ -14,8 +14,7 @@ from eventlog.log import Log
 from eventlog.mapper import UnknownEvent
 from tests.support.builders import Story, one_of_each
 from tests.support.store import PATIENCE_S, Store, opened, rows, until
-
-NEVER_S = 3600.0
+from tests.support.waiting import NEVER_S
 
 
 @pytest.fixture

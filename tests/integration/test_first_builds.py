@@ -13,7 +13,7 @@ from projections.rebuild import jobs
 from tests.support.api_client import Api
 from tests.support.builders import Story
 from tests.support.serving import ServedApp
-from tests.support.store import opened, plant, rows
+from tests.support.store import PATIENCE_S, opened, plant, rows
 from tests.support.waiting import eventually
 
 OLDER = [projection for projection in PROJECTIONS if projection.name != "usage"]
@@ -30,7 +30,7 @@ def upgraded_log(conninfo: str, events: list[ConversationEvent]) -> None:
 
     async def append() -> None:
         async with opened(conninfo) as store, store.projecting(*OLDER) as progress:
-            assert await progress.wait(await store.append(events), 20) == []
+            assert await progress.wait(await store.append(events), PATIENCE_S) == []
 
     asyncio.run(append())
 
@@ -63,14 +63,14 @@ def usage(api: Api) -> dict[str, Any]:
 @pytest.mark.usefixtures("_impatient")
 @pytest.mark.parametrize("api", [False], indirect=True)
 def test_a_new_projection_is_built_when_the_release_starts(api: Api, database_url: str) -> None:
-    eventually(lambda: usage(api)["status"] == "running", 20)
+    eventually(lambda: usage(api)["status"] == "running")
     assert rows(database_url, "SELECT count(*) FROM usage_conversations") == [(1,)]
 
 
 @pytest.mark.usefixtures("_impatient")
 @pytest.mark.parametrize("api", [True], indirect=True)
 def test_a_first_build_that_fails_says_so_is_tried_again_and_holds_no_read_up(api: Api, database_url: str) -> None:
-    eventually(lambda: usage(api)["status"] == "stopped", 20)
+    eventually(lambda: usage(api)["status"] == "stopped")
     assert usage(api)["error"]["position"] == 3
     assert api.get("/readyz")["projections"]["usage"]["stopped"]
     assert 'turnlog_projection_stopped{projection="usage"} 1.0' in api.http.get("/metrics").text
@@ -82,4 +82,4 @@ def test_a_first_build_that_fails_says_so_is_tried_again_and_holds_no_read_up(ap
     # As an operator would who knows better: the turn belongs to the conversation that did start.
     rows(database_url, "ALTER TABLE events DISABLE TRIGGER events_append_only")
     rows(database_url, MEND)
-    eventually(lambda: usage(api)["status"] == "running", 30)
+    eventually(lambda: usage(api)["status"] == "running")

@@ -12,12 +12,13 @@ import pytest
 from benchmarks.generator import make_log
 from projections.catalog import PROJECTIONS, install
 from tests.support.rebuilding import WORKERS, held_parts, left, run_turnlog, url
+from tests.support.small_parts import PART_EVENTS
 from tests.support.store import rows, value
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
-EVENTS = 20_000
-PARTS = EVENTS // 500
+EVENTS = 8_000
+PARTS = EVENTS // PART_EVENTS
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ class Rebuild:
         return workers
 
     def end(self) -> tuple[int, str]:
-        output, _ = self.process.communicate(timeout=60)
+        output, _ = self.process.communicate()
         return self.process.returncode, output
 
 

@@ -19,7 +19,18 @@ from eventlog.library.recorder import LogFactory
 from eventlog.mapper import new_row
 from projections.catalog import PROJECTIONS
 from tests.support.builders import MODEL, Story
-from tests.support.store import ALICE, HELLO, MAPPER, PATIENCE_S, Store, WordTokenizer, rows, started, until
+from tests.support.store import (
+    ALICE,
+    HELLO,
+    MAPPER,
+    PATIENCE_S,
+    Store,
+    WordTokenizer,
+    end_sessions,
+    rows,
+    started,
+    until,
+)
 from turns.client_turns import ClientTurns
 from turns.frames.replay import TurnReader
 from turns.leases import Leases
@@ -33,14 +44,6 @@ def lose_end(conninfo: str, position: int) -> None:
     rows(conninfo, "UPDATE head SET position = %s", [position])
     rows(conninfo, "ALTER TABLE events ENABLE TRIGGER events_append_only")
     end_sessions(conninfo)
-
-
-def end_sessions(conninfo: str) -> None:
-    rows(
-        conninfo,
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND application_name = 'turnlog'",
-    )
 
 
 async def test_an_append_whose_predecessor_is_missing_is_refused_and_moves_nothing(here: Store) -> None:

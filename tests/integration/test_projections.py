@@ -24,7 +24,7 @@ from tests.support.builders import Story, one_of_each
 from tests.support.histories import histories
 from tests.support.naive_views.catalog import NAIVE
 from tests.support.naive_views.rows import Row, in_order
-from tests.support.store import opened
+from tests.support.store import PATIENCE_S, opened
 
 MOVE = Change(b"SELECT 1", [])
 IN_FEW_EXAMPLES = settings(
@@ -113,7 +113,7 @@ async def test_the_engine_builds_the_read_models_from_the_log(prepared_url: str)
         position = 0
         for event in events:
             position = await store.append([event])
-        assert await progress.wait(position, 20) == []
+        assert await progress.wait(position, PATIENCE_S) == []
         status = await read_status(store.database, PROJECTIONS)
     check(prepared_url, events)
     assert status.head == position

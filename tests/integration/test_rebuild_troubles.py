@@ -18,6 +18,7 @@ from projections.rebuild.past import build_past
 from projections.rebuild.rebuild import rebuild
 from projections.rebuild.verify import verify
 from tests.support.builders import Story
+from tests.support.own_postgres import data_directory, put_cluster
 from tests.support.projections import POISON, Titles, TitlesThatCannotLoad
 from tests.support.rebuilding import (
     caught_up,
@@ -38,10 +39,12 @@ LARGEST_FILE_BYTES = 17 * 2**20  # a segment of the write-ahead log has 16 MiB
 
 @pytest.fixture
 def own_postgres() -> Iterator[EmbeddedPostgres]:
-    with EmbeddedPostgres.ephemeral() as embedded:
-        migrate(embedded.conninfo)
-        install(embedded.conninfo)
-        yield embedded
+    with data_directory() as directory:
+        put_cluster(directory)
+        with EmbeddedPostgres(directory) as embedded:
+            migrate(embedded.conninfo)
+            install(embedded.conninfo)
+            yield embedded
 
 
 @contextmanager

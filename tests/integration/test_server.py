@@ -12,7 +12,15 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
 from api.http.connection_tracking import ConnectionTracking
+from cli import server as server_module
 from cli.server import DrainingServer, configure
+from tests.support.waiting import NEVER_S, PATIENCE_S
+
+
+@pytest.fixture(autouse=True)
+def _no_end_by_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a server that waits for anything wait for ever."""
+    monkeypatch.setattr(server_module, "CLOSING_TIMEOUT_S", int(NEVER_S))
 
 
 class Application:
@@ -44,8 +52,8 @@ class Running:
         self.client = httpx.AsyncClient(base_url=url)
         self.done = done
 
-    async def ended_within(self, seconds: float) -> bool:
-        await asyncio.wait([self.done], timeout=seconds)
+    async def ends(self) -> bool:
+        await asyncio.wait([self.done], timeout=PATIENCE_S)
         return self.done.done()
 
 
@@ -70,10 +78,6 @@ async def nothing_runs() -> None:
     """A drain with nothing to wait for."""
 
 
-async def never_ends() -> None:
-    await asyncio.Event().wait()
-
-
 async def test_a_stream_goes_on_while_the_server_drains_and_gets_its_end() -> None:
     application = Application()
     drained = asyncio.Event()
@@ -87,13 +91,13 @@ async def test_a_stream_goes_on_while_the_server_drains_and_gets_its_end() -> No
             chunks = answer.aiter_text()
             assert await anext(chunks) == "first "
             running.server.handle_exit(signal.SIGTERM, None)
-            await asyncio.wait_for(drained.wait(), 5)
+            await asyncio.wait_for(drained.wait(), PATIENCE_S)
             with pytest.raises(httpx.ConnectError):
                 await httpx.AsyncClient(base_url=str(running.client.base_url)).get("/stream")
             assert not running.done.done()
             application.finish.set()
             assert await anext(chunks) == "last"
-        assert await running.ended_within(2)
+        assert await running.ends()
         assert application.closed
 
 
@@ -102,17 +106,24 @@ async def test_an_idle_connection_does_not_delay_the_end() -> None:
     async with serving(application.app, nothing_runs) as running:
         assert (await running.client.get("/nothing")).status_code == 404  # its connection is kept alive
         running.server.handle_exit(signal.SIGTERM, None)
-        assert await running.ended_within(2)
+        assert await running.ends()
         assert application.closed
 
 
 async def test_a_second_request_to_end_does_not_wait_for_anything() -> None:
     application = Application()
+    draining = asyncio.Event()
+
+    async def never_ends() -> None:
+        draining.set()
+        await asyncio.Event().wait()
+
     async with serving(application.app, never_ends) as running:
         running.server.handle_exit(signal.SIGINT, None)
-        assert not await running.ended_within(0.3)
+        await asyncio.wait_for(draining.wait(), PATIENCE_S)
+        assert not running.done.done()
         running.server.handle_exit(signal.SIGINT, None)
-        assert await running.ended_within(2)
+        assert await running.ends()
 
 
 async def test_a_drain_that_fails_is_logged_and_the_server_still_closes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,6 +134,6 @@ async def test_a_drain_that_fails_is_logged_and_the_server_still_closes(capsys: 
 
     async with serving(application.app, drain) as running:
         running.server.handle_exit(signal.SIGTERM, None)
-        assert await running.ended_within(2)
+        assert await running.ends()
         assert application.closed
     assert "recovery will do it" in capsys.readouterr().err

@@ -4,8 +4,8 @@ import asyncio
 import importlib.util
 import subprocess
 import sys
-import time
 from pathlib import Path
+from time import process_time
 
 import pytest
 import tiktoken
@@ -70,10 +70,16 @@ def test_slicing_a_long_text_changes_its_count_by_at_most_one_token_a_slice(toke
 
 
 @pytest.mark.parametrize("text", ["a", " ", "\n"])
-def test_a_million_of_the_same_character_is_counted_in_a_moment(tokenizer: Tokenizer, text: str) -> None:
-    began = time.perf_counter()
-    assert tokenizer.count(text * 1_000_000) > 0
-    assert time.perf_counter() - began < 5
+def test_a_million_of_the_same_character_cost_not_much_more_than_a_million_of_text(
+    tokenizer: Tokenizer, text: str
+) -> None:
+    def cpu_s(counted: str) -> float:
+        began = process_time()
+        assert tokenizer.count(counted) > 0
+        return process_time() - began
+
+    # About half as much as it is; the time of merging them one by one would grow with the square of their number.
+    assert cpu_s(text * 1_000_000) < 100 * cpu_s("The quick brown fox. " * 50_000)
 
 
 def test_counting_imports_no_litellm_and_opens_no_connection() -> None:
@@ -90,11 +96,13 @@ assert "litellm" not in sys.modules
 
 def test_all_tokenizers_share_one_encoding_and_loading_it_prepares_it_for_any_word() -> None:
     program = """
-from time import perf_counter
+from time import process_time
 from commands.tokens import Tokenizer
+begun = process_time()
 Tokenizer().load()
-began = perf_counter()
+loaded = process_time()
 assert Tokenizer().count("zqxjwörld blörftangzq") > 2
-assert perf_counter() - began < 0.02, perf_counter() - began
+counted = process_time()
+assert counted - loaded < (loaded - begun) / 10, (loaded - begun, counted - loaded)
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

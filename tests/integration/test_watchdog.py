@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -15,7 +14,7 @@ import pytest
 
 from postgres.cluster import Cluster, ClusterError
 from postgres.embedded import Condition, EmbeddedPostgres
-from tests.integration.test_embedded import kill_postmaster, postmaster_pid, select
+from tests.support.own_postgres import data_directory, kill_postmaster, postmaster_pid, put_cluster, select
 from tests.support.waiting import eventually
 
 LOOK_EVERY_S = 0.02
@@ -23,10 +22,10 @@ LOOK_EVERY_S = 0.02
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="tl-"))
-    yield directory
-    kill_postmaster(directory)
-    shutil.rmtree(directory, ignore_errors=True)
+    """A data directory whose PostgreSQL was never started."""
+    with data_directory() as directory:
+        put_cluster(directory)
+        yield directory
 
 
 @pytest.fixture
@@ -34,14 +33,6 @@ def watched(data_dir: Path) -> Iterator[EmbeddedPostgres]:
     with EmbeddedPostgres(data_dir) as embedded:
         embedded.watch(LOOK_EVERY_S)
         yield embedded
-
-
-def kill(data_dir: Path) -> int:
-    """Kill the postmaster and return its process id."""
-    pid = postmaster_pid(data_dir)
-    assert pid
-    os.kill(pid, signal.SIGKILL)
-    return pid
 
 
 def runs(embedded: EmbeddedPostgres) -> bool:
@@ -80,7 +71,7 @@ def test_a_killed_server_runs_again_with_what_was_committed(watched: EmbeddedPos
     with psycopg.connect(watched.conninfo) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
     for _ in range(2):
-        killed = kill(data_dir)
+        killed = kill_postmaster(data_dir)
         eventually(lambda killed=killed: runs_anew(watched, killed))
         assert select(watched.conninfo, "answer FROM kept") == 42
 
@@ -90,7 +81,7 @@ def test_a_server_whose_backends_are_busy_runs_again_once_they_have_noticed(
 ) -> None:
     with psycopg.connect(watched.conninfo, autocommit=True) as connection:
         connection.execute("SELECT 1")
-        killed = kill(data_dir)
+        killed = kill_postmaster(data_dir)
         eventually(lambda: runs_anew(watched, killed))
         with pytest.raises(psycopg.OperationalError):
             connection.execute("SELECT 1")
@@ -102,7 +93,7 @@ def test_of_many_watchers_one_starts_it(data_dir: Path, caplog: pytest.LogCaptur
     for user in users:
         user.start()
         user.watch(LOOK_EVERY_S)
-    killed = kill(data_dir)
+    killed = kill_postmaster(data_dir)
     eventually(lambda: "runs again" in caplog.text)
     assert runs_anew(users[0], killed)
     for user in users:
@@ -161,7 +152,7 @@ def test_one_that_was_stopped_and_started_by_another_command_is_watched_further(
     stop_as_an_operator(data_dir)
     with EmbeddedPostgres(data_dir):
         pass
-    killed = kill(data_dir)
+    killed = kill_postmaster(data_dir)
     eventually(lambda: runs_anew(watched, killed))
 
 
@@ -191,7 +182,7 @@ def test_a_start_that_fails_is_tried_again_and_told_once(
 ) -> None:
     caplog.set_level(logging.WARNING)
     refusing = RefusingCluster(monkeypatch)
-    kill(data_dir)
+    kill_postmaster(data_dir)
     eventually(lambda: refusing.tries >= 4)
     assert watched.condition() is Condition.DIED
     assert caplog.text.count("No space left on device") == 1
@@ -209,7 +200,7 @@ def test_a_death_whose_start_failed_elsewhere_is_known_to_every_process(
     second.start()
     refusing = RefusingCluster(monkeypatch)
     first.watch(LOOK_EVERY_S)
-    kill(data_dir)
+    kill_postmaster(data_dir)
     eventually(lambda: refusing.tries)
     first.stop()
     assert second.condition() is Condition.DIED
@@ -223,7 +214,7 @@ def test_a_command_that_starts_it_ends_the_watchers_attempts(
     watched: EmbeddedPostgres, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refusing = RefusingCluster(monkeypatch)
-    kill(data_dir)
+    kill_postmaster(data_dir)
     eventually(lambda: refusing.tries)
     refusing.reason = None
     with EmbeddedPostgres(data_dir) as command:
@@ -250,7 +241,7 @@ def test_nothing_is_started_by_a_process_that_stops(data_dir: Path, monkeypatch:
 
     monkeypatch.setattr(Cluster, "has_died", slow)
     embedded.watch(LOOK_EVERY_S)
-    killed = kill(data_dir)
+    killed = kill_postmaster(data_dir)
     assert held.wait(30)
     embedded.stop()
     assert postmaster_pid(data_dir) == killed, "it was started"
@@ -259,7 +250,7 @@ def test_nothing_is_started_by_a_process_that_stops(data_dir: Path, monkeypatch:
 def test_an_ephemeral_one_is_watched_and_leaves_nothing_behind() -> None:
     with EmbeddedPostgres.ephemeral() as embedded:
         embedded.watch(LOOK_EVERY_S)
-        killed = kill(embedded.data_dir)
+        killed = kill_postmaster(embedded.data_dir)
         eventually(lambda: runs_anew(embedded, killed))
     assert not embedded.data_dir.exists()
 

@@ -11,7 +11,7 @@ from threading import Thread
 
 import pytest
 
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,7 +35,7 @@ class Supervised:
                 self._lines.put(line.strip())
 
     def line(self) -> str:
-        return self._lines.get(timeout=10)
+        return self._lines.get(timeout=PATIENCE_S)
 
     def pids_once_announced(self) -> list[int]:
         pids = [int(self.line()) for _ in range(2)]
@@ -67,7 +67,7 @@ def wait_until_gone(pid: int) -> None:
 def test_asked_to_end_it_ends_its_workers(orderly: Supervised) -> None:
     pids = orderly.pids_once_announced()
     orderly.process.send_signal(signal.SIGTERM)
-    assert orderly.process.wait(10) == 0
+    assert orderly.process.wait(PATIENCE_S) == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
@@ -83,7 +83,7 @@ def test_a_second_request_to_end_is_passed_on(stubborn: Supervised) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         stubborn.process.wait(0.5)
     stubborn.process.send_signal(signal.SIGINT)
-    assert stubborn.process.wait(10) == 1
+    assert stubborn.process.wait(PATIENCE_S) == 1
 
 
 def test_workers_end_with_a_supervisor_that_was_killed(orderly: Supervised) -> None:
@@ -94,4 +94,4 @@ def test_workers_end_with_a_supervisor_that_was_killed(orderly: Supervised) -> N
 
 
 def test_workers_that_cannot_start_end_it() -> None:
-    assert Supervised("broken").process.wait(10) == 1
+    assert Supervised("broken").process.wait(PATIENCE_S) == 1

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
-PATIENCE_S = 30
+from tests.support.waiting import PATIENCE_S
 
 
 class Answer(NamedTuple):

@@ -10,9 +10,7 @@ from api.app import create_app
 from api.settings import load_settings
 from cli.connections import Limits
 from cli.server import DrainingServer, configure
-
-STARTS_WITHIN_S = 20
-ENDS_WITHIN_S = 20
+from tests.support.waiting import PATIENCE_S
 
 
 class ServedApp:
@@ -37,11 +35,11 @@ class ServedApp:
         )
         self._thread = threading.Thread(target=self._server.run, args=[[self._listener]], daemon=True)
         self._thread.start()
-        assert ready.wait(STARTS_WITHIN_S), "the application did not start"
+        assert ready.wait(PATIENCE_S), "the application did not start"
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._server.handle_exit(signal.SIGTERM, None)
-        self._thread.join(ENDS_WITHIN_S)
+        self._thread.join(PATIENCE_S)
         self._listener.close()
         assert not self._thread.is_alive(), "the application did not end"

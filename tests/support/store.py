@@ -25,11 +25,11 @@ from eventlog.writer import GroupCommitWriter
 from projections.engine import Engine
 from projections.progress import Progress
 from projections.projection import Projection
+from tests.support.waiting import PATIENCE_S, eventually
 
 ALICE = Caller("alice", "req-1")
 HELLO = ClientMessage("user", (TextBlock(text="Hello"),))
 MAPPER = ConversationMapper(JSONBytesTranscoder())
-PATIENCE_S = 20.0
 
 
 class WordTokenizer(Tokenizer):
@@ -110,6 +110,18 @@ def value(conninfo: str, statement: LiteralString, parameters: Sequence[Any] = (
     """Return the first value of the first row of a statement."""
     found: TupleRow = rows(conninfo, statement, parameters, schema)[0]
     return found[0]
+
+
+SESSIONS: LiteralString = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'turnlog'"
+
+
+def end_sessions(conninfo: str) -> int:
+    """End every session of the log, and return how many there were once all are gone."""
+    # One after the other would take a tenth of a second each: PostgreSQL looks so often whether a session has ended.
+    pids = [row[0] for row in rows(conninfo, f"SELECT pid, pg_terminate_backend(pid) {SESSIONS}")]
+    gone = "SELECT NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = ANY(%s))"
+    eventually(lambda: value(conninfo, gone, [pids]))
+    return len(pids)
 
 
 def plant(conninfo: str, events: Sequence[ConversationEvent]) -> None:

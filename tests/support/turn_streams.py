@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-PATIENCE_S = 30
+from tests.support.waiting import PATIENCE_S
 
 Frame = dict[str, Any]
 

@@ -6,8 +6,14 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+PATIENCE_S = 60.0
+"""How long a test waits before it gives up. A test that depends on it has failed already."""
 
-def eventually(condition: Callable[[], T], timeout_s: float = 30) -> T:
+NEVER_S = 3600.0
+"""An interval that no test sees the end of."""
+
+
+def eventually(condition: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
     """Return the first true value of a condition that is asked again and again."""
     deadline = monotonic() + timeout_s
     while not (value := condition()):

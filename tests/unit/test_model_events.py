@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turns.model.errors import ModelError
-from turns.model.streams.event_parser import MAX_ANSWER_SIZE, EventParser, ServerEvent, event_bytes, parsed
+from turns.model.streams.sse_parser import MAX_ANSWER_SIZE, EventParser, ServerEvent, event_bytes, parsed
 
 A, B = b'{"a": 1}', b'{"b": 2}'
 BOTH = [ServerEvent(b"", A), ServerEvent(b"", B)]

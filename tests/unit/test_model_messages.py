@@ -17,10 +17,11 @@ from domain.content import (
 )
 from domain.events import MessageAdded
 from domain.tools import UNANSWERED
-from projections.models.model_messages import ProviderRules, model_messages
-from projections.models.tool_exchanges import NO_CONTENT
 from tests.support.free_histories import free_histories, message
 from tests.support.openai_rules import check_openai
+from turns.model.messages import model_messages
+from turns.model.provider_rules import ProviderRules
+from turns.model.tool_exchanges import NO_CONTENT
 
 CALL = ToolUseBlock(id="call_1", name="search", input={"q": "Grüße", "n": 2**70})
 BLANK = TextBlock(text=" \n")

@@ -21,7 +21,6 @@ MAY_IMPORT = {
     "dataclasses",
     "datetime",
     "decimal",
-    "commands",
     "domain",
     "eventlog",
     "functools",

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from eventlog.clock import new_id
+from tests.support.waiting import PATIENCE_S
 from turns.frames.replay import TurnKey
 from turns.frames.tail import TurnTail
 
@@ -13,5 +14,5 @@ NOBODY: Any = None
 async def test_a_tail_that_is_closed_before_it_has_begun_ends_for_who_follows_it() -> None:
     tail = TurnTail(NOBODY, NOBODY, NOBODY, TurnKey(new_id(), new_id(), 1))
     tail.close()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_S):
         assert [frames async for frames in tail.stream.follow()] == []

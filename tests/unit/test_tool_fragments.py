@@ -7,7 +7,7 @@ import pytest
 
 from turns.model.call import ToolCall
 from turns.model.errors import ModelError
-from turns.model.streams.chunks import delta_of_json
+from turns.model.streams.openai_chunks import delta_of_json
 from turns.model.streams.tool_fragments import ToolFragments
 
 PARIS, ROME = '{"city": "Paris"}', '{"city": "Rome"}'
@@ -32,7 +32,7 @@ def calls_in(*chunks: list[dict[str, Any]], names: tuple[str, ...] = NAMES) -> t
     fragments = ToolFragments(names)
     for chunk in chunks:
         fragments.add(delta_of_json({"tool_calls": chunk}).fragments)
-    return fragments.whole(cut_off=False)
+    return fragments.complete_calls(cut_off=False)
 
 
 def named(calls: tuple[ToolCall, ...]) -> list[tuple[str, dict[str, Any]]]:
@@ -176,13 +176,13 @@ def test_the_one_function_that_older_servers_call_is_a_call() -> None:
     fragments = ToolFragments(NAMES)
     for called in ({"name": "get_time", "arguments": '{"city": '}, {"arguments": '"Paris"}'}):
         fragments.add(delta_of_json({"function_call": called}).fragments)
-    assert named(fragments.whole(cut_off=False)) == BOTH[:1]
+    assert named(fragments.complete_calls(cut_off=False)) == BOTH[:1]
 
 
 def test_a_call_alone_may_come_without_its_list_and_without_its_function() -> None:
     fragments = ToolFragments(NAMES)
     fragments.add(delta_of_json({"tool_calls": {"id": "a", "name": "get_time", "arguments": PARIS}}).fragments)
-    assert named(fragments.whole(cut_off=False)) == BOTH[:1]
+    assert named(fragments.complete_calls(cut_off=False)) == BOTH[:1]
 
 
 @pytest.mark.parametrize("arguments", ["", "null", " \n", None, '""', "[]", "{}", "  {} ", '"{}"', {}])

@@ -1,1 +1,4 @@
-"""The model gateway: one call to a model provider, streamed; imports domain and projections."""
+"""Model calls: what a model is sent, the gateway to providers, errors, retries, usage and prices.
+
+Imports domain, commands and projections, and no other package of turns.
+"""

@@ -1,4 +1,4 @@
-"""The vocabulary of one model call: what is asked, what comes back piece by piece, and how long it may take."""
+"""The types of one model call: the request, the chunks and the end of the answer, and the time-outs."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -12,7 +12,7 @@ FinishReason = Literal["stop", "length", "tool_use", "content_filter"]
 
 
 class ModelRequest(BaseModel, frozen=True):
-    """One question to a model."""
+    """A request to a model."""
 
     model: str = Field(description="A litellm model name, or a name that the server at the API base knows.")
     messages: list[dict[str, Any]] = Field(description="The context in OpenAI's chat form.")
@@ -24,7 +24,7 @@ class ModelRequest(BaseModel, frozen=True):
 
 
 class ModelChunk(NamedTuple):
-    """One piece of text exactly as the provider sent it; never empty."""
+    """One piece of text exactly as the provider sent it, never empty."""
 
     kind: Literal["text", "reasoning"]
     text: str
@@ -32,7 +32,7 @@ class ModelChunk(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool call, whole; `extra_content` is what a provider adds to a call and wants back with it."""
+    """A complete tool call. `extra_content` is what the provider adds to the call and requires back with it."""
 
     id: str
     name: str
@@ -42,7 +42,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ModelEnd:
-    """The regular end of an answer; an answer without one has failed."""
+    """The regular end of an answer. An answer without one has failed."""
 
     finish_reason: FinishReason
     usage: Usage

@@ -1,6 +1,6 @@
-"""Why a model call failed: one error with a stable code, and the table that brings litellm's errors to it.
+"""The error of a failed model call, and the tables that translate litellm's and providers' errors to it.
 
-Neither code nor detail ever holds words of the provider, of the prompt or of a key: providers like to repeat all three.
+Neither code nor detail contains text of the provider, of the prompt or of a key. Providers tend to repeat all three.
 """
 
 import re
@@ -20,12 +20,12 @@ MODEL_ERROR_CODES: Final[tuple[ModelErrorCode, ...]] = get_args(ModelErrorCode)
 
 
 class ModelError(Exception):
-    """A model call that failed; `detail` is a sentence of ours, fit for any reader."""
+    """A model call failed. `detail` is a sentence of ours that any reader may see."""
 
     def __init__(
         self, code: ModelErrorCode, detail: str, *, cause: str = "", retry_after_s: float | None = None
     ) -> None:
-        """`cause` names the class and HTTP status behind it, for the log; `retry_after_s` is the provider's wish."""
+        """`cause` is the original class and HTTP status, for logs; `retry_after_s` is the provider's Retry-After."""
         super().__init__(f"{code}: {detail}")
         self.code: Final = code
         self.detail: Final = detail
@@ -64,7 +64,7 @@ _BY_CLASS: Final = {
     "NotFoundError": _NO_MODEL,
     "ImportError": _NOT_INSTALLED,
 }
-"""litellm's classes that say enough by themselves. By name, because litellm must not be imported to name them."""
+"""Meanings of litellm's error classes. They are listed by name because this module must not import litellm."""
 
 _BY_PROVIDER_CODE: Final = {
     "contextlengthexceeded": _TOO_LONG,
@@ -109,9 +109,9 @@ _BY_PROVIDER_CODE: Final = {
     "deadlineexceeded": _TOO_SLOW,
     "gatewaytimeout": _TOO_SLOW,
 }
-"""What providers call an error, in lower case and without all that is no letter or digit."""
+"""Meanings of providers' error codes, which are compared in lower case, by letters and digits only."""
 
-_BY_WORDS: Final = (
+_BY_PHRASE: Final = (
     (
         re.compile(r"context.?(length|window|size)|prompt is too long|input is too long|too many (input )?tokens"),
         _TOO_LONG,
@@ -120,7 +120,7 @@ _BY_WORDS: Final = (
     (re.compile(r"content.?(filter|policy|management)|safety system"), _FILTERED),
     (re.compile(r"overloaded|temporarily unavailable|no (available )?capacity|at capacity"), _DOWN),
 )
-"""What the sentences of an error say, in lower case, where no code and no number does."""
+"""Meanings of phrases in an error's message, in lower case. They count if no code and no status does."""
 
 _BY_CAUSE: Final = {
     "TimeoutException": _TOO_SLOW,
@@ -135,7 +135,7 @@ _BY_CAUSE: Final = {
     "DecodingError": _UNREADABLE,
     "RecursionError": _UNREADABLE,
 }
-"""What litellm wrapped, where its own class says nothing: it calls everything it does not know a connection error."""
+"""Meanings of the exceptions that litellm wraps. It wraps all that it does not know in a connection error."""
 
 _BY_STATUS: Final = {
     400: _REFUSED,
@@ -149,15 +149,15 @@ _BY_STATUS: Final = {
     429: _RATE_LIMITED,
     504: _TOO_SLOW,
 }
-_FACTS: Final = ("code", "type", "status", "status_code", "error_code", "http_code", "message", "msg")
-"""Where an error in a stream says what it is."""
+_ERROR_FIELDS: Final = ("code", "type", "status", "status_code", "error_code", "http_code", "message", "msg")
+"""Fields in which an error in a stream is described, the most specific first."""
 
-_BOTTOM = 6
-"""How far down a chain of causes is looked."""
+_MAX_CAUSES = 6
+"""How many links of a chain of causes are examined."""
 
 
 def model_error_from(error: BaseException) -> ModelError:
-    """The `ModelError` that an error out of litellm stands for."""
+    """Return the `ModelError` for an exception that litellm raised."""
     head = getattr(error, "original_exception", None) or error
     chain = _causes(head)
     meaning = (
@@ -171,56 +171,56 @@ def model_error_from(error: BaseException) -> ModelError:
 
 
 def error_in_stream(report: object) -> ModelError:
-    """Return the `ModelError` that an error stands for which a provider sends in place of a chunk."""
-    facts = list(_facts(report))
-    statuses = [status for fact in facts if (status := _status(fact)) is not None]
-    said = " ".join(fact for fact in facts if isinstance(fact, str)).lower()
-    by_words = next((meaning for words, meaning in _BY_WORDS if words.search(said)), None)
+    """Return the `ModelError` for an error that a provider sent in place of a chunk."""
+    values = list(_described(report))
+    statuses = [status for value in values if (status := _status(value)) is not None]
+    text = " ".join(value for value in values if isinstance(value, str)).lower()
+    by_phrase = next((meaning for phrase, meaning in _BY_PHRASE if phrase.search(text)), None)
     by_status = _of_status(statuses[0]) if statuses else None
     meaning = (
-        _first(_BY_PROVIDER_CODE, [_letters(fact) for fact in facts])
-        or (by_status if by_status is not _REFUSED else by_words)
+        _first(_BY_PROVIDER_CODE, [_letters(value) for value in values])
+        or (by_status if by_status is not _REFUSED else by_phrase)
         or by_status
-        or by_words
+        or by_phrase
         or _FAILED
     )
     return ModelError(*meaning, cause=f"error in the stream {' '.join(map(str, statuses))}".strip())
 
 
 def reports_error(chunk: Mapping[str, object]) -> bool:
-    """Return whether an object that is no chunk of an answer says that something failed."""
+    """Return whether an object without choices reports an error."""
     kinds = (chunk.get("object"), chunk.get("type"))
     statuses = (chunk.get(name) for name in ("code", "status", "status_code", "error_code"))
     return "error" in kinds or bool(chunk.get("errors")) or any(_status(status) is not None for status in statuses)
 
 
-def _facts(report: object, depth: int = 3) -> Iterator[object]:
-    """Yield what an error says of itself, the most telling first; what it wraps comes last."""
+def _described(report: object, depth: int = 3) -> Iterator[object]:
+    """Yield the codes, statuses and messages of an error, the most specific first, and then of the error inside it."""
     if isinstance(report, str | int):
         yield report
     elif isinstance(report, list) and report and depth:
-        yield from _facts(cast("list[object]", report)[0], depth - 1)
+        yield from _described(cast("list[object]", report)[0], depth - 1)
     elif isinstance(report, Mapping) and depth:
         fields = cast("Mapping[str, object]", report)
-        yield from (fields[name] for name in _FACTS if isinstance(fields.get(name), str | int))
+        yield from (fields[name] for name in _ERROR_FIELDS if isinstance(fields.get(name), str | int))
         for name in ("error", "errors", "detail"):
-            yield from _facts(fields.get(name), depth - 1)
+            yield from _described(fields.get(name), depth - 1)
 
 
-def _status(fact: object) -> int | None:
-    """Return the HTTP status that a fact is, if it is one."""
-    if isinstance(fact, str) and fact.isascii() and fact.isdigit() and len(fact) == 3:
-        fact = int(fact)
-    return fact if isinstance(fact, int) and 400 <= fact < 600 else None
+def _status(value: object) -> int | None:
+    """Return `value` as an HTTP status of an error, None if it is none."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) == 3:
+        value = int(value)
+    return value if isinstance(value, int) and 400 <= value < 600 else None
 
 
-def _letters(fact: object) -> str:
-    return re.sub("[^a-z0-9]", "", str(fact).lower())
+def _letters(code: object) -> str:
+    return re.sub("[^a-z0-9]", "", str(code).lower())
 
 
 def _causes(error: BaseException) -> list[BaseException]:
     chain = [error]
-    while len(chain) < _BOTTOM and (below := chain[-1].__cause__ or chain[-1].__context__) is not None:
+    while len(chain) < _MAX_CAUSES and (below := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(below)
     return chain
 

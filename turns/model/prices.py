@@ -1,10 +1,10 @@
-"""What models cost and how much they can read, by the table inside the litellm package and nothing else."""
+"""Prices and token limits of models, from the table inside the litellm package."""
 
 from decimal import Decimal
 from typing import Any, Final
 
 from domain.usage import Usage
-from turns.model.litellm_types import LiteLLM
+from turns.model.litellm_library import LiteLLM
 
 _NANO: Final = Decimal("1e-9")
 
@@ -13,19 +13,19 @@ class PriceTable:
     """litellm's table of models."""
 
     def __init__(self, litellm: LiteLLM) -> None:
-        """Reads the table of the loaded module."""
+        """Read the table of the loaded module."""
         self._litellm = litellm
 
     def context_window(self, model: str) -> int | None:
-        """The most input tokens that `model` takes, None where the table does not say."""
+        """Return the most input tokens that `model` takes, None if the table has no limit."""
         return self._tokens(model, "max_input_tokens")
 
     def max_output_tokens(self, model: str) -> int | None:
-        """Return the tokens of the longest answer of `model`, None where the table does not say."""
+        """Return the tokens of the longest answer of `model`, None if the table has no limit."""
         return self._tokens(model, "max_output_tokens")
 
     def cost_usd(self, model: str, usage: Usage) -> Decimal | None:
-        """The price of `usage` in US dollars, to the billionth; None for a model without a price."""
+        """Return the price of `usage` in US dollars, to the billionth, None for a model without a price."""
         if not self._row(model):
             return None
         try:
@@ -53,7 +53,8 @@ class PriceTable:
         return tokens if isinstance(tokens, int) else None
 
     def _row(self, model: str) -> dict[str, Any]:
-        """The model's row; the table has some models with and some without their provider in front."""
+        """Return the model's row, empty if there is none."""
+        # The table has some models with their provider in front and some without.
         rows = self._litellm.model_cost
         provider, _, name = model.partition("/")
         if model in rows or not name:

@@ -1,4 +1,4 @@
-"""Whether and when a failed model call is tried again: only what may pass, a few times, before the first chunk."""
+"""Retries of a model call: transient errors only, a few attempts, before the first chunk."""
 
 import random
 from typing import Final
@@ -10,7 +10,7 @@ _ATTEMPTS: Final[dict[ModelErrorCode, int | None]] = {
     "model_unavailable": None,
     "model_timeout": 2,
 }
-"""The errors that may pass, and how many attempts each is worth; None for as many as there are."""
+"""Transient errors and the attempts allowed for each. None means no limit of its own."""
 
 _FIRST_BACKOFF_S: Final = 0.25
 _LONGEST_BACKOFF_S: Final = 8.0
@@ -25,16 +25,16 @@ class Retries:
         self._failed: dict[ModelErrorCode, int] = {}
 
     def delay_after(self, error: ModelError) -> float | None:
-        """Seconds to wait before the next attempt, None when there is to be none.
+        """Return the seconds to wait before the next attempt, None if there is none.
 
-        The wait doubles with each attempt and is jittered, so that many callers do not come back as one. A provider's
-        Retry-After is kept; one longer than 8 s is not waited for.
+        The back-off doubles with each attempt and is jittered. A provider's Retry-After is added to it. There is no
+        further attempt after a Retry-After of more than 8 s.
         """
         self._left -= 1
         failed = self._failed[error.code] = self._failed.get(error.code, 0) + 1
-        most = _ATTEMPTS.get(error.code, 0)
-        asked_s = error.retry_after_s or 0.0
-        if self._left <= 0 or (most is not None and failed >= most) or asked_s > _LONGEST_BACKOFF_S:
+        limit = _ATTEMPTS.get(error.code, 0)
+        retry_after_s = error.retry_after_s or 0.0
+        if self._left <= 0 or (limit is not None and failed >= limit) or retry_after_s > _LONGEST_BACKOFF_S:
             return None
         backoff_s = min(_FIRST_BACKOFF_S * 2 ** (failed - 1), _LONGEST_BACKOFF_S)
-        return asked_s + backoff_s * random.uniform(0.5, 1.0)  # noqa: S311  no secret hangs on it
+        return retry_after_s + backoff_s * random.uniform(0.5, 1.0)  # noqa: S311  not a secret

@@ -18,7 +18,7 @@ from tests.support.model_scripts import Refusal, Script, Step
 from tests.support.model_server import ModelServer
 from tests.support.serving import ServedApp
 from tests.support.tool_turns import ANSWER, CALLS
-from turns.model.gateway import _load_litellm
+from turns.model.litellm_library import load_litellm
 
 Serve = Callable[..., AbstractContextManager[Api]]
 GivenModel = Callable[..., str]
@@ -53,7 +53,7 @@ def loaded_model_library() -> None:
     """Load litellm once and here: it warns while it loads, which under pytest would break it for the whole run."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        _load_litellm(Tokenizer())
+        load_litellm(Tokenizer())
 
 
 @pytest.fixture(scope="session")

@@ -19,13 +19,13 @@ from domain.content import (
 )
 from domain.events import MessageAdded
 from domain.tools import ToolDefinition
-from projections.models.longest_window import Asked, longest_window
-from projections.models.model_messages import model_messages
-from projections.models.sent_tokens import sent_tokens, text_counter
-from projections.models.tool_declarations import declarations
+from projections.models.trimming import TrimmedMessages, longest_end
 from tests.support.free_histories import free_histories, message
 from tests.support.openai_tokens import openai_tokens
 from turns.model.gateway import ModelGateway
+from turns.model.messages import model_messages
+from turns.model.sent_context import TextCounter, TokenCounter, sent_tokens
+from turns.model.tool_declarations import declarations
 
 TOKENIZER = Tokenizer()
 Counter = Callable[..., int]
@@ -111,8 +111,18 @@ TOOL = st.builds(
 TOOLS = st.lists(TOOL, max_size=3)
 
 
+LONG_REASONING = [
+    message("assistant", ToolUseBlock(id=CALL_IDS[0], name=NAMES[0], input={})),
+    message("assistant", TextBlock(text="x"), ReasoningBlock(text="The quick brown fox. " * 50)),
+]
+
+
 def ours(messages: list[dict[str, Any]], tools: Tools = ()) -> int:
-    return sent_tokens(messages, tools, text_counter(TOKENIZER))
+    return sent_tokens(messages, tools, TextCounter(TOKENIZER))
+
+
+def trimmed(said: list[MessageAdded], budget: int, tools: Tools) -> TrimmedMessages:
+    return longest_end(said, budget, TokenCounter(tools).count)
 
 
 def longer(said: list[MessageAdded], before: int) -> list[dict[str, Any]]:
@@ -126,10 +136,11 @@ def longer(said: list[MessageAdded], before: int) -> list[dict[str, Any]]:
 async def test_texts_and_tools_are_counted_as_litellm_counts_them(counted: Counter) -> None:
     @settings(max_examples=200, deadline=None, database=None)
     @given(st.lists(SAID.filter(lambda one: one.role != "tool"), max_size=8), TOOLS)
+    @example(LONG_REASONING, [])
     def check(said: list[MessageAdded], tools: Tools) -> None:
         messages = [one for one in model_messages(said) if one["role"] != "tool" and "tool_calls" not in one]
-        texts = declarations(tools) + "".join(str(one["content"]) for one in messages)
-        slack = 2 * (len(texts) // 1024)
+        sent = [one.get(key) for one in messages for key in ("content", "reasoning_content")]
+        slack = 2 * (len(declarations(tools) + "".join(map(str, sent))) // 1024)
         assert counted(messages, tools) <= ours(messages, tools) <= counted(messages, tools) + slack
         assert ours(messages) == openai_tokens(messages)
 
@@ -142,13 +153,13 @@ async def test_no_window_is_more_than_its_budget_or_much_less_where_more_would_f
     @example([message("user", TextBlock(text="x")) for _ in range(200)], 100, [])
     @example([message(role, TextBlock(text="x")) for role in ("user", "assistant") * 100], 100, [])
     def check(said: list[MessageAdded], budget: int, tools: Tools) -> None:
-        window = longest_window(said, Asked(budget, tools), TOKENIZER)
+        window = trimmed(said, budget, tools)
         asked = [one for one in said if one.role == "user"]
         if window.tokens <= budget:
-            assert counted(window.messages, tools) <= budget
+            assert counted(model_messages(window.messages), tools) <= budget
         elif asked:  # the newest question is sent even where it does not fit
-            assert window.messages == longest_window(said, Asked(0, tools), TOKENIZER).messages
-        if more := longer(said, window.before):
+            assert window.messages == trimmed(said, 0, tools).messages
+        if more := longer(said, window.dropped):
             assert counted(more, tools) > 0.95 * budget
 
     check()
@@ -194,8 +205,14 @@ def test_kinds_that_are_given_many_times_are_written_once() -> None:
     assert ours([{"role": "user", "content": "x"}], [tool]) < 2000
 
 
+def text_tokens(said: list[MessageAdded]) -> int:
+    count = TextCounter(TOKENIZER)
+    count.trust(said)
+    return count("two words")
+
+
 def test_the_recorded_count_of_a_text_is_taken_where_its_encoding_is_the_same() -> None:
     said = [message("user", TextBlock(text="two words"))]
     trusted = [said[0].model_copy(update={"tokens": 99, "encoding": "o200k_base"})]
-    assert text_counter(TOKENIZER, said)("two words") == 2
-    assert text_counter(TOKENIZER, trusted)("two words") == 99
+    assert text_tokens(said) == 2
+    assert text_tokens(trusted) == 99

@@ -8,7 +8,7 @@ import pytest
 from tests.support.model_calls import PATIENT, PROMPT, answer_of, error_of, gateway_to, request_to
 from tests.support.model_scripts import Script
 from tests.support.model_server import ModelServer
-from turns.model import demo
+from turns.model import demo_model
 from turns.model.call import ModelChunk, ModelRequest
 from turns.model.gateway import ModelGateway
 
@@ -16,7 +16,7 @@ from turns.model.gateway import ModelGateway
 async def test_the_demo_model_answers_without_a_key_or_a_server_and_says_what_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(demo, "DELAY_S", 0)
+    monkeypatch.setattr(demo_model, "DELAY_S", 0)
     async with aclosing(ModelGateway(api_base=None, api_key=None, timeouts=PATIENT)) as gateway:
         first, end = await answer_of(gateway, "turnlog/demo")
         second, _ = await answer_of(gateway, "turnlog/demo")
@@ -32,10 +32,10 @@ async def test_the_demo_model_answers_without_a_key_or_a_server_and_says_what_it
 
 
 async def test_the_demo_model_quotes_no_more_than_the_beginning_of_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "DELAY_S", 0)
+    monkeypatch.setattr(demo_model, "DELAY_S", 0)
     async with aclosing(ModelGateway(api_base=None, api_key=None, timeouts=PATIENT)) as gateway:
         long = ModelRequest(
-            model=demo.MODEL, messages=[{"role": "user", "content": [{"type": "text", "text": "x" * 500}]}]
+            model=demo_model.MODEL, messages=[{"role": "user", "content": [{"type": "text", "text": "x" * 500}]}]
         )
         text = "".join([item.text async for item in gateway.stream(long) if isinstance(item, ModelChunk)])
     assert "x" * 79 + "…" in text
@@ -43,13 +43,13 @@ async def test_the_demo_model_quotes_no_more_than_the_beginning_of_a_message(mon
 
 
 async def test_the_demo_model_answers_word_by_word(gateway: ModelGateway) -> None:
-    async with aclosing(gateway.stream(request_to(demo.MODEL))) as stream:
+    async with aclosing(gateway.stream(request_to(demo_model.MODEL))) as stream:
         first, second = await anext(stream), await anext(stream)
     assert (first, second) == (("text", "This "), ("text", "is "))
 
 
 async def test_the_demo_model_is_a_provider_as_litellm_wants_them(litellm: Any) -> None:
-    (entry,) = (entry for entry in litellm.custom_provider_map if entry["provider"] == demo.PROVIDER)
+    (entry,) = (entry for entry in litellm.custom_provider_map if entry["provider"] == demo_model.PROVIDER)
     assert isinstance(entry["custom_handler"], litellm.CustomLLM)
 
 
@@ -66,7 +66,7 @@ async def test_a_demo_model_that_does_not_start_keeps_no_other_model_from_answer
         chunks, _ = await answer_of(gateway, "other")
         assert chunks == [("text", "fine")]
         assert "the demo model is not ready" in caplog.text
-        _, error = await error_of(gateway, demo.MODEL)
+        _, error = await error_of(gateway, demo_model.MODEL)
     assert error.code == "model_error"
 
 
@@ -77,6 +77,6 @@ async def test_providers_that_the_application_registered_stay(server: ModelServe
         litellm.custom_provider_map = [other]
         async with aclosing(gateway_to(server)) as gateway:
             await gateway.warm_up()
-        assert [entry["provider"] for entry in litellm.custom_provider_map] == ["ours", demo.PROVIDER]
+        assert [entry["provider"] for entry in litellm.custom_provider_map] == ["ours", demo_model.PROVIDER]
     finally:
         litellm.custom_provider_map = before

@@ -13,7 +13,7 @@ from tests.support.model_scripts import Pause, Script, Wire
 from tests.support.model_server import ANY_MODEL, HANG_S, ModelServer
 from turns.model.errors import ModelError
 from turns.model.gateway import ModelGateway
-from turns.model.route import _ASKED_BY_LITELLM
+from turns.model.provider_routing import TAKES_HTTP_HANDLER
 
 SAID = 'data: {"choices": [{"delta": {"content": "a\u2028b"}}]}\n\n'
 OTHERWISE_SIGNED_IN = {"chatgpt", "github_copilot", "gigachat", "oci", "sap", "vertex_ai", "vertex_ai_beta"}
@@ -24,7 +24,7 @@ def known_providers(litellm: Any) -> set[str]:
     """The providers of OpenAI's kind, and those that litellm asks by itself, as far as the installed one has them."""
     known = {str(getattr(name, "value", name)) for name in litellm.provider_list}
     alike = {str(getattr(name, "value", name)) for name in litellm.openai_compatible_providers}
-    return (alike | _ASKED_BY_LITELLM | {"azure", "openai"}) & (known | alike)
+    return (alike | TAKES_HTTP_HANDLER | {"azure", "openai"}) & (known | alike)
 
 
 async def test_every_provider_of_openais_kind_is_read_by_our_parser(server: ModelServer, litellm: Any) -> None:

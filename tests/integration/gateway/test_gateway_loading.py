@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from turns.model import gateway as gateway_module
+from turns.model import litellm_library
 from turns.model.call import ModelRequest, ModelTimeouts
 from turns.model.errors import ModelError
 from turns.model.gateway import ModelGateway
@@ -25,17 +25,17 @@ socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 for name in ("LITELLM_LOCAL_MODEL_COST_MAP", "TIKTOKEN_CACHE_DIR"):
     os.environ.pop(name, None)
 
-from turns import gateway
+from turns.model import litellm_library
 from turns.model.gateway import ModelGateway
 from turns.model.call import ModelRequest, ModelTimeouts
 
 assert "litellm" not in sys.modules, "litellm was imported at import time"
 loads = []
-load = gateway._load_litellm
+load = litellm_library.load_litellm
 def counted(tokenizer):
     loads.append(threading.current_thread())
     return load(tokenizer)
-gateway._load_litellm = counted
+litellm_library.load_litellm = counted
 
 async def turns_of_the_loop(done):
     turns = 0
@@ -78,7 +78,7 @@ async def test_a_failed_load_is_logged_and_the_next_use_tries_again(
 
     async with aclosing(ModelGateway(api_base=None, api_key=None, timeouts=ModelTimeouts())) as gateway:
         with monkeypatch.context() as patched:
-            patched.setattr(gateway_module, "_load_litellm", broken)
+            patched.setattr(litellm_library, "load_litellm", broken)
             await gateway.warm_up()
             assert "the model library is not ready" in caplog.text
             with pytest.raises(ModelError, match="model_unavailable"):

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 
 from domain.events import MessageAdded
-from projections.models.model_messages import model_messages
 from tests.support.anthropic_rules import check_anthropic
 from tests.support.free_histories import free_histories
 from turns.model.gateway import ModelGateway
+from turns.model.messages import model_messages
 
 Sent = list[dict[str, Any]]
 

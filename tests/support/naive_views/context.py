@@ -7,9 +7,9 @@ from uuid import UUID
 from pydantic_core import to_json
 
 from domain.events import ConversationDeleted, ConversationEvent, MessageAdded, MessageDeleted, MessagesSuperseded
-from projections.models.model_messages import model_messages
 from tests.support.naive_views.rows import Row, without
 from tests.support.openai_tokens import IMAGE, openai_tokens
+from turns.model.messages import model_messages
 
 
 def naive_context(events: Iterable[ConversationEvent]) -> list[Row]:

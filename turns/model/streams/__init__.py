@@ -1,1 +1,4 @@
-"""The bytes that a provider streams, read as chunks, calls and an end."""
+"""Reads a provider's streamed answer: bytes to events, chunks, tool calls and a finish reason.
+
+Imports domain and turns.model.
+"""

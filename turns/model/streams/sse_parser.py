@@ -1,9 +1,9 @@
-"""Server-sent events as providers send them, read from bytes by the rules of the WHATWG.
+"""Parses the server-sent events of providers from bytes, by the rules of the WHATWG.
 
-By them lines end in LF, CR or CRLF. A byte-order mark before the first line, comments and unknown fields are skipped.
-The `data` lines of an event are joined by a line feed. Three things beyond them are read because servers send them: a
-last event without an empty line after it, events without an empty line between them, and a body that is a JSON
-document, which counts as an event without a name.
+Lines end in LF, CR or CRLF. A byte-order mark before the first line, comments and unknown fields are skipped. The
+`data` lines of an event are joined by a line feed. Three more forms are read because servers send them: a last event
+without an empty line after it, events without an empty line between them, and a body that is a JSON document, which
+counts as an event without a name.
 """
 
 import json
@@ -15,7 +15,7 @@ import orjson
 from turns.model.errors import ModelError
 
 MAX_ANSWER_SIZE: Final = 32 * 1024 * 1024
-"""Characters of an answer, and bytes of an event of it: far more than models say, far less than PostgreSQL can hold."""
+"""Limit of an answer's characters, and of an event's bytes: far above what models send, far below PostgreSQL's."""
 
 DONE: Final = b"[DONE]"
 
@@ -24,17 +24,17 @@ _UNUSUAL_LINE_ENDS: Final = re.compile(b"\xe2\x80[\xa8\xa9]|\xc2\x85|[\x0b\x0c\x
 
 
 class ServerEvent(NamedTuple):
-    """An event: its name, mostly empty, and its data without surrounding white space, never both empty."""
+    """An event. The name is mostly empty. The data has no surrounding white space. They are never both empty."""
 
     name: bytes
     data: bytes
 
 
 class EventParser:
-    """Makes events of the bytes of one stream, in whatever pieces they come."""
+    """Parses the bytes of one stream, which may be cut anywhere, into events."""
 
     def __init__(self) -> None:
-        """Nothing has come yet."""
+        """Begin with the first byte of a stream."""
         self._line: list[bytes] = []
         self._line_size = 0
         self._after_cr = False
@@ -45,7 +45,7 @@ class EventParser:
         self._data_size = 0
 
     def feed(self, piece: bytes) -> list[ServerEvent]:
-        """Return the events that are complete with this piece.
+        """Return the events that this piece completes.
 
         Raises:
             ModelError: an event is too large.
@@ -101,7 +101,7 @@ class EventParser:
         self._data_size += len(value)
 
     def _is_whole(self) -> bool:
-        """Whether the data so far cannot go on, so that a further line of data belongs to the next event."""
+        """Return whether the data is complete, so that a further line of data belongs to the next event."""
         if self._data[-1].rstrip()[-1:] not in (b"}", b"]"):
             return False
         data = b"\n".join(self._data).strip()
@@ -118,27 +118,27 @@ class EventParser:
 
 
 def answer_too_large() -> ModelError:
-    """Return the error of an answer that is not taken to its end."""
+    """Return the error of an answer beyond the limit."""
     return ModelError("model_error", "The model's answer is too large.")
 
 
 def event_bytes(event: ServerEvent) -> bytes:
-    """Write an event with one line of data, which no reader of lines can take for several."""
+    """Return an event as bytes, with its data in one line for any line reader."""
     name = b"event: %b\n" % event.name if event.name else b""
     return b"%bdata: %b\n\n" % (name, without_unusual_line_ends(event.data.replace(b"\n", b" ")))
 
 
 def without_unusual_line_ends(data: bytes) -> bytes:
-    """Escape in JSON what `str.splitlines` takes for the end of a line, LF and CR aside."""
+    """Escape in JSON the characters, besides LF and CR, at which `str.splitlines` ends a line."""
     return _UNUSUAL_LINE_ENDS.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), data)
 
 
 def parsed(data: bytes) -> dict[str, Any]:
-    """Parse the JSON object that an event holds; half of a surrogate pair and bytes that are no UTF-8 are let pass.
+    """Parse the JSON object of an event. Lone surrogates and invalid UTF-8 are accepted.
 
     Raises:
-        ValueError: it is no JSON.
-        TypeError: it is no object.
+        ValueError: the data is not JSON.
+        TypeError: the JSON is not an object.
     """
     try:
         chunk: object = orjson.loads(data)

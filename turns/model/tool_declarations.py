@@ -1,6 +1,6 @@
-"""Tools as OpenAI's models read them: declarations in TypeScript, made of their JSON schemas.
+"""Tools as OpenAI's models read them: TypeScript declarations made from their JSON schemas.
 
-OpenAI does not publish the form. It was found by counting: https://github.com/hmarr/openai-chat-tokens.
+The declarations are made to count their tokens. OpenAI does not publish the form. It was found by counting: https://github.com/hmarr/openai-chat-tokens.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ def _type(schema: Mapping[str, Any], indent: int) -> str:
     if kind == "object":
         return "\n".join(["{", *_properties(schema, indent + 2), "}"])
     if isinstance(kind, list):
-        # Each kind once: the parts of an object or array would be written again for every one.
+        # Each kind is written once. Repeated kinds would repeat the parts of an object or array.
         kinds = dict.fromkeys(one for one in cast("list[object]", kind) if isinstance(one, str))
         return " | ".join(_type({**schema, "type": one}, indent) for one in kinds)
     for union in ("anyOf", "oneOf", "allOf"):

@@ -1,10 +1,10 @@
-"""The HTTP connections to providers: litellm makes the requests, and the bytes of the answers are ours.
+"""The HTTP transport for litellm: litellm makes the requests, and this module sends them and keeps the answers.
 
-litellm takes clients in two documented ways: `litellm.aclient_session` sends the requests that it makes through the
-OpenAI library, and the argument `client` those that it makes itself. Both lead to the call under way here, and from it
-to the connections of its gateway. So what litellm keeps for the whole process owns no connection of any event loop.
+litellm accepts clients in two documented ways. `litellm.aclient_session` sends the requests that go through the OpenAI
+library. The argument `client` sends the others. Both lead to the current call here, and from it to the connections of
+its gateway. So the clients that litellm keeps for the whole process own no connection of any event loop.
 
-Imported together with litellm, in a thread.
+This module imports litellm at the top, so `litellm_library` imports it in a thread.
 """
 
 import json
@@ -17,31 +17,31 @@ from typing import Final, cast
 import httpx
 from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
-from turns.model.streams.event_parser import DONE, EventParser, event_bytes, without_unusual_line_ends
+from turns.model.streams.sse_parser import DONE, EventParser, event_bytes, without_unusual_line_ends
 
 _CHAT_PATH: Final = "/chat/completions"
-_USAGE_REFUSED: Final = re.compile(
+_REFUSES_PARAMETER: Final = re.compile(
     rb"stream.?options|include_usage|(extra|additional) (inputs?|fields?|propert)"
     rb"|(unknown|unrecognized|unexpected|unsupported)[^.]{0,20} (field|parameter|argument|key)",
     re.IGNORECASE,
 )
-"""What servers say that refuse a parameter, by name or without."""
+"""The messages of servers that refuse a parameter, with or without its name."""
 
-_OF_THE_BODY: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
-_NOTHING_SAID: Final = b"data: %b\n\n" % DONE
+_BODY_HEADERS: Final = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+_EMPTY_STREAM: Final = b"data: %b\n\n" % DONE
 
 _current: ContextVar["ProviderCall | None"] = ContextVar("provider_call", default=None)
 
 
 class ProviderConnections:
-    """The connections of one gateway, with litellm's settings for proxies and TLS, on the event loop that uses them."""
+    """The connections of one gateway and event loop, with litellm's settings for proxies and TLS."""
 
     def __init__(self) -> None:
-        """Nothing is connected yet."""
+        """Make a client that connects when it sends."""
         self._handler = AsyncHTTPHandler()
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        """Return the head of the response; whoever gets it closes it."""
+        """Return a response whose body has not been read. The caller closes it."""
         return await self._handler.client.send(request, stream=True)
 
     async def aclose(self) -> None:
@@ -50,16 +50,16 @@ class ProviderConnections:
 
 
 class ProviderCall:
-    """One attempt at a call; `answer` is the provider's response where it streams a chat in OpenAI's shape."""
+    """One attempt at a call. `answer` is the provider's response if it streams a chat in OpenAI's shape."""
 
     def __init__(self, connections: ProviderConnections) -> None:
-        """The call goes over these connections."""
+        """Send the call over these connections."""
         self._connections = connections
         self.answer: httpx.Response | None = None
 
     @contextmanager
     def active(self) -> Generator[None]:
-        """Take all requests of this context for requests of this call."""
+        """Make this the call that the requests of the current context belong to."""
         before = _current.set(self)
         try:
             yield
@@ -67,7 +67,7 @@ class ProviderCall:
             _current.reset(before)
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        """Return what litellm is to see of the response: of an answer that is read here, its end."""
+        """Return the response for litellm. If `answer` is read here, litellm gets an empty stream."""
         chat = await _streamed_chat(request)
         response = await self._connections.send(request)
         if chat is not None and "stream_options" in chat and await _refuses_usage(response):
@@ -77,7 +77,7 @@ class ProviderCall:
         if chat is not None and not _is_binary(response):
             await self.aclose()
             self.answer = response
-            return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=_NOTHING_SAID)
+            return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=_EMPTY_STREAM)
         return _readable_by_line(response)
 
     async def aclose(self) -> None:
@@ -86,8 +86,11 @@ class ProviderCall:
             await self.answer.aclose()
 
 
-class _ToCurrentCall(httpx.AsyncBaseTransport):
-    """Leads each request to the call it is part of; requests of others in this process get connections of their own."""
+class _CallTransport(httpx.AsyncBaseTransport):
+    """Sends each request through the call that it belongs to.
+
+    Requests of other code in this process get connections of their own.
+    """
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         call = _current.get()
@@ -99,11 +102,11 @@ class _ToCurrentCall(httpx.AsyncBaseTransport):
         except BaseException:
             await connections.aclose()
             raise
-        return _with_body(response, _Owning(response, connections))
+        return _with_body(response, _OwningBody(response, connections))
 
 
-class _Owning(httpx.AsyncByteStream):
-    """A body whose end closes the connections it came over."""
+class _OwningBody(httpx.AsyncByteStream):
+    """A body that closes its connections when it is closed."""
 
     def __init__(self, response: httpx.Response, connections: ProviderConnections) -> None:
         self._response = response
@@ -118,8 +121,8 @@ class _Owning(httpx.AsyncByteStream):
         await self._connections.aclose()
 
 
-class _Events(httpx.AsyncByteStream):
-    """A stream of events, each written so that litellm takes no character of it for the end of a line."""
+class _EventBody(httpx.AsyncByteStream):
+    """A stream of events, rewritten so that litellm mistakes no character for the end of a line."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
@@ -135,8 +138,8 @@ class _Events(httpx.AsyncByteStream):
         await self._response.aclose()
 
 
-class _Lines(httpx.AsyncByteStream):
-    """Lines of JSON, each written so that litellm takes no character of it for the end of a line."""
+class _LineBody(httpx.AsyncByteStream):
+    """Lines of JSON, rewritten so that litellm mistakes no character for the end of a line."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
@@ -153,15 +156,15 @@ class _Lines(httpx.AsyncByteStream):
         await self._response.aclose()
 
 
-SESSION: Final = httpx.AsyncClient(transport=_ToCurrentCall(), follow_redirects=True, trust_env=False)
-"""For `litellm.aclient_session`."""
+SESSION: Final = httpx.AsyncClient(transport=_CallTransport(), follow_redirects=True, trust_env=False)
+"""The client for `litellm.aclient_session`."""
 
-HANDLER: Final = AsyncHTTPHandler(transport=_ToCurrentCall())
-"""For the argument `client` of a provider that litellm asks by itself."""
+HANDLER: Final = AsyncHTTPHandler(transport=_CallTransport())
+"""The argument `client` for providers that litellm calls itself."""
 
 
 async def _streamed_chat(request: httpx.Request) -> dict[str, object] | None:
-    """Return the body of a request for a streamed chat in OpenAI's shape, None of any other."""
+    """Return the body of a request for a streamed chat in OpenAI's shape, None for any other request."""
     if request.method != "POST" or not request.url.path.endswith(_CHAT_PATH):
         return None
     try:
@@ -173,14 +176,14 @@ async def _streamed_chat(request: httpx.Request) -> dict[str, object] | None:
 
 
 async def _refuses_usage(response: httpx.Response) -> bool:
-    """Return whether a server does not take the wish for usage, which is not worth an answer."""
+    """Return whether a server refused the request because of `stream_options`."""
     if not response.is_error:
         return False
-    return _USAGE_REFUSED.search(await response.aread()) is not None
+    return _REFUSES_PARAMETER.search(await response.aread()) is not None
 
 
 def _without_usage(request: httpx.Request, chat: dict[str, object]) -> httpx.Request:
-    headers = [(name, value) for name, value in request.headers.multi_items() if name not in _OF_THE_BODY]
+    headers = [(name, value) for name, value in request.headers.multi_items() if name not in _BODY_HEADERS]
     body = json.dumps({name: value for name, value in chat.items() if name != "stream_options"}).encode()
     return httpx.Request(request.method, request.url, headers=headers, content=body, extensions=request.extensions)
 
@@ -192,15 +195,15 @@ def _is_binary(response: httpx.Response) -> bool:
 def _readable_by_line(response: httpx.Response) -> httpx.Response:
     kind = _content_type(response)
     if "text/event-stream" in kind:
-        return _with_body(response, _Events(response))
+        return _with_body(response, _EventBody(response))
     if "ndjson" in kind or "jsonl" in kind:
-        return _with_body(response, _Lines(response))
+        return _with_body(response, _LineBody(response))
     return response
 
 
 def _with_body(response: httpx.Response, body: httpx.AsyncByteStream) -> httpx.Response:
-    """Return the same response with a body that is decoded already."""
-    headers = [(name, value) for name, value in response.headers.multi_items() if name not in _OF_THE_BODY]
+    """Return the same response with another body, which is already decoded."""
+    headers = [(name, value) for name, value in response.headers.multi_items() if name not in _BODY_HEADERS]
     return httpx.Response(response.status_code, headers=headers, stream=body, extensions=response.extensions)
 
 

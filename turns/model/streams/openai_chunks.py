@@ -1,7 +1,7 @@
-"""What a chunk in OpenAI's shape adds to an answer, in all the variations that servers send.
+"""Reads chunks in OpenAI's shape, in all the variations that servers send.
 
-Where a server sends something that has a single reading, it is read so. Where what the model said would be lost, the
-chunk is an error.
+A variation with a single possible meaning is read in that meaning. A chunk is an error if a part of the answer would
+be lost.
 """
 
 import json
@@ -19,20 +19,20 @@ _REASONING_FIELDS: Final = (
     "thinking_content",
     "reasoning_details",
 )
-"""Where servers put reasoning, the most common first; those that fill several fields repeat themselves."""
+"""Fields with reasoning, the most common first. Servers that fill several fields repeat the same text."""
 
 _REASONING_PARTS: Final = frozenset({"thinking", "reasoning", "reasoning_content", "summary_text", "thought"})
-"""The types of parts of a content that are reasoning."""
+"""Types of content parts that are reasoning."""
 
-_TEXTS_OF_PARTS: Final = ("text", "thinking", "reasoning", "summary", "content", "refusal", "value")
-"""Where a part keeps its text, or the parts it consists of."""
+_TEXT_FIELDS: Final = ("text", "thinking", "reasoning", "summary", "content", "refusal", "value")
+"""Fields of a part with its text, or with the parts it consists of."""
 
-_WHOLE_ANSWER: Final = frozenset({"message", "text"})
+_COMPLETE_ANSWER: Final = frozenset({"message", "text"})
 _NO_REASON: Final = frozenset({"", "null"})
 
 
 class Delta(NamedTuple):
-    """What one chunk of a provider adds to its answer."""
+    """The text and the fragments of tool calls that one chunk adds to an answer."""
 
     pieces: list[ModelChunk]
     fragments: list[ToolFragment]
@@ -40,10 +40,10 @@ class Delta(NamedTuple):
 
 
 def first_choice(chunk: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the first choice of a chunk, None where there is none.
+    """Return the first choice of a chunk, None if there is none.
 
     Raises:
-        TypeError: it is nothing of the kind.
+        TypeError: the choices are not a list of objects.
     """
     choices: object = chunk.get("choices")
     if not choices:
@@ -54,24 +54,24 @@ def first_choice(chunk: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def finish_reason_of(choice: Mapping[str, Any]) -> str | None:
-    """Return why the provider finished, in its own word; None as long as it has not said so.
+    """Return the provider's own finish reason, None as long as there is none.
 
     Raises:
-        TypeError: it is no word.
+        TypeError: the finish reason is not a text.
     """
     reason = _text_or_none(choice.get("finish_reason"))
     return None if reason in _NO_REASON else reason
 
 
 def delta_of_choice(choice: Mapping[str, Any]) -> Delta:
-    """Return what a choice adds; one that is no piece of a stream, but a whole answer, says something that is not read.
+    """Return the delta of a choice.
 
     Raises:
-        TypeError: it is one, or not of OpenAI's shape.
+        TypeError: the choice has a complete answer instead of a delta, or is not of OpenAI's shape.
     """
     delta: object = choice.get("delta")
     if delta is None:
-        if not choice.keys().isdisjoint(_WHOLE_ANSWER):
+        if not choice.keys().isdisjoint(_COMPLETE_ANSWER):
             raise TypeError("the provider does not stream")
         return Delta([], [])
     if not isinstance(delta, dict):
@@ -80,10 +80,10 @@ def delta_of_choice(choice: Mapping[str, Any]) -> Delta:
 
 
 def delta_of_json(delta: Mapping[str, Any]) -> Delta:
-    """Return what a delta adds.
+    """Return the text and the fragments of tool calls of a delta in JSON.
 
     Raises:
-        TypeError: it is not of OpenAI's shape.
+        TypeError: the delta is not of OpenAI's shape.
     """
     pieces: list[ModelChunk] = []
     for field in _REASONING_FIELDS:
@@ -100,7 +100,7 @@ def delta_of_json(delta: Mapping[str, Any]) -> Delta:
 
 
 def _pieces_of_parts(content: object) -> list[ModelChunk]:
-    """Return the pieces of a content that comes as a part or a list of parts."""
+    """Return the pieces of a content that is a part or a list of parts."""
     pieces: list[ModelChunk] = []
     for part in cast("list[object]", content) if isinstance(content, list) else [content]:
         if not isinstance(part, str | dict):
@@ -119,26 +119,26 @@ def _is_reasoning(part: object) -> bool:
     return isinstance(part, dict) and cast("dict[str, Any]", part).get("type") in _REASONING_PARTS
 
 
-def _joined(said: object) -> str:
-    """Return all text of a part, of parts, or of text itself."""
-    if isinstance(said, str):
-        return said
-    if isinstance(said, list):
-        return "".join(map(_joined, cast("list[object]", said)))
-    if isinstance(said, dict):
-        part = cast("dict[str, Any]", said)
-        return next((text for field in _TEXTS_OF_PARTS if (text := _joined(part.get(field)))), "")
+def _joined(value: object) -> str:
+    """Return all text of a part or of a list of parts, or the text itself."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "".join(map(_joined, cast("list[object]", value)))
+    if isinstance(value, dict):
+        part = cast("dict[str, Any]", value)
+        return next((text for field in _TEXT_FIELDS if (text := _joined(part.get(field)))), "")
     return ""
 
 
 def _fragments(delta: Mapping[str, Any]) -> list[ToolFragment]:
-    """Return the fragments of a delta's tool calls, and of the one function that older servers call."""
+    """Return the fragments of a delta's tool calls, or of the single `function_call` of older servers."""
     calls: object = delta.get("tool_calls")
     if not calls:
         called: object = delta.get("function_call")
         return [_fragment({"index": 0, "function": called}, None)] if called else []
     listed = cast("list[object]", calls) if isinstance(calls, list) else [calls]
-    # The place in a list tells calls apart where nothing else does; one call alone may belong to any.
+    # The place in the list identifies a call if nothing else does. A single call may belong to any.
     places: Iterable[int | None] = range(len(listed)) if len(listed) > 1 else [None]
     return [_fragment(call, place) for call, place in zip(listed, places, strict=True)]
 
@@ -163,7 +163,7 @@ def _fragment(call: object, place: int | None) -> ToolFragment:
 
 
 def _index(value: object) -> int | str | None:
-    """Return the number of a call; some servers count in other types, or not at all."""
+    """Return the number of a call. Some servers number in other types, or not at all."""
     if isinstance(value, str | float):
         try:
             return int(value)
@@ -177,15 +177,15 @@ def _id(value: object) -> str | None:
 
 
 def _arguments(value: object) -> str:
-    """Return arguments as JSON; some servers send them as they are."""
+    """Return arguments as JSON text. Some servers send an object."""
     return json.dumps(value) if isinstance(value, dict) else _text_or_none(value) or ""
 
 
 def _text_or_none(value: Any) -> str | None:
-    """Return the same value, which a provider may send as anything.
+    """Return the value itself.
 
     Raises:
-        TypeError: it is something else.
+        TypeError: it is neither a text nor None.
     """
     if value is not None and not isinstance(value, str):
         raise TypeError("the provider sent something else than text")

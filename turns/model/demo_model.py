@@ -1,4 +1,4 @@
-"""The built-in demo model `turnlog/demo`, which answers the same every time and needs no key."""
+"""The built-in demo model `turnlog/demo`. It needs no key and its answers are deterministic."""
 
 import asyncio
 import re
@@ -11,7 +11,7 @@ PROVIDER: Final = "turnlog"
 MODEL: Final = "turnlog/demo"
 
 DELAY_S = 0.01
-"""The pause before each word, which makes the streaming visible."""
+"""The pause before each word. It makes the streaming visible."""
 
 _QUOTE_CHARS = 80
 _ANSWER = (
@@ -41,32 +41,32 @@ class DemoChunk(TypedDict):
 
 
 class DemoModel:
-    """Answers in litellm's words; `turns.model.demo_provider` makes a provider for litellm of it."""
+    """Answers in litellm's chunks. `turns.model.demo_provider` registers it with litellm."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """The tokenizer counts the usage."""
+        """`tokenizer` counts the usage."""
         self._tokenizer = tokenizer
 
     async def answer(self, messages: Sequence[dict[str, Any]]) -> AsyncIterator[DemoChunk]:
         """Stream the answer word by word, then a last chunk with the usage."""
-        said = answer_to(messages)
-        for word in re.findall(r"\S+\s*", said):
+        answer = _answer_to(messages)
+        for word in re.findall(r"\S+\s*", answer):
             await asyncio.sleep(DELAY_S)
             yield _chunk(word)
-        yield _chunk("", await asyncio.to_thread(self._usage, messages, said))
+        yield _chunk("", await asyncio.to_thread(self._usage, messages, answer))
 
     def _usage(self, messages: Sequence[dict[str, Any]], answer: str) -> DemoUsage:
-        asked = sum(self._tokenizer.count(_text(message)) for message in messages)
-        answered = self._tokenizer.count(answer)
-        return {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}
+        prompt = sum(self._tokenizer.count(_text(message)) for message in messages)
+        completion = self._tokenizer.count(answer)
+        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
-def answer_to(messages: Sequence[dict[str, Any]]) -> str:
-    """What the demo model says to these messages."""
+def _answer_to(messages: Sequence[dict[str, Any]]) -> str:
+    """Return the answer, which quotes the beginning of the last user message."""
     last = next((_text(message) for message in reversed(messages) if message.get("role") == "user"), "")
-    said = " ".join(last.split())
-    beginning = said if len(said) <= _QUOTE_CHARS else said[: _QUOTE_CHARS - 1] + "…"
-    return _ANSWER.format(quote=f"You said: “{beginning}”." if said else "You said nothing.")
+    words = " ".join(last.split())
+    beginning = words if len(words) <= _QUOTE_CHARS else words[: _QUOTE_CHARS - 1] + "…"
+    return _ANSWER.format(quote=f"You said: “{beginning}”." if words else "You said nothing.")
 
 
 def _text(message: dict[str, Any]) -> str:

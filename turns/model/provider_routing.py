@@ -1,19 +1,19 @@
-"""Which server gets a model call, under which name, with which key and in which words of litellm."""
+"""Routes a model call to a server: its model name, key and address as litellm's arguments."""
 
 from typing import Any, Final
 
 from pydantic import SecretStr
 
 from domain.tools import ToolDefinition
-from turns.model import demo
+from turns.model import demo_model
 from turns.model.call import ModelRequest
 from turns.model.errors import ModelError
-from turns.model.litellm_types import LiteLLM
+from turns.model.litellm_library import LiteLLM
 
 _NO_KEY: Final = "none"
-"""For a server of one's own that has no key; the key in the environment is OpenAI's and must not go elsewhere."""
+"""Sent to a server that needs no key. OpenAI's key from the environment must not go to it."""
 
-_ASKED_BY_LITELLM: Final = frozenset(
+TAKES_HTTP_HANDLER: Final = frozenset(
     {
         "a2a", "anthropic", "azure_ai", "bedrock", "bedrock_mantle", "cometapi", "compactifai", "databricks",
         "datarobot", "deepseek", "edenai", "fireworks_ai", "gemini", "groq", "heroku", "hosted_vllm",
@@ -22,24 +22,24 @@ _ASKED_BY_LITELLM: Final = frozenset(
         "vertex_ai_beta", "xai",
     }
 )  # fmt: skip
-"""The providers to which litellm sends its requests by an HTTP client of its own, which can be given to it.
+"""Providers for which litellm accepts an HTTP client as an argument.
 
-It sends all others of OpenAI's kind through the OpenAI library, and accepts no such client for them.
+litellm sends the requests for all other OpenAI-compatible providers through the OpenAI library.
 """
 
 _NO_PROVIDER: Final = "No provider is known for this model name."
 
 
-class Router:
-    """The operator's server and key, where they are set."""
+class ProviderRouting:
+    """Makes litellm's arguments, with the operator's server and key if they are set."""
 
     def __init__(self, api_base: str | None, api_key: SecretStr | None) -> None:
-        """`api_base` speaks OpenAI's protocol."""
+        """`api_base` is the address of an OpenAI-compatible server."""
         self._api_base = api_base
         self._api_key = api_key
 
     def arguments(self, litellm: LiteLLM, request: ModelRequest) -> dict[str, Any]:
-        """The request as arguments of `litellm.acompletion`; its retries and its cache are off.
+        """Return the arguments of `litellm.acompletion` for a request, without litellm's retries and cache.
 
         Raises:
             ModelError: no provider is known for the model's name.
@@ -66,13 +66,13 @@ class Router:
         provider, slash, _ = name.partition("/")
         if not slash or provider not in litellm.provider_list:
             _, provider, _, _ = litellm.get_llm_provider(name)
-        return provider in _ASKED_BY_LITELLM
+        return provider in TAKES_HTTP_HANDLER
 
     def _destination(self, litellm: LiteLLM, model: str) -> dict[str, Any]:
         provider, slash, _ = model.partition("/")
-        if model == demo.MODEL:
+        if model == demo_model.MODEL:
             return {"model": model}
-        if provider == demo.PROVIDER:
+        if provider == demo_model.PROVIDER:
             raise ModelError("model_error", _NO_PROVIDER)
         key = self._api_key.get_secret_value() if self._api_key else None
         if self._api_base is None:

@@ -1,11 +1,14 @@
-"""A model's words as PostgreSQL can hold them; unlike a client's they are mended, not refused."""
+"""Makes a model's text and JSON storable in PostgreSQL.
+
+Invalid input of a client is refused. Invalid output of a model is repaired.
+"""
 
 from decimal import Decimal
 from math import isfinite
 from typing import Any, cast
 
-_WRITTEN_OUT = 1e16
-"""From here on Python writes a float with an exponent, and jsonb all of its digits."""
+_EXPONENT_FROM = 1e16
+"""From here on Python writes a float with an exponent, and jsonb writes all of its digits."""
 
 
 def storable_text(text: str) -> str:
@@ -20,7 +23,7 @@ def storable_text(text: str) -> str:
 
 
 def storable_json(value: Any) -> Any:
-    """Return a JSON value with all text in it made storable, and numbers as jsonb gives them back.
+    """Return a JSON value with storable text, and with numbers as jsonb returns them.
 
     Raises:
         RecursionError: it is nested too deep.
@@ -28,7 +31,7 @@ def storable_json(value: Any) -> Any:
     if isinstance(value, str):
         return storable_text(value)
     if isinstance(value, float) and isfinite(value):
-        return int(Decimal(repr(value))) if abs(value) >= _WRITTEN_OUT else value + 0.0  # which has no -0.0
+        return int(Decimal(repr(value))) if abs(value) >= _EXPONENT_FROM else value + 0.0  # jsonb has no -0.0
     if isinstance(value, list):
         return [storable_json(item) for item in cast("list[Any]", value)]
     if isinstance(value, dict):

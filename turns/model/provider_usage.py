@@ -1,4 +1,4 @@
-"""What an answer used: as the provider reported it, or estimated where it reported nothing."""
+"""The usage of an answer, as the provider reported it, or estimated if it reported none."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from domain.usage import Usage
 from turns.model.call import ModelRequest
 
 MAX_COUNT = 2**31
-"""From here on a count is a provider's mistake; clients that count themselves are refused it too."""
+"""A count from here on is a provider's mistake. The API refuses it from clients, too."""
 
 _FIELDS = {
     "input_tokens": (("prompt_tokens",), ("input_tokens",)),
@@ -26,11 +26,11 @@ _FIELDS = {
         ("reasoning_tokens",),
     ),
 }
-"""Our words and where litellm, OpenAI and servers of its kind keep them."""
+"""Our fields, and the paths at which litellm, OpenAI and compatible servers report them."""
 
 
 def reported_usage(chunks: Iterable[object]) -> Usage | None:
-    """The usage in a provider's chunks, or None; of several figures the last that is not 0 counts."""
+    """Return the usage in a provider's chunks, None without any. The last count that is not 0 is taken."""
     counts = dict.fromkeys(_FIELDS, 0)
     for chunk in chunks:
         if (usage := _at(chunk, ("usage",))) is not None:
@@ -40,15 +40,15 @@ def reported_usage(chunks: Iterable[object]) -> Usage | None:
 
 
 def estimated_usage(tokenizer: Tokenizer, request: ModelRequest, answer: str) -> Usage:
-    """A count of what was sent and said, without the few tokens by which a provider frames messages."""
+    """Return counts of the request and the answer, without the few tokens around each message."""
     tools = "".join(tool.model_dump_json() for tool in request.tools)
-    asked = sum(tokenizer.count(_text(message)) for message in request.messages) + tokenizer.count(tools)
-    counts = {"input_tokens": asked, "output_tokens": tokenizer.count(answer), "estimated": True}
+    sent = sum(tokenizer.count(_text(message)) for message in request.messages) + tokenizer.count(tools)
+    counts = {"input_tokens": sent, "output_tokens": tokenizer.count(answer), "estimated": True}
     return Usage.model_validate(counts)
 
 
 def _reasoning_apart(usage: object, counts: Mapping[str, int]) -> int:
-    """Return the tokens of reasoning that a provider counts beside the output, by its own total."""
+    """Return the reasoning tokens that a provider's total counts beside the output, else 0."""
     reasoning = counts["reasoning_tokens"]
     total = _count(usage, (("total_tokens",),))
     return reasoning if total == counts["input_tokens"] + counts["output_tokens"] + reasoning else 0
@@ -59,16 +59,16 @@ def _count(usage: object, paths: Iterable[tuple[str, ...]]) -> int:
     return next((value for value in values if isinstance(value, int) and 0 < value < MAX_COUNT), 0)
 
 
-def _at(thing: object, path: tuple[str, ...]) -> object:
+def _at(value: object, path: tuple[str, ...]) -> object:
     for name in path:
-        thing = (
-            cast("Mapping[str, object]", thing).get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
+        value = (
+            cast("Mapping[str, object]", value).get(name) if isinstance(value, Mapping) else getattr(value, name, None)
         )
-    return thing
+    return value
 
 
 def _text(message: Mapping[str, Any]) -> str:
-    """What of a message costs tokens as text; images do not, as each provider counts them its own way."""
+    """Return the text and the tool calls of a message. Images are left out: each provider counts them its own way."""
     content: object = message.get("content")
     parts = cast("list[Mapping[str, Any]]", content) if isinstance(content, list) else []
     texts = [content] if isinstance(content, str) else [str(part["text"]) for part in parts if "text" in part]

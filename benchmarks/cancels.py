@@ -1,0 +1,48 @@
+"""How long a cancel takes until the turn's stream ends: through the process that runs the turn, and through another."""
+
+import asyncio
+from statistics import median
+from time import perf_counter
+
+import httpx
+import orjson
+
+from benchmarks.measure import Measurement, Plan, Target
+from benchmarks.serving import Server, serve, turnlog_serve
+
+NAME = "cancels"
+QUESTION = "word " * 20_000
+"""The demo model says it again, word by word, for minutes."""
+
+
+async def run(plan: Plan) -> list[Measurement]:
+    """Return the median time from the request to the last frame of the turn's own stream."""
+    command = turnlog_serve(plan.conninfo)
+    async with serve(*command) as one, serve(*command) as other:
+        rounds = await plan.interleave(
+            {
+                "same": lambda seconds: asyncio.to_thread(_cancelled_ms, one, one, seconds),
+                "other": lambda seconds: asyncio.to_thread(_cancelled_ms, one, other, seconds),
+            }
+        )
+    target = Target(200, at_least=False, of_ratio=False)
+    through = "p50 of a cancel through another process, to the end of the stream"
+    return [Measurement(NAME, through, "ms", rounds["other"], "through the same process", rounds["same"], target)]
+
+
+def _cancelled_ms(runs: Server, hears: Server, seconds: float) -> float:
+    """Start turns in one server and cancel them through one, for so long."""
+    end, times = perf_counter() + seconds, list[float]()
+    body = {"content": QUESTION, "model": "turnlog/demo", "stream": True}
+    while not times or perf_counter() < end:
+        with httpx.stream("POST", f"{runs.process.url}/v1/turns", json=body, timeout=30) as answer:
+            frames = (orjson.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: "))
+            first = next(frames)
+            next(frames)  # the model speaks
+            path = f"/v1/conversations/{first['conversation_id']}/turns/{first['turn_id']}/cancel"
+            began = perf_counter()
+            httpx.post(f"{hears.process.url}{path}", timeout=30).raise_for_status()
+            for _ in frames:
+                pass
+            times.append((perf_counter() - began) * 1000)
+    return median(times)
