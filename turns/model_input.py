@@ -7,13 +7,14 @@ from domain.events import TurnStarted
 from eventlog.errors import StoreUnavailableError
 from eventlog.log import Log
 from eventlog.retry import equal_pauses, retry
-from projections.models.context import Context, ContextWindow
+from projections.models.context import Context
 from projections.progress import Progress
 from turns.context_budget import ContextBudget
 from turns.frames.recorder import PATIENCE_S, RETRY_INTERVAL_S
 from turns.model.call import ModelRequest
 from turns.model.errors import ModelError
 from turns.model.provider_rules import provider_rules
+from turns.model.sent_context import SentContext, sent_context
 
 CONTEXT_WAIT_S = 5.0
 
@@ -44,7 +45,7 @@ class ModelInput:
 
     async def window(
         self, conversation_id: UUID, model: str, max_tokens: int | None = None, last: int | None = None
-    ) -> ContextWindow:
+    ) -> SentContext:
         """Return what `model` is sent of a conversation.
 
         That is at most `max_tokens`, of the `last` messages.
@@ -54,7 +55,7 @@ class ModelInput:
             StoreUnavailableError: the store is away.
         """
         budget = max_tokens or await self._budget.tokens(model)
-        return await self._context.window(conversation_id, budget, last, rules=provider_rules(model))
+        return await sent_context(self._context, conversation_id, budget, last, rules=provider_rules(model))
 
     async def _request(self, started: TurnStarted, version: int, position: int) -> ModelRequest:
         if await self._log.turn_end(started.originator_id, started.turn_id, version):
@@ -65,10 +66,10 @@ class ModelInput:
             raise ModelError("model_unavailable", "The context of the conversation is not up to date.")
         budget = started.max_context_tokens or await self._budget.tokens(started.model, started.max_output_tokens)
         rules = provider_rules(started.model)
-        window = await self._context.window(started.originator_id, budget, tools=started.tools, rules=rules)
+        sent = await sent_context(self._context, started.originator_id, budget, tools=started.tools, rules=rules)
         return ModelRequest(
             model=started.model,
-            messages=window.messages,
+            messages=sent.messages,
             temperature=started.temperature,
             max_output_tokens=started.max_output_tokens,
             tools=started.tools,

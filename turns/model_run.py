@@ -90,15 +90,15 @@ class ModelRun:
         self._calls: Content = ()
         self._last_answer = start.last_answer
         self._stop: Stop | None = None
-        self._asking: asyncio.Task[ModelEnd] | None = None
+        self._model_task: asyncio.Task[ModelEnd] | None = None
         self._task: asyncio.Task[None] | None = None
         self.stream.publish(start.published)
 
     def begin(self, gateway: ModelGateway, prepare: Prepare) -> asyncio.Task[None]:
         """Run the turn in a task of its own, which outlives the request that started it."""
-        self._asking = asyncio.create_task(self._ask(gateway, prepare), name=f"model of {self.key.turn_id}")
-        self._deltas.on_failure(self._asking.cancel)
-        self._task = asyncio.create_task(self._run(self._asking), name=f"turn {self.key.turn_id}")
+        self._model_task = asyncio.create_task(self._call_model(gateway, prepare), name=f"model of {self.key.turn_id}")
+        self._deltas.on_failure(self._model_task.cancel)
+        self._task = asyncio.create_task(self._run(self._model_task), name=f"turn {self.key.turn_id}")
         return self._task
 
     @property
@@ -109,20 +109,20 @@ class ModelRun:
 
     async def stop(self, stop: Stop) -> None:
         """End the turn and wait until it has ended. The first call's reason is recorded."""
-        assert self._asking is not None
+        assert self._model_task is not None
         if self._stop is None:
             self._stop = stop
-            self._asking.cancel()
+            self._model_task.cancel()
         await self.wait_until_ended()
 
     async def wait_until_ended(self) -> None:
         """Wait until the turn has ended, or waits for tool results."""
         await asyncio.wait([self.task])
 
-    async def _run(self, asking: asyncio.Task[ModelEnd]) -> None:
+    async def _run(self, model_task: asyncio.Task[ModelEnd]) -> None:
         try:
-            await asyncio.wait([asking])
-            committed = await self._record_end(asking, await self._deltas.close())
+            await asyncio.wait([model_task])
+            committed = await self._record_end(model_task, await self._deltas.close())
         except (DomainError, LogError) as error:
             _log.info("turn %s is not ended by its own process: %s", self.key.turn_id, error)
             await self._publish_recorded_end()
@@ -131,7 +131,7 @@ class ModelRun:
         finally:
             self.stream.end()
 
-    async def _ask(self, gateway: ModelGateway, prepare: Prepare) -> ModelEnd:
+    async def _call_model(self, gateway: ModelGateway, prepare: Prepare) -> ModelEnd:
         request = await prepare()
         async with aclosing(gateway.stream(request)) as chunks:
             async for chunk in chunks:
@@ -148,11 +148,11 @@ class ModelRun:
         self.stream.publish(frames)
         self._deltas.add(chunk)
 
-    async def _record_end(self, asking: asyncio.Task[ModelEnd], last: list[dict[str, object]]) -> Committed:
-        end = None if asking.cancelled() or asking.exception() else asking.result()
+    async def _record_end(self, model_task: asyncio.Task[ModelEnd], last: list[dict[str, object]]) -> Committed:
+        end = None if model_task.cancelled() or model_task.exception() else model_task.result()
         answer = await self._answer(end)
         turn_id = self.key.turn_id
-        stop = self._stopped(asking)
+        stop = self._stopped(model_task)
 
         def decide(state: Conversation, origin: Origin) -> Events:
             if stop is None:
@@ -168,11 +168,11 @@ class ModelRun:
             # Another command has the key. The turn ends all the same.
             return await self._recorder.end(last, decide)
 
-    def _stopped(self, asking: asyncio.Task[ModelEnd]) -> Stop | None:
+    def _stopped(self, model_task: asyncio.Task[ModelEnd]) -> Stop | None:
         """Return why the turn did not complete, None if it did."""
-        if asking.cancelled():
+        if model_task.cancelled():
             return self._stop or Stop(self.origin, "interrupted", "The server was stopped.")
-        error = asking.exception()
+        error = model_task.exception()
         if error is None:
             return None
         if isinstance(error, ModelError):

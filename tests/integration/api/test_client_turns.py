@@ -10,7 +10,7 @@ from tests.support.api_client import Api, Frame, frames_of
 from tests.support.resources import check_message, check_problem, check_turn
 from tests.support.store import rows
 from tests.support.waiting import eventually
-from turns import leases
+from turns import expired_leases
 
 Post = Callable[..., httpx.Response]
 
@@ -159,8 +159,8 @@ def test_bad_batches_and_ends_are_refused(post: Post, route: str, body: dict[str
 def test_a_client_that_is_not_heard_of_loses_its_turn_and_keeps_its_text(
     fresh_api: Api, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "LOOK_INTERVAL_S", 0.02)
-    monkeypatch.setattr(leases, "EXPIRED_FOR_S", 0.05)
+    monkeypatch.setattr(expired_leases, "LOOK_INTERVAL_S", 0.02)
+    monkeypatch.setattr(expired_leases, "EXPIRED_FOR_S", 0.05)
     turn = fresh_api.http.post("/v1/turns", json={"content": "Why?", "generate": False}).json()
     fresh_api.http.post(f"{path(turn)}/deltas", json={"seq": 2, "chunks": ["so far"]})
     # The minute that a client has is over.
