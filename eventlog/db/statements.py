@@ -1,4 +1,6 @@
-"""Named SQL: each `.sql` file holds statements, each with a name and a sentence, that Python asks for by name.
+"""Named SQL, in files beside the code that owns it.
+
+Each statement has a name, by which Python loads it, and a sentence.
 
 -- name: read_head
 -- The position of the last event, 0 for an empty log.
@@ -16,7 +18,7 @@ _STATEMENT = re.compile(r"^-- name: (\w+)\n(?:-- .*\n)+", re.MULTILINE)
 
 
 def load_statements(package: str, path: str) -> dict[str, LiteralString]:
-    """Return the statements of a `.sql` file of `package` by name, in the file's order."""
+    """Return the statements of a package's `.sql` file by name, in its order."""
     text = files(package).joinpath(path).read_text(encoding="utf-8")
     parts = _STATEMENT.split(text)[1:]
     bodies = (body.strip().removesuffix(";") for body in parts[1::2])
@@ -25,7 +27,7 @@ def load_statements(package: str, path: str) -> dict[str, LiteralString]:
 
 
 def on_tables(statement: LiteralString, **tables: str) -> bytes:
-    """Return `statement` with each `{name}` in it replaced by the quoted table name given for it."""
+    """Return a statement with each `{name}` replaced by a quoted table name."""
     return sql.SQL(statement).format(**{name: sql.Identifier(table) for name, table in tables.items()}).as_bytes(None)
 
 
