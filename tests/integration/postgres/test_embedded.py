@@ -22,7 +22,7 @@ from tests.support.own_postgres import (
 )
 from tests.support.waiting import eventually
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # Starts the server, says so, and stops it when its input is closed.
 HOLDER = """
 import sys

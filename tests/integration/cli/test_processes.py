@@ -13,13 +13,13 @@ import pytest
 
 from tests.support.waiting import PATIENCE_S, eventually
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Supervised:
     def __init__(self, kind: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.stub_workers", kind],
+            [sys.executable, "-m", "tests.integration.cli.stub_workers", kind],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,

@@ -26,7 +26,7 @@ from postgres.programs import find_programs
 from projections.catalog import PROJECTIONS, find_projection, install
 from tests.support.store import PATIENCE_S, opened
 
-TEXT = (Path(__file__).parents[2] / "docs" / "reading-the-log.md").read_text()
+TEXT = (Path(__file__).parents[3] / "docs" / "reading-the-log.md").read_text()
 EXAMPLE_ID = "01a1fcdb-2f79-7502-8e7f-3aecd04c02a9"
 AT = datetime(2026, 3, 1, 23, 30, tzinfo=UTC)
 ORIGIN = Origin("local", AT)

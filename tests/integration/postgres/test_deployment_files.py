@@ -14,7 +14,7 @@ from api.settings import Settings
 from cli.main import turnlog
 from postgres.programs import VERSION
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 INSTRUCTIONS = {"FROM", "RUN", "WORKDIR", "COPY", "USER", "ENTRYPOINT", "CMD"}
 SERVICE_KEYS = {
     "image", "build", "command", "environment", "ports", "volumes", "shm_size", "healthcheck", "stop_grace_period",

@@ -16,7 +16,7 @@ from tests.support.small_parts import PART_EVENTS
 from tests.support.store import rows, value
 from tests.support.waiting import eventually
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 EVENTS = 8_000
 PARTS = EVENTS // PART_EVENTS
 

@@ -10,7 +10,7 @@ import pytest
 
 from domain.events import ConversationDeleted
 from tests.integration.api.conftest import GivenModel
-from tests.integration.api.test_feeds import facts, feed
+from tests.integration.api.resources.test_feeds import facts, feed
 from tests.support.api_client import Api, frames_of
 from tests.support.model_scripts import Hang, Script
 from tests.support.releases import store_row
