@@ -20,15 +20,13 @@ from benchmarks import (
     post_messages_http,
     rebuild,
     starts,
-    stream_log,
-    stream_readers,
-    streams,
     turns_http,
     turns_in_process,
 )
 from benchmarks.machine import describe
 from benchmarks.measure import Plan
 from benchmarks.report import markdown, plain, result
+from benchmarks.streaming import stream_log, stream_readers, streams
 from postgres.embedded import EmbeddedPostgres
 
 _MODULES = (

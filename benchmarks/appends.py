@@ -9,10 +9,10 @@ from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastor
 from eventsourcing.utils import Environment
 from psycopg.conninfo import conninfo_to_dict
 
-from benchmarks.callers import Work, rate, thread_rate
 from benchmarks.measure import CALLERS, Measurement, Plan, Target
-from benchmarks.store import CALLER, open_store, said
-from benchmarks.texts import turns
+from benchmarks.workload.callers import Work, rate, thread_rate
+from benchmarks.workload.store import CALLER, open_store, said
+from benchmarks.workload.texts import turns
 from commands.tokens import Tokenizer
 from domain.decisions import conversations
 from eventlog.clock import new_id

@@ -8,7 +8,7 @@ import httpx
 import orjson
 
 from benchmarks.measure import Measurement, Plan, Target
-from benchmarks.serving import Server, serve, turnlog_serve
+from benchmarks.workload.serving import Server, serve, turnlog_serve
 
 NAME = "cancels"
 QUESTION = "word " * 20_000

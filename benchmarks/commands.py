@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from uuid import UUID
 
-from benchmarks.callers import call_ms
 from benchmarks.measure import Measurement, Plan, Round, Target
-from benchmarks.store import CALLER, Store, dialogue, open_store, said, settle, start_conversations
-from benchmarks.texts import turns
+from benchmarks.workload.callers import call_ms
+from benchmarks.workload.store import CALLER, Store, dialogue, open_store, said, settle, start_conversations
+from benchmarks.workload.texts import turns
 from commands.commands import Commands
 
 NAME = "commands"

@@ -2,10 +2,10 @@
 
 from uuid import UUID
 
-from benchmarks.callers import call_ms
 from benchmarks.measure import Measurement, Plan, Round, Target
-from benchmarks.store import dialogue, open_store, said, settle, start_conversations
-from benchmarks.texts import turns
+from benchmarks.workload.callers import call_ms
+from benchmarks.workload.store import dialogue, open_store, said, settle, start_conversations
+from benchmarks.workload.texts import turns
 from projections.catalog import PROJECTIONS
 from projections.models.context import Context
 from turns.model.sent_context import sent_context

@@ -5,11 +5,11 @@ from random import Random
 from time import perf_counter
 from uuid import UUID
 
-from benchmarks.callers import call_ms
 from benchmarks.measure import Measurement, Plan, Target
-from benchmarks.serving import serve, turnlog_serve
-from benchmarks.store import CALLER, Store, open_store, said, start_conversations
-from benchmarks.texts import Turn, turns
+from benchmarks.workload.callers import call_ms
+from benchmarks.workload.serving import serve, turnlog_serve
+from benchmarks.workload.store import CALLER, Store, open_store, said, start_conversations
+from benchmarks.workload.texts import Turn, turns
 from domain.events import MessageAdded
 from projections.catalog import PROJECTIONS
 from projections.models.history import History

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from itertools import chain
 from statistics import median
 
-from benchmarks.load import Served, post
 from benchmarks.measure import Measurement, Plan, Round, Target
-from benchmarks.serving import Server, empty_app, serve
-from benchmarks.texts import turns
+from benchmarks.workload.load import Served, post
+from benchmarks.workload.serving import Server, empty_app, serve
+from benchmarks.workload.texts import turns
 
 NAME = "post_messages_http"
 EMPTY = [(post("/empty", b"{}"),)]

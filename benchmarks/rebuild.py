@@ -7,11 +7,11 @@ from multiprocessing import active_children
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks.generator import make_log
+from benchmarks.baselines.rebuild_floor import RebuildFloor
+from benchmarks.baselines.rebuild_library import library_seconds
+from benchmarks.baselines.views import VIEWS, Tables
 from benchmarks.measure import Measurement, Plan, Round, Target
-from benchmarks.rebuild_floor import RebuildFloor
-from benchmarks.rebuild_library import library_seconds
-from benchmarks.views import VIEWS, Tables
+from benchmarks.workload.generator import make_log
 from projections.catalog import install
 from projections.rebuild.builder import BuildStep, open_builder
 from projections.rebuild.rebuild import rebuild

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 from benchmarks.measure import Measurement, Plan, Target
-from benchmarks.serving import launch, turnlog
+from benchmarks.workload.serving import launch, turnlog
 from postgres.embedded import EmbeddedPostgres
 
 NAME = "starts"

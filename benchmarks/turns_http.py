@@ -1,10 +1,10 @@
 """A turn of two messages over HTTP on `turnlog serve`, beside bare INSERTs of the same messages in process."""
 
-from benchmarks.floor import open_floor
+from benchmarks.baselines.floor import open_floor
 from benchmarks.measure import Measurement, Plan, Target
-from benchmarks.serving import serve, turnlog_serve
-from benchmarks.store import open_store
-from benchmarks.texts import turns
+from benchmarks.workload.serving import serve, turnlog_serve
+from benchmarks.workload.store import open_store
+from benchmarks.workload.texts import turns
 
 NAME = "turns_http"
 

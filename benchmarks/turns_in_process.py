@@ -3,11 +3,11 @@
 from random import Random
 from uuid import UUID
 
-from benchmarks.callers import Work, rate
-from benchmarks.floor import CONVERSATIONS, open_floor
+from benchmarks.baselines.floor import CONVERSATIONS, open_floor
 from benchmarks.measure import CALLERS, Measurement, Plan, Target
-from benchmarks.store import CALLER, Store, open_store, said, start_conversations
-from benchmarks.texts import Turn, turns
+from benchmarks.workload.callers import Work, rate
+from benchmarks.workload.store import CALLER, Store, open_store, said, start_conversations
+from benchmarks.workload.texts import Turn, turns
 
 NAME = "turns_in_process"
 

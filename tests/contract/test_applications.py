@@ -12,7 +12,7 @@ from domain.decisions.conversations import Events
 from domain.errors import ConversationLockedError, ConversationNotFoundError
 from eventlog.library.application import ConversationApplication
 from eventlog.mapper import SNAPSHOT_INTERVAL
-from tests.support.builders import Story, draft, folded, one_of_each, origin, some_id
+from tests.support.histories.builders import Story, draft, folded, one_of_each, origin, some_id
 from tests.support.store import value
 
 

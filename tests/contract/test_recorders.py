@@ -9,7 +9,7 @@ from eventsourcing.popo import POPOApplicationRecorder
 
 from eventlog.library import LogFactory
 from tests.contract.recorder_contract import RecorderContract, event
-from tests.support.builders import some_id
+from tests.support.histories.builders import some_id
 
 
 class TestInMemory(RecorderContract):

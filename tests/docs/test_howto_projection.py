@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from projections.catalog import PROJECTIONS, install
-from tests.support.builders import Story
+from tests.support.histories.builders import Story
 from tests.support.store import PATIENCE_S, opened, rows
 
 ROOT = Path(__file__).parents[2]

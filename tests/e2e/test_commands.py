@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from eventlog.migrations import migrate, names
 from postgres.embedded import EmbeddedPostgres
 from projections.catalog import prepare
-from tests.support.builders import Story
+from tests.support.histories.builders import Story
 from tests.support.rebuilding import url
 from tests.support.store import opened, rows, value
 

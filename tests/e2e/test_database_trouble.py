@@ -15,8 +15,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from postgres.cluster import Cluster
 from postgres.embedded import EmbeddedPostgres
-from tests.support.own_postgres import copy_cluster, data_directory, frozen_postgres, put_cluster
-from tests.support.server_process import ServerProcess
+from tests.support.servers.own_postgres import copy_cluster, data_directory, frozen_postgres, put_cluster
+from tests.support.servers.server_process import ServerProcess
 from tests.support.store import end_sessions
 from tests.support.waiting import PATIENCE_S, eventually
 

@@ -4,8 +4,8 @@ from contextlib import ExitStack
 
 import httpx
 
-from tests.support.raw_http import RawConnection
-from tests.support.server_process import ServerProcess
+from tests.support.servers.raw_http import RawConnection
+from tests.support.servers.server_process import ServerProcess
 from tests.support.waiting import eventually
 
 MIB = 1024 * 1024

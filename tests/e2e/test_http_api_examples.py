@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.support.server_process import ServerProcess
+from tests.support.servers.server_process import ServerProcess
 
 PAGE = (Path(__file__).parents[2] / "docs" / "http-api.md").read_text()
 EXAMPLES = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from postgres.embedded import EmbeddedPostgres
-from tests.support.model_scripts import Hang, Script
-from tests.support.model_server import ModelServer
-from tests.support.server_process import ROOT, ServerProcess, together
+from tests.support.models.model_scripts import Hang, Script
+from tests.support.models.model_server import ModelServer
+from tests.support.servers.server_process import ROOT, ServerProcess, together
 from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.slow

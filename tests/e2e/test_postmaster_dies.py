@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from postgres.cluster import Cluster
-from tests.support.own_postgres import (
+from tests.support.servers.own_postgres import (
     copy_cluster,
     data_directory,
     kill_postgres,
@@ -18,7 +18,7 @@ from tests.support.own_postgres import (
     postmaster_pid,
     put_cluster,
 )
-from tests.support.server_process import UNHURRIED, ServerProcess
+from tests.support.servers.server_process import UNHURRIED, ServerProcess
 from tests.support.waiting import PATIENCE_S, eventually
 
 

@@ -10,7 +10,7 @@ from threading import Event, Lock
 
 import httpx
 
-from tests.support.server_process import ROOT, UNHURRIED, ServerProcess
+from tests.support.servers.server_process import ROOT, UNHURRIED, ServerProcess
 from tests.support.waiting import PATIENCE_S
 
 CONVERSATIONS = 20

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from tests.support.model_scripts import Hang, Pause, Script, Step
-from tests.support.model_server import ModelServer
-from tests.support.server_process import ServerProcess, together
-from tests.support.turn_streams import Frame, conversation_url, read, streamed, turn_url
+from tests.support.http.turn_streams import Frame, conversation_url, read, streamed, turn_url
+from tests.support.models.model_scripts import Hang, Pause, Script, Step
+from tests.support.models.model_server import ModelServer
+from tests.support.servers.server_process import ServerProcess, together
 from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.slow

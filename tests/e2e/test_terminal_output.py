@@ -12,10 +12,10 @@ import pytest
 
 from domain.events import ConversationEvent
 from projections.catalog import PROJECTIONS, install
-from tests.support.builders import Story
+from tests.support.histories.builders import Story
 from tests.support.rebuilding import caught_up, url
+from tests.support.servers.terminal import Seen, on_terminal, screen
 from tests.support.store import opened, rows
-from tests.support.terminal import Seen, on_terminal, screen
 
 TURNLOG = str(Path(sysconfig.get_path("scripts")) / "turnlog")
 EVIL = "a\x1b[2J\x1b]0;owned\x07\x9b31m\u202egnp.exe\u2066 \u2028\x7f\rb"

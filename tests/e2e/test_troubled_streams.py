@@ -15,10 +15,7 @@ import httpx
 import pytest
 
 from postgres.cluster import Cluster
-from tests.support.model_scripts import BreakOff, Hang, Raw, Script, Step, Wire
-from tests.support.model_server import ModelServer
-from tests.support.server_process import ServerProcess, together
-from tests.support.turn_streams import (
+from tests.support.http.turn_streams import (
     Frame,
     StalledReader,
     bytes_of,
@@ -28,6 +25,9 @@ from tests.support.turn_streams import (
     streamed,
     turn_url,
 )
+from tests.support.models.model_scripts import BreakOff, Hang, Raw, Script, Step, Wire
+from tests.support.models.model_server import ModelServer
+from tests.support.servers.server_process import ServerProcess, together
 from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.slow

@@ -28,7 +28,7 @@ from domain.content import (
 from domain.conversation import Conversation, ConversationSnapshot
 from domain.events import EVENT_TYPES, ConversationEvent, StreamDelta
 from projections.catalog import PROJECTIONS
-from tests.support.builders import Story, one_of_each, usage
+from tests.support.histories.builders import Story, one_of_each, usage
 from tests.support.store import MAPPER
 
 FOLDER = Path(__file__).parent

@@ -9,7 +9,7 @@ from pydantic_core import from_json
 from domain.events import EVENT_TYPES, ConversationEvent
 from eventlog.mapper import rebuild
 from tests.golden.record import golden_file, read
-from tests.support.builders import one_of_each
+from tests.support.histories.builders import one_of_each
 from tests.support.store import MAPPER
 
 

@@ -22,7 +22,7 @@ from domain.values import Label
 from eventlog import mapper
 from tests.golden.check import why_refused
 from tests.golden.record import golden_file, read, record
-from tests.support.builders import BEGINNING, some_id
+from tests.support.histories.builders import BEGINNING, some_id
 
 
 def changed(base: type[Any], **fields: Any) -> type[Any]:

@@ -14,7 +14,7 @@ from projections.projection import Projection
 from tests.golden.check import why_refused
 from tests.golden.record import FOLDER, STORED_TYPES, TYPES_USED, golden_file, read, record_types_used, types_used
 from tests.golden.replay import VERSIONS, conversation
-from tests.support.builders import some_id
+from tests.support.histories.builders import some_id
 from tests.support.store import MAPPER
 
 FILES = sorted(FOLDER.glob("*-v*.json"))

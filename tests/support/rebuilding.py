@@ -21,7 +21,7 @@ from projections.rebuild import builder, catch_up, plan, workers
 from projections.rebuild.builder import Builder, BuildStep, open_builder
 from projections.rebuild.loading import Source
 from projections.rebuild.plan import Part
-from tests.support.builders import Story
+from tests.support.histories.builders import Story
 from tests.support.naive_views.catalog import NAIVE
 from tests.support.naive_views.rows import Row, in_order
 from tests.support.projections import Titles

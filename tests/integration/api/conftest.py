@@ -13,11 +13,11 @@ from commands.tokens import Tokenizer
 from domain.events import ConversationEvent, ConversationStarted
 from projections.models.listing import ListingProjection
 from projections.projection import Change
-from tests.support.api_client import Api
-from tests.support.model_scripts import Refusal, Script, Step
-from tests.support.model_server import ModelServer
-from tests.support.serving import ServedApp
-from tests.support.tool_turns import ANSWER, CALLS
+from tests.support.http.api_client import Api
+from tests.support.http.tool_turns import ANSWER, CALLS
+from tests.support.models.model_scripts import Refusal, Script, Step
+from tests.support.models.model_server import ModelServer
+from tests.support.servers.serving import ServedApp
 from turns.model.litellm_library import load_litellm
 
 Serve = Callable[..., AbstractContextManager[Api]]

@@ -6,11 +6,11 @@ from itertools import islice
 import pytest
 from pydantic_core import from_json
 
-from benchmarks.generator import made_events, make_log
+from benchmarks.workload.generator import made_events, make_log
 from domain.conversation import Conversation, evolve
 from domain.events import EVENT_TYPES, ConversationEvent, MessageDeleted, StreamDelta, TurnEnded, TurnStarted
 from eventlog.mapper import Recorded, Row, new_row
-from tests.support.builders import Story
+from tests.support.histories.builders import Story
 from tests.support.store import opened, rows, value
 
 EVENTS = 10_000

@@ -1,4 +1,4 @@
-"""Run by test_workers: a supervisor of two workers that do nothing but say their pid and that they are ready.
+"""Run by test_processes: a supervisor of two workers that do nothing but say their pid and that they are ready.
 
 A worker is `orderly`, `broken` (does not start) or `stubborn` (does not end when asked once).
 """

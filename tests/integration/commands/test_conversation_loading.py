@@ -12,7 +12,7 @@ from domain.decisions.conversations import Events
 from eventlog.db.database import Database, Statement
 from eventlog.log import Log
 from eventlog.mapper import SNAPSHOT_INTERVAL
-from tests.support.builders import Story, draft, origin, some_id
+from tests.support.histories.builders import Story, draft, origin, some_id
 from tests.support.store import Store, started, value
 
 

@@ -18,7 +18,7 @@ from domain.errors import (
     MessageNotFoundError,
     VersionMismatchError,
 )
-from tests.support.builders import MODEL, answer, draft, origin, some_id
+from tests.support.histories.builders import MODEL, answer, draft, origin, some_id
 from tests.support.store import ALICE, HELLO, Store, opened, rows, started
 
 

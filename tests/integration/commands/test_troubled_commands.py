@@ -12,7 +12,7 @@ from domain.decisions.conversations import Events
 from domain.errors import WriteConflictError
 from eventlog.errors import StoreUnavailableError, VersionTakenError
 from eventlog.writer import GroupCommitWriter
-from tests.support.builders import draft, origin, some_id
+from tests.support.histories.builders import draft, origin, some_id
 from tests.support.store import ALICE, HELLO, Store, started
 
 

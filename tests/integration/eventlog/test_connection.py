@@ -14,7 +14,7 @@ from eventlog.db.connection import time_limit
 from eventlog.db.database import Database
 from eventlog.errors import StoreUnavailableError
 from projections.catalog import PROJECTIONS, install
-from tests.support.builders import Story
+from tests.support.histories.builders import Story
 from tests.support.store import (
     ALICE,
     HELLO,

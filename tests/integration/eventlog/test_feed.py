@@ -12,7 +12,7 @@ from eventlog.errors import StoreUnavailableError
 from eventlog.feed import TAIL_EVENTS, Feed
 from eventlog.log import Log
 from eventlog.mapper import UnknownEvent
-from tests.support.builders import Story, one_of_each
+from tests.support.histories.builders import Story, one_of_each
 from tests.support.store import PATIENCE_S, Store, opened, rows, until
 from tests.support.waiting import NEVER_S
 

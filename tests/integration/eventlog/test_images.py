@@ -25,7 +25,7 @@ from eventlog.errors import MissingImageError
 from eventlog.images import LARGE_IMAGE_BYTES, Images
 from projections.catalog import install
 from projections.models.history import History, HistoryProjection
-from tests.support.builders import BEGINNING, Story
+from tests.support.histories.builders import BEGINNING, Story
 from tests.support.store import ALICE, PATIENCE_S, Store, blocked_backend, opened, rows, value
 
 GIF = b"GIF89a"

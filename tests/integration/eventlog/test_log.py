@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from domain.conversation import ConversationSnapshot
 from domain.events import ConversationEvent
 from tests.golden.record import examples
-from tests.support.builders import Story, one_of_each, some_id
+from tests.support.histories.builders import Story, one_of_each, some_id
 from tests.support.store import opened, rows, value
 
 WRITERS, CONVERSATIONS, EACH = 4, 5, 10

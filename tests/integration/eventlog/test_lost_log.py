@@ -18,7 +18,7 @@ from eventlog.images import Images
 from eventlog.library import LogFactory
 from eventlog.mapper import new_row
 from projections.catalog import PROJECTIONS
-from tests.support.builders import MODEL, Story
+from tests.support.histories.builders import MODEL, Story
 from tests.support.store import (
     ALICE,
     HELLO,

@@ -12,7 +12,7 @@ from eventlog.db.statements import load_statements
 from eventlog.library.application import ConversationApplication
 from eventlog.migrations import migrate, names
 from projections.catalog import install
-from tests.support.builders import one_of_each
+from tests.support.histories.builders import one_of_each
 from tests.support.store import rows, value
 
 _SHAPE = load_statements("tests.support", "catalog.sql")

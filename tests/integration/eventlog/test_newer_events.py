@@ -16,10 +16,10 @@ from projections.rebuild.catch_up import follow
 from projections.rebuild.past import build_past
 from projections.rebuild.rebuild import rebuild
 from projections.rebuild.verify import verify
-from tests.support.builders import Story, one_of_each
+from tests.support.histories.builders import Story, one_of_each
+from tests.support.histories.releases import store_row
 from tests.support.naive_views.rows import in_order
 from tests.support.rebuilding import caught_up, check_read_models, in_threads, opened_builder, read_models
-from tests.support.releases import store_row
 from tests.support.store import PATIENCE_S, Store, rows, until
 
 __all__ = ["in_threads"]

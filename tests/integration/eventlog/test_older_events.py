@@ -12,11 +12,11 @@ from domain.events import ENVELOPE_FIELDS, ConversationEvent, ConversationStarte
 from projections.catalog import PROJECTIONS
 from projections.rebuild.rebuild import rebuild
 from tests.golden.replay import VERSIONS, conversation
-from tests.support.api_client import Api, frames_of
-from tests.support.builders import Story
+from tests.support.histories.builders import Story
+from tests.support.histories.releases import store_row
+from tests.support.http.api_client import Api, frames_of
 from tests.support.rebuilding import caught_up, check_read_models, in_threads, opened_builder
-from tests.support.releases import store_row
-from tests.support.serving import ServedApp
+from tests.support.servers.serving import ServedApp
 from tests.support.store import PATIENCE_S, Store, rows
 from turns.model.gateway import ModelGateway
 

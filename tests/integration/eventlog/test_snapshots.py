@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from domain.conversation import ConversationSnapshot
-from tests.support.builders import Story
+from tests.support.histories.builders import Story
 from tests.support.store import Store, opened, rows
 
 

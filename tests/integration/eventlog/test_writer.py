@@ -18,7 +18,7 @@ from eventlog.errors import (
 )
 from eventlog.mapper import NewRow, Recorded, new_row
 from eventlog.writer import CommitListener, GroupCommitWriter, Idempotency
-from tests.support.builders import Story, one_of_each
+from tests.support.histories.builders import Story, one_of_each
 from tests.support.store import Store, blocked_backend, blocked_head, opened, rows, value
 
 KEY = Idempotency("key-1", b"f" * 32)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.model_calls import gateway_to
-from tests.support.model_server import ModelServer
+from tests.support.models.model_calls import gateway_to
+from tests.support.models.model_server import ModelServer
 from turns.model.gateway import ModelGateway
 
 

@@ -20,8 +20,8 @@ from domain.content import (
 from domain.events import MessageAdded
 from domain.tools import ToolDefinition
 from projections.models.trimming import TrimmedMessages, longest_end
-from tests.support.free_histories import free_histories, message
-from tests.support.openai_tokens import openai_tokens
+from tests.support.histories.free_histories import free_histories, message
+from tests.support.models.openai_tokens import openai_tokens
 from turns.model.gateway import ModelGateway
 from turns.model.messages import model_messages
 from turns.model.sent_context import TextCounter, TokenCounter, sent_tokens

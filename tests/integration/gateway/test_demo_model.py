@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.model_calls import PATIENT, PROMPT, answer_of, error_of, gateway_to, request_to
-from tests.support.model_scripts import Script
-from tests.support.model_server import ModelServer
+from tests.support.models.model_calls import PATIENT, PROMPT, answer_of, error_of, gateway_to, request_to
+from tests.support.models.model_scripts import Script
+from tests.support.models.model_server import ModelServer
 from turns.model import demo_model
 from turns.model.call import ModelChunk, ModelRequest
 from turns.model.gateway import ModelGateway

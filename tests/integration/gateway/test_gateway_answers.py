@@ -6,9 +6,9 @@ from decimal import Decimal
 
 import pytest
 
-from tests.support.model_calls import KEY, PATIENT, PROMPT, answer_of, error_of
-from tests.support.model_scripts import Pause, Raw, Reasoning, Script, ToolFragment, usage
-from tests.support.model_server import ModelServer
+from tests.support.models.model_calls import KEY, PATIENT, PROMPT, answer_of, error_of
+from tests.support.models.model_scripts import Pause, Raw, Reasoning, Script, ToolFragment, usage
+from tests.support.models.model_server import ModelServer
 from turns.model.call import ModelChunk, ToolDefinition
 from turns.model.gateway import ModelGateway
 

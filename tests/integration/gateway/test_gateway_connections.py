@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.model_calls import answer_of, error_of, gateway_to
-from tests.support.model_scripts import Pause, Script, Wire
-from tests.support.model_server import ANY_MODEL, HANG_S, ModelServer
+from tests.support.models.model_calls import answer_of, error_of, gateway_to
+from tests.support.models.model_scripts import Pause, Script, Wire
+from tests.support.models.model_server import ANY_MODEL, HANG_S, ModelServer
 from turns.model.errors import ModelError
 from turns.model.gateway import ModelGateway
 from turns.model.provider_routing import TAKES_HTTP_HANDLER

@@ -8,10 +8,10 @@ from contextlib import aclosing
 
 import pytest
 
-from tests.support import model_scripts
-from tests.support.model_calls import KEY, PATIENT, PROMPT, answer_of, error_of, gateway_to, request_to
-from tests.support.model_scripts import BreakOff, Hang, Raw, Refusal, Script, Step, ToolFragment, Wire
-from tests.support.model_server import ModelServer
+from tests.support.models import model_scripts
+from tests.support.models.model_calls import KEY, PATIENT, PROMPT, answer_of, error_of, gateway_to, request_to
+from tests.support.models.model_scripts import BreakOff, Hang, Raw, Refusal, Script, Step, ToolFragment, Wire
+from tests.support.models.model_server import ModelServer
 from turns.model.call import ModelTimeouts
 from turns.model.errors import ModelError
 from turns.model.gateway import ModelGateway

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from tests.support.model_calls import answer_of, error_of
-from tests.support.model_scripts import Raw, Script, ToolFragment
-from tests.support.model_server import ModelServer
+from tests.support.models.model_calls import answer_of, error_of
+from tests.support.models.model_scripts import Raw, Script, ToolFragment
+from tests.support.models.model_server import ModelServer
 from turns.model.gateway import ModelGateway
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.model_calls import KEY, PROMPT, answer_of, error_of, gateway_to
-from tests.support.model_scripts import Raw, Refusal, Script, Wire
-from tests.support.model_server import ModelServer
+from tests.support.models.model_calls import KEY, PROMPT, answer_of, error_of, gateway_to
+from tests.support.models.model_scripts import Raw, Refusal, Script, Wire
+from tests.support.models.model_server import ModelServer
 from turns.model.gateway import ModelGateway
 
 pytestmark = pytest.mark.parametrize("model", ["odd", "hosted_vllm/odd", "openrouter/odd", "groq/odd"])

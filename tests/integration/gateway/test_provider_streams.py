@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.model_calls import answer_of, error_of
-from tests.support.model_scripts import Raw, Reasoning, Script, ToolFragment, Wire, usage
-from tests.support.model_server import ModelServer
+from tests.support.models.model_calls import answer_of, error_of
+from tests.support.models.model_scripts import Raw, Reasoning, Script, ToolFragment, Wire, usage
+from tests.support.models.model_server import ModelServer
 from turns.model.call import ModelChunk
 from turns.model.gateway import ModelGateway
 

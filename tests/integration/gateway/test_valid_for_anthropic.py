@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 
 from domain.events import MessageAdded
-from tests.support.anthropic_rules import check_anthropic
-from tests.support.free_histories import free_histories
+from tests.support.histories.free_histories import free_histories
+from tests.support.models.anthropic_rules import check_anthropic
 from turns.model.gateway import ModelGateway
 from turns.model.messages import model_messages
 

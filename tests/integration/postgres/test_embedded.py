@@ -12,7 +12,7 @@ import pytest
 
 from postgres.embedded import EmbeddedPostgres
 from postgres.errors import EmbeddedPostgresError
-from tests.support.own_postgres import (
+from tests.support.servers.own_postgres import (
     data_directory,
     end_postgres,
     postmaster_pid,

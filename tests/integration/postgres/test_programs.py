@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from postgres.errors import ClusterError
 from postgres.programs import VERSION, WHEELS, find_programs, run_program
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PACKAGES = [package.replace("_", "-") for package, _ in WHEELS]
 TWO_WHEELS = (("first_test_wheel", "pginstall/bin"), ("second_test_wheel", "bin"))
 

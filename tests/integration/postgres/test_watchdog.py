@@ -16,7 +16,7 @@ from postgres.cluster import Cluster
 from postgres.embedded import Condition, EmbeddedPostgres
 from postgres.errors import ClusterError
 from postgres.programs import run_program
-from tests.support.own_postgres import data_directory, kill_postmaster, postmaster_pid, put_cluster, select
+from tests.support.servers.own_postgres import data_directory, kill_postmaster, postmaster_pid, put_cluster, select
 from tests.support.waiting import eventually
 
 CHECK_INTERVAL_S = 0.02

@@ -16,10 +16,10 @@ from eventlog.db.database import Database, Statement
 from eventlog.log import Log
 from projections.catalog import PROJECTIONS
 from projections.models.context import Context
-from tests.support.builders import Story
+from tests.support.histories.builders import Story
+from tests.support.models.openai_rules import check_openai
+from tests.support.models.openai_tokens import IMAGE
 from tests.support.naive_views.context import naive_window
-from tests.support.openai_rules import check_openai
-from tests.support.openai_tokens import IMAGE
 from tests.support.store import Store, opened, rows
 from turns.model.sent_context import SentContext, sent_context
 from turns.model.tool_exchanges import NO_CONTENT

@@ -11,7 +11,7 @@ from domain.events import ConversationEvent, ConversationStarted
 from projections import engine
 from projections.progress import Progress
 from projections.projection import Change, Projection, Rows, json_text
-from tests.support.builders import Story
+from tests.support.histories.builders import Story
 from tests.support.store import PATIENCE_S, Store, rows, until, value
 
 pytestmark = pytest.mark.usefixtures("impatient_engines")

@@ -10,9 +10,9 @@ import pytest
 from domain.events import ConversationEvent
 from projections.catalog import PROJECTIONS, install
 from projections.rebuild import jobs
-from tests.support.api_client import Api
-from tests.support.builders import Story
-from tests.support.serving import ServedApp
+from tests.support.histories.builders import Story
+from tests.support.http.api_client import Api
+from tests.support.servers.serving import ServedApp
 from tests.support.store import PATIENCE_S, opened, plant, rows
 from tests.support.waiting import eventually
 

@@ -12,7 +12,7 @@ from projections.models.listing import Listing, ListingProjection
 from projections.projection import Projection
 from projections.rebuild.rebuild import prune, rebuild, roll_back
 from projections.status import read_status
-from tests.support.builders import Story
+from tests.support.histories.builders import Story
 from tests.support.projections import FirstTitles, ListingRenamed, ListingV3
 from tests.support.rebuilding import build_records, caught_up, in_threads, opened_builder, prepared_url
 from tests.support.store import PATIENCE_S, Store, opened, rows, until, value

@@ -1,7 +1,7 @@
 """How PostgreSQL goes about a batch: by the keys of its rows, also where the tables were empty when it planned."""
 
 from projections.catalog import PROJECTIONS
-from tests.support.builders import Story
+from tests.support.histories.builders import Story
 from tests.support.store import opened, rows
 
 EARLIER, LATER = 3000, 60

@@ -20,8 +20,8 @@ from projections.models.history import History
 from projections.models.listing import Listing, ListingFilter
 from projections.projection import Change
 from projections.status import read_status
-from tests.support.builders import Story, one_of_each
-from tests.support.histories import histories
+from tests.support.histories.builders import Story, one_of_each
+from tests.support.histories.histories import histories
 from tests.support.naive_views.catalog import NAIVE
 from tests.support.naive_views.rows import Row, in_order
 from tests.support.store import PATIENCE_S, opened

@@ -7,7 +7,7 @@ from typing import Any, LiteralString
 
 from domain.events import ConversationEvent, TurnStarted
 from projections.catalog import find_projection
-from tests.support.builders import Story, usage
+from tests.support.histories.builders import Story, usage
 from tests.support.store import PATIENCE_S, opened, plant, rows
 
 BEFORE_MIDNIGHT = datetime(2026, 3, 31, 23, 59, 57, tzinfo=UTC)

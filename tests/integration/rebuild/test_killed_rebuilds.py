@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from benchmarks.generator import make_log
+from benchmarks.workload.generator import make_log
 from projections.catalog import PROJECTIONS, install
 from tests.support.rebuilding import WORKERS, build_records, held_parts, run_turnlog, url
 from tests.support.small_parts import PART_EVENTS

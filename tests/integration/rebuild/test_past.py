@@ -16,8 +16,8 @@ from projections.rebuild.builder import Builder
 from projections.rebuild.loading import Source
 from projections.rebuild.past import build_past
 from projections.rebuild.plan import cut_into_parts
-from tests.support.builders import Story, one_of_each
-from tests.support.histories import histories
+from tests.support.histories.builders import Story, one_of_each
+from tests.support.histories.histories import histories
 from tests.support.projections import POISON, Titles, TitlesThatCannotLoad
 from tests.support.rebuilding import (
     build_records,

@@ -18,8 +18,8 @@ from projections.projection import Projection
 from projections.rebuild import catch_up, locks
 from projections.rebuild.plan import Part
 from projections.rebuild.rebuild import rebuild
-from tests.support.builders import Story, one_of_each
-from tests.support.histories import histories
+from tests.support.histories.builders import Story, one_of_each
+from tests.support.histories.histories import histories
 from tests.support.projections import (
     POISON,
     Titles,

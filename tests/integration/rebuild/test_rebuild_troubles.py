@@ -17,8 +17,7 @@ from projections.errors import BuildFailedError, BuildInterruptedError, Projecti
 from projections.rebuild.past import build_past
 from projections.rebuild.rebuild import rebuild
 from projections.rebuild.verify import verify
-from tests.support.builders import Story
-from tests.support.own_postgres import data_directory, put_cluster
+from tests.support.histories.builders import Story
 from tests.support.projections import POISON, Titles, TitlesThatCannotLoad
 from tests.support.rebuilding import (
     build_records,
@@ -30,6 +29,7 @@ from tests.support.rebuilding import (
     prepared_url,
     store,
 )
+from tests.support.servers.own_postgres import data_directory, put_cluster
 from tests.support.store import PATIENCE_S, Store, blocked_backend, opened, rows, value
 
 __all__ = ["in_threads", "prepared_url", "store"]

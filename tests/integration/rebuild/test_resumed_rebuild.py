@@ -12,7 +12,7 @@ from projections.rebuild.catch_up import follow
 from projections.rebuild.loading import index_build
 from projections.rebuild.plan import Part, read_parts, set_indexing
 from projections.rebuild.rebuild import rebuild
-from tests.support.builders import one_of_each
+from tests.support.histories.builders import one_of_each
 from tests.support.rebuilding import (
     build_records,
     caught_up,

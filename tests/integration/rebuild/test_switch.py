@@ -14,7 +14,7 @@ from projections.models.history import History
 from projections.models.listing import Listing, ListingFilter
 from projections.progress import Progress
 from projections.rebuild.rebuild import prune, rebuild, roll_back
-from tests.support.builders import Story
+from tests.support.histories.builders import Story
 from tests.support.projections import POISON, Titles, TitlesThatCannotFollow
 from tests.support.rebuilding import (
     build_records,

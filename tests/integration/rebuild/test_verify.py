@@ -11,7 +11,7 @@ from projections.catalog import PROJECTIONS
 from projections.errors import RebuildRunningError
 from projections.rebuild import catch_up, locks, plan
 from projections.rebuild.verify import verify
-from tests.support.builders import Story
+from tests.support.histories.builders import Story
 from tests.support.projections import POISON, Titles, TitlesThatCannotFollow
 from tests.support.rebuilding import (
     build_records,

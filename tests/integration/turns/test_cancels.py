@@ -9,11 +9,11 @@ import pytest
 
 from commands.tokens import Tokenizer
 from eventlog import broadcast, channels
-from tests.support.api_client import Api
-from tests.support.model_scripts import Hang, Script
-from tests.support.model_server import ModelServer
-from tests.support.serving import ServedApp
-from tests.support.turn_streams import streamed
+from tests.support.http.api_client import Api
+from tests.support.http.turn_streams import streamed
+from tests.support.models.model_scripts import Hang, Script
+from tests.support.models.model_server import ModelServer
+from tests.support.servers.serving import ServedApp
 from tests.support.waiting import NEVER_S, PATIENCE_S, eventually
 from turns import cancels
 from turns.model.litellm_library import load_litellm

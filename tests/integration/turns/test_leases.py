@@ -12,7 +12,7 @@ from psycopg import sql
 from domain.decisions.turn_starts import TurnSettings
 from eventlog.background import cancel_and_wait
 from eventlog.errors import UnknownEventError
-from tests.support.builders import MODEL, some_id
+from tests.support.histories.builders import MODEL, some_id
 from tests.support.store import (
     ALICE,
     HELLO,

@@ -14,7 +14,7 @@ from domain.events import ConversationEvent
 from eventlog.errors import StoreUnavailableError
 from eventlog.log import FeedFilter, Log
 from tests.integration.eventlog.test_lost_log import lose_end
-from tests.support.builders import OWNER, Story
+from tests.support.histories.builders import OWNER, Story
 from tests.support.store import ALICE, HELLO, PATIENCE_S, Store, until
 from turns import event_feeds as feeds_module
 from turns import live_events as events_module

@@ -9,8 +9,8 @@ from domain.errors import ConversationLockedError, TurnNotActiveError
 from domain.events import TurnQueued
 from eventlog.broadcast import Broadcast
 from eventlog.errors import StoreUnavailableError, UnknownEventError
-from tests.support.builders import Story, some_id
-from tests.support.releases import store_row
+from tests.support.histories.builders import Story, some_id
+from tests.support.histories.releases import store_row
 from tests.support.store import PATIENCE_S, Store, until
 from turns import queue as queue_module
 from turns.frames.replay import TurnKey

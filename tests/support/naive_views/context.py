@@ -7,8 +7,8 @@ from uuid import UUID
 from pydantic_core import to_json
 
 from domain.events import ConversationDeleted, ConversationEvent, MessageAdded, MessageDeleted, MessagesSuperseded
+from tests.support.models.openai_tokens import IMAGE, openai_tokens
 from tests.support.naive_views.rows import Row, without
-from tests.support.openai_tokens import IMAGE, openai_tokens
 from turns.model.messages import model_messages
 
 

@@ -21,7 +21,7 @@ from api.http.same_machine import SameMachine
 from api.settings import load_settings
 from cli.server import configure
 from domain.errors import ConversationNotFoundError
-from tests.support.builders import some_id
+from tests.support.histories.builders import some_id
 
 router = APIRouter(route_class=JSONRoute)
 LOCAL = {"host": "localhost"}

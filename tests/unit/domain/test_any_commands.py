@@ -25,7 +25,7 @@ from domain.events import (
     TurnStarted,
     TurnSuspended,
 )
-from tests.support.builders import Story, folded, some_id, usage
+from tests.support.histories.builders import Story, folded, some_id, usage
 from tests.support.naive_views.history import naive_history
 from tests.support.naive_views.listing import naive_listing
 

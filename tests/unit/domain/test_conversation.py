@@ -7,7 +7,7 @@ from pydantic_core import from_json
 
 from domain.conversation import Conversation, ConversationSnapshot, evolve, fold
 from domain.events import EVENT_TYPES, ConversationEvent
-from tests.support.builders import BEGINNING, Story, folded, one_of_each
+from tests.support.histories.builders import BEGINNING, Story, folded, one_of_each
 
 
 def test_a_started_conversation_is_empty_idle_and_visible_at_its_first_version() -> None:

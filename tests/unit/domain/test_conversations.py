@@ -21,8 +21,8 @@ from domain.events import (
     TurnCancelled,
 )
 from domain.tools import UNANSWERED_ENCODING, UNANSWERED_TOKENS
-from tests.support.builders import BEGINNING, Story, draft, folded, origin, some_id
-from tests.support.stories import idle, locked, types, versions
+from tests.support.histories.builders import BEGINNING, Story, draft, folded, origin, some_id
+from tests.support.histories.stories import idle, locked, types, versions
 
 
 def test_a_conversation_starts_with_its_owner_title_and_metadata() -> None:

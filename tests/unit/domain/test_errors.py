@@ -38,7 +38,7 @@ from eventlog.errors import (
     VersionTakenError,
 )
 from projections.errors import ProjectionError, RebuildRunningError, UnknownProjectionError
-from tests.support.builders import some_id
+from tests.support.histories.builders import some_id
 from turns.model.errors import ModelError
 
 CODES: list[tuple[DomainError | LogError | ProjectionError, int, str]] = [

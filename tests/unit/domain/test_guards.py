@@ -10,8 +10,8 @@ from domain.decisions import conversations, running_turns, turn_starts
 from domain.decisions.conversations import Events, MessagePlace
 from domain.decisions.turn_starts import Question, Superseded, TurnSettings
 from domain.errors import ConversationDeletedError, ConversationLockedError, ConversationNotFoundError
-from tests.support.builders import MODEL, answer, draft, origin, some_id, turn_ids
-from tests.support.stories import deleted, idle, locked, results
+from tests.support.histories.builders import MODEL, answer, draft, origin, some_id, turn_ids
+from tests.support.histories.stories import deleted, idle, locked, results
 
 SETTINGS = TurnSettings(MODEL)
 QUESTION, SUPERSEDED = Question(UUID(int=1), 2), Superseded(3, 1)

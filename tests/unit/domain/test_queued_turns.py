@@ -11,8 +11,8 @@ from domain.decisions.conversations import Events
 from domain.decisions.turn_starts import MAX_QUEUED, TurnSettings, settings_of
 from domain.errors import ConversationLockedError, TurnNotActiveError
 from domain.events import MessageAdded, TurnCancelled, TurnQueued, TurnStarted
-from tests.support.builders import TOOL, Story, draft, origin, some_id, turn_ids
-from tests.support.stories import locked, waiting
+from tests.support.histories.builders import TOOL, Story, draft, origin, some_id, turn_ids
+from tests.support.histories.stories import locked, waiting
 
 
 def test_a_queued_turn_holds_its_question_and_settings_and_says_nothing_yet() -> None:

@@ -11,8 +11,8 @@ from domain.decisions.conversations import Events
 from domain.decisions.turn_starts import Superseded, TurnSettings, settings_of
 from domain.errors import InvalidContentError, TurnNotActiveError
 from domain.events import MessageAdded, StreamDelta, TurnCancelled, TurnCompleted, TurnFailed, TurnStarted
-from tests.support.builders import BEGINNING, MODEL, TOOL, answer, draft, origin, some_id, turn_ids, usage
-from tests.support.stories import idle, locked, results, types, versions, waiting
+from tests.support.histories.builders import BEGINNING, MODEL, TOOL, answer, draft, origin, some_id, turn_ids, usage
+from tests.support.histories.stories import idle, locked, results, types, versions, waiting
 
 CHUNKS: dict[str, Any] = {
     "first_seq": 2,

@@ -6,8 +6,8 @@ from domain.decisions import turn_starts
 from domain.decisions.turn_starts import Question, Superseded, TurnSettings
 from domain.errors import ConversationLockedError
 from domain.events import MessageAdded, MessagesSuperseded, TurnCancelled, TurnStarted
-from tests.support.builders import origin, turn_ids
-from tests.support.stories import idle, locked, types, versions, waiting
+from tests.support.histories.builders import origin, turn_ids
+from tests.support.histories.stories import idle, locked, types, versions, waiting
 
 
 def test_a_question_is_answered_again_and_all_that_came_after_it_is_superseded() -> None:

@@ -17,8 +17,8 @@ from domain.events import (
     TurnSuspended,
 )
 from domain.tools import UNANSWERED_ENCODING, UNANSWERED_TOKENS
-from tests.support.builders import MODEL, answer, draft, origin, some_id, usage
-from tests.support.stories import locked, results, types, versions, waiting
+from tests.support.histories.builders import MODEL, answer, draft, origin, some_id, usage
+from tests.support.histories.stories import locked, results, types, versions, waiting
 
 
 def errors_for(message: object) -> list[str]:

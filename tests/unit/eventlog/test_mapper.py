@@ -14,7 +14,7 @@ from domain.values import JsonObject
 from eventlog import mapper as mapping
 from eventlog.errors import UnknownEventError
 from eventlog.mapper import ConversationMapper, JSONBytesTranscoder, Row
-from tests.support.builders import BEGINNING, Story, folded, one_of_each, some_id, usage
+from tests.support.histories.builders import BEGINNING, Story, folded, one_of_each, some_id, usage
 
 MAPPER = ConversationMapper(JSONBytesTranscoder())
 

@@ -13,7 +13,7 @@ from domain.events import ConversationEvent
 from projections.catalog import PROJECTIONS
 from projections.models.listing import ListingProjection
 from projections.projection import Projection
-from tests.support.builders import one_of_each
+from tests.support.histories.builders import one_of_each
 
 MAY_IMPORT = {
     "bisect",

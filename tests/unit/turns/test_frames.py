@@ -12,7 +12,7 @@ from domain.decisions.conversations import Origin
 from domain.decisions.running_turns import complete_turn, record_delta
 from domain.events import ConversationEvent, MessageAdded, StreamDelta, StreamedBlock, TurnCompleted, TurnEnded
 from eventlog.mapper import ConversationMapper, JSONBytesTranscoder, Recorded
-from tests.support.builders import BEGINNING, OWNER, Story, answer, turn_of, usage
+from tests.support.histories.builders import BEGINNING, OWNER, Story, answer, turn_of, usage
 from turns.frames.frames import Chunk, Frame, TurnFrames
 from turns.frames.replay import TurnKey, TurnReplay
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from api.http.sse import turn_event
 from domain.events import MessageAdded, StreamedBlock, TurnBegun, TurnEnded, TurnResumed, TurnStarted, TurnSuspended
 from eventlog.mapper import ConversationMapper, JSONBytesTranscoder, Recorded
-from tests.support.builders import Story, usage
+from tests.support.histories.builders import Story, usage
 from turns.frames.frames import Frame, TurnFrames
 from turns.frames.replay import TurnKey, TurnReplay
 

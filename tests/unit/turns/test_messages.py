@@ -17,8 +17,8 @@ from domain.content import (
 )
 from domain.events import MessageAdded
 from domain.tools import UNANSWERED
-from tests.support.free_histories import free_histories, message
-from tests.support.openai_rules import check_openai
+from tests.support.histories.free_histories import free_histories, message
+from tests.support.models.openai_rules import check_openai
 from turns.model.messages import model_messages
 from turns.model.provider_rules import ProviderRules
 from turns.model.tool_exchanges import NO_CONTENT

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.integration.api.conftest import GivenModel
-from tests.support.api_client import Api
-from tests.support.refusals import CONVERSATION, TAKES_A_BODY, ask, check_invalid
-from tests.support.resources import check_problem
+from tests.support.http.api_client import Api
+from tests.support.http.refusals import CONVERSATION, TAKES_A_BODY, ask, check_invalid
+from tests.support.http.resources import check_problem
 
 MIB = 1024 * 1024
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)

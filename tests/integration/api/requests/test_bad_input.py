@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.api_client import Api
-from tests.support.refusals import JSON, ROUTES
-from tests.support.resources import check_problem
+from tests.support.http.api_client import Api
+from tests.support.http.refusals import JSON, ROUTES
+from tests.support.http.resources import check_problem
 
 values = st.recursive(
     st.none()

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.api_client import Api
-from tests.support.refusals import CONVERSATION, TAKES_A_BODY, ask, check_invalid
-from tests.support.resources import check_problem
+from tests.support.http.api_client import Api
+from tests.support.http.refusals import CONVERSATION, TAKES_A_BODY, ask, check_invalid
+from tests.support.http.resources import check_problem
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.api_client import Api
-from tests.support.refusals import CONVERSATION, ROUTES, TAKES_A_BODY, TAKES_A_QUERY, ask, check_invalid
-from tests.support.resources import check_problem
+from tests.support.http.api_client import Api
+from tests.support.http.refusals import CONVERSATION, ROUTES, TAKES_A_BODY, TAKES_A_QUERY, ask, check_invalid
+from tests.support.http.resources import check_problem
 
 UNKNOWN_ID = "01890000-0000-7000-8000-000000000000"
 

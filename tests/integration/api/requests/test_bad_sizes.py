@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.api_client import Api
-from tests.support.refusals import CONVERSATION, JSON, TAKES_A_BODY, ask
-from tests.support.resources import check_problem
+from tests.support.http.api_client import Api
+from tests.support.http.refusals import CONVERSATION, JSON, TAKES_A_BODY, ask
+from tests.support.http.resources import check_problem
 
 MIB = 1024 * 1024
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)

@@ -11,7 +11,7 @@ import httpx
 from fastapi import FastAPI
 
 from cli.server import configure
-from tests.support.api_client import Api
+from tests.support.http.api_client import Api
 from tests.support.store import rows
 from tests.support.waiting import PATIENCE_S, eventually
 

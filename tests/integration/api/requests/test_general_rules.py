@@ -10,9 +10,9 @@ from domain.events import ConversationEvent
 from projections.models.history import HistoryProjection
 from projections.projection import Change
 from tests.integration.api.conftest import GivenModel
-from tests.support.api_client import Api
-from tests.support.model_scripts import Hang
-from tests.support.resources import check_position, check_problem
+from tests.support.http.api_client import Api
+from tests.support.http.resources import check_position, check_problem
+from tests.support.models.model_scripts import Hang
 from tests.support.waiting import eventually
 
 

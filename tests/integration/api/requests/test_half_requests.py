@@ -11,9 +11,9 @@ from api.http.bodies import MAX_HELD_BYTES
 from cli import server
 from cli.connections import Limits
 from tests.integration.api.conftest import GivenModel, Serve
-from tests.support.api_client import Api
-from tests.support.model_scripts import Hang
-from tests.support.raw_http import RawConnection
+from tests.support.http.api_client import Api
+from tests.support.models.model_scripts import Hang
+from tests.support.servers.raw_http import RawConnection
 from tests.support.waiting import eventually
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -9,8 +9,8 @@ from api.app import create_app
 from api.http.route import JSONRoute
 from api.settings import load_settings
 from tests.integration.api.conftest import GivenModel
-from tests.support.api_client import Api
-from tests.support.resources import check_problem
+from tests.support.http.api_client import Api
+from tests.support.http.resources import check_problem
 
 GETS = sorted(
     route.path

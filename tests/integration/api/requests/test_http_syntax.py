@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.api.conftest import GivenModel
-from tests.support.api_client import Api
-from tests.support.model_scripts import Hang
-from tests.support.raw_http import Answer, RawConnection
-from tests.support.resources import PROBLEM_KEYS
+from tests.support.http.api_client import Api
+from tests.support.http.resources import PROBLEM_KEYS
+from tests.support.models.model_scripts import Hang
+from tests.support.servers.raw_http import Answer, RawConnection
 
 LIMIT = 16 * 1024
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -11,9 +11,9 @@ import pytest
 
 from api.http import route
 from tests.integration.api.conftest import GivenModel, Serve
-from tests.support.api_client import Api, frames_of
-from tests.support.model_scripts import BreakOff, Hang, Pause, Script
-from tests.support.resources import check_problem
+from tests.support.http.api_client import Api, frames_of
+from tests.support.http.resources import check_problem
+from tests.support.models.model_scripts import BreakOff, Hang, Pause, Script
 
 
 @pytest.fixture

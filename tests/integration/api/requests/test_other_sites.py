@@ -5,8 +5,8 @@ from http.client import HTTPConnection
 
 import pytest
 
-from tests.support.api_client import Api
-from tests.support.resources import check_problem
+from tests.support.http.api_client import Api
+from tests.support.http.resources import check_problem
 
 ELSEWHERE = [
     "evil.example",

@@ -6,12 +6,12 @@ import pytest
 
 from domain.tools import UNANSWERED
 from tests.integration.api.conftest import GivenModel
-from tests.support.api_client import Api
-from tests.support.model_scripts import Script
-from tests.support.model_server import ModelServer
-from tests.support.openai_rules import check_openai
-from tests.support.openai_tokens import openai_tokens
-from tests.support.resources import check_problem
+from tests.support.http.api_client import Api
+from tests.support.http.resources import check_problem
+from tests.support.models.model_scripts import Script
+from tests.support.models.model_server import ModelServer
+from tests.support.models.openai_rules import check_openai
+from tests.support.models.openai_tokens import openai_tokens
 
 
 def said(role: str, text: str) -> dict[str, Any]:

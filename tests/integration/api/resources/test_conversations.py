@@ -4,8 +4,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.api_client import Api
-from tests.support.resources import check_conversation, check_position, check_problem
+from tests.support.http.api_client import Api
+from tests.support.http.resources import check_conversation, check_position, check_problem
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from tests.integration.api.conftest import GivenModel, Serve
-from tests.support.api_client import Api
-from tests.support.model_scripts import Hang, Pause, Script
-from tests.support.model_server import ModelServer
-from tests.support.resources import check_problem
+from tests.support.http.api_client import Api
+from tests.support.http.resources import check_problem
+from tests.support.models.model_scripts import Hang, Pause, Script
+from tests.support.models.model_server import ModelServer
 
 Item = dict[str, Any]
 

@@ -5,8 +5,8 @@ from importlib.metadata import version
 import pytest
 
 from projections.catalog import PROJECTIONS
-from tests.support.api_client import Api
-from tests.support.resources import check_problem
+from tests.support.http.api_client import Api
+from tests.support.http.resources import check_problem
 
 
 def test_a_running_process_says_that_it_is_alive(api: Api) -> None:

@@ -13,11 +13,11 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from tests.integration.api.conftest import GivenModel, Serve
-from tests.support.api_client import Api, frames_of
-from tests.support.model_scripts import Hang
-from tests.support.model_server import ModelServer
-from tests.support.refusals import CONVERSATION, TAKES_A_BODY, ask, check_invalid
-from tests.support.resources import check_problem
+from tests.support.http.api_client import Api, frames_of
+from tests.support.http.refusals import CONVERSATION, TAKES_A_BODY, ask, check_invalid
+from tests.support.http.resources import check_problem
+from tests.support.models.model_scripts import Hang
+from tests.support.models.model_server import ModelServer
 from tests.support.store import rows, value
 from tests.support.waiting import eventually
 

@@ -1,8 +1,8 @@
 """The recorded events of a conversation, for audit."""
 
 from tests.integration.api.conftest import GivenModel
-from tests.support.api_client import Api
-from tests.support.resources import check_event, check_problem
+from tests.support.http.api_client import Api
+from tests.support.http.resources import check_event, check_problem
 
 
 def test_the_log_has_every_event_in_order(api: Api, given_model: GivenModel) -> None:

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.api_client import Api
-from tests.support.resources import check_message, check_position, check_problem
+from tests.support.http.api_client import Api
+from tests.support.http.resources import check_message, check_position, check_problem
 
 PNG = b64encode(b"\x89PNG\r\n\x1a\n" + bytes(16)).decode()
 IMAGE = {"type": "image", "media_type": "image/png", "data": PNG}

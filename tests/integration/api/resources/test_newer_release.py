@@ -11,10 +11,10 @@ import pytest
 from domain.events import ConversationDeleted
 from tests.integration.api.conftest import GivenModel
 from tests.integration.api.resources.test_feeds import facts, feed
-from tests.support.api_client import Api, frames_of
-from tests.support.model_scripts import Hang, Script
-from tests.support.releases import store_row
-from tests.support.resources import check_problem
+from tests.support.histories.releases import store_row
+from tests.support.http.api_client import Api, frames_of
+from tests.support.http.resources import check_problem
+from tests.support.models.model_scripts import Hang, Script
 from tests.support.store import value
 from tests.support.waiting import eventually
 

@@ -5,8 +5,8 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from projections.catalog import PROJECTIONS
-from tests.support.api_client import Api
-from tests.support.resources import check_problem
+from tests.support.http.api_client import Api
+from tests.support.http.resources import check_problem
 from tests.support.waiting import eventually
 
 NAMES = [projection.name for projection in PROJECTIONS]

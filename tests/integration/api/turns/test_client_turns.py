@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.api_client import Api, Frame, frames_of
-from tests.support.resources import check_message, check_problem, check_turn
+from tests.support.http.api_client import Api, Frame, frames_of
+from tests.support.http.resources import check_message, check_problem, check_turn
 from tests.support.store import rows
 from tests.support.waiting import eventually
 from turns import expired_leases

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from tests.integration.api.conftest import GivenModel
-from tests.support.api_client import Api
-from tests.support.model_scripts import BreakOff, Script
-from tests.support.model_server import ModelServer
-from tests.support.resources import check_problem
-from tests.support.tool_turns import ANSWER, CALLS, RESULTS, replayed, results_path, sent, waiting
+from tests.support.http.api_client import Api
+from tests.support.http.resources import check_problem
+from tests.support.http.tool_turns import ANSWER, CALLS, RESULTS, replayed, results_path, sent, waiting
+from tests.support.models.model_scripts import BreakOff, Script
+from tests.support.models.model_server import ModelServer
 
 
 @pytest.mark.parametrize("route", ["turns", "messages"])

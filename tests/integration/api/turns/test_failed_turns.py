@@ -7,8 +7,9 @@ import httpx
 import pytest
 
 from tests.integration.api.conftest import GivenModel, Serve
-from tests.support.api_client import Api
-from tests.support.model_scripts import (
+from tests.support.http.api_client import Api
+from tests.support.http.resources import check_message, check_position, check_problem, check_turn
+from tests.support.models.model_scripts import (
     BAD_KEY,
     CONTENT_FILTERED,
     CONTEXT_TOO_LONG,
@@ -20,7 +21,6 @@ from tests.support.model_scripts import (
     Refusal,
     Script,
 )
-from tests.support.resources import check_message, check_position, check_problem, check_turn
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from tests.integration.api.conftest import GivenModel, Serve
-from tests.support.api_client import Api, Frame, frames_of
-from tests.support.model_scripts import Hang, Pause, Script, ToolFragment
-from tests.support.model_server import ModelServer
-from tests.support.resources import check_conversation, check_position, check_problem, check_turn
+from tests.support.http.api_client import Api, Frame, frames_of
+from tests.support.http.resources import check_conversation, check_position, check_problem, check_turn
+from tests.support.models.model_scripts import Hang, Pause, Script, ToolFragment
+from tests.support.models.model_server import ModelServer
 from tests.support.waiting import eventually
 
 HELD = Script(["Hold", Hang()])

@@ -7,11 +7,11 @@ from uuid import uuid4
 import httpx
 
 from tests.integration.api.conftest import GivenModel, Serve
-from tests.support.api_client import Api, Frame, frames_of
-from tests.support.model_scripts import BreakOff, Hang, Script, ToolFragment
-from tests.support.model_server import ModelServer
-from tests.support.refusals import check_invalid
-from tests.support.resources import check_message, check_position, check_problem, check_turn
+from tests.support.http.api_client import Api, Frame, frames_of
+from tests.support.http.refusals import check_invalid
+from tests.support.http.resources import check_message, check_position, check_problem, check_turn
+from tests.support.models.model_scripts import BreakOff, Hang, Script, ToolFragment
+from tests.support.models.model_server import ModelServer
 
 
 def regenerate(api: Api, id_: str, message: dict[str, Any], **body: Any) -> httpx.Response:

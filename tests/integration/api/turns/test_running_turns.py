@@ -1,10 +1,10 @@
 """Turns while they run: the lock they hold, and how they are followed and stopped, from other servers too."""
 
 from tests.integration.api.conftest import GivenModel, Serve
-from tests.support.api_client import Api, frames_of
-from tests.support.model_scripts import Hang, Pause, Reasoning, Script
-from tests.support.model_server import ModelServer
-from tests.support.resources import check_conversation, check_position, check_problem, check_turn
+from tests.support.http.api_client import Api, frames_of
+from tests.support.http.resources import check_conversation, check_position, check_problem, check_turn
+from tests.support.models.model_scripts import Hang, Pause, Reasoning, Script
+from tests.support.models.model_server import ModelServer
 from tests.support.waiting import eventually
 
 

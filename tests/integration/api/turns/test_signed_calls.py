@@ -6,10 +6,10 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.api_client import Api
-from tests.support.model_scripts import Raw, Script
-from tests.support.model_server import ModelServer
-from tests.support.tool_turns import ADD, results_path, sent
+from tests.support.http.api_client import Api
+from tests.support.http.tool_turns import ADD, results_path, sent
+from tests.support.models.model_scripts import Raw, Script
+from tests.support.models.model_server import ModelServer
 
 SIGNED = {"google": {"thought_signature": "c2ln"}}
 

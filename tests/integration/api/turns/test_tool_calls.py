@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from tests.integration.api.conftest import GivenModel
-from tests.support.api_client import Api
-from tests.support.model_scripts import BreakOff, Script, ToolFragment
-from tests.support.resources import check_problem
-from tests.support.tool_turns import ADD, ANSWER, replayed, results_path
+from tests.support.http.api_client import Api
+from tests.support.http.resources import check_problem
+from tests.support.http.tool_turns import ADD, ANSWER, replayed, results_path
+from tests.support.models.model_scripts import BreakOff, Script, ToolFragment
 
 
 def waiting_for(api: Api, id_: str, model: str) -> dict[str, Any]:

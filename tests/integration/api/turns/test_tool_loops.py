@@ -6,11 +6,11 @@ from uuid import uuid4
 import pytest
 
 from tests.integration.api.conftest import GivenModel
-from tests.support.api_client import Api
-from tests.support.model_scripts import Reasoning, Script, ToolFragment
-from tests.support.model_server import ModelServer
-from tests.support.resources import check_problem
-from tests.support.tool_turns import ADD, results_path, sent
+from tests.support.http.api_client import Api
+from tests.support.http.resources import check_problem
+from tests.support.http.tool_turns import ADD, results_path, sent
+from tests.support.models.model_scripts import Reasoning, Script, ToolFragment
+from tests.support.models.model_server import ModelServer
 
 CALL = Script(
     [Reasoning("I have "), Reasoning("to add."), ToolFragment(0, "call_1", "add", '{"a": 1}')],

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from tests.integration.api.conftest import GivenModel
-from tests.support.api_client import Api, Frame, frames_of
-from tests.support.model_scripts import Hang, Pause, Script, ToolFragment, usage
-from tests.support.resources import check_problem
-from tests.support.tool_turns import ANSWER, CALLS, RESULTS, results_path, waiting
+from tests.support.http.api_client import Api, Frame, frames_of
+from tests.support.http.resources import check_problem
+from tests.support.http.tool_turns import ANSWER, CALLS, RESULTS, results_path, waiting
+from tests.support.models.model_scripts import Hang, Pause, Script, ToolFragment, usage
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from tests.integration.api.conftest import GivenModel
-from tests.support.api_client import Api, frames_of
-from tests.support.model_scripts import Hang, Script, ToolFragment, usage
-from tests.support.model_server import ModelServer
-from tests.support.resources import check_conversation, check_message, check_position, check_problem, check_turn
-from tests.support.tool_turns import ADD, ANSWER, CALLS, FIND, RESULTS, replayed, results_path, sent, waiting
+from tests.support.http.api_client import Api, frames_of
+from tests.support.http.resources import check_conversation, check_message, check_position, check_problem, check_turn
+from tests.support.http.tool_turns import ADD, ANSWER, CALLS, FIND, RESULTS, replayed, results_path, sent, waiting
+from tests.support.models.model_scripts import Hang, Script, ToolFragment, usage
+from tests.support.models.model_server import ModelServer
 from tests.support.waiting import eventually
 
 ADDED = {"type": "tool_use", "id": "call_1", "name": "add", "input": {"a": 1}}

@@ -9,10 +9,10 @@ import pytest
 
 from api.http import sse
 from tests.integration.api.conftest import GivenModel
-from tests.support.api_client import Api, Frame
-from tests.support.model_scripts import BAD_KEY, BreakOff, Hang, Pause, Reasoning, Script
-from tests.support.model_server import ModelServer
-from tests.support.resources import check_message, check_position, check_turn
+from tests.support.http.api_client import Api, Frame
+from tests.support.http.resources import check_message, check_position, check_turn
+from tests.support.models.model_scripts import BAD_KEY, BreakOff, Hang, Pause, Reasoning, Script
+from tests.support.models.model_server import ModelServer
 from tests.support.waiting import eventually
 
 IDENTITY = {"conversation_id", "turn_id", "seq"}

@@ -7,10 +7,10 @@ from uuid import uuid4
 import pytest
 
 from tests.integration.api.conftest import GivenModel
-from tests.support.api_client import Api
-from tests.support.model_scripts import Raw, Reasoning, Script, usage
-from tests.support.model_server import ModelServer
-from tests.support.resources import check_conversation, check_message, check_position, check_problem, check_turn
+from tests.support.http.api_client import Api
+from tests.support.http.resources import check_conversation, check_message, check_position, check_problem, check_turn
+from tests.support.models.model_scripts import Raw, Reasoning, Script, usage
+from tests.support.models.model_server import ModelServer
 from turns.frames.frames import Frame
 from turns.frames.replay import TurnKey
 from turns.turn_streams import TurnStreams

@@ -9,11 +9,11 @@ import pytest
 
 from cli import server
 from tests.integration.api.conftest import GivenModel, Serve
-from tests.support.api_client import frames_of
-from tests.support.model_scripts import Hang, Script
-from tests.support.resources import check_problem
+from tests.support.http.api_client import frames_of
+from tests.support.http.resources import check_problem
+from tests.support.http.tool_turns import ANSWER, CALLS, RESULTS, replayed, results_path, waiting
+from tests.support.models.model_scripts import Hang, Script
 from tests.support.store import rows
-from tests.support.tool_turns import ANSWER, CALLS, RESULTS, replayed, results_path, waiting
 from tests.support.waiting import eventually
 from turns import leases
 from turns.frames import tail

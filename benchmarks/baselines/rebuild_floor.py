@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
-from benchmarks.views import Tables
+from benchmarks.baselines.views import Tables
 
 CONNECTIONS = 2
 SETTINGS = {"work_mem": "64MB", "maintenance_work_mem": "64MB"}

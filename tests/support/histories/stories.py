@@ -4,7 +4,7 @@ from typing import Any
 
 from domain.content import ToolResultBlock
 from domain.decisions.conversations import Draft, Events
-from tests.support.builders import Story, draft
+from tests.support.histories.builders import Story, draft
 
 
 def idle() -> Story:

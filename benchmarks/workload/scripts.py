@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from benchmarks.texts import english
+from benchmarks.workload.texts import english
 from domain.content import Role, TextBlock
 from domain.conversation import Conversation, fold
 from domain.decisions import conversations, running_turns, turn_starts

@@ -11,9 +11,9 @@ from typing import Any
 import psycopg
 
 from benchmarks.measure import Measurement, Plan, Target
-from benchmarks.model_server import now_us
-from benchmarks.serving import Server, launch, model_server, serve, turnlog_serve
-from benchmarks.speech import CHUNKS_A_SECOND, coming_script, listen, quantile
+from benchmarks.workload.model_server import now_us
+from benchmarks.workload.serving import Server, launch, model_server, serve, turnlog_serve
+from benchmarks.workload.speech import CHUNKS_A_SECOND, coming_script, listen, quantile
 from eventlog.db.statements import load_statements
 
 NAME = "stream_log"
@@ -21,7 +21,7 @@ STREAMS = (25, 50, 100)
 MOST_ROUNDS = 3
 POLL_S = 0.002
 
-_SQL = load_statements("benchmarks", "stream_log.sql")
+_SQL = load_statements("benchmarks.streaming", "stream_log.sql")
 _STAMP = re.compile(r"@(\d+)@")
 
 

@@ -17,9 +17,9 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from pydantic_core import to_json
 
-from benchmarks.callers import ExhaustedError, Work, rate
 from benchmarks.measure import CALLERS
-from benchmarks.texts import Turn
+from benchmarks.workload.callers import ExhaustedError, Work, rate
+from benchmarks.workload.texts import Turn
 from domain.content import TextBlock
 from domain.events import ENVELOPE_FIELDS, MessageAdded
 from eventlog.clock import new_id, now
@@ -29,7 +29,7 @@ from eventlog.db.statements import load_statements
 CONVERSATIONS = 200
 MOST_TURNS_A_SECOND = 20_000
 
-_SQL = load_statements("benchmarks", "floor.sql")
+_SQL = load_statements("benchmarks.baselines", "floor.sql")
 _PLACEHOLDER = UUID(int=0)
 
 

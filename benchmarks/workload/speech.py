@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import orjson
 
-from benchmarks.load import post
-from benchmarks.model_server import Script, now_us
-from benchmarks.serving import Server
-from benchmarks.stream_load import Stream
+from benchmarks.workload.load import post
+from benchmarks.workload.model_server import Script, now_us
+from benchmarks.workload.serving import Server
+from benchmarks.workload.stream_load import Stream
 
 CHUNKS_A_SECOND = 30
 SETTLE_S = 0.5

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from tests.support.model_server import ModelServer
+from tests.support.models.model_server import ModelServer
 from turns.model.call import ModelChunk, ModelEnd, ModelRequest, ModelTimeouts
 from turns.model.errors import ModelError
 from turns.model.gateway import ModelGateway

@@ -19,8 +19,8 @@ from eventlog.images import Images
 from eventlog.log import Log
 from eventlog.mapper import Recorded
 from projections.progress import Progress
-from tests.support.builders import MODEL, answer, draft, origin, some_id
-from tests.support.releases import store_row
+from tests.support.histories.builders import MODEL, answer, draft, origin, some_id
+from tests.support.histories.releases import store_row
 from tests.support.store import Store, WordTokenizer, started, until
 from turns.cancels import Cancels
 from turns.frames.replay import TurnKey, TurnReader

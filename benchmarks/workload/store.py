@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 from uuid import UUID
 
-from benchmarks.texts import Turn
+from benchmarks.workload.texts import Turn
 from commands.commands import Caller, ClientMessage, Commands
 from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer

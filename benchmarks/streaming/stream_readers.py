@@ -12,13 +12,13 @@ from uuid import UUID
 import orjson
 import psycopg
 
-from benchmarks.load import HOST
 from benchmarks.measure import Measurement, Plan, Round, Target
-from benchmarks.model_server import Script
-from benchmarks.serving import Server, launch, model_server, serve, turnlog_serve
-from benchmarks.speech import SETTLE_S, Speech, coming_script
-from benchmarks.store import CALLER, open_store, said
-from benchmarks.stream_load import get
+from benchmarks.workload.load import HOST
+from benchmarks.workload.model_server import Script
+from benchmarks.workload.serving import Server, launch, model_server, serve, turnlog_serve
+from benchmarks.workload.speech import SETTLE_S, Speech, coming_script
+from benchmarks.workload.store import CALLER, open_store, said
+from benchmarks.workload.stream_load import get
 from domain.content import TextBlock
 from domain.conversation import fold
 from domain.decisions import conversations, running_turns, turn_starts
@@ -35,7 +35,7 @@ READERS = 500
 READERS_JOIN_LIKE = READERS // 10
 MOST_ROUNDS = 3
 
-_SQL = load_statements("benchmarks", "stream_readers.sql")
+_SQL = load_statements("benchmarks.streaming", "stream_readers.sql")
 
 
 class Replays:

@@ -8,7 +8,7 @@ from eventsourcing.postgres import PostgresTrackingRecorder
 from eventsourcing.projection import Projection, ProjectionRunner
 from psycopg.conninfo import conninfo_to_dict
 
-from benchmarks.views import Tables
+from benchmarks.baselines.views import Tables
 from domain.events import (
     ConversationDeleted,
     ConversationEvent,

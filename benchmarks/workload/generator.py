@@ -13,7 +13,7 @@ from typing import NamedTuple
 import psycopg
 from psycopg import sql
 
-from benchmarks.scripts import Script, Scripts, scripts
+from benchmarks.workload.scripts import Script, Scripts, scripts
 from eventlog.db.statements import load_statements
 from eventlog.migrations import migrate
 
@@ -23,7 +23,7 @@ NEW_CONVERSATIONS_A_SECOND = 1.0
 PAUSE_S = 30.0
 MOST_TURNS = 1000
 
-_SQL = load_statements("benchmarks", "generator.sql")
+_SQL = load_statements("benchmarks.workload", "generator.sql")
 
 
 class MadeEvent(NamedTuple):

@@ -20,8 +20,8 @@ from typing import Self
 
 from tests.support.waiting import PATIENCE_S
 
-ROOT = Path(__file__).parents[2]
-UNHURRIED = "tests.support.unhurried"
+ROOT = Path(__file__).parents[3]
+UNHURRIED = "tests.support.servers.unhurried"
 NO_MODEL_LIBRARY = Path(__file__).parent / "no_model_library"
 
 

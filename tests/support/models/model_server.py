@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import Any, Self
 
-from tests.support.model_scripts import (
+from tests.support.models.model_scripts import (
     UNKNOWN_MODEL,
     BreakOff,
     Hang,

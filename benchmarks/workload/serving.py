@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from benchmarks.load import HOST, Load, Served, post, run
 from benchmarks.measure import CALLERS
-from benchmarks.stream_load import Reading, Stream, read
-from benchmarks.texts import Turn
+from benchmarks.workload.load import HOST, Load, Served, post, run
+from benchmarks.workload.stream_load import Reading, Stream, read
+from benchmarks.workload.texts import Turn
 
 CONVERSATIONS = 200
 VARIANTS_OF_EACH = 10
@@ -136,17 +136,17 @@ def turnlog() -> str:
 
 def model_server() -> tuple[str, ...]:
     """Return the command of the scripted model server."""
-    return sys.executable, "-m", "benchmarks.model_server"
+    return sys.executable, "-m", "benchmarks.workload.model_server"
 
 
 def passthrough_app(model_url: str) -> tuple[str, ...]:
     """Return the command of the server that hands a model's chunks on and stores nothing."""
-    return sys.executable, "-m", "benchmarks.passthrough_app", model_url
+    return sys.executable, "-m", "benchmarks.baselines.passthrough_app", model_url
 
 
 def empty_app(conninfo: str) -> tuple[str, ...]:
     """Return the command of the server that has the empty endpoint too."""
-    return sys.executable, "-m", "benchmarks.empty_app", conninfo
+    return sys.executable, "-m", "benchmarks.baselines.empty_app", conninfo
 
 
 def _environment() -> dict[str, str]:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from tests.support.api_client import Api, Frame, frames_of
-from tests.support.model_scripts import Script, ToolFragment, usage
-from tests.support.model_server import ModelServer
+from tests.support.http.api_client import Api, Frame, frames_of
+from tests.support.models.model_scripts import Script, ToolFragment, usage
+from tests.support.models.model_server import ModelServer
 
 ADD = {"name": "add", "description": "Adds.", "input_schema": {"type": "object", "properties": {"n": {}}}}
 FIND = {"name": "find", "input_schema": {"type": "object"}}

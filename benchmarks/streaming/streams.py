@@ -6,8 +6,17 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from benchmarks.measure import Measurement, Plan, Round, Target
-from benchmarks.serving import Process, Server, launch, loaded, model_server, passthrough_app, serve, turnlog_serve
-from benchmarks.speech import CHUNKS_A_SECOND, SETTLE_S, Speech, coming_script, listen
+from benchmarks.workload.serving import (
+    Process,
+    Server,
+    launch,
+    loaded,
+    model_server,
+    passthrough_app,
+    serve,
+    turnlog_serve,
+)
+from benchmarks.workload.speech import CHUNKS_A_SECOND, SETTLE_S, Speech, coming_script, listen
 
 NAME = "streams"
 STREAMS = 200

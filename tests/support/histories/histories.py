@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from domain.content import ToolResultBlock, ToolUseBlock
 from domain.events import ConversationEvent
-from tests.support.builders import BEGINNING, Story, usage
+from tests.support.histories.builders import BEGINNING, Story, usage
 from tests.support.naive_views.context import naive_context
 from tests.support.naive_views.history import naive_history
 

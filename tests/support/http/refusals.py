@@ -2,8 +2,8 @@
 
 import httpx
 
-from tests.support.api_client import Api
-from tests.support.resources import check_problem
+from tests.support.http.api_client import Api
+from tests.support.http.resources import check_problem
 
 JSON = {"Content-Type": "application/json"}
 CONVERSATION = "/v1/conversations/{id}"

@@ -13,7 +13,7 @@ from projections.projection import view_name
 
 VIEWS = tuple(find_projection(name) for name in ("listing", "history", "context"))
 
-_SQL = load_statements("benchmarks", "views.sql")
+_SQL = load_statements("benchmarks.baselines", "views.sql")
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -54,7 +54,7 @@ class Tables(NamedTuple):
         tables = {table: sql.Identifier(self.schema, name) for table, name in self.names().items()}
         return {
             name: sql.SQL(statement).format(**tables).as_bytes(None)
-            for name, statement in load_statements("benchmarks", path).items()
+            for name, statement in load_statements("benchmarks.baselines", path).items()
         }
 
     def check(self) -> None:

@@ -11,8 +11,8 @@ from typing import NamedTuple, cast
 
 import uvloop
 
-from benchmarks.load import HOST, LoadError
-from benchmarks.model_server import now_us
+from benchmarks.workload.load import HOST, LoadError
+from benchmarks.workload.model_server import now_us
 
 GRACE_S = 120.0
 

@@ -18,7 +18,7 @@ from domain.content import (
 )
 from domain.events import MessageAdded
 from domain.tools import UNANSWERED
-from tests.support.builders import BEGINNING, some_id
+from tests.support.histories.builders import BEGINNING, some_id
 
 # Few of them, so that they meet again; what only differs in `.` and `:` is the same to Anthropic once it is mended.
 CALL_IDS = ["a", "b", "a_1", "c.1", "c:1", "", "ü", "x" * 41, "x" * 300, "a__thought__+/=", "__thought__"]

@@ -1,0 +1,1 @@
+"""Made logs, servers, model servers and load generators that several benchmarks use."""
