@@ -7,7 +7,6 @@ from base64 import b64encode
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 from uuid import UUID, uuid4
 
 import psycopg
@@ -24,7 +23,7 @@ from domain.usage import Usage
 from eventlog.library.application import ConversationApplication
 from postgres.programs import find_programs
 from projections.catalog import PROJECTIONS, find_projection, install
-from tests.support.store import PATIENCE_S, opened
+from tests.support.store import PATIENCE_S, opened, rows
 
 TEXT = (Path(__file__).parents[3] / "docs" / "reading-the-log.md").read_text()
 EXAMPLE_ID = "01a1fcdb-2f79-7502-8e7f-3aecd04c02a9"
@@ -107,11 +106,13 @@ def test_all_recipes_are_tested() -> None:
 
 def test_the_socket_is_where_the_pid_file_says(postgres: str) -> None:
     found = re.search(r"PGHOST=\$\((.*?)\)", TEXT)
-    host = parse_qs(urlsplit(postgres).query)["host"][0]
     assert found
-    command = found[1].replace("~/.local/share/turnlog/postgres", host)
+    directory, socket = rows(
+        postgres, "SELECT current_setting('data_directory'), current_setting('unix_socket_directories')"
+    )[0]
+    command = found[1].replace("~/.local/share/turnlog/postgres", directory)
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == host
+    assert done.stdout.strip() == socket.strip('"')
 
 
 def test_the_last_events_come_newest_first(log: RecordedLog) -> None:

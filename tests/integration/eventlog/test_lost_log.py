@@ -169,7 +169,8 @@ async def test_a_command_that_waits_while_it_decides_is_decided_again_after_the_
     await started(here)
     decide_on.set()
     committed = await adding
-    assert titles == [None, "other"]
+    # Each connection that is made anew begins a generation, so the second decision may be repeated as well.
+    assert (titles[0], set(titles[1:])) == (None, {"other"})
     assert committed.state == await there.log.state(id_)
 
 
