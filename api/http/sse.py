@@ -5,7 +5,8 @@ every 15 s without a frame, to keep proxies from closing an idle connection.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from time import monotonic
 from typing import Any
 
@@ -24,27 +25,33 @@ HEARTBEAT_S = 15.0
 # The server sends a piece when the connection has taken the piece before. A client that stops reading keeps one piece
 # in memory, and not all that it has not read.
 PIECE_BYTES = 64 * 1024
+LARGE_BYTES = 4 * 1024
 
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
-Encode = Callable[[Any], bytes]
+Encode = Callable[[Any], Sequence[bytes]]
+"""Encodes an item as one server-sent event, in parts that follow each other."""
 
 _closing = Background()
 
 
-def sse_event(event: str, data: bytes, event_id: int | None = None) -> bytes:
-    """Return one server-sent event. `data` is a single line."""
-    if event_id is None:
-        return b"event: %s\ndata: %s\n\n" % (event.encode(), data)
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event_id, event.encode(), data)
+def sse_event(event: str, data: bytes, event_id: int | None = None) -> Sequence[bytes]:
+    """Return one server-sent event in parts. `data` is a single line."""
+    head = b"event: %s\ndata: " % event.encode()
+    if event_id is not None:
+        head = b"id: %d\n%s" % (event_id, head)
+    if len(data) < LARGE_BYTES:
+        return [b"%s%s\n\n" % (head, data)]
+    # Large data is not copied, because all readers of a turn share it.
+    return [head, data, b"\n\n"]
 
 
-def turn_event(frame: Frame) -> bytes:
+def turn_event(frame: Frame) -> Sequence[bytes]:
     """Encode a frame of a turn, with its `seq` as id."""
     return sse_event(frame.event, frame.data_json, frame.seq)
 
 
-def feed_event(item: FeedEvent | Frame) -> bytes:
+def feed_event(item: FeedEvent | Frame) -> Sequence[bytes]:
     """Encode an item of a feed.
 
     A recorded event has its position as id, and a live frame has no id.
@@ -115,7 +122,7 @@ class _EventStream(StreamingResponse):
     async def _send(self, send: Send) -> None:
         async for batch in self._batches:
             async with self._send_lock:
-                for piece in _pieces(map(self._encode, batch)):
+                for piece in _pieces(chain.from_iterable(map(self._encode, batch))):
                     await send(_body(piece))
             self._sent_at = monotonic()
 
@@ -132,11 +139,11 @@ def _body(data: bytes, *, more: bool = True) -> dict[str, Any]:
     return {"type": "http.response.body", "body": data, "more_body": more}
 
 
-def _pieces(encoded: Iterable[bytes]) -> Iterator[bytes]:
-    """Join small items, and cut large ones, into pieces of at most `PIECE_BYTES`."""
+def _pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Join small parts, and cut large ones, into pieces of at most `PIECE_BYTES`."""
     waiting: list[bytes] = []
     size = 0
-    for whole in encoded:
+    for whole in parts:
         for start in range(0, len(whole), PIECE_BYTES):
             part = whole[start : start + PIECE_BYTES]
             if size + len(part) > PIECE_BYTES:

@@ -147,7 +147,9 @@ class TurnFrames:
     def _frame(self, event: str, **data: Any) -> Frame:
         self._seq += 1
         identity = {"conversation_id": self.row.conversation_id, "turn_id": self.row.id}
-        return Frame(self._seq, event, orjson.dumps({**identity, "seq": self._seq, **data}))
+        encoded = orjson.dumps({**identity, "seq": self._seq, **data})
+        # A result of orjson keeps a buffer of up to twice its size. A turn keeps all its frames, so they are copied.
+        return Frame(self._seq, event, bytes(memoryview(encoded)))
 
 
 def _block(block_type: StreamedBlock, texts: list[str]) -> TextBlock | ReasoningBlock:

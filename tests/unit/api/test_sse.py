@@ -52,7 +52,9 @@ class Server:
         self.sent: list[dict[str, Any]] = []
 
     async def serve(self, turn: Turn) -> None:
-        await sse.event_stream(turn.batches, {}, lambda frame: frame.data_json)(self._scope, self._receive, self._send)
+        await sse.event_stream(turn.batches, {}, lambda frame: [frame.data_json])(
+            self._scope, self._receive, self._send
+        )
 
     def leave(self) -> None:
         self._left.set()
@@ -164,3 +166,11 @@ async def test_a_reading_that_fails_is_raised_to_the_server(spec_version: str) -
         await server.serve(turn)
     assert not await left_behind()
     assert turn.ended == 1 and server.bodies == [OPEN, b"a"]
+
+
+def test_large_data_is_shared_and_not_copied_for_each_reader() -> None:
+    data = b"x" * 1_000_000
+    parts = sse.sse_event("delta", data, 7)
+    assert any(part is data for part in parts)
+    assert b"".join(parts) == b"id: 7\nevent: delta\ndata: " + data + b"\n\n"
+    assert b"".join(sse.sse_event("delta", b"{}")) == b"event: delta\ndata: {}\n\n"

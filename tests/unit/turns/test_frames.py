@@ -1,5 +1,6 @@
 """The frames of a turn: the same live and replayed, however its chunks were recorded, and numbered without a gap."""
 
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -84,7 +85,7 @@ def ending(events: list[ConversationEvent]) -> tuple[TurnEnded, MessageAdded | N
 
 
 def wire(frames: list[Frame]) -> bytes:
-    return b"".join(map(turn_event, frames))
+    return b"".join(chain.from_iterable(map(turn_event, frames)))
 
 
 def names(frames: list[Frame]) -> list[str]:
@@ -156,7 +157,7 @@ def test_a_cancelled_turn_ends_without_an_error() -> None:
 
 def test_a_frame_is_one_line_of_json_on_the_wire_whatever_its_text() -> None:
     _, _, (_, frame) = live(asked(), [("text", "line\none\r\ntwo\u2028three")])
-    lines = turn_event(frame).decode().split("\n")
+    lines = b"".join(turn_event(frame)).decode().split("\n")
     assert lines[:2] == ["id: 2", "event: delta"]
     assert lines[2].startswith("data: {") and lines[3:] == ["", ""]
     assert orjson.loads(lines[2][6:])["text"] == "line\none\r\ntwo\u2028three"

@@ -1,6 +1,7 @@
 """The frames of turns that wait: for others before them in the queue, and for the results of tools."""
 
 import json
+from itertools import chain
 from typing import Any
 
 from hypothesis import given, settings
@@ -74,7 +75,7 @@ class LiveTurn:
 
 
 def wire(frames: list[Frame]) -> bytes:
-    return b"".join(map(turn_event, frames))
+    return b"".join(chain.from_iterable(map(turn_event, frames)))
 
 
 def names(frames: list[Frame]) -> list[str]:
