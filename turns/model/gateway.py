@@ -92,7 +92,7 @@ class ModelGateway:
     async def _library(self) -> LiteLLMLibrary:
         """Return the loaded library. Concurrent calls wait for the same load."""
         if self._loading is None or _has_failed(self._loading):
-            self._loading = asyncio.create_task(asyncio.to_thread(open_library, self._tokenizer))
+            self._loading = asyncio.create_task(open_library(self._tokenizer))
         try:
             return await asyncio.shield(self._loading)
         except Exception as error:
