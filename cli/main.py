@@ -54,7 +54,10 @@ def main() -> None:
 
 
 def end_process(code: int) -> NoReturn:
-    """End this process once everything is closed, without waiting for a model library that still loads."""
+    """End this process. Do not wait for a model library that still loads.
+
+    Everything else has to be closed before.
+    """
     # A process that loads it has imported this module. The others save the import.
     if "turns.model.litellm_library" in sys.modules:
         from turns.model.litellm_library import is_loading

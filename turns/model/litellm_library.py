@@ -1,4 +1,4 @@
-"""litellm: the part of it that is used, as types, and how it is loaded and configured.
+"""litellm: the part of it in use, as types, and how it is loaded and configured.
 
 Its import takes seconds of CPU, tries the network, and logs and prints a lot. So it is imported in a thread of its own
 at first use, with its own files instead of the network, and with its loggers silenced. `litellm_transport` and
@@ -62,7 +62,7 @@ class LiteLLMStream(Protocol):
 
 
 class LiteLLM(Protocol):
-    """The litellm module. It is only partly typed, and must not be imported for its types."""
+    """The litellm module, which is partly typed and is not imported for its types."""
 
     model_cost: dict[str, dict[str, Any]]
     provider_list: list[str]
@@ -76,7 +76,7 @@ class LiteLLM(Protocol):
 
 
 class LiteLLMLibrary(NamedTuple):
-    """The loaded litellm, and the connections over which it sends the requests of one gateway."""
+    """The loaded litellm, and the connections for the requests of one gateway."""
 
     litellm: LiteLLM
     connections: "ProviderConnections"
@@ -95,7 +95,7 @@ async def open_library(tokenizer: Tokenizer) -> LiteLLMLibrary:
 
 
 def is_loading() -> bool:
-    """Return whether this process loads litellm now, also for a gateway that is closed."""
+    """Return whether this process loads litellm now, even for a closed gateway."""
     return any(thread.name == _THREAD_NAME for thread in threading.enumerate())
 
 
@@ -112,7 +112,10 @@ def _open(opened: Future[LiteLLMLibrary], tokenizer: Tokenizer) -> None:
 
 
 def load_litellm(tokenizer: Tokenizer) -> LiteLLM:
-    """Import litellm, configure it and make a first call. Takes seconds of CPU, so call it in a thread."""
+    """Import litellm, configure it and make a first call.
+
+    It takes seconds of CPU, so call it in a thread.
+    """
     os.environ.update(_ENVIRONMENT)
     _set_log_levels()
     import litellm

@@ -1,4 +1,4 @@
-"""Translates a provider's finish reason, its own word for why an answer ended, into one of ours."""
+"""Translates a provider's finish reason: its own word for why an answer ended."""
 
 from typing import Final
 

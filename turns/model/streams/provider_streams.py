@@ -29,7 +29,10 @@ _HALF_PAIR: Final = re.compile("[\ud800-\udbff]$")
 
 
 class ProviderStream(Protocol):
-    """The deltas of an answer's first choice. Reading may raise any error if the provider sends nonsense."""
+    """The deltas of an answer's first choice.
+
+    Reading may raise any error if the provider sends nonsense.
+    """
 
     @property
     def finish_reason(self) -> str | None:
@@ -187,7 +190,7 @@ class _SurrogateJoiner:
 
 
 def _chunk_of(event: ServerEvent) -> dict[str, Any] | None:
-    """Return the object in an event, None for an event that only keeps the connection alive.
+    """Return the object in an event, None for a heartbeat.
 
     Raises:
         TypeError, ValueError: the event has other data.
