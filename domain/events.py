@@ -7,8 +7,8 @@ from uuid import UUID
 from pydantic import Field
 
 from domain.content import Content, Role
+from domain.model_usage import Usage
 from domain.tools import ToolDefinition
-from domain.usage import Usage
 from domain.values import Frozen, JsonObject, Label, Text, Title
 
 MessageStatus = Literal["completed", "interrupted"]

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import SecretStr
 
 from commands.tokens import Tokenizer
-from turns.model.call import ModelChunk, ModelEnd, ModelRequest, ModelTimeouts
 from turns.model.errors import ModelError
+from turns.model.gateway_types import ModelChunk, ModelEnd, ModelRequest, ModelTimeouts
 from turns.model.litellm_library import LiteLLM, LiteLLMLibrary, open_library
 from turns.model.prices import PriceTable
 from turns.model.provider_routing import ProviderRouting

@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Any, Final
 
-from domain.usage import Usage
+from domain.model_usage import Usage
 from turns.model.litellm_library import LiteLLM
 
 _NANO: Final = Decimal("1e-9")

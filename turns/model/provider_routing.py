@@ -6,8 +6,8 @@ from pydantic import SecretStr
 
 from domain.tools import ToolDefinition
 from turns.model import demo_model
-from turns.model.call import ModelRequest
 from turns.model.errors import ModelError
+from turns.model.gateway_types import ModelRequest
 from turns.model.litellm_library import LiteLLM
 
 _NO_KEY: Final = "none"

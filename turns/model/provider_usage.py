@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from commands.tokens import Tokenizer
-from domain.usage import Usage
-from turns.model.call import ModelRequest
+from domain.model_usage import Usage
+from turns.model.gateway_types import ModelRequest
 
 MAX_COUNT = 2**31
 """A count from here on is a provider's mistake. The API refuses it from clients, too."""

@@ -11,9 +11,9 @@ import pytest
 
 from tests.support.waiting import PATIENCE_S, eventually
 from turns.model import litellm_library
-from turns.model.call import ModelRequest, ModelTimeouts
 from turns.model.errors import ModelError
 from turns.model.gateway import ModelGateway
+from turns.model.gateway_types import ModelRequest, ModelTimeouts
 
 REQUEST = ModelRequest(model="turnlog/demo", messages=[{"role": "user", "content": "Hello"}])
 
@@ -30,7 +30,7 @@ for name in ("LITELLM_LOCAL_MODEL_COST_MAP", "TIKTOKEN_CACHE_DIR"):
 
 from turns.model import litellm_library
 from turns.model.gateway import ModelGateway
-from turns.model.call import ModelRequest, ModelTimeouts
+from turns.model.gateway_types import ModelRequest, ModelTimeouts
 
 assert "litellm" not in sys.modules, "litellm was imported at import time"
 loads = []

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from turns.model.call import FinishReason, ModelChunk, ToolCall
 from turns.model.errors import ModelError
+from turns.model.gateway_types import FinishReason, ModelChunk, ToolCall
 from turns.model.streams.deadlines import Deadlines
 from turns.model.streams.finish_reasons import empty_answer, require_regular_finish, translated_finish_reason
 from turns.model.streams.openai_chunks import Delta

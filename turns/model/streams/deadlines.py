@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Final, TypeVar
 
-from turns.model.call import ModelTimeouts
 from turns.model.errors import ModelError, model_error_from
+from turns.model.gateway_types import ModelTimeouts
 
 _T = TypeVar("_T")
 

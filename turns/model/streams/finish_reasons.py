@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from turns.model.call import FinishReason
 from turns.model.errors import ModelError
+from turns.model.gateway_types import FinishReason
 
 _TRANSLATIONS: Final[dict[str, FinishReason]] = {
     "length": "length",

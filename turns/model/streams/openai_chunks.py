@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple, cast
 
-from turns.model.call import ModelChunk
+from turns.model.gateway_types import ModelChunk
 from turns.model.streams.tool_fragments import ToolFragment
 
 _REASONING_FIELDS: Final = (

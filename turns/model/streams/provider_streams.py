@@ -8,8 +8,8 @@ import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
-from turns.model.call import ModelChunk
 from turns.model.errors import ModelError, error_in_stream, reports_error
+from turns.model.gateway_types import ModelChunk
 from turns.model.litellm_library import LiteLLMStream
 from turns.model.streams.openai_chunks import Delta, delta_of_choice, delta_of_json, finish_reason_of, first_choice
 from turns.model.streams.sse_parser import DONE, EventParser, ServerEvent, parsed

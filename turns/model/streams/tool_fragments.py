@@ -13,8 +13,8 @@ from math import isfinite
 from typing import Any, NoReturn, cast
 from uuid import uuid4
 
-from turns.model.call import ToolCall
 from turns.model.errors import ModelError
+from turns.model.gateway_types import ToolCall
 from turns.model.streams.storable import storable_json, storable_text
 
 MAX_CALLS = 1000

@@ -5,8 +5,8 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field
 
+from domain.model_usage import Usage
 from domain.tools import ToolDefinition
-from domain.usage import Usage
 
 FinishReason = Literal["stop", "length", "tool_use", "content_filter"]
 
