@@ -63,6 +63,7 @@ def end_process(code: int) -> NoReturn:
         from turns.model.litellm_library import is_loading
 
         if is_loading():
+            # The end of the interpreter would wait for the thread that loads it.
             for stream in (sys.stdout, sys.stderr):
                 with suppress(OSError):  # its reader is gone
                     stream.flush()
