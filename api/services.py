@@ -14,7 +14,7 @@ from commands.tokens import Tokenizer
 from eventlog.background import cancel_and_wait
 from eventlog.broadcast import Broadcast
 from eventlog.db.database import Database
-from eventlog.images import Images
+from eventlog.image_store import Images
 from eventlog.log import Log
 from eventlog.opening import OpenLog, open_log
 from projections.catalog import PROJECTIONS, prepare
@@ -30,8 +30,8 @@ from turns.context_budget import ContextBudget
 from turns.event_feeds import EventFeeds
 from turns.frames.replay import TurnReader
 from turns.leases import Leases
-from turns.model.call import ModelTimeouts
 from turns.model.gateway import ModelGateway
+from turns.model.gateway_types import ModelTimeouts
 from turns.model_input import ModelInput
 from turns.queue import TurnQueue
 from turns.recovery import Recovery

@@ -3,7 +3,11 @@
 The module of a subcommand is imported only when it runs, so that help appears at once.
 """
 
+import os
+import sys
+from contextlib import suppress
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
@@ -41,7 +45,30 @@ def turnlog() -> None:
 
 def main() -> None:
     """Run the command. This is its entry point after installation."""
-    turnlog(prog_name="turnlog")
+    try:
+        turnlog(prog_name="turnlog")
+    except SystemExit as ending:
+        if isinstance(ending.code, int):
+            end_process(ending.code)
+        raise
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process. Do not wait for a model library that still loads.
+
+    Everything else has to be closed before.
+    """
+    # A process that loads it has imported this module. The others save the import.
+    if "turns.model.litellm_library" in sys.modules:
+        from turns.model.litellm_library import is_loading
+
+        if is_loading():
+            # The end of the interpreter would wait for the thread that loads it.
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError):  # its reader is gone
+                    stream.flush()
+            os._exit(code)
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.main import end_process
+
 if TYPE_CHECKING:
     from api.settings import Settings
 
@@ -133,7 +135,7 @@ def _serve(settings: "Settings", conninfo: str, listener: socket.socket, lifelin
     detach_from_terminal(lifeline)
     from cli.server import run_server
 
-    raise SystemExit(run_server(settings, conninfo, listener, lambda: lifeline.send(True)))
+    end_process(run_server(settings, conninfo, listener, lambda: lifeline.send(True)))
 
 
 def detach_from_terminal(lifeline: Connection) -> None:

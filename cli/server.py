@@ -74,9 +74,9 @@ def run_server(settings: "Settings", conninfo: str, listener: socket.socket, ann
 
 
 def configure(app: "ASGIApp", limits: "Limits | None" = None) -> uvicorn.Config:
-    """Return the uvicorn configuration for an application with `ConnectionTracking`, which connections rely on.
+    """Return the uvicorn configuration for an application with `ConnectionTracking`.
 
-    It names no address: the server gets a listening socket.
+    Connections rely on that middleware. The configuration names no address: the server gets a listening socket.
     """
     from cli.connections import Limits, limited
 

@@ -28,7 +28,7 @@ from domain.decisions.conversations import Draft, Events, Origin
 from domain.errors import ContentPath, MessageNotFoundError
 from domain.values import JsonObject
 from eventlog.clock import new_id, now
-from eventlog.images import Images
+from eventlog.image_store import Images
 from eventlog.writer import Idempotency
 
 LARGE_CONTENT_CHARS = 50_000

@@ -26,7 +26,7 @@ def _is_none(value: object) -> bool:
 
 
 class ImageBlock(Frozen):
-    """An image: its bytes, the hash of bytes that are stored beside the log, or a URL that a model can fetch."""
+    """An image: its bytes, the hash of stored bytes, or a URL that a model can fetch."""
 
     type: Literal["image"] = "image"
     media_type: str | None = Field(

@@ -27,8 +27,8 @@ from domain.events import (
     TurnStarted,
     TurnSuspended,
 )
+from domain.model_usage import Usage
 from domain.tools import tool_uses
-from domain.usage import Usage
 from domain.values import JsonObject
 
 

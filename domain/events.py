@@ -7,8 +7,8 @@ from uuid import UUID
 from pydantic import Field
 
 from domain.content import Content, Role
+from domain.model_usage import Usage
 from domain.tools import ToolDefinition
-from domain.usage import Usage
 from domain.values import Frozen, JsonObject, Label, Text, Title
 
 MessageStatus = Literal["completed", "interrupted"]
@@ -109,7 +109,7 @@ class MessageDeleted(ConversationEvent):
 
 
 class MessagesSuperseded(ConversationEvent):
-    """The messages from a version on were replaced. They leave context and history and can be read on request."""
+    """The messages from a version on were replaced and left context and history."""
 
     from_version: int = Field(
         ge=2, description="All messages from this version up to this event are superseded. Server."
@@ -146,7 +146,7 @@ class TurnBegun(ConversationEvent):
 
 
 class TurnQueued(TurnBegun):
-    """A turn was requested while another was active. It waits, with its message, until those before it end."""
+    """A turn was requested and waits, with its message, until those before it end."""
 
     class_version: ClassVar[int] = 2
 
@@ -185,7 +185,7 @@ class TurnStarted(TurnBegun):
 
 
 class StreamDelta(ConversationEvent):
-    """Chunks of one block as a model streamed them, boundaries kept. Each chunk is one frame of the turn."""
+    """Chunks of one block as a model streamed them, each of which is one frame."""
 
     turn_id: UUID = Field(description="The turn. Server.")
     first_seq: int = Field(ge=1, description="Frame number of the first chunk. The others follow without gaps. Server.")
@@ -198,7 +198,7 @@ class StreamDelta(ConversationEvent):
 
 
 class TurnSuspended(ConversationEvent):
-    """The model called tools. The turn waits for the client's results, and the conversation is not locked."""
+    """The turn waits for the results of its calls. The conversation is not locked."""
 
     turn_id: UUID = Field(description="The turn. Server.")
     message_id: UUID = Field(description="The message that holds the calls. Server.")
@@ -212,7 +212,7 @@ class TurnSuspended(ConversationEvent):
 
 
 class TurnResumed(ConversationEvent):
-    """The client sent the results of all calls. The model continues, and the conversation is locked again."""
+    """All results arrived. The model continues, and the conversation is locked."""
 
     turn_id: UUID = Field(description="The turn. Server.")
     user_message_id: UUID = Field(description="The message to answer. Server.")

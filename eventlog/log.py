@@ -216,7 +216,7 @@ class Log:
 
 
 async def read_head(connection: Connection) -> int:
-    """Return the position of the last event as `connection` sees it, 0 for an empty log."""
+    """Return the position of the last event that `connection` sees, 0 without any."""
     cursor = await connection.execute(_SQL["read_head"])
     row = await cursor.fetchone()
     return row[0] if row else 0

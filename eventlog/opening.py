@@ -7,7 +7,7 @@ from typing import NamedTuple
 from eventlog.channels import Channels
 from eventlog.db.database import Database
 from eventlog.feed import Feed
-from eventlog.images import Images
+from eventlog.image_store import Images
 from eventlog.log import Log
 from eventlog.writer import GroupCommitWriter
 

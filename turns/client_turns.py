@@ -14,7 +14,7 @@ from domain.decisions.conversations import Events, Origin
 from domain.decisions.guards import check_access, check_client_turn
 from domain.decisions.running_turns import ModelAnswer
 from domain.errors import DeltaOutOfOrderError
-from domain.usage import Usage
+from domain.model_usage import Usage
 from turns.frames.replay import TurnKey, TurnReader, TurnReplay
 from turns.leases import Leases
 

@@ -10,9 +10,9 @@ from eventlog.retry import equal_pauses, retry
 from projections.models.context import Context
 from projections.progress import Progress
 from turns.context_budget import ContextBudget
-from turns.frames.recorder import PATIENCE_S, RETRY_INTERVAL_S
-from turns.model.call import ModelRequest
+from turns.frames.turn_recorder import PATIENCE_S, RETRY_INTERVAL_S
 from turns.model.errors import ModelError
+from turns.model.gateway_types import ModelRequest
 from turns.model.provider_rules import provider_rules
 from turns.model.sent_context import SentContext, sent_context
 

@@ -26,11 +26,11 @@ from projections.progress import Progress
 from turns.frames.delta_buffer import DeltaBuffer, FlushClock
 from turns.frames.frames import Frame, TurnFrames
 from turns.frames.live_stream import SHOWN_WAIT_S, LiveStream
-from turns.frames.recorder import TurnRecorder
 from turns.frames.replay import TurnKey, TurnReader
-from turns.model.call import ModelChunk, ModelEnd, ModelRequest, ToolCall
+from turns.frames.turn_recorder import TurnRecorder
 from turns.model.errors import ModelError
 from turns.model.gateway import ModelGateway
+from turns.model.gateway_types import ModelChunk, ModelEnd, ModelRequest, ToolCall
 from turns.model.streams.storable import storable_json, storable_text
 
 Prepare = Callable[[], Awaitable[ModelRequest]]

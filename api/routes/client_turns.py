@@ -14,7 +14,7 @@ from api.http.request_models import NewDeltas, TurnEnd, TurnFailure, TurnUsage
 from api.http.route import JSONRoute
 from api.routes.turn_answers import check_turn_exists, find_turn
 from domain.events import StreamDelta
-from domain.usage import Usage
+from domain.model_usage import Usage
 from projections.models.json_resources import turn_resource
 
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["turns"])

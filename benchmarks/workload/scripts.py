@@ -16,7 +16,7 @@ from domain.decisions.conversations import Draft, Events, MessagePlace, Origin
 from domain.decisions.running_turns import ModelAnswer
 from domain.decisions.turn_starts import TurnIds, TurnSettings
 from domain.events import ConversationEvent
-from domain.usage import Usage
+from domain.model_usage import Usage
 from eventlog.clock import now
 from eventlog.mapper import new_row
 

@@ -12,7 +12,7 @@ from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
 from domain.content import Role, TextBlock
 from eventlog.db.database import Database
-from eventlog.images import Images
+from eventlog.image_store import Images
 from eventlog.log import Log
 from eventlog.migrations import migrate
 from eventlog.opening import open_log

@@ -18,8 +18,8 @@ from domain.events import (
     TurnResumed,
     TurnSuspended,
 )
+from domain.model_usage import Usage
 from domain.tools import tool_uses
-from domain.usage import Usage
 
 
 class ModelAnswer(NamedTuple):

@@ -32,9 +32,10 @@ def on_tables(statement: LiteralString, **tables: str) -> bytes:
 
 
 def numbered(statement: LiteralString) -> tuple[bytes, tuple[str, ...]]:
-    """Return `statement` with `$1`, `$2` … for its `%(named)s` parameters, and their names in that order.
+    """Return `statement` with `$1`, `$2` … for its `%(named)s`, and their names.
 
-    PostgreSQL itself takes numbers only, so a statement that it prepares without psycopg's cursor needs them.
+    The names are in the order of the numbers. PostgreSQL itself takes numbers only, so a statement that it prepares
+    without psycopg's cursor needs them.
     """
     names = tuple(dict.fromkeys(name for name in _NAMED.findall(statement) if name))
     text = _NAMED.sub(lambda found: f"${names.index(found[1]) + 1}" if found[1] else "%", statement)

@@ -8,7 +8,7 @@ from psycopg.rows import TupleRow
 
 from domain.events import ConversationDeleted, ConversationEvent, MessageAdded, MessageDeleted, MessagesSuperseded
 from eventlog.db.database import Database
-from eventlog.images import Images
+from eventlog.image_store import Images
 from eventlog.log import LAST_VERSION, Log
 from projections.models.history_rows import superseded_range
 from projections.models.token_estimates import estimated_tokens

@@ -29,7 +29,7 @@ from domain.events import (
     TurnSuspended,
 )
 from eventlog.db.database import Database
-from eventlog.images import Images
+from eventlog.image_store import Images
 from eventlog.log import LAST_VERSION
 from projections.models.history_rows import (
     MessageRow,

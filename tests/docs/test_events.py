@@ -15,8 +15,8 @@ from pydantic.fields import FieldInfo
 
 from domain import content
 from domain.events import ENVELOPE_FIELDS, EVENT_TYPES, MessageAdded, TurnFailed
+from domain.model_usage import Usage
 from domain.tools import ToolDefinition
-from domain.usage import Usage
 from turns.model.errors import MODEL_ERROR_CODES
 from turns.recovery import CLIENT_LOST, SERVER_GONE
 

@@ -10,7 +10,7 @@ from commands.executor import CACHED_STATES
 from eventlog.db.database import POOL_SIZE
 from eventlog.feed import TAIL_EVENTS
 from eventlog.mapper import SNAPSHOT_INTERVAL
-from turns.frames.recorder import PATIENCE_S
+from turns.frames.turn_recorder import PATIENCE_S
 
 TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 

@@ -15,7 +15,7 @@ import pytest
 from postgres.embedded import EmbeddedPostgres
 from tests.support.models.model_scripts import Hang, Script
 from tests.support.models.model_server import ModelServer
-from tests.support.servers.server_process import ROOT, ServerProcess, together
+from tests.support.servers.server_process import LOADING, ROOT, ServerProcess, together
 from tests.support.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.slow
@@ -67,6 +67,15 @@ def test_a_server_is_ready_though_its_model_library_still_loads_and_goes_on_with
         assert second.cpu_s() < 4 * cpu_s_of_importing_the_application()
         assert httpx.get(f"{second.url}/v1/conversations/{conversation_id}").status_code == 200
     assert second.wait() == 0, "".join(second.output)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_that_is_asked_to_end_does_not_wait_for_its_model_library(tmp_path: Path, workers: int) -> None:
+    with ServerProcess("--data-dir", tmp_path / "data", workers=workers, model_library=False) as server:
+        eventually(lambda: server.output.count(f"{LOADING}\n") == workers)
+        server.terminate()
+        assert server.wait() == 0, "".join(server.output)
+    assert not (tmp_path / "data" / "postgres" / "postmaster.pid").exists()
 
 
 def cpu_s_of_importing_the_application() -> float:

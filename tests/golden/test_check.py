@@ -17,7 +17,7 @@ from domain.events import (
     TurnCompleted,
     TurnFailed,
 )
-from domain.usage import Usage
+from domain.model_usage import Usage
 from domain.values import Label
 from eventlog import mapper
 from tests.golden.check import why_refused

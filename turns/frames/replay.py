@@ -17,7 +17,7 @@ from domain.events import (
     TurnStarted,
     TurnSuspended,
 )
-from eventlog.images import Images
+from eventlog.image_store import Images
 from eventlog.log import LAST_VERSION, Log
 from eventlog.mapper import Recorded, UnknownEvent
 from turns.frames.frames import Frame, TurnFrames

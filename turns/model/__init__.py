@@ -1,4 +1,4 @@
-"""Model calls: what a model is sent, the gateway to providers, errors, retries, usage and prices.
+"""Model calls: contexts, the gateway to providers, errors, retries and usage.
 
 Imports domain, commands and projections, and no other package of turns.
 """

@@ -1,4 +1,4 @@
-"""The built-in demo model `turnlog/demo`. It needs no key and its answers are deterministic."""
+"""The built-in demo model `turnlog/demo`: deterministic answers without a key."""
 
 import asyncio
 import re
@@ -41,7 +41,7 @@ class DemoChunk(TypedDict):
 
 
 class DemoModel:
-    """Answers in litellm's chunks. `turns.model.demo_provider` registers it with litellm."""
+    """Answers in litellm's chunks. `demo_provider` registers it with litellm."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         """`tokenizer` counts the usage."""

@@ -1,4 +1,4 @@
-"""The error of a failed model call, and the tables that translate litellm's and providers' errors to it.
+"""The error of a failed model call, translated from litellm's and providers'.
 
 Neither code nor detail contains text of the provider, of the prompt or of a key. Providers tend to repeat all three.
 """
@@ -25,7 +25,10 @@ class ModelError(Exception):
     def __init__(
         self, code: ModelErrorCode, detail: str, *, cause: str = "", retry_after_s: float | None = None
     ) -> None:
-        """`cause` is the original class and HTTP status, for logs. `retry_after_s` is the provider's Retry-After."""
+        """`cause` is the original class and HTTP status, for logs.
+
+        `retry_after_s` is the provider's Retry-After.
+        """
         super().__init__(f"{code}: {detail}")
         self.code: Final = code
         self.detail: Final = detail
@@ -195,7 +198,10 @@ def reports_error(chunk: Mapping[str, object]) -> bool:
 
 
 def _described(report: object, depth: int = 3) -> Iterator[object]:
-    """Yield the codes, statuses and messages of an error, the most specific first, and then of the error inside it."""
+    """Yield the codes, statuses and messages of an error, the most specific first.
+
+    Those of an error inside it follow.
+    """
     if isinstance(report, str | int):
         yield report
     elif isinstance(report, list) and report and depth:

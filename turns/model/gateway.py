@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import SecretStr
 
 from commands.tokens import Tokenizer
-from turns.model.call import ModelChunk, ModelEnd, ModelRequest, ModelTimeouts
 from turns.model.errors import ModelError
+from turns.model.gateway_types import ModelChunk, ModelEnd, ModelRequest, ModelTimeouts
 from turns.model.litellm_library import LiteLLM, LiteLLMLibrary, open_library
 from turns.model.prices import PriceTable
 from turns.model.provider_routing import ProviderRouting
@@ -28,10 +28,10 @@ class ModelGateway:
     def __init__(
         self, *, api_base: str | None, api_key: SecretStr | None, timeouts: ModelTimeouts, max_attempts: int = 3
     ) -> None:
-        """`api_base` is an OpenAI-compatible server, which then gets every model whose name has no provider.
+        """`api_base` is an OpenAI-compatible server.
 
-        `max_attempts` counts the first one. Without `api_key`, litellm takes each provider's own variable from the
-        environment.
+        It gets every model whose name has no provider. `max_attempts` counts the first one. Without `api_key`, litellm
+        takes each provider's own variable from the environment.
         """
         self._routing = ProviderRouting(api_base, api_key)
         self._timeouts = timeouts
@@ -40,16 +40,16 @@ class ModelGateway:
         self._loading: asyncio.Task[LiteLLMLibrary] | None = None
 
     async def warm_up(self) -> None:
-        """Load litellm, so that the first turn does not wait for it. A failure is only logged."""
+        """Load litellm before the first turn needs it. A failure is only logged."""
         try:
             await self._library()
         except ModelError:
             logger.warning("the model library is not ready; the next turn will try to load it again", exc_info=True)
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelChunk | ModelEnd, None]:
-        """Stream the model's answer in the provider's own chunks. The last item is the `ModelEnd`.
+        """Stream the model's answer in the provider's own chunks.
 
-        Closing the iterator closes the connection to the provider.
+        The last item is the `ModelEnd`. Closing the iterator closes the connection to the provider.
 
         Raises:
             ModelError: the model could not be called, or its answer broke off.
@@ -66,7 +66,9 @@ class ModelGateway:
             await answer.aclose()
 
     async def context_window(self, model: str) -> int | None:
-        """Return the most input tokens that `model` takes by litellm's table, None for a model that it does not know.
+        """Return the most input tokens of `model` by litellm's table.
+
+        None means that the table does not know the model.
 
         Raises:
             ModelError: litellm could not be loaded.
@@ -92,7 +94,7 @@ class ModelGateway:
     async def _library(self) -> LiteLLMLibrary:
         """Return the loaded library. Concurrent calls wait for the same load."""
         if self._loading is None or _has_failed(self._loading):
-            self._loading = asyncio.create_task(asyncio.to_thread(open_library, self._tokenizer))
+            self._loading = asyncio.create_task(open_library(self._tokenizer))
         try:
             return await asyncio.shield(self._loading)
         except Exception as error:
@@ -101,7 +103,7 @@ class ModelGateway:
     async def _open(
         self, library: LiteLLMLibrary, request: ModelRequest
     ) -> tuple[StreamedAnswer, list[ModelChunk] | None]:
-        """Return an answer and its first chunks, after as many attempts as necessary and allowed."""
+        """Return an answer and its first chunks, after as many attempts as it takes."""
         arguments = self._routing.arguments(library.litellm, request)
         retries = Retries(self._max_attempts)
         began = asyncio.get_running_loop().time()

@@ -1,15 +1,17 @@
-"""litellm: the part of it that is used, as types, and how it is loaded and configured.
+"""litellm: the part of it in use, as types, and how it is loaded and configured.
 
-Its import takes seconds of CPU, tries the network, and logs and prints a lot. So it is imported in a thread at first
-use, with its own files instead of the network, and with its loggers silenced. `litellm_transport` and `demo_provider`
-import litellm at the top, so they are imported here, together with it.
+Its import takes seconds of CPU, tries the network, and logs and prints a lot. So it is imported in a thread of its own
+at first use, with its own files instead of the network, and with its loggers silenced. `litellm_transport` and
+`demo_provider` import litellm at the top, so they are imported here, together with it.
 """
 
 import asyncio
 import importlib
 import logging
 import os
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from commands.tokens import Tokenizer
@@ -43,6 +45,7 @@ _LOG_LEVELS: Final = {
     "httpcore": logging.WARNING,
 }
 """Loggers that write prompts, keys or a line for each request."""
+_THREAD_NAME: Final = "model library"
 
 
 class LiteLLMStream(Protocol):
@@ -59,7 +62,7 @@ class LiteLLMStream(Protocol):
 
 
 class LiteLLM(Protocol):
-    """The litellm module. It is only partly typed, and must not be imported for its types."""
+    """The litellm module, which is partly typed and is not imported for its types."""
 
     model_cost: dict[str, dict[str, Any]]
     provider_list: list[str]
@@ -73,23 +76,46 @@ class LiteLLM(Protocol):
 
 
 class LiteLLMLibrary(NamedTuple):
-    """The loaded litellm, and the connections over which it sends the requests of one gateway."""
+    """The loaded litellm, and the connections for the requests of one gateway."""
 
     litellm: LiteLLM
     connections: "ProviderConnections"
 
 
-def open_library(tokenizer: Tokenizer) -> LiteLLMLibrary:
-    """Load litellm, and lead its requests through connections of the gateway's own. Takes seconds of CPU."""
-    litellm = load_litellm(tokenizer)
-    from turns.model.streams.litellm_transport import SESSION, ProviderConnections
+async def open_library(tokenizer: Tokenizer) -> LiteLLMLibrary:
+    """Load litellm, and lead its requests through connections of the gateway's own.
 
-    litellm.aclient_session = SESSION
-    return LiteLLMLibrary(litellm, ProviderConnections())
+    A load that has begun goes on when this is cancelled or the event loop is closed.
+    """
+    opened: Future[LiteLLMLibrary] = Future()
+    # Not in the loop's executor, because the end of the loop waits for that. And not in a daemon thread, because the
+    # end of the interpreter can abort the process while such a thread runs extension code.
+    threading.Thread(target=_open, args=(opened, tokenizer), name=_THREAD_NAME).start()
+    return await asyncio.wrap_future(opened)
+
+
+def is_loading() -> bool:
+    """Return whether this process loads litellm now, even for a closed gateway."""
+    return any(thread.name == _THREAD_NAME for thread in threading.enumerate())
+
+
+def _open(opened: Future[LiteLLMLibrary], tokenizer: Tokenizer) -> None:
+    opened.set_running_or_notify_cancel()
+    try:
+        litellm = load_litellm(tokenizer)
+        from turns.model.streams.litellm_transport import SESSION, ProviderConnections
+
+        litellm.aclient_session = SESSION
+        opened.set_result(LiteLLMLibrary(litellm, ProviderConnections()))
+    except BaseException as error:  # noqa: BLE001 - the caller raises it
+        opened.set_exception(error)
 
 
 def load_litellm(tokenizer: Tokenizer) -> LiteLLM:
-    """Import litellm, configure it and make a first call. Takes seconds of CPU, so call it in a thread."""
+    """Import litellm, configure it and make a first call.
+
+    It takes seconds of CPU, so call it in a thread.
+    """
     os.environ.update(_ENVIRONMENT)
     _set_log_levels()
     import litellm

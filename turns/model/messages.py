@@ -1,4 +1,4 @@
-"""Messages in OpenAI's chat form, which litellm translates for every other provider.
+"""Messages in OpenAI's chat form, which litellm translates for other providers.
 
 Histories are free, and providers are not. The messages made here are valid for OpenAI and, translated, for Anthropic,
 whatever was recorded. System messages come first. Then user and assistant alternate, a user first. Every tool call is
@@ -40,10 +40,10 @@ class _Contribution(NamedTuple):
 
 
 def model_messages(recorded: Sequence[MessageAdded], rules: ProviderRules | None = None) -> list[dict[str, Any]]:
-    """Return the messages that a model is sent for the recorded messages of a window, oldest first.
+    """Return the messages for a model, made from the recorded ones of a window.
 
-    Consecutive messages of one role become one message. An answer without text or calls is left out. A call without
-    a result gets one that says so. If no user message comes first, a placeholder does.
+    They are oldest first. Consecutive messages of one role become one message. An answer without text or calls is left
+    out. A call without a result gets one that says so. If no user message comes first, a placeholder does.
     """
     rules = rules or ProviderRules()
     runs = [(role, list(run)) for role, run in groupby(_contributions(recorded, rules), attrgetter("role"))]
@@ -78,13 +78,16 @@ def _user_message(run: Sequence[_Contribution]) -> dict[str, Any]:
 
 
 def _returns_reasoning(rules: ProviderRules, run: Sequence[_Contribution], *, is_last: bool) -> bool:
-    """Return whether the assistant's messages between two user messages are sent with their reasoning."""
+    """Return whether messages between two user messages are sent with reasoning."""
     wanted = rules.reasoning == "always" or (rules.reasoning == "loop" and is_last)
     return wanted and any(one.calls for one in run) and any(not is_blank(one.reasoning) for one in run)
 
 
 def _assistant_messages(run: Sequence[_Contribution], with_reasoning: bool) -> Iterator[dict[str, Any]]:
-    """Yield a message for each that makes calls, with its results behind it, and one for the text after the last."""
+    """Yield a message for each that makes calls, with its results behind it.
+
+    One for the text after the last call follows.
+    """
     pending: list[_Contribution] = []
     for one in run:
         pending.append(one)
@@ -122,7 +125,7 @@ def _parts(content: SentContent) -> list[dict[str, Any]]:
 
 
 def _content(content: Sequence[ContentBlock]) -> SentContent:
-    """Return a single text as it is, and anything else as a list of parts without blank texts."""
+    """Return a single text as it is, and else a list of parts without blank texts."""
     blocks = [block for block in content if not (isinstance(block, TextBlock) and is_blank(block.text))]
     if len(blocks) == 1 and isinstance(blocks[0], TextBlock):
         return blocks[0].text

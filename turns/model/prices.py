@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Any, Final
 
-from domain.usage import Usage
+from domain.model_usage import Usage
 from turns.model.litellm_library import LiteLLM
 
 _NANO: Final = Decimal("1e-9")
@@ -21,11 +21,14 @@ class PriceTable:
         return self._tokens(model, "max_input_tokens")
 
     def max_output_tokens(self, model: str) -> int | None:
-        """Return the tokens of the longest answer of `model`, None if the table has no limit."""
+        """Return the tokens of the longest answer of `model`, None without a limit."""
         return self._tokens(model, "max_output_tokens")
 
     def cost_usd(self, model: str, usage: Usage) -> Decimal | None:
-        """Return the price of `usage` in US dollars, to the billionth, None for a model without a price."""
+        """Return the price of `usage` in US dollars, None for a model without a price.
+
+        It is rounded to the billionth.
+        """
         if not self._row(model):
             return None
         try:

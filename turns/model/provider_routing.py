@@ -1,4 +1,4 @@
-"""Routes a model call to a server: its model name, key and address as litellm's arguments."""
+"""The server of a model call: its name, key and address as litellm's arguments."""
 
 from typing import Any, Final
 
@@ -6,8 +6,8 @@ from pydantic import SecretStr
 
 from domain.tools import ToolDefinition
 from turns.model import demo_model
-from turns.model.call import ModelRequest
 from turns.model.errors import ModelError
+from turns.model.gateway_types import ModelRequest
 from turns.model.litellm_library import LiteLLM
 
 _NO_KEY: Final = "none"
@@ -39,7 +39,9 @@ class ProviderRouting:
         self._api_key = api_key
 
     def arguments(self, litellm: LiteLLM, request: ModelRequest) -> dict[str, Any]:
-        """Return the arguments of `litellm.acompletion` for a request, without litellm's retries and cache.
+        """Return the arguments of `litellm.acompletion` for a request.
+
+        litellm's own retries and cache are off.
 
         Raises:
             ModelError: no provider is known for the model's name.

@@ -1,4 +1,4 @@
-"""Rules for what goes back to a model of its own output, by the provider in its litellm name."""
+"""Rules for the output that a model gets back, by the provider in its name."""
 
 from typing import Literal, NamedTuple
 

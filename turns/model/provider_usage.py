@@ -1,12 +1,12 @@
-"""The usage of an answer, as the provider reported it, or estimated if it reported none."""
+"""The usage of an answer: reported by the provider, or else estimated."""
 
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from commands.tokens import Tokenizer
-from domain.usage import Usage
-from turns.model.call import ModelRequest
+from domain.model_usage import Usage
+from turns.model.gateway_types import ModelRequest
 
 MAX_COUNT = 2**31
 """A count from here on is a provider's mistake. The API refuses it from clients, too."""
@@ -30,7 +30,10 @@ _FIELDS = {
 
 
 def reported_usage(chunks: Iterable[object]) -> Usage | None:
-    """Return the usage in a provider's chunks, None without any. The last count that is not 0 is taken."""
+    """Return the usage in a provider's chunks, None without any.
+
+    The last count that is not 0 is taken.
+    """
     counts = dict.fromkeys(_FIELDS, 0)
     for chunk in chunks:
         if (usage := _at(chunk, ("usage",))) is not None:
@@ -40,7 +43,10 @@ def reported_usage(chunks: Iterable[object]) -> Usage | None:
 
 
 def estimated_usage(tokenizer: Tokenizer, request: ModelRequest, answer: str) -> Usage:
-    """Return counts of the request and the answer, without the few tokens around each message."""
+    """Return counts of the request and the answer.
+
+    The few tokens around each message are left out.
+    """
     tools = "".join(tool.model_dump_json() for tool in request.tools)
     sent = sum(tokenizer.count(_text(message)) for message in request.messages) + tokenizer.count(tools)
     counts = {"input_tokens": sent, "output_tokens": tokenizer.count(answer), "estimated": True}
@@ -48,7 +54,7 @@ def estimated_usage(tokenizer: Tokenizer, request: ModelRequest, answer: str) ->
 
 
 def _reasoning_apart(usage: object, counts: Mapping[str, int]) -> int:
-    """Return the reasoning tokens that a provider's total counts beside the output, else 0."""
+    """Return the reasoning tokens that a total counts beside the output, else 0."""
     reasoning = counts["reasoning_tokens"]
     total = _count(usage, (("total_tokens",),))
     return reasoning if total == counts["input_tokens"] + counts["output_tokens"] + reasoning else 0
@@ -68,7 +74,10 @@ def _at(value: object, path: tuple[str, ...]) -> object:
 
 
 def _text(message: Mapping[str, Any]) -> str:
-    """Return the text and the tool calls of a message. Images are left out: each provider counts them its own way."""
+    """Return the text and the tool calls of a message.
+
+    Images are left out: each provider counts them its own way.
+    """
     content: object = message.get("content")
     parts = cast("list[Mapping[str, Any]]", content) if isinstance(content, list) else []
     texts = [content] if isinstance(content, str) else [str(part["text"]) for part in parts if "text" in part]

@@ -1,4 +1,4 @@
-"""Retries of a model call: transient errors only, a few attempts, before the first chunk."""
+"""Retries of a model call: for transient errors, before the first chunk."""
 
 import random
 from typing import Final

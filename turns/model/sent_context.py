@@ -33,9 +33,10 @@ CUT_TOKENS: Final = 2
 
 
 class SentContext(NamedTuple):
-    """The messages that a model is sent in OpenAI's chat form, and their tokens as providers count them.
+    """The messages that a model is sent, in OpenAI's chat form, and their tokens.
 
-    `dropped` counts the earlier messages that are not sent, as they are recorded. `messages` merges some of them.
+    The tokens are as providers count them. `dropped` counts the earlier messages that are not sent, as they are
+    recorded. `messages` merges some of them.
     """
 
     messages: list[dict[str, Any]]
@@ -52,9 +53,10 @@ async def sent_context(
     tools: Sequence[ToolDefinition] = (),
     rules: ProviderRules | None = None,
 ) -> SentContext:
-    """Return the newest messages that fit into `max_tokens` together with the definitions of `tools`.
+    """Return the newest messages that fit into `max_tokens`.
 
-    At most `last` messages are sent, besides all system messages. A tool result whose call is dropped is not sent.
+    The definitions of `tools` have to fit, too. At most `last` messages are sent, besides all system messages. A tool
+    result whose call is dropped is not sent.
 
     Raises:
         StoreUnavailableError: the store is unavailable.
@@ -76,7 +78,7 @@ class TokenCounter:
         self._last: tuple[Sequence[MessageAdded], list[dict[str, Any]]] = ([], [])
 
     def count(self, messages: Sequence[MessageAdded]) -> int:
-        """Return the tokens of `messages` as they are sent, and of the tools. No messages take 0."""
+        """Return the tokens of `messages` as sent, and of the tools, 0 without messages."""
         self._texts.trust(messages)
         return _request_tokens(self.sent_messages(messages), self._definitions, self._texts)
 
@@ -114,12 +116,18 @@ class TextCounter:
 
 
 def sent_tokens(messages: Sequence[Mapping[str, Any]], tools: Sequence[ToolDefinition], count: CountText) -> int:
-    """Return the tokens of messages in OpenAI's chat form and of the tools sent with them. No messages take 0."""
+    """Return the tokens of messages and of the tools that are sent with them.
+
+    The messages are in OpenAI's chat form. No messages take 0.
+    """
     return _request_tokens(messages, count(declarations(tools)) if tools else None, count)
 
 
 def _request_tokens(messages: Sequence[Mapping[str, Any]], definitions: int | None, count: CountText) -> int:
-    """Return the tokens of a request. `definitions` is the tokens of the tools' definitions, None without tools."""
+    """Return the tokens of a request.
+
+    `definitions` is the tokens of the tools' definitions, None without tools.
+    """
     if not messages:
         return 0
     with_system = any(message["role"] == "system" for message in messages)

@@ -1,4 +1,4 @@
-"""Tools as OpenAI's models read them: TypeScript declarations made from their JSON schemas.
+"""Tools as OpenAI's models read them: TypeScript made from their JSON schemas.
 
 The declarations are made to count their tokens. OpenAI does not publish the form. It was found by counting: https://github.com/hmarr/openai-chat-tokens.
 """

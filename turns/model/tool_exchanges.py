@@ -1,4 +1,4 @@
-"""Tool calls paired with their results as every provider takes them: one result a call, and unique ids.
+"""Tool calls paired with their results: one result a call, and unique ids.
 
 A history promises neither. Clients record calls and results in any order, and messages are deleted or trimmed away.
 """
@@ -35,7 +35,10 @@ class Exchange:
     result: str = UNANSWERED
 
     def call(self, *, with_extra: bool = True) -> dict[str, Any]:
-        """Return the entry for the assistant's `tool_calls`, with the call's extra content if `with_extra`."""
+        """Return the entry for the assistant's `tool_calls`.
+
+        It has the call's extra content if `with_extra`.
+        """
         name = _REFUSED_CHARACTERS.sub("_", self.use.name)[:_MAX_NAME_CHARACTERS] or "tool"
         arguments = to_json(self.use.input).decode()
         call = {"id": self.id, "type": "function", "function": {"name": name, "arguments": arguments}}
@@ -89,9 +92,9 @@ def _result(block: ToolResultBlock) -> str:
 
 
 def _unused_id(call_id: str, used: set[str]) -> str:
-    """Return `call_id` itself if it can be sent: not empty, not too long, and unique after its characters are replaced.
+    """Return `call_id` if it can be sent, otherwise a new id.
 
-    Otherwise return a new id.
+    An id can be sent if it is not empty, not too long, and unique after its characters are replaced.
     """
     # Anthropic requires ids to be unique in all messages, not only in one.
     sent = _REFUSED_CHARACTERS.sub("_", call_id.partition(_SIGNATURE_MARK)[0])

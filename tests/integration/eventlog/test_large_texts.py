@@ -10,7 +10,7 @@ import pytest
 from commands.commands import LARGE_CONTENT_CHARS, ClientMessage, Commands, count_tokens
 from commands.tokens import Tokenizer
 from domain.content import Content, ContextBlock, TextBlock
-from eventlog.images import Images
+from eventlog.image_store import Images
 from tests.support.store import PATIENCE_S
 
 Count = Callable[[Tokenizer, Content], Coroutine[Any, Any, int]]

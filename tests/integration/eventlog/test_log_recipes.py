@@ -19,7 +19,7 @@ from domain.decisions import conversations, running_turns, turn_starts
 from domain.decisions.conversations import Draft, Origin
 from domain.decisions.running_turns import ModelAnswer
 from domain.decisions.turn_starts import TurnIds, TurnSettings
-from domain.usage import Usage
+from domain.model_usage import Usage
 from eventlog.library.application import ConversationApplication
 from postgres.programs import find_programs
 from projections.catalog import PROJECTIONS, find_projection, install

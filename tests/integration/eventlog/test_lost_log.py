@@ -14,7 +14,7 @@ from domain.events import MessageAdded
 from eventlog.broadcast import Broadcast
 from eventlog.clock import new_id
 from eventlog.errors import VersionTakenError
-from eventlog.images import Images
+from eventlog.image_store import Images
 from eventlog.library import LogFactory
 from eventlog.mapper import new_row
 from projections.catalog import PROJECTIONS

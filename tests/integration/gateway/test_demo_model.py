@@ -9,8 +9,8 @@ from tests.support.models.model_calls import PATIENT, PROMPT, answer_of, error_o
 from tests.support.models.model_scripts import Script
 from tests.support.models.model_server import ModelServer
 from turns.model import demo_model
-from turns.model.call import ModelChunk, ModelRequest
 from turns.model.gateway import ModelGateway
+from turns.model.gateway_types import ModelChunk, ModelRequest
 
 
 async def test_the_demo_model_answers_without_a_key_or_a_server_and_says_what_it_is(

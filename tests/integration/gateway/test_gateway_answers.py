@@ -9,8 +9,8 @@ import pytest
 from tests.support.models.model_calls import KEY, PATIENT, PROMPT, answer_of, error_of
 from tests.support.models.model_scripts import Pause, Raw, Reasoning, Script, ToolFragment, usage
 from tests.support.models.model_server import ModelServer
-from turns.model.call import ModelChunk, ToolDefinition
 from turns.model.gateway import ModelGateway
+from turns.model.gateway_types import ModelChunk, ToolDefinition
 
 
 async def test_chunks_arrive_exactly_as_the_provider_cut_them(server: ModelServer, gateway: ModelGateway) -> None:

@@ -12,9 +12,9 @@ from tests.support.models import model_scripts
 from tests.support.models.model_calls import KEY, PATIENT, PROMPT, answer_of, error_of, gateway_to, request_to
 from tests.support.models.model_scripts import BreakOff, Hang, Raw, Refusal, Script, Step, ToolFragment, Wire
 from tests.support.models.model_server import ModelServer
-from turns.model.call import ModelTimeouts
 from turns.model.errors import ModelError
 from turns.model.gateway import ModelGateway
+from turns.model.gateway_types import ModelTimeouts
 
 NOT_WAITING_TO_BEGIN = ModelTimeouts(first_token_s=0.3, between_tokens_s=60, total_s=120)
 NOT_WAITING_TO_GO_ON = ModelTimeouts(first_token_s=60, between_tokens_s=0.3, total_s=120)

@@ -3,14 +3,17 @@
 import asyncio
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from threading import Event
 
 import pytest
 
+from tests.support.waiting import PATIENCE_S, eventually
 from turns.model import litellm_library
-from turns.model.call import ModelRequest, ModelTimeouts
 from turns.model.errors import ModelError
 from turns.model.gateway import ModelGateway
+from turns.model.gateway_types import ModelRequest, ModelTimeouts
 
 REQUEST = ModelRequest(model="turnlog/demo", messages=[{"role": "user", "content": "Hello"}])
 
@@ -27,7 +30,7 @@ for name in ("LITELLM_LOCAL_MODEL_COST_MAP", "TIKTOKEN_CACHE_DIR"):
 
 from turns.model import litellm_library
 from turns.model.gateway import ModelGateway
-from turns.model.call import ModelRequest, ModelTimeouts
+from turns.model.gateway_types import ModelRequest, ModelTimeouts
 
 assert "litellm" not in sys.modules, "litellm was imported at import time"
 loads = []
@@ -86,10 +89,27 @@ async def test_a_failed_load_is_logged_and_the_next_use_tries_again(
         assert await gateway.context_window("gpt-4o") == 128_000
 
 
-async def test_a_gateway_can_be_closed_while_it_loads() -> None:
-    gateway = ModelGateway(api_base=None, api_key=None, timeouts=ModelTimeouts())
-    warming = asyncio.create_task(gateway.warm_up())
-    await asyncio.sleep(0)
-    await gateway.aclose()
-    with pytest.raises(asyncio.CancelledError):
-        await warming
+def test_a_gateway_and_its_event_loop_can_be_closed_while_it_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, finish = Event(), Event()
+
+    def load(_: object) -> None:
+        begun.set()
+        finish.wait()
+        raise ImportError("no litellm here")
+
+    async def use() -> None:
+        gateway = ModelGateway(api_base=None, api_key=None, timeouts=ModelTimeouts())
+        warming = asyncio.create_task(gateway.warm_up())
+        await asyncio.to_thread(begun.wait)
+        await gateway.aclose()
+        with pytest.raises(asyncio.CancelledError):
+            await warming
+
+    monkeypatch.setattr(litellm_library, "load_litellm", load)
+    with ThreadPoolExecutor(1) as threads:
+        try:
+            threads.submit(asyncio.run, use()).result(PATIENCE_S)
+            assert litellm_library.is_loading()
+        finally:
+            finish.set()
+    eventually(lambda: not litellm_library.is_loading())

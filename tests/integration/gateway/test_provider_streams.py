@@ -8,8 +8,8 @@ import pytest
 from tests.support.models.model_calls import answer_of, error_of
 from tests.support.models.model_scripts import Raw, Reasoning, Script, ToolFragment, Wire, usage
 from tests.support.models.model_server import ModelServer
-from turns.model.call import ModelChunk
 from turns.model.gateway import ModelGateway
+from turns.model.gateway_types import ModelChunk
 
 ROUTES = [
     "odd",

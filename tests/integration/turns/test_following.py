@@ -15,7 +15,7 @@ from domain.errors import ConversationNotFoundError
 from eventlog.broadcast import Broadcast
 from eventlog.channels import Channels
 from eventlog.errors import StoreUnavailableError
-from eventlog.images import Images
+from eventlog.image_store import Images
 from eventlog.log import Log
 from eventlog.mapper import Recorded
 from projections.progress import Progress

@@ -20,8 +20,8 @@ from domain.events import (
     TurnQueued,
     TurnStarted,
 )
+from domain.model_usage import Usage
 from domain.tools import ToolDefinition
-from domain.usage import Usage
 from eventlog.clock import new_id
 
 OWNER = "alice"

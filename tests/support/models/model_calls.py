@@ -6,9 +6,9 @@ import pytest
 from pydantic import SecretStr
 
 from tests.support.models.model_server import ModelServer
-from turns.model.call import ModelChunk, ModelEnd, ModelRequest, ModelTimeouts
 from turns.model.errors import ModelError
 from turns.model.gateway import ModelGateway
+from turns.model.gateway_types import ModelChunk, ModelEnd, ModelRequest, ModelTimeouts
 
 KEY = "sk-test-4f7a9b2c1d8e"
 PROMPT = "the prompt that nobody may log"

@@ -23,13 +23,15 @@ from tests.support.waiting import PATIENCE_S
 ROOT = Path(__file__).parents[3]
 UNHURRIED = "tests.support.servers.unhurried"
 NO_MODEL_LIBRARY = Path(__file__).parent / "no_model_library"
+LOADING = "the model library loads"
+"""The line that a process without a model library prints when it begins to load it."""
 
 
 class ServerProcess:
     """A running server.
 
-    Without its `model_library` it asks no model, and saves the seconds of CPU that loading one takes: the library
-    loads for as long as the server runs.
+    Without its `model_library` it calls no model: the library loads for as long as the server runs. This saves the
+    seconds of CPU that loading it takes.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class ServerProcess:
             self._command,
             cwd=ROOT,
             env=self._environment,
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -83,7 +85,6 @@ class ServerProcess:
     def terminate(self) -> None:
         """Ask the server to end, as a service manager does."""
         self.process.send_signal(signal.SIGTERM)
-        self._end_loading()
 
     def cpu_s(self) -> float:
         """Return the processor time that the process itself has used so far."""
@@ -99,18 +100,12 @@ class ServerProcess:
         """Return the exit code once the server has ended."""
         code = self.process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
-        self._end_loading()
         return code
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         if self.process.poll() is None:
             self.terminate()
         self.wait()
-
-    def _end_loading(self) -> None:
-        # A server waits at its end for a library that is being loaded. The one that stands in fails to load by this.
-        assert self.process.stdin is not None
-        self.process.stdin.close()
 
     def _read(self) -> None:
         assert self.process.stdout is not None

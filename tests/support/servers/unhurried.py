@@ -1,8 +1,8 @@
 """`python -m tests.support.unhurried` is the `turnlog` command whose servers are those of a test that asks no model.
 
-They load the model library only when a turn asks for it: it takes five seconds of CPU, and a server that is asked to
-end waits for it. And an answer to a write waits for the read models as long as a busy machine may take, so that it
-says `Turnlog-Behind` only where they do not move.
+They load the model library only when a turn asks for it, because it takes five seconds of CPU. And an answer to a write
+waits for the read models as long as a busy machine may take, so that it says `Turnlog-Behind` only where they do not
+move.
 """
 
 from api.http import read_your_writes

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from turns.model.call import ToolCall
 from turns.model.errors import ModelError
+from turns.model.gateway_types import ToolCall
 from turns.model_run import _tool_use  # pyright: ignore[reportPrivateUsage]
 
 SIGNED = {"google": {"thought_signature": "c2ln"}}

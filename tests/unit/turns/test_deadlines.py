@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 
 from tests.support.fake_time import in_fake_time, now
-from turns.model.call import ModelTimeouts
 from turns.model.errors import ModelError
+from turns.model.gateway_types import ModelTimeouts
 from turns.model.streams.deadlines import Deadlines
 
 NOT_BEGUN = "The model did not begin to answer in time."

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from turns.model.call import ToolCall
 from turns.model.errors import ModelError
+from turns.model.gateway_types import ToolCall
 from turns.model.streams.openai_chunks import delta_of_json
 from turns.model.streams.tool_fragments import ToolFragments
 

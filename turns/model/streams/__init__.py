@@ -1,4 +1,4 @@
-"""Reads a provider's streamed answer: bytes to events, chunks, tool calls and a finish reason.
+"""Streamed answers: from bytes to events, chunks, tool calls and a finish reason.
 
 Imports domain and turns.model.
 """

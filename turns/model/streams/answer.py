@@ -1,9 +1,9 @@
-"""Reads one streamed answer of a model, chunk by chunk, and checks that it ended regularly."""
+"""One streamed answer of a model: its chunks, and whether it ended regularly."""
 
 from collections.abc import Iterable
 
-from turns.model.call import FinishReason, ModelChunk, ToolCall
 from turns.model.errors import ModelError
+from turns.model.gateway_types import FinishReason, ModelChunk, ToolCall
 from turns.model.streams.deadlines import Deadlines
 from turns.model.streams.finish_reasons import empty_answer, require_regular_finish, translated_finish_reason
 from turns.model.streams.openai_chunks import Delta
@@ -13,7 +13,10 @@ from turns.model.streams.tool_fragments import ToolFragments
 
 
 class StreamedAnswer:
-    """One streamed answer. Call `read` until it returns None, and `aclose` in any case."""
+    """One streamed answer.
+
+    Call `read` until it returns None, and `aclose` in any case.
+    """
 
     def __init__(self, source: ProviderStream, deadlines: Deadlines, tool_names: Iterable[str]) -> None:
         """Take over the stream. `tool_names` are the tools that the model may call."""
@@ -24,7 +27,9 @@ class StreamedAnswer:
         self._tools = ToolFragments(tool_names)
 
     async def read(self) -> list[ModelChunk] | None:
-        """Return the next chunks, an empty list for a fragment of a tool call, or None when the answer is finished.
+        """Return the next chunks, or None when the answer is finished.
+
+        The list is empty for a fragment of a tool call.
 
         Raises:
             ModelError: the provider failed, disconnected, was too slow, sent too much, or sent no finish reason.

@@ -1,11 +1,11 @@
-"""The time-outs of a model call: until the first token, between tokens, and in all."""
+"""The time-outs of a model call: to the first token, between tokens, and in all."""
 
 import asyncio
 from collections.abc import Awaitable
 from typing import Final, TypeVar
 
-from turns.model.call import ModelTimeouts
 from turns.model.errors import ModelError, model_error_from
+from turns.model.gateway_types import ModelTimeouts
 
 _T = TypeVar("_T")
 
@@ -17,7 +17,7 @@ class Deadlines:
     """The deadlines of one attempt at a call, on the event loop's clock."""
 
     def __init__(self, timeouts: ModelTimeouts, call_began: float) -> None:
-        """`call_began` is the loop time at which the whole call began, earlier attempts included."""
+        """`call_began` is the loop time at which the first attempt of the call began."""
         self._loop = asyncio.get_running_loop()
         self._between_s = timeouts.between_tokens_s
         self._whole = call_began + timeouts.total_s
@@ -26,7 +26,10 @@ class Deadlines:
         self._timeout: asyncio.Timeout | None = None
 
     def received(self, *, token: bool, finish: bool) -> None:
-        """Move the deadline after the provider sent something. Only a token ends the wait for the first one."""
+        """Move the deadline after the provider sent something.
+
+        Only a token ends the wait for the first one.
+        """
         if token or self._begun:
             self._begun = True
             self._next = self._loop.time() + (_TRAILER_S if finish else self._between_s)
@@ -34,9 +37,9 @@ class Deadlines:
                 self._timeout.reschedule(self._ends_at())
 
     async def limit(self, awaitable: Awaitable[_T]) -> _T:
-        """Return the result of `awaitable`, which waits for the provider, within the deadline.
+        """Return the result of `awaitable` within the deadline.
 
-        A result that is there already is returned even after the deadline.
+        It waits for the provider. A result that is there already is returned even after the deadline.
 
         Raises:
             ModelError: `awaitable` raised, or the deadline passed.

@@ -1,9 +1,9 @@
-"""Translates a provider's finish reason, its own word for why an answer ended, into one of ours."""
+"""Translates a provider's finish reason: its own word for why an answer ended."""
 
 from typing import Final
 
-from turns.model.call import FinishReason
 from turns.model.errors import ModelError
+from turns.model.gateway_types import FinishReason
 
 _TRANSLATIONS: Final[dict[str, FinishReason]] = {
     "length": "length",

@@ -1,4 +1,4 @@
-"""The HTTP transport for litellm: litellm makes the requests, and this module sends them and keeps the answers.
+"""The HTTP transport for litellm: sends its requests and keeps the answers.
 
 litellm accepts clients in two documented ways. `litellm.aclient_session` sends the requests that go through the OpenAI
 library. The argument `client` sends the others. Both lead to the current call here, and from it to the connections of
@@ -34,7 +34,10 @@ _current: ContextVar["ProviderCall | None"] = ContextVar("provider_call", defaul
 
 
 class ProviderConnections:
-    """The connections of one gateway and event loop, with litellm's settings for proxies and TLS."""
+    """The connections of one gateway and event loop.
+
+    They have litellm's settings for proxies and TLS.
+    """
 
     def __init__(self) -> None:
         """Make a client that connects when it sends."""
@@ -50,7 +53,10 @@ class ProviderConnections:
 
 
 class ProviderCall:
-    """One attempt at a call. `answer` is the provider's response if it streams a chat in OpenAI's shape."""
+    """One attempt at a call.
+
+    `answer` is the provider's response if it streams a chat in OpenAI's shape.
+    """
 
     def __init__(self, connections: ProviderConnections) -> None:
         """Send the call over these connections."""
@@ -67,7 +73,7 @@ class ProviderCall:
             _current.reset(before)
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        """Return the response for litellm. If `answer` is read here, litellm gets an empty stream."""
+        """Return the response for litellm: an empty stream if `answer` is read here."""
         chat = await _streamed_chat(request)
         response = await self._connections.send(request)
         if chat is not None and "stream_options" in chat and await _refuses_usage(response):
@@ -122,7 +128,7 @@ class _OwningBody(httpx.AsyncByteStream):
 
 
 class _EventBody(httpx.AsyncByteStream):
-    """A stream of events, rewritten so that litellm mistakes no character for the end of a line."""
+    """A stream of events in which litellm mistakes no character for a line end."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
@@ -139,7 +145,7 @@ class _EventBody(httpx.AsyncByteStream):
 
 
 class _LineBody(httpx.AsyncByteStream):
-    """Lines of JSON, rewritten so that litellm mistakes no character for the end of a line."""
+    """Lines of JSON in which litellm mistakes no character for a line end."""
 
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
@@ -164,7 +170,7 @@ HANDLER: Final = AsyncHTTPHandler(transport=_CallTransport())
 
 
 async def _streamed_chat(request: httpx.Request) -> dict[str, object] | None:
-    """Return the body of a request for a streamed chat in OpenAI's shape, None for any other request."""
+    """Return the body of a request for a streamed chat in OpenAI's shape, else None."""
     if request.method != "POST" or not request.url.path.endswith(_CHAT_PATH):
         return None
     try:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple, cast
 
-from turns.model.call import ModelChunk
+from turns.model.gateway_types import ModelChunk
 from turns.model.streams.tool_fragments import ToolFragment
 
 _REASONING_FIELDS: Final = (
@@ -132,7 +132,10 @@ def _joined(value: object) -> str:
 
 
 def _fragments(delta: Mapping[str, Any]) -> list[ToolFragment]:
-    """Return the fragments of a delta's tool calls, or of the single `function_call` of older servers."""
+    """Return the fragments of a delta's tool calls.
+
+    Older servers send a single `function_call` instead.
+    """
     calls: object = delta.get("tool_calls")
     if not calls:
         called: object = delta.get("function_call")

@@ -8,8 +8,8 @@ import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
-from turns.model.call import ModelChunk
 from turns.model.errors import ModelError, error_in_stream, reports_error
+from turns.model.gateway_types import ModelChunk
 from turns.model.litellm_library import LiteLLMStream
 from turns.model.streams.openai_chunks import Delta, delta_of_choice, delta_of_json, finish_reason_of, first_choice
 from turns.model.streams.sse_parser import DONE, EventParser, ServerEvent, parsed
@@ -29,7 +29,10 @@ _HALF_PAIR: Final = re.compile("[\ud800-\udbff]$")
 
 
 class ProviderStream(Protocol):
-    """The deltas of an answer's first choice. Reading may raise any error if the provider sends nonsense."""
+    """The deltas of an answer's first choice.
+
+    Reading may raise any error if the provider sends nonsense.
+    """
 
     @property
     def finish_reason(self) -> str | None:
@@ -187,7 +190,7 @@ class _SurrogateJoiner:
 
 
 def _chunk_of(event: ServerEvent) -> dict[str, Any] | None:
-    """Return the object in an event, None for an event that only keeps the connection alive.
+    """Return the object in an event, None for a heartbeat.
 
     Raises:
         TypeError, ValueError: the event has other data.

@@ -1,4 +1,4 @@
-"""Parses the server-sent events of providers from bytes, by the rules of the WHATWG.
+"""Parses the server-sent events of providers by the rules of the WHATWG.
 
 Lines end in LF, CR or CRLF. A byte-order mark before the first line, comments and unknown fields are skipped. The
 `data` lines of an event are joined by a line feed. Three more forms are read because servers send them: a last event
@@ -24,7 +24,10 @@ _UNUSUAL_LINE_ENDS: Final = re.compile(b"\xe2\x80[\xa8\xa9]|\xc2\x85|[\x0b\x0c\x
 
 
 class ServerEvent(NamedTuple):
-    """An event. The name is mostly empty. The data has no surrounding white space. They are never both empty."""
+    """An event.
+
+    The name is mostly empty. The data has no surrounding white space. They are never both empty.
+    """
 
     name: bytes
     data: bytes
@@ -101,7 +104,10 @@ class EventParser:
         self._data_size += len(value)
 
     def _is_whole(self) -> bool:
-        """Return whether the data is complete, so that a further line of data belongs to the next event."""
+        """Return whether the data is complete.
+
+        A further line of data then belongs to the next event.
+        """
         if self._data[-1].rstrip()[-1:] not in (b"}", b"]"):
             return False
         data = b"\n".join(self._data).strip()
@@ -129,12 +135,14 @@ def event_bytes(event: ServerEvent) -> bytes:
 
 
 def without_unusual_line_ends(data: bytes) -> bytes:
-    """Escape in JSON the characters, besides LF and CR, at which `str.splitlines` ends a line."""
+    """Escape the characters in JSON, besides LF and CR, that end a line for Python."""
     return _UNUSUAL_LINE_ENDS.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), data)
 
 
 def parsed(data: bytes) -> dict[str, Any]:
-    """Parse the JSON object of an event. Lone surrogates and invalid UTF-8 are accepted.
+    """Parse the JSON object of an event.
+
+    Lone surrogates and invalid UTF-8 are accepted.
 
     Raises:
         ValueError: the data is not JSON.

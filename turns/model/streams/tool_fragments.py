@@ -13,8 +13,8 @@ from math import isfinite
 from typing import Any, NoReturn, cast
 from uuid import uuid4
 
-from turns.model.call import ToolCall
 from turns.model.errors import ModelError
+from turns.model.gateway_types import ToolCall
 from turns.model.streams.storable import storable_json, storable_text
 
 MAX_CALLS = 1000
@@ -89,7 +89,9 @@ class ToolFragments:
                 call.arguments.append(fragment.arguments)
 
     def complete_calls(self, *, cut_off: bool) -> tuple[ToolCall, ...]:
-        """Return the calls in the order in which they began. An answer that was `cut_off` may have incomplete ones.
+        """Return the calls in the order in which they began.
+
+        An answer that was `cut_off` may have incomplete ones.
 
         Raises:
             ModelError: a call's input is not a JSON object.
@@ -114,7 +116,7 @@ class ToolFragments:
         return call if fragment.name == call.name and self._continues(call, fragment) else None
 
     def _identified_call(self, fragment: ToolFragment) -> _Call | None:
-        """Return the call that id, number and place identify, without regard to the fragment's other fields."""
+        """Return the call that the fragment's id, number and place identify."""
         numbered = self._at.get(key) if (key := _key(fragment)) is not None else None
         if fragment.id and (known := self._by_id.get(fragment.id)) is not None:
             if numbered is not None and numbered.given_id == fragment.id:
@@ -204,7 +206,9 @@ def _value_of(pieces: list[str]) -> object:
 
 
 def _object(value: object) -> dict[str, Any]:
-    """Return the object that a value means. Servers write an object without fields in many ways.
+    """Return the object that a value means.
+
+    Servers write an object without fields in many ways.
 
     Raises:
         ValueError: the value does not mean an object.

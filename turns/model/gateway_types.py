@@ -1,12 +1,12 @@
-"""The types of one model call: the request, the chunks and the end of the answer, and the time-outs."""
+"""The types of a model call: request, chunks, end of the answer, and time-outs."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field
 
+from domain.model_usage import Usage
 from domain.tools import ToolDefinition
-from domain.usage import Usage
 
 FinishReason = Literal["stop", "length", "tool_use", "content_filter"]
 
@@ -32,7 +32,10 @@ class ModelChunk(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A complete tool call. `extra_content` is what the provider adds to the call and requires back with it."""
+    """A complete tool call.
+
+    `extra_content` is what the provider adds to the call and requires back with it.
+    """
 
     id: str
     name: str

@@ -25,7 +25,7 @@ LARGE_IMAGE_BYTES = 256 * 1024
 
 T = TypeVar("T")
 
-_SQL = load_statements("eventlog", "images.sql")
+_SQL = load_statements("eventlog", "image_store.sql")
 _REFERENCE = '"sha256"'
 
 

@@ -8,7 +8,7 @@ from domain.values import Frozen
 
 
 class Usage(Frozen):
-    """Tokens and cost of a model call, or of all calls of a turn, in OpenTelemetry GenAI terms."""
+    """Tokens and cost of a model call or of a turn, in OpenTelemetry GenAI terms."""
 
     input_tokens: int = Field(ge=0, description="Tokens sent to the model. Model, or estimated.")
     output_tokens: int = Field(ge=0, description="Tokens the model produced, reasoning included. Model, or estimated.")

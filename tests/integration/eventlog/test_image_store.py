@@ -19,10 +19,10 @@ from commands.commands import ClientMessage
 from domain.content import Content, ContextBlock, ImageBlock, TextBlock
 from domain.errors import InvalidContentError, UnsupportedImageError
 from domain.events import MessageAdded
-from eventlog import images as images_module
+from eventlog import image_store
 from eventlog.db.database import Database, Statement
 from eventlog.errors import MissingImageError
-from eventlog.images import LARGE_IMAGE_BYTES, Images
+from eventlog.image_store import LARGE_IMAGE_BYTES, Images
 from projections.catalog import install
 from projections.models.history import History, HistoryProjection
 from tests.support.histories.builders import BEGINNING, Story
@@ -244,7 +244,7 @@ async def test_a_large_image_is_kept_and_restored_beside_the_event_loop(
         return work(*arguments)
 
     for name in ("check_image", "b64encode", "to_json"):
-        monkeypatch.setattr(images_module, name, partial(beside, getattr(images_module, name)))
+        monkeypatch.setattr(image_store, name, partial(beside, getattr(image_store, name)))
     large = image(bytes(LARGE_IMAGE_BYTES))
     kept = await images.keep((large,))
     assert (await images.restored_event(said_with(kept))).content == (large,)
