@@ -1,4 +1,4 @@
-"""HEAD: every route that has a GET answers it in the same way, but for the body."""
+"""HEAD is answered like GET on every route, without the body."""
 
 from uuid import uuid4
 
@@ -24,17 +24,17 @@ CHANGING = {"/metrics", "/readyz"}
 
 @pytest.fixture
 def ids(api: Api, given_model: GivenModel) -> dict[str, str]:
-    """What a path names: a turn that has ended, its conversation and its answer."""
+    """The ids in the paths: a turn that has ended, its conversation and its answer."""
     turn: dict[str, str] = api.turn(api.conversation()["id"], given_model(["Hello"])).json()["turn"]
     return {**turn, "turn_id": turn["id"], "name": "listing"}
 
 
 def headers(response: httpx.Response) -> dict[str, str]:
-    """Return the headers that the body of a GET has no part in."""
+    """Return the headers of a response that do not depend on its body."""
     return {name: value for name, value in response.headers.items() if name not in {"date", "transfer-encoding"}}
 
 
-def test_streams_are_among_the_routes_that_are_tried() -> None:
+def test_the_tested_routes_include_streams() -> None:
     assert len(STREAMS) == 3
 
 
@@ -81,7 +81,7 @@ def test_head_is_refused_like_get(api: Api, path: str, status: int) -> None:
 
 
 @pytest.mark.parametrize("path", GETS)
-def test_the_methods_that_are_named_have_head_where_they_have_get(api: Api, ids: dict[str, str], path: str) -> None:
+def test_the_allowed_methods_include_head_where_they_include_get(api: Api, ids: dict[str, str], path: str) -> None:
     response = api.http.put(path.format(**ids))
     check_problem(response, 405, "METHOD_NOT_ALLOWED")
     allowed = response.headers["allow"].split(", ")

@@ -1,4 +1,4 @@
-"""Messages: recorded without a model, listed, read and deleted."""
+"""Messages: add without a model, list, read and delete."""
 
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +26,7 @@ def test_a_message_has_every_field(api: Api, id_: str) -> None:
     assert nothing == {None}
 
 
-def test_a_message_changes_its_conversation(api: Api, id_: str) -> None:
+def test_a_message_updates_its_conversation(api: Api, id_: str) -> None:
     message = api.message(id_)
     conversation = api.get(f"/v1/conversations/{id_}")
     assert (conversation["message_count"], conversation["version"]) == (1, 2)
@@ -46,7 +46,7 @@ def test_a_message_changes_its_conversation(api: Api, id_: str) -> None:
         ("system", {"type": "text", "text": "Be brief."}),
     ],
 )
-def test_a_block_comes_back_as_it_was_sent(api: Api, id_: str, role: str, block: dict[str, Any]) -> None:
+def test_a_block_is_returned_as_it_was_sent(api: Api, id_: str, role: str, block: dict[str, Any]) -> None:
     message = api.message(id_, [block], role)
     check_message(message)
     assert message["content"] == [block]
@@ -54,7 +54,7 @@ def test_a_block_comes_back_as_it_was_sent(api: Api, id_: str, role: str, block:
     assert api.messages(id_) == [message]
 
 
-def test_a_tool_result_is_no_error_unless_it_says_so(api: Api, id_: str) -> None:
+def test_a_tool_result_is_not_an_error_by_default(api: Api, id_: str) -> None:
     block = {"type": "tool_result", "tool_use_id": "call_1", "content": "2"}
     assert api.message(id_, [block], "tool")["content"] == [{**block, "is_error": False}]
 
@@ -67,7 +67,7 @@ def test_an_assistants_message_answers_the_last_user_message(api: Api, id_: str)
     assert api.message(id_, "Answer", "assistant", in_reply_to=first["id"])["in_reply_to"] == first["id"]
 
 
-def test_a_message_cannot_answer_one_that_is_not_in_its_conversation(api: Api, id_: str) -> None:
+def test_a_message_cannot_reply_to_one_of_another_conversation(api: Api, id_: str) -> None:
     elsewhere = api.message(api.conversation()["id"])
     deleted = api.message(id_)
     api.http.delete(f"/v1/conversations/{id_}/messages/{deleted['id']}")
@@ -77,7 +77,7 @@ def test_a_message_cannot_answer_one_that_is_not_in_its_conversation(api: Api, i
     assert api.messages(id_) == []
 
 
-def test_the_history_is_in_the_order_in_which_it_was_said(api: Api, id_: str) -> None:
+def test_the_history_is_in_the_order_of_recording(api: Api, id_: str) -> None:
     said = [api.message(id_, f"message {number}") for number in range(5)]
     assert api.messages(id_) == api.messages(id_, order="asc") == said
     assert api.messages(id_, order="desc") == said[::-1]
@@ -105,12 +105,12 @@ def test_a_message_of_another_conversation_is_not_found(api: Api, id_: str) -> N
     check_problem(api.http.delete(path), 404, "MESSAGE_NOT_FOUND")
 
 
-def test_eight_callers_at_once_lose_nothing_and_retry_nothing(api: Api, id_: str) -> None:
-    def say_ten(caller: int) -> list[int]:
+def test_eight_concurrent_callers_lose_no_message(api: Api, id_: str) -> None:
+    def add_ten(caller: int) -> list[int]:
         return [api.message(id_, f"{caller}:{number}")["version"] for number in range(10)]
 
     with ThreadPoolExecutor(8) as executor:
-        versions = [version for said in executor.map(say_ten, range(8)) for version in said]
+        versions = [version for said in executor.map(add_ten, range(8)) for version in said]
     assert sorted(versions) == list(range(2, 82))
     messages = api.messages(id_, limit=100)
     assert [message["version"] for message in messages] == list(range(2, 82))

@@ -1,4 +1,4 @@
-"""Tools: what a model calls is handed to the client, whose results let the same turn go on."""
+"""Tools: the client gets a model's calls, and its results continue the same turn."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ ADDED = {"type": "tool_use", "id": "call_1", "name": "add", "input": {"a": 1}}
 FOUND = {"type": "tool_use", "id": "call_2", "name": "find", "input": {"q": "x"}}
 
 
-def test_a_turn_stops_at_its_calls_and_goes_on_with_their_results(
+def test_a_turn_stops_at_its_calls_and_continues_with_their_results(
     api: Api, id_: str, calling_model: str, models: ModelServer
 ) -> None:
     response = api.turn(id_, calling_model, content="How much?", tools=[ADD, FIND])
@@ -64,7 +64,7 @@ def test_a_turn_stops_at_its_calls_and_goes_on_with_their_results(
     assert second["messages"][2] == {"role": "tool", "tool_call_id": "call_1", "content": "3"}
 
 
-def test_its_frames_go_on_where_they_stopped_live_and_replayed(api: Api, id_: str, calling_model: str) -> None:
+def test_the_frames_continue_after_the_calls_live_and_replayed(api: Api, id_: str, calling_model: str) -> None:
     with api.stream(id_, calling_model, tools=[ADD, FIND]) as turn:
         seen = list(turn.frames)
     ids = {key: seen[0].data[key] for key in ("conversation_id", "turn_id")}
@@ -89,7 +89,7 @@ def test_its_frames_go_on_where_they_stopped_live_and_replayed(api: Api, id_: st
     assert replayed(api, waits, 5) == [*seen[5:], *rest]
 
 
-def test_who_has_seen_that_a_turn_waits_is_shown_how_it_goes_on(api: Api, id_: str, calling_model: str) -> None:
+def test_a_client_that_saw_a_turn_wait_gets_its_further_frames(api: Api, id_: str, calling_model: str) -> None:
     turn = waiting(api, id_, calling_model)
     with ThreadPoolExecutor(1) as threads:
         later = threads.submit(replayed, api, turn, 7)
@@ -99,7 +99,7 @@ def test_who_has_seen_that_a_turn_waits_is_shown_how_it_goes_on(api: Api, id_: s
     assert rest[-1].data["turn"] == whole["turn"]
 
 
-def test_calls_follow_on_calls(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_a_turn_may_call_tools_repeatedly(api: Api, id_: str, given_model: GivenModel) -> None:
     again = Script([ToolFragment(0, "call_1", "add", "{}")], finish_reason="tool_calls", usage=usage(5, 5))
     model = given_model(CALLS, again, ANSWER)
     turn = waiting(api, id_, model)
@@ -157,5 +157,5 @@ def test_the_text_so_far_is_that_of_the_running_answer(api: Api, id_: str, given
         {"name": "a"},
     ],
 )
-def test_tools_that_are_none_are_refused(api: Api, id_: str, tools: Any) -> None:
+def test_invalid_tools_are_refused(api: Api, id_: str, tools: Any) -> None:
     check_problem(api.turn(id_, "default", tools=tools), 422, "VALIDATION_FAILED", "errors")
