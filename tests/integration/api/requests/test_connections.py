@@ -60,13 +60,13 @@ def test_every_request_is_answered_while_database_connections_are_killed(fresh_a
         finally:
             ended.set()
 
-    def ask() -> None:
+    def send() -> None:
         while not ended.is_set():
             answers.append(httpx.post(url, json={"role": "user", "content": "Hi"}, timeout=PATIENCE_S).status_code)
             answers.append(httpx.get(url, timeout=PATIENCE_S).status_code)
 
     with ThreadPoolExecutor(7) as threads:
-        work = [threads.submit(kill), *(threads.submit(ask) for _ in range(6))]
+        work = [threads.submit(kill), *(threads.submit(send) for _ in range(6))]
         for done in work:
             done.result()
     assert set(answers) <= {200, 201, 503}

@@ -19,7 +19,7 @@ GETS = sorted(
 )
 STREAMS = {path for path in GETS if path.endswith(("/stream", "/events"))}
 CHANGING = {"/metrics", "/readyz"}
-"""What these tell may differ from one request to the next."""
+"""Paths whose content may differ between two requests."""
 
 
 @pytest.fixture
@@ -45,20 +45,20 @@ def test_the_tested_routes_include_streams() -> None:
 )
 def test_head_is_answered_like_get_without_a_body(api: Api, ids: dict[str, str], path: str) -> None:
     path = path.format(**ids)
-    got, asked = api.http.get(path), api.http.head(path)
-    assert (got.status_code, asked.status_code, asked.content) == (200, 200, b"")
+    got, head_response = api.http.get(path), api.http.head(path)
+    assert (got.status_code, head_response.status_code, head_response.content) == (200, 200, b"")
     if path not in CHANGING:
-        assert headers(asked) == headers(got)
+        assert headers(head_response) == headers(got)
 
 
 @pytest.mark.parametrize("path", sorted(STREAMS))
 def test_head_of_a_stream_has_its_headers_and_ends_at_once(api: Api, ids: dict[str, str], path: str) -> None:
     path = path.format(**ids)
-    asked = api.http.head(path)
+    head_response = api.http.head(path)
     with api.http.stream("GET", path) as got:
-        assert headers(asked) == headers(got)
-    assert (asked.status_code, asked.content) == (200, b"")
-    assert asked.headers["content-type"].startswith("text/event-stream")
+        assert headers(head_response) == headers(got)
+    assert (head_response.status_code, head_response.content) == (200, b"")
+    assert head_response.headers["content-type"].startswith("text/event-stream")
     assert api.http.get("/healthz").status_code == 200  # on the same connection
 
 
@@ -75,9 +75,9 @@ def test_head_of_a_stream_has_its_headers_and_ends_at_once(api: Api, ids: dict[s
 )
 def test_head_is_refused_like_get(api: Api, path: str, status: int) -> None:
     path = path.format(id=uuid4())
-    got, asked = api.http.get(path), api.http.head(path)
-    assert (got.status_code, asked.status_code, asked.content) == (status, status, b"")
-    assert headers(asked) == headers(got)
+    got, head_response = api.http.get(path), api.http.head(path)
+    assert (got.status_code, head_response.status_code, head_response.content) == (status, status, b"")
+    assert headers(head_response) == headers(got)
 
 
 @pytest.mark.parametrize("path", GETS)

@@ -113,9 +113,9 @@ def test_a_repeated_streaming_turn_attaches_to_the_running_one(
 ) -> None:
     model = given_model(["Hel", Pause(0.5), "lo"])
     with api.stream(id_, model, key) as first:
-        heard = [next(first.frames), next(first.frames)]
+        first_frames = [next(first.frames), next(first.frames)]
         with api.stream(id_, model, key) as second:
-            assert [next(second.frames), next(second.frames)] == heard
+            assert [next(second.frames), next(second.frames)] == first_frames
             assert list(second.frames) == list(first.frames)
 
 

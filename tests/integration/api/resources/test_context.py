@@ -14,15 +14,19 @@ from tests.support.models.openai_rules import check_openai
 from tests.support.models.openai_tokens import openai_tokens
 
 
-def said(role: str, text: str) -> dict[str, Any]:
+def chat_message(role: str, text: str) -> dict[str, Any]:
     return {"role": role, "content": text}
 
 
 @pytest.fixture(scope="module")
 def id_(api: Api) -> str:
     """A conversation of a system message and four questions with answers. Read only."""
-    turns = [message for n in range(4) for message in (said("user", f"Ask{n}"), said("assistant", f"Answer{n}"))]
-    return api.conversation(messages=[said("system", "Be brief."), *turns])["id"]
+    turns = [
+        message
+        for n in range(4)
+        for message in (chat_message("user", f"Ask{n}"), chat_message("assistant", f"Answer{n}"))
+    ]
+    return api.conversation(messages=[chat_message("system", "Be brief."), *turns])["id"]
 
 
 def test_the_context_of_an_empty_conversation_is_empty(api: Api) -> None:
@@ -39,12 +43,12 @@ def test_the_whole_conversation_is_sent_if_it_fits(api: Api, id_: str) -> None:
 
 
 def test_a_budget_drops_the_oldest_and_keeps_system_messages(api: Api, id_: str) -> None:
-    system, *talk = api.get(f"/v1/conversations/{id_}/context")["messages"]
-    budget = openai_tokens([system, *talk[4:]])
+    system, *long_chat = api.get(f"/v1/conversations/{id_}/context")["messages"]
+    budget = openai_tokens([system, *long_chat[4:]])
     context = api.get(f"/v1/conversations/{id_}/context", max_tokens=budget)
-    assert context == {"messages": [system, *talk[4:]], "tokens": budget, "dropped": 4}
+    assert context == {"messages": [system, *long_chat[4:]], "tokens": budget, "dropped": 4}
     context = api.get(f"/v1/conversations/{id_}/context", max_tokens=budget - 1)
-    assert (context["messages"], context["dropped"]) == ([system, *talk[6:]], 6)
+    assert (context["messages"], context["dropped"]) == ([system, *long_chat[6:]], 6)
 
 
 def test_the_newest_question_is_sent_even_if_it_does_not_fit(api: Api, id_: str) -> None:
@@ -72,12 +76,12 @@ def test_the_context_equals_the_messages_that_the_model_gets(
         {"type": "image", "url": "https://example.com/a.png"},
     ]
     call = {"type": "tool_use", "id": "call_1", "name": "add", "input": {"a": 1}}
-    id_ = api.conversation(messages=[said("user", "One")])["id"]
+    id_ = api.conversation(messages=[chat_message("user", "One")])["id"]
     api.message(id_, [{"type": "reasoning", "text": "Hm"}, {"type": "text", "text": "Let me see."}, call], "assistant")
     api.message(id_, [{"type": "tool_result", "tool_use_id": "call_1", "content": "2"}], "tool")
     api.message(id_, "It is 2.", "assistant")
-    gone = api.message(id_, "gone")
-    api.http.delete(f"/v1/conversations/{id_}/messages/{gone['id']}")
+    deleted = api.message(id_, "gone")
+    api.http.delete(f"/v1/conversations/{id_}/messages/{deleted['id']}")
     api.message(id_, blocks)
     model = given_model(["x"])
     expected = api.get(f"/v1/conversations/{id_}/context")["messages"]
@@ -118,13 +122,13 @@ def test_any_recorded_conversation_can_be_sent_to_a_model(
     assert api.turn(id_, model, content="Well?").status_code == 201
     (request,) = [request for request in models.requests if request.model == model]
     sent[2].pop("content")  # litellm leaves out fields that are None
-    assert request.body["messages"] == [*sent[:-1], said("user", "Still there?\n\nWell?")]
+    assert request.body["messages"] == [*sent[:-1], chat_message("user", "Still there?\n\nWell?")]
 
 
 def test_the_limit_of_the_model_leaves_room_for_its_longest_answer(api: Api, models: ModelServer) -> None:
     words = "The quick brown fox jumps over the lazy dog. " * 10
-    talk = [said("user", words), said("assistant", words)] * 50
-    id_ = api.conversation(messages=talk)["id"]
+    long_chat = [chat_message("user", words), chat_message("assistant", words)] * 50
+    id_ = api.conversation(messages=long_chat)["id"]
     context = api.get(
         f"/v1/conversations/{id_}/context", model="gpt-4"
     )  # a model with 8,192 tokens of context and at most 4,096 of output
@@ -137,14 +141,18 @@ def test_the_limit_of_the_model_leaves_room_for_its_longest_answer(api: Api, mod
 
 
 def test_the_tools_of_a_turn_count_towards_its_budget(api: Api, given_model: GivenModel, models: ModelServer) -> None:
-    turns = [message for n in range(4) for message in (said("user", f"Ask{n}"), said("assistant", f"Answer{n}"))]
-    messages = [*turns, said("user", "Well?")]
+    turns = [
+        message
+        for n in range(4)
+        for message in (chat_message("user", f"Ask{n}"), chat_message("assistant", f"Answer{n}"))
+    ]
+    messages = [*turns, chat_message("user", "Well?")]
     tool = {"name": "f", "description": "Does much. " * 20, "input_schema": {"type": "object"}}
     for tools, left in (([], 9), ([tool], 1)):
         model = given_model(["x"])
         id_ = api.conversation(messages=turns)["id"]
-        asked = {"content": "Well?", "tools": tools, "max_context_tokens": openai_tokens(messages)}
-        assert api.turn(id_, model, **asked).status_code == 201
+        settings = {"content": "Well?", "tools": tools, "max_context_tokens": openai_tokens(messages)}
+        assert api.turn(id_, model, **settings).status_code == 201
         (request,) = [request for request in models.requests if request.model == model]
         assert request.body["messages"] == messages[-left:]
 

@@ -212,13 +212,13 @@ def test_a_repeated_metadata_filter_is_refused(api: Api, agent: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "found"),
+    ("search", "found"),
     [("orange", True), ("ORANGE", True), ("50%", True), ("a_b", True), ("\\", True), ("axb", False), ("5%f", False)],
 )
-def test_the_search_in_titles_is_literal(api: Api, agent: str, asked: str, found: bool) -> None:
+def test_the_search_in_titles_is_literal(api: Api, agent: str, search: str, found: bool) -> None:
     id_ = api.conversation(agent_id=agent, title=r"An Orange: 50% off a_b \o/")["id"]
     api.conversation(agent_id=agent)
-    assert listed(api, agent_id=agent, q=asked) == ([id_] if found else [])
+    assert listed(api, agent_id=agent, q=search) == ([id_] if found else [])
 
 
 def test_clearing_the_history_of_an_agent_keeps_the_others(api: Api, agent: str) -> None:

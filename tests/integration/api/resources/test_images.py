@@ -51,10 +51,10 @@ def test_an_image_that_is_sent_three_times_is_stored_once(fresh_api: Api, databa
 
 
 def test_clients_get_the_bytes_and_the_log_shows_the_reference(api: Api, id_: str) -> None:
-    said = api.message(id_, [TEXT, IMAGE])
-    assert said["content"] == [TEXT, IMAGE]
-    assert api.get(f"/v1/conversations/{id_}/messages/{said['id']}") == said
-    assert api.messages(id_) == api.messages(id_, order="desc") == [said]
+    stored = api.message(id_, [TEXT, IMAGE])
+    assert stored["content"] == [TEXT, IMAGE]
+    assert api.get(f"/v1/conversations/{id_}/messages/{stored['id']}") == stored
+    assert api.messages(id_) == api.messages(id_, order="desc") == [stored]
     assert stored_content(api, id_) == [[TEXT, STORED]]
 
 
@@ -90,9 +90,9 @@ def test_a_model_is_sent_the_bytes(api: Api, id_: str, given_model: GivenModel, 
 @pytest.mark.parametrize("conversation", ["of its own", "that is new"])
 def test_a_turn_shows_the_bytes_of_its_question(api: Api, id_: str, given_model: GivenModel, conversation: str) -> None:
     path = f"/v1/conversations/{id_}/turns" if conversation == "of its own" else "/v1/turns"
-    asked = {"content": [TEXT, IMAGE], "model": given_model(["A cat."])}
+    question = {"content": [TEXT, IMAGE], "model": given_model(["A cat."])}
     key = {"Idempotency-Key": uuid4().hex}
-    whole, repeated = (api.http.post(path, json=asked, headers=key).json() for _ in range(2))
+    whole, repeated = (api.http.post(path, json=question, headers=key).json() for _ in range(2))
     assert repeated == whole
     assert whole["user_message"]["content"] == [TEXT, IMAGE]
     turn = whole["turn"]
@@ -151,9 +151,9 @@ def test_an_invalid_image_in_the_first_messages_is_named_by_its_index(api: Api) 
 
 def test_an_image_of_7_mib_is_stored_and_returned(api: Api, id_: str) -> None:
     large = {**IMAGE, "data": b64encode(PNG + bytes(range(256)) * (7 * 4096)).decode()}
-    said = api.message(id_, [large])
-    assert said["content"] == [large]
-    assert api.messages(id_) == [said]
+    stored = api.message(id_, [large])
+    assert stored["content"] == [large]
+    assert api.messages(id_) == [stored]
     (content,) = api.get(f"/v1/conversations/{id_}/context")["messages"][0]["content"]
     assert content["image_url"]["url"] == f"data:image/png;base64,{large['data']}"
 

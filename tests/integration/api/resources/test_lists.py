@@ -102,14 +102,14 @@ def test_a_cursor_of_another_list_is_refused(api: Api, id_: str, given_model: Gi
     other = api.conversation(messages=[{"role": "user", "content": "x"}] * 3)["id"]
     for _ in range(2):
         api.turn(other, given_model(["x"]))
-    asked: dict[str, dict[str, Any]] = {path.format(id=id_): {} for path in LISTS}
+    requests: dict[str, dict[str, Any]] = {path.format(id=id_): {} for path in LISTS}
     cursors = {
         (path, order): api.get(path.format(id=other), limit=1, **({"order": order} if order else {}))["next_cursor"]
         for path in LISTS
         for order in (("asc", "desc") if path.endswith("messages") else ("",))
     }
     for (path, order), cursor in cursors.items():
-        for list_ in asked:
+        for list_ in requests:
             if list_ == path.format(id=id_):
                 continue
             check_problem(api.http.get(list_, params={"cursor": cursor}), 400, "INVALID_CURSOR")

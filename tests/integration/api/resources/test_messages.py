@@ -20,8 +20,8 @@ def test_a_message_has_every_field(api: Api, id_: str) -> None:
     check_position(response)
     message = response.json()
     check_message(message)
-    said = {"conversation_id": id_, "role": "user", "author_id": "local", "status": "completed", "version": 2}
-    assert message.items() >= {**said, "content": [{"type": "text", "text": "Hi there"}], "tokens": 2}.items()
+    added = {"conversation_id": id_, "role": "user", "author_id": "local", "status": "completed", "version": 2}
+    assert message.items() >= {**added, "content": [{"type": "text", "text": "Hi there"}], "tokens": 2}.items()
     nothing = {message[name] for name in ("turn_id", "in_reply_to", "model", "usage", "finish_reason")}
     assert nothing == {None}
 
@@ -78,15 +78,15 @@ def test_a_message_cannot_reply_to_one_of_another_conversation(api: Api, id_: st
 
 
 def test_the_history_is_in_the_order_of_recording(api: Api, id_: str) -> None:
-    said = [api.message(id_, f"message {number}") for number in range(5)]
-    assert api.messages(id_) == api.messages(id_, order="asc") == said
-    assert api.messages(id_, order="desc") == said[::-1]
-    assert api.messages(id_, include="superseded") == said
+    added = [api.message(id_, f"message {number}") for number in range(5)]
+    assert api.messages(id_) == api.messages(id_, order="asc") == added
+    assert api.messages(id_, order="desc") == added[::-1]
+    assert api.messages(id_, include="superseded") == added
 
 
 def test_a_deleted_message_leaves_the_history_and_stays_in_the_log(api: Api, id_: str) -> None:
-    kept, gone = api.message(id_, "kept"), api.message(id_, "gone")
-    path = f"/v1/conversations/{id_}/messages/{gone['id']}"
+    kept, removed = api.message(id_, "kept"), api.message(id_, "gone")
+    path = f"/v1/conversations/{id_}/messages/{removed['id']}"
     response = api.http.delete(path)
     assert (response.status_code, response.content) == (204, b"")
     check_position(response)
@@ -110,7 +110,7 @@ def test_eight_concurrent_callers_lose_no_message(api: Api, id_: str) -> None:
         return [api.message(id_, f"{caller}:{number}")["version"] for number in range(10)]
 
     with ThreadPoolExecutor(8) as executor:
-        versions = [version for said in executor.map(add_ten, range(8)) for version in said]
+        versions = [version for added in executor.map(add_ten, range(8)) for version in added]
     assert sorted(versions) == list(range(2, 82))
     messages = api.messages(id_, limit=100)
     assert [message["version"] for message in messages] == list(range(2, 82))

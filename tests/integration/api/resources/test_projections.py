@@ -70,12 +70,12 @@ def test_the_second_of_two_concurrent_rebuilds_is_refused(fresh_api: Api) -> Non
 
 def test_the_metrics_report_the_same_state(fresh_api: Api) -> None:
     fresh_api.conversation()
-    told = metrics(fresh_api)
-    assert (told["turnlog_store_up", ""], told["turnlog_log_position", ""]) == (1, 1)
+    values = metrics(fresh_api)
+    assert (values["turnlog_store_up", ""], values["turnlog_log_position", ""]) == (1, 1)
     for name in NAMES:
-        assert told["turnlog_projection_position", name] == 1
-        assert told["turnlog_projection_lag_events", name] == told["turnlog_projection_lag_seconds", name] == 0
-        assert told["turnlog_projection_stopped", name] == 0
+        assert values["turnlog_projection_position", name] == 1
+        assert values["turnlog_projection_lag_events", name] == values["turnlog_projection_lag_seconds", name] == 0
+        assert values["turnlog_projection_stopped", name] == 0
 
 
 def test_a_stopped_projection_reports_the_event_the_error_and_its_lag(fresh_api: Api, broken_listing: None) -> None:
@@ -87,8 +87,8 @@ def test_a_stopped_projection_reports_the_event_the_error_and_its_lag(fresh_api:
     assert listing["lag_seconds"] > 0
     assert listing["error"]["position"] == 2
     assert fresh_api.get("/readyz")["projections"]["listing"]["error"] == listing["error"]
-    told = metrics(fresh_api)
-    assert told["turnlog_projection_stopped", "listing"] == 1
-    assert told["turnlog_projection_error_position", "listing"] == 2
-    assert told["turnlog_projection_lag_events", "listing"] == 2
-    assert told["turnlog_projection_stopped", "history"] == 0
+    values = metrics(fresh_api)
+    assert values["turnlog_projection_stopped", "listing"] == 1
+    assert values["turnlog_projection_error_position", "listing"] == 2
+    assert values["turnlog_projection_lag_events", "listing"] == 2
+    assert values["turnlog_projection_stopped", "history"] == 0

@@ -58,9 +58,9 @@ def test_the_streamed_chunks_are_the_answer(api: Api, turn: dict[str, Any], post
     assert (ended.json()["status"], ended.json()["finish_reason"]) == ("completed", "length")
     assert ended.json()["usage"] == {**used, "cached_input_tokens": 0, "reasoning_tokens": 0, "estimated": False}
     assert ended.json()["duration_ms"] >= ended.json()["time_to_first_token_ms"] > 0
-    said = api.messages(turn["conversation_id"])[-1]
-    check_message(said)
-    assert (said["id"], said["content"]) == (turn["message_id"], [{"type": "text", "text": "Because."}])
+    answer = api.messages(turn["conversation_id"])[-1]
+    check_message(answer)
+    assert (answer["id"], answer["content"]) == (turn["message_id"], [{"type": "text", "text": "Because."}])
     seen = frames(api, turn)
     assert texts(seen) == ["Be", "cau", "se."]
     assert [frame.event for frame in seen][-2:] == ["block.done", "turn.completed"]
@@ -104,8 +104,8 @@ def test_a_failed_turn_keeps_the_recorded_text(api: Api, turn: dict[str, Any], p
     post("deltas", seq=2, chunks=["so far"])
     failed = post("fail", detail="My model fell over.").json()
     assert (failed["status"], failed["error"]) == ("failed", {"code": "model_error", "detail": "My model fell over."})
-    said = api.messages(turn["conversation_id"])[-1]
-    assert (said["content"][0]["text"], said["status"]) == ("so far", "interrupted")
+    answer = api.messages(turn["conversation_id"])[-1]
+    assert (answer["content"][0]["text"], answer["status"]) == ("so far", "interrupted")
 
 
 def test_a_turn_locks_the_conversation_and_can_be_cancelled(api: Api, turn: dict[str, Any], post: Post) -> None:

@@ -27,14 +27,14 @@ def test_a_new_message_closes_open_calls_and_their_turn(
     assert (ended["status"], ended["usage"]) == ("cancelled", turn["usage"])
     last = replayed(api, turn)[-1]
     assert (last.event, last.data["turn"]) == ("turn.cancelled", ended)
-    closed, said = api.messages(id_)[2:4]
+    closed, new_message = api.messages(id_)[2:4]
     assert [(result["tool_use_id"], result["is_error"]) for result in closed["content"]] == [
         ("call_1", True),
         ("call_2", True),
     ]
-    assert (closed["role"], said["content"]) == ("tool", [{"type": "text", "text": "Never mind"}])
+    assert (closed["role"], new_message["content"]) == ("tool", [{"type": "text", "text": "Never mind"}])
     if route == "messages":
-        assert response.json() == said
+        assert response.json() == new_message
         assert api.turn(id_, calling_model).status_code == 201
     roles = [message["role"] for message in sent(models, calling_model)[-1]["messages"]]
     assert roles == ["user", "assistant", "tool", "tool", "user"]

@@ -66,10 +66,10 @@ def test_a_refusal_of_the_model_is_a_502(
 def test_the_text_before_a_failure_is_kept(api: Api, id_: str, given_model: GivenModel, end: BreakOff | Raw) -> None:
     response = api.turn(id_, given_model(["Hel", "lo", end]))
     check_problem(response, 502, "MODEL_ERROR", "conversation_id", "turn_id", "error")
-    _, said = api.messages(id_)
-    check_message(said)
-    assert (said["status"], said["content"]) == ("interrupted", [{"type": "text", "text": "Hello"}])
-    assert turn_of(api, id_)["message_id"] == said["id"]
+    _, answer = api.messages(id_)
+    check_message(answer)
+    assert (answer["status"], answer["content"]) == ("interrupted", [{"type": "text", "text": "Hello"}])
+    assert turn_of(api, id_)["message_id"] == answer["id"]
     assert api.turn(id_, given_model(["Again"])).status_code == 201
 
 

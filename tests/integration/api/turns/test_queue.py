@@ -53,7 +53,7 @@ def replayed(api: Api, id_: str, turn_id: str) -> list[Frame]:
         return list(frames_of(response))
 
 
-def said(api: Api, id_: str) -> list[str]:
+def texts(api: Api, id_: str) -> list[str]:
     return ["".join(block["text"] for block in message["content"]) for message in api.messages(id_, limit=100)]
 
 
@@ -72,7 +72,7 @@ def test_queued_turns_run_one_after_another_in_order(
         for turn in turns(api, id_)[1:]:
             check_turn(turn)
             assert (turn["status"], turn["started_at"], turn["ended_at"]) == ("queued", None, None)
-        eventually(lambda: said(api, id_) == ["Hi", "Hold"])
+        eventually(lambda: texts(api, id_) == ["Hi", "Hold"])
         problem = check_problem(api.turn(id_, model), 409, "CONVERSATION_LOCKED", "active_turn_id")
         assert problem["active_turn_id"] == first
         api.http.post(f"{path(id_, first)}/cancel")
@@ -82,7 +82,7 @@ def test_queued_turns_run_one_after_another_in_order(
         check_position(response)
         check_turn(response.json()["turn"])
     assert [answer.json()["user_message"]["content"][0]["text"] for answer in answers] == ["Ask 0", "Ask 1", "Ask 2"]
-    assert said(api, id_) == ["Hi", "Hold", "Ask 0", "Yes", "Ask 1", "Yes", "Ask 2", "Yes"]
+    assert texts(api, id_) == ["Hi", "Hold", "Ask 0", "Yes", "Ask 1", "Yes", "Ask 2", "Yes"]
     assert turns(api, id_)[1:] == [answer.json()["turn"] for answer in answers]
     assert api.get(f"/v1/conversations/{id_}")["status"] == "idle"
 
@@ -113,19 +113,19 @@ def test_a_queued_turn_can_be_cancelled_and_the_next_one_moves_up(
 ) -> None:
     model = given_model(["Yes"])
     with held(api, id_, given_model) as first:
-        gone = threads.submit(api.turn, id_, model, content="Gone", on_busy="queue")
+        withdrawn = threads.submit(api.turn, id_, model, content="Gone", on_busy="queue")
         (turn_id,) = eventually(lambda: queued(api, id_, 1))
         stays = threads.submit(api.turn, id_, model, content="Stays", on_busy="queue")
         eventually(lambda: queued(api, id_, 2))
         cancelled = api.http.post(f"{path(id_, turn_id)}/cancel")
         assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
         check_turn(cancelled.json())
-        assert gone.result().json() == {"user_message": None, "assistant_message": None, "turn": cancelled.json()}
+        assert withdrawn.result().json() == {"user_message": None, "assistant_message": None, "turn": cancelled.json()}
         assert api.get(f"/v1/conversations/{id_}")["active_turn_id"] == first
         check_problem(api.http.post(f"{path(id_, turn_id)}/cancel"), 409, "TURN_NOT_ACTIVE")
         api.http.post(f"{path(id_, first)}/cancel")
     assert stays.result().json()["turn"]["status"] == "completed"
-    assert said(api, id_) == ["Hi", "Hold", "Stays", "Yes"]
+    assert texts(api, id_) == ["Hi", "Hold", "Stays", "Yes"]
     (only,) = replayed(api, id_, turn_id)
     assert (only.event, only.data["seq"], only.data["turn"]) == ("turn.cancelled", 1, cancelled.json())
     assert (only.data["message"], only.data["error"]) == (None, None)
@@ -140,7 +140,7 @@ def test_an_interrupting_turn_cancels_the_running_one_and_precedes_the_queue(
         now = api.turn(id_, given_model(["Now"]), content="Stop", on_busy="interrupt")
     assert (now.status_code, now.json()["turn"]["status"]) == (201, "completed")
     assert later.result().json()["turn"]["status"] == "completed"
-    assert said(api, id_) == ["Hi", "Hold", "Stop", "Now", "Queued", "Later"]
+    assert texts(api, id_) == ["Hi", "Hold", "Stop", "Now", "Queued", "Later"]
     cancelled = api.get(path(id_, first))
     assert cancelled["status"] == "cancelled"
     assert api.messages(id_)[1]["status"] == "interrupted"
@@ -179,8 +179,10 @@ def test_an_interrupt_ends_a_turn_that_waits_for_tool_results(
 def test_concurrent_interrupts_all_run(api: Api, id_: str, given_model: GivenModel) -> None:
     model = given_model(Script(["Yes", Pause(0.02), "."]))
     with ThreadPoolExecutor(6) as threads:
-        asked = [threads.submit(api.turn, id_, model, content=str(number), on_busy="interrupt") for number in range(6)]
-        answers = [future.result() for future in asked]
+        interrupting = [
+            threads.submit(api.turn, id_, model, content=str(number), on_busy="interrupt") for number in range(6)
+        ]
+        answers = [future.result() for future in interrupting]
     assert [answer.status_code for answer in answers] == [201] * 6
     statuses = [turn["status"] for turn in turns(api, id_)]
     assert len(statuses) == 6 and set(statuses) <= {"completed", "cancelled"}
@@ -229,7 +231,7 @@ def test_a_repeated_request_attaches_to_its_queued_turn(
         api.http.post(f"{path(id_, first)}/cancel")
     one, other = (future.result() for future in both)
     assert one.json() == other.json()
-    assert said(api, id_) == ["Hi", "Hold", "Once", "Yes"]
+    assert texts(api, id_) == ["Hi", "Hold", "Once", "Yes"]
 
 
 def test_queued_turns_keep_their_order_after_a_restart(
@@ -240,14 +242,14 @@ def test_queued_turns_keep_their_order_after_a_restart(
         with serve(database_url) as before:
             id_ = before.conversation()["id"]
             threads.submit(lambda: before.turn(id_, given_model(HELD)))
-            eventually(lambda: said(before, id_) == ["Hi", "Hold"])
+            eventually(lambda: texts(before, id_) == ["Hi", "Hold"])
             for number in range(2):
                 threads.submit(before.turn, id_, model, content=f"Ask {number}", on_busy="queue")
                 eventually(lambda number=number: queued(before, id_, number + 1))
         with serve(database_url) as after:
             statuses = ["failed", "completed", "completed"]
             eventually(lambda: [turn["status"] for turn in turns(after, id_)] == statuses)
-            assert said(after, id_) == ["Hi", "Hold", "Ask 0", "Yes", "Ask 1", "Yes"]
+            assert texts(after, id_) == ["Hi", "Hold", "Ask 0", "Yes", "Ask 1", "Yes"]
 
 
 def test_an_invalid_on_busy_is_refused(api: Api, id_: str) -> None:

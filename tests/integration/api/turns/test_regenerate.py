@@ -25,7 +25,7 @@ def texts(messages: list[dict[str, Any]]) -> list[str]:
     return ["".join(block.get("text", "") for block in message["content"]) for message in messages]
 
 
-def asked(models: ModelServer, model: str) -> list[Any]:
+def last_prompt(models: ModelServer, model: str) -> list[Any]:
     """Return the messages of the last request to the model."""
     request = [request for request in models.requests if request.model == model][-1]
     return [message["content"] for message in request.body["messages"]]
@@ -52,10 +52,10 @@ def test_a_regenerated_answer_supersedes_the_old_one(
     assert again["assistant_message"]["in_reply_to"] == first["user_message"]["id"]
     assert again["assistant_message"]["id"] == again["turn"]["message_id"] != first["assistant_message"]["id"]
     assert again["turn"]["user_message_id"] == first["user_message"]["id"]
-    assert asked(models, model) == ["Say"]
+    assert last_prompt(models, model) == ["Say"]
     assert api.messages(id_) == [first["user_message"], again["assistant_message"]]
     everything = api.messages(id_, include="superseded")
-    assert [(text, said["status"]) for text, said in zip(texts(everything), everything, strict=True)] == [
+    assert [(text, message["status"]) for text, message in zip(texts(everything), everything, strict=True)] == [
         ("Say", "completed"),
         ("One", "superseded"),
         ("Two", "completed"),
@@ -78,7 +78,7 @@ def test_all_messages_after_the_answer_are_superseded_too(
     answers = [api.turn(id_, model, content=f"Ask {number}").json() for number in (1, 2, 3)]
     regenerate(api, id_, answers[0]["assistant_message"])
     assert texts(api.messages(id_)) == ["Ask 1", "1 again"]
-    assert asked(models, model) == ["Ask 1"]
+    assert last_prompt(models, model) == ["Ask 1"]
     assert api.get(f"/v1/conversations/{id_}")["message_count"] == 2
     assert [message["status"] for message in api.messages(id_, include="superseded")] == [
         "completed",
@@ -86,7 +86,7 @@ def test_all_messages_after_the_answer_are_superseded_too(
         "completed",
     ]
     api.turn(id_, model, content="Then")
-    assert asked(models, model) == ["Ask 1", "1 again", "Then"]
+    assert last_prompt(models, model) == ["Ask 1", "1 again", "Then"]
 
 
 def test_a_regenerated_answer_can_stream_and_use_another_model(api: Api, id_: str, given_model: GivenModel) -> None:
@@ -122,8 +122,8 @@ def test_a_question_without_an_answer_can_be_regenerated(api: Api, id_: str, giv
 
 
 def test_messages_without_a_turn_are_answered_by_the_servers_model(api: Api) -> None:
-    said = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}, {"role": "user", "content": "R"}]
-    id_ = api.conversation(messages=said)["id"]
+    added = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}, {"role": "user", "content": "R"}]
+    id_ = api.conversation(messages=added)["id"]
     _, answer, _ = api.messages(id_)
     assert regenerate(api, id_, answer).json()["turn"]["model"] == "default"
     assert texts(api.messages(id_)) == ["Q", "Hello there"]
@@ -139,7 +139,7 @@ def test_an_answer_with_tool_calls_is_regenerated_from_its_question(
     whole = api.http.post(f"/v1/conversations/{id_}/turns/{turn['id']}/tool_results", json=results).json()
     regenerate(api, id_, whole["assistant_message"])
     assert texts(api.messages(id_)) == ["How much?", "It is 4."]
-    assert asked(models, model) == ["How much?"]
+    assert last_prompt(models, model) == ["How much?"]
 
 
 def test_a_waiting_turn_is_ended_by_regenerating(api: Api, id_: str, given_model: GivenModel) -> None:
@@ -162,10 +162,10 @@ def test_only_existing_answers_and_questions_can_be_regenerated(api: Api, id_: s
     greeting = api.message(api.conversation()["id"], "Welcome", "assistant")
     check_invalid(regenerate(api, greeting["conversation_id"], greeting), "path", "message_id")
     check_invalid(regenerate(api, id_, system, content="x"), "body", "content")
-    said = api.message(greeting["conversation_id"], "More", "assistant", in_reply_to=greeting["id"])
-    check_invalid(regenerate(api, greeting["conversation_id"], said), "path", "message_id")
-    told = api.message(greeting["conversation_id"], "Be brief.", "system", in_reply_to=greeting["id"])
-    check_invalid(regenerate(api, greeting["conversation_id"], told), "path", "message_id")
+    added = api.message(greeting["conversation_id"], "More", "assistant", in_reply_to=greeting["id"])
+    check_invalid(regenerate(api, greeting["conversation_id"], added), "path", "message_id")
+    system_message = api.message(greeting["conversation_id"], "Be brief.", "system", in_reply_to=greeting["id"])
+    check_invalid(regenerate(api, greeting["conversation_id"], system_message), "path", "message_id")
 
 
 def test_regenerating_is_refused_while_a_turn_runs(api: Api, id_: str, given_model: GivenModel) -> None:
@@ -204,7 +204,7 @@ def test_an_edited_message_supersedes_the_old_one_and_all_after_it(
         edited.json()["user_message"],
         edited.json()["assistant_message"],
     ]
-    assert asked(models, model) == ["Ask 1", "1", "Ask better"]
+    assert last_prompt(models, model) == ["Ask 1", "1", "Ask better"]
     assert api.get(f"/v1/conversations/{id_}/context")["messages"][-1]["content"] == "Edited"
     assert texts(api.messages(id_, include="superseded", order="desc")) == [
         "Edited",

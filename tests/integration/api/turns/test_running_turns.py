@@ -62,9 +62,9 @@ def test_a_cancelled_turn_keeps_its_text_and_disconnects_from_the_provider(
     assert [frame.event for frame in rest] == ["block.done", "turn.cancelled"]
     assert rest[-1].data.keys() == {"conversation_id", "turn_id", "seq", "turn", "message", "error"}
     assert (rest[-1].data["turn"], rest[-1].data["error"]) == (cancelled, None)
-    _, said = api.messages(id_)
-    assert rest[-1].data["message"] == said
-    assert (said["status"], said["content"]) == ("interrupted", [{"type": "text", "text": "Hello"}])
+    _, answer = api.messages(id_)
+    assert rest[-1].data["message"] == answer
+    assert (answer["status"], answer["content"]) == ("interrupted", [{"type": "text", "text": "Hello"}])
     (request,) = [request for request in models.requests if request.model == model]
     assert request.given_up.wait(5)
 

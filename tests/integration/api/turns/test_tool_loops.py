@@ -55,8 +55,8 @@ def test_the_context_shows_the_reasoning_that_the_model_would_be_sent(
 ) -> None:
     model = given_model(CALL)
     assert api.turn(id_, model, content="How much?", tools=[ADD]).json()["turn"]["status"] == "requires_action"
-    for asked, expected in [(model, ["I have to add."]), ("anthropic/claude-sonnet-4-5", [None])]:
-        context = api.get(f"/v1/conversations/{id_}/context", model=asked, max_tokens=1000)
+    for model_name, expected in [(model, ["I have to add."]), ("anthropic/claude-sonnet-4-5", [None])]:
+        context = api.get(f"/v1/conversations/{id_}/context", model=model_name, max_tokens=1000)
         assert reasoning(context) == expected
 
 

@@ -69,13 +69,13 @@ def test_a_repeated_request_gets_the_first_answer_after_the_turn_continued(
     again = Script([ToolFragment(0, "call_1", "add", "{}")], finish_reason="tool_calls", usage=usage(5, 5))
     model = given_model(CALLS, again, ANSWER)
     turns = f"/v1/conversations/{id_}/turns"
-    asked = (turns, {"content": "Hi", "model": model}, {"Idempotency-Key": f"first-{id_}"})
-    first = api.http.post(asked[0], json=asked[1], headers=asked[2])
+    request = (turns, {"content": "Hi", "model": model}, {"Idempotency-Key": f"first-{id_}"})
+    first = api.http.post(request[0], json=request[1], headers=request[2])
     path = results_path(first.json()["turn"])
     given = (path, {"results": RESULTS}, {"Idempotency-Key": f"second-{id_}"})
     second = api.http.post(given[0], json=given[1], headers=given[2])
     api.http.post(path, json={"results": RESULTS[:1]})
-    for answer, (url, body, key) in ((first, asked), (second, given)):
+    for answer, (url, body, key) in ((first, request), (second, given)):
         repeated = api.http.post(url, json=body, headers=key)
         assert (repeated.status_code, repeated.json()) == (answer.status_code, answer.json())
         assert repeated.headers["turnlog-position"] == answer.headers["turnlog-position"]

@@ -24,7 +24,7 @@ def test_a_turn_stops_at_its_calls_and_continues_with_their_results(
     response = api.turn(id_, calling_model, content="How much?", tools=[ADD, FIND])
     assert response.status_code == 201
     check_position(response)
-    asked, turn, calls = (response.json()[key] for key in ("user_message", "turn", "assistant_message"))
+    question, turn, calls = (response.json()[key] for key in ("user_message", "turn", "assistant_message"))
     check_turn(turn)
     check_message(calls)
     assert (turn["status"], turn["ended_at"], turn["message_id"]) == ("requires_action", None, calls["id"])
@@ -41,7 +41,7 @@ def test_a_turn_stops_at_its_calls_and_continues_with_their_results(
     whole = response.json()
     check_turn(whole["turn"])
     check_message(whole["assistant_message"])
-    assert whole["user_message"] == asked
+    assert whole["user_message"] == question
     assert whole["assistant_message"]["content"] == [{"type": "text", "text": "It is 3."}]
     assert whole["turn"].items() >= {"id": turn["id"], "status": "completed", "finish_reason": "stop"}.items()
     assert whole["turn"]["message_id"] == whole["assistant_message"]["id"] != calls["id"]
@@ -49,10 +49,10 @@ def test_a_turn_stops_at_its_calls_and_continues_with_their_results(
     assert whole["turn"]["time_to_first_token_ms"] == turn["time_to_first_token_ms"]
     assert whole["turn"]["duration_ms"] > turn["duration_ms"] > 0
 
-    said = api.messages(id_)
-    assert [message["role"] for message in said] == ["user", "assistant", "tool", "assistant"]
-    assert {message["turn_id"] for message in said} == {turn["id"]}
-    assert said[2]["content"] == [{"type": "tool_result", "is_error": False, **result} for result in RESULTS]
+    shown = api.messages(id_)
+    assert [message["role"] for message in shown] == ["user", "assistant", "tool", "assistant"]
+    assert {message["turn_id"] for message in shown} == {turn["id"]}
+    assert shown[2]["content"] == [{"type": "tool_result", "is_error": False, **result} for result in RESULTS]
     assert api.get(f"/v1/conversations/{id_}")["status"] == "idle"
     first, second = sent(models, calling_model)
     assert [tool["function"]["name"] for tool in first["tools"]] == ["add", "find"]
@@ -138,7 +138,7 @@ def test_the_text_so_far_is_that_of_the_running_answer(api: Api, id_: str, given
         frames = frames_of(response)
         assert [next(frames).data["text"] for _ in range(2)] == ["It ", "is"]
         text = [{"type": "text", "text": "It is"}]
-        streaming = eventually(lambda: [said for said in api.messages(id_) if said["content"] == text])
+        streaming = eventually(lambda: [message for message in api.messages(id_) if message["content"] == text])
         assert streaming[0]["status"] == "streaming"
         assert len(api.messages(id_)) == 4
         api.http.post(results_path(turn).replace("tool_results", "cancel"))

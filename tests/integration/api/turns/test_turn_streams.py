@@ -132,10 +132,10 @@ def test_a_failure_in_the_middle_keeps_the_text(api: Api, id_: str, given_model:
     frames = frames_from(api, id_, given_model(["Hel", "lo", BreakOff()]))
     expected = ["turn.started", "delta", "delta", "block.done", "turn.failed"]
     assert [frame.event for frame in frames] == expected
-    said = frames[-1].data["message"]
-    check_message(said)
-    assert (said["status"], said["content"]) == ("interrupted", [{"type": "text", "text": "Hello"}])
-    assert api.messages(id_)[-1] == said
+    shown = frames[-1].data["message"]
+    check_message(shown)
+    assert (shown["status"], shown["content"]) == ("interrupted", [{"type": "text", "text": "Hello"}])
+    assert api.messages(id_)[-1] == shown
 
 
 def test_a_message_that_is_being_streamed_shows_its_text_so_far(api: Api, id_: str, given_model: GivenModel) -> None:
@@ -146,8 +146,8 @@ def test_a_message_that_is_being_streamed_shows_its_text_so_far(api: Api, id_: s
         eventually(lambda: api.get(path)["content"] == so_far)
         message = api.get(path)
         check_message(message)
-        said = {"status": "streaming", "role": "assistant", "in_reply_to": started["user_message"]["id"]}
-        assert message.items() >= {**said, "turn_id": started["turn_id"]}.items()
+        shown = {"status": "streaming", "role": "assistant", "in_reply_to": started["user_message"]["id"]}
+        assert message.items() >= {**shown, "turn_id": started["turn_id"]}.items()
         assert api.messages(id_) == [started["user_message"], message]
         running = api.get(f"/v1/conversations/{id_}/turns/{started['turn_id']}")
         check_turn(running)

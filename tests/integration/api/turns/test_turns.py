@@ -31,8 +31,14 @@ def test_the_answer_holds_the_turn_and_both_messages(api: Api, id_: str, given_m
     assert turn["usage"] == assistant["usage"] == {**used, "cost_usd": None, "estimated": False}
     assert user.items() >= {"role": "user", "author_id": "local", "turn_id": turn["id"], "status": "completed"}.items()
     assert user["content"] == [{"type": "text", "text": "What?"}]
-    said = {"role": "assistant", "author_id": None, "in_reply_to": user["id"], "turn_id": turn["id"], "model": model}
-    assert assistant.items() >= {**said, "status": "completed", "finish_reason": "stop"}.items()
+    expected = {
+        "role": "assistant",
+        "author_id": None,
+        "in_reply_to": user["id"],
+        "turn_id": turn["id"],
+        "model": model,
+    }
+    assert assistant.items() >= {**expected, "status": "completed", "finish_reason": "stop"}.items()
     assert assistant["content"] == [{"type": "text", "text": "Hello"}]
     ends = {"status": "completed", "finish_reason": "stop", "error": None, "model": model, "conversation_id": id_}
     assert turn.items() >= {**ends, "user_message_id": user["id"], "message_id": assistant["id"]}.items()
