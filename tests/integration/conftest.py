@@ -1,4 +1,4 @@
-"""A log with read models, two processes on it, as far as a test needs them, and engines that soon try again."""
+"""A prepared database, stores of up to two processes, and quick retries."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -13,7 +13,7 @@ from tests.support.store import Store, opened
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Let a test choose the event loops it is run on; on asyncio's own without a choice."""
+    """Run a test on the event loops that it names, or else on asyncio's own."""
     marker = item.get_closest_marker("asyncio")
     loops = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
     return loops if marker and "loop_factories" in marker.kwargs else {"asyncio": asyncio.new_event_loop}
@@ -34,7 +34,7 @@ async def here(database_url: str) -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def there(database_url: str) -> AsyncIterator[Store]:
-    """What another process has of the same log."""
+    """The store of another process on the same log."""
     async with opened(database_url) as store:
         yield store
 

@@ -1,4 +1,7 @@
-"""One application, model server and database for all tests of the API; each test uses conversations of its own."""
+"""One application, model server and database for all tests of the API.
+
+Each test uses conversations of its own.
+"""
 
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -32,7 +35,7 @@ def models() -> Iterator[ModelServer]:
 
 @pytest.fixture
 def given_model(models: ModelServer) -> GivenModel:
-    """Return a function that scripts a model of this test's own and returns its name."""
+    """Return a function that scripts a model for this test and returns its name."""
 
     def given(*answers: Script | Refusal | list[Step]) -> str:
         name = f"model-{uuid4().hex[:12]}"
@@ -44,13 +47,16 @@ def given_model(models: ModelServer) -> GivenModel:
 
 @pytest.fixture
 def calling_model(given_model: GivenModel) -> str:
-    """A model of this test's own that calls two tools and answers with their results."""
+    """A model for this test that calls two tools and then answers with their results."""
     return given_model(CALLS, ANSWER)
 
 
 @pytest.fixture(scope="session")
 def loaded_model_library() -> None:
-    """Load litellm once and here: it warns while it loads, which under pytest would break it for the whole run."""
+    """Load litellm once.
+
+    It warns while it loads, and a warning during a test would break it for the whole run.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         load_litellm(Tokenizer())
@@ -58,14 +64,14 @@ def loaded_model_library() -> None:
 
 @pytest.fixture(scope="session")
 def serve(models: ModelServer, loaded_model_library: None) -> Serve:
-    """Return a context manager that serves a database, and whose settings may be given."""
+    """Return a context manager that serves a database with the given settings."""
 
     @contextmanager
     def serving(conninfo: str, **settings: Any) -> Generator[Api]:
         models.script("default", Script(["Hello", " there"]))
         given: dict[str, Any] = {"model": "default", "model_api_base": models.url, **settings}
         with (
-            # Closed last: a request of another thread would not notice until its time is up.
+            # Close this last. A request in another thread would not notice until its time limit.
             httpx.Client(timeout=30) as http,
             ServedApp(conninfo, **given) as served,
         ):
@@ -84,7 +90,7 @@ def api(shared_database_url: str, serve: Serve) -> Iterator[Api]:
 
 @pytest.fixture
 def id_(api: Api) -> str:
-    """The id of a conversation of this test's own."""
+    """The id of a conversation for this test."""
     return api.conversation()["id"]
 
 
@@ -97,7 +103,7 @@ def fresh_api(database_url: str, serve: Serve) -> Iterator[Api]:
 
 @pytest.fixture
 def broken_listing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the listing fail at every conversation that is called Poison."""
+    """Make the listing fail at every conversation with the title Poison."""
     changes = ListingProjection.changes
 
     def failing(self: Any, events: Sequence[ConversationEvent]) -> list[Change]:

@@ -1,4 +1,7 @@
-"""Connections to PostgreSQL are ended, break under way, or freeze: over TCP and a unix socket, on both event loops."""
+"""Connections to PostgreSQL that end, break or freeze.
+
+The tests run over TCP and a unix socket, on both event loops.
+"""
 
 import asyncio
 import os
@@ -31,7 +34,7 @@ from tests.support.store import (
     value,
 )
 
-# Servers run on uvloop, commands on asyncio. Each takes the end of a connection in its own way.
+# Servers run on uvloop, commands on asyncio. Each handles the end of a connection differently.
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
 
 
@@ -58,7 +61,7 @@ async def store(either_url: str) -> AsyncIterator[Store]:
         yield store
 
 
-async def test_the_first_write_and_read_after_all_sessions_were_ended_succeed(store: Store, database_url: str) -> None:
+async def test_the_first_write_and_read_after_all_sessions_ended_succeed(store: Store, database_url: str) -> None:
     id_ = await started(store)
     for _ in range(3):
         assert end_sessions(database_url) > 0
@@ -68,7 +71,7 @@ async def test_the_first_write_and_read_after_all_sessions_were_ended_succeed(st
     assert (await store.conversations.state(id_)).message_count == 3
 
 
-async def test_projections_go_on_after_all_sessions_were_ended(either_url: str) -> None:
+async def test_projections_continue_after_all_sessions_ended(either_url: str) -> None:
     await asyncio.to_thread(install, either_url)
     async with opened(either_url) as store, store.projecting(*PROJECTIONS) as progress:
         for _ in range(3):
@@ -76,7 +79,7 @@ async def test_projections_go_on_after_all_sessions_were_ended(either_url: str) 
             end_sessions(either_url)
 
 
-async def test_a_waiting_command_is_answered_when_its_session_is_ended(store: Store, database_url: str) -> None:
+async def test_a_waiting_command_is_answered_when_its_session_ends(store: Store, database_url: str) -> None:
     id_ = await started(store)
     with blocked_head(database_url):
         adding = asyncio.create_task(store.commands.add_message(ALICE, id_, HELLO))
@@ -87,10 +90,8 @@ async def test_a_waiting_command_is_answered_when_its_session_is_ended(store: St
     assert (await store.commands.add_message(ALICE, id_, HELLO)).state.message_count == 1
 
 
-async def test_every_command_is_answered_while_sessions_are_ended_again_and_again(
-    store: Store, database_url: str
-) -> None:
-    """Each command is recorded once or refused, and none is lost after it was answered."""
+async def test_every_command_is_answered_while_sessions_end_repeatedly(store: Store, database_url: str) -> None:
+    """Each command is recorded once or refused, and no answered command is lost."""
     ids = [await started(store) for _ in range(8)]
     recorded: list[int] = []
 
@@ -104,16 +105,16 @@ async def test_every_command_is_answered_while_sessions_are_ended_again_and_agai
                 assert committed.position is not None
                 recorded.append(committed.position)
 
-    async def cut() -> None:
+    async def kill_all() -> None:
         while True:
             before = len(recorded)
             await asyncio.to_thread(end_sessions, database_url)
             await asyncio.sleep(0.05)
             await until(
                 lambda before=before: len(recorded) > before
-            )  # else a slow machine would do nothing but connect
+            )  # or else a slow machine would do nothing but connect
 
-    cutting = asyncio.create_task(cut())
+    cutting = asyncio.create_task(kill_all())
     await asyncio.gather(*(write(conversation) for conversation in range(8)))
     cutting.cancel()
     await asyncio.gather(cutting, return_exceptions=True)
@@ -124,7 +125,7 @@ async def test_every_command_is_answered_while_sessions_are_ended_again_and_agai
     assert value(database_url, "SELECT count(*) FROM events") == head
 
 
-async def test_a_read_on_a_frozen_session_is_given_up_in_time(
+async def test_a_read_on_a_frozen_session_times_out(
     either_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = Database(either_url)
@@ -141,7 +142,7 @@ async def test_a_read_on_a_frozen_session_is_given_up_in_time(
         await database.close()
 
 
-async def test_a_writer_gives_a_frozen_session_up_and_takes_another(
+async def test_a_writer_replaces_a_frozen_session(
     store: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.append(Story().events)
@@ -150,11 +151,11 @@ async def test_a_writer_gives_a_frozen_session_up_and_takes_another(
             hurried.setattr(writer_module, "APPEND_TIMEOUT_S", 0.3)
             with pytest.raises(StoreUnavailableError):
                 await store.append(Story().events)
-        # The frozen session holds no lock yet, so another one commits beside it.
+        # The frozen session holds no lock yet, so another one can commit.
         assert await store.append(Story().events) == 2
 
 
-async def test_a_connection_past_its_time_limit_is_broken_off_and_its_descriptor_is_safe(either_url: str) -> None:
+async def test_a_connection_past_its_time_limit_is_aborted_and_its_descriptor_is_safe(either_url: str) -> None:
     database = Database(either_url)
     connection = await database.connect()
     number = connection.fileno()
@@ -171,7 +172,7 @@ async def test_a_connection_past_its_time_limit_is_broken_off_and_its_descriptor
             await other.close()
 
 
-async def test_a_time_limit_that_is_kept_leaves_the_connection_alone(either_url: str) -> None:
+async def test_a_connection_within_its_time_limit_stays_open(either_url: str) -> None:
     async with await Database(either_url).connect() as connection:
         with time_limit(connection, 0.05):
             pass
@@ -179,7 +180,7 @@ async def test_a_time_limit_that_is_kept_leaves_the_connection_alone(either_url:
         assert await (await connection.execute("SELECT 1")).fetchone() == (1,)
 
 
-async def test_a_store_that_cannot_be_reached_is_asked_by_one_and_refused_to_all(
+async def test_an_unreachable_database_is_tried_by_one_caller_and_refused_to_all(
     store: Store, database_url: str
 ) -> None:
     assert await store.log.head() == 0
@@ -190,7 +191,7 @@ async def test_a_store_that_cannot_be_reached_is_asked_by_one_and_refused_to_all
     assert {type(outcome) for outcome in outcomes} == {StoreUnavailableError}
 
 
-async def test_sessions_over_tcp_are_ended_by_the_server_when_their_machine_is_gone(either_url: str) -> None:
+async def test_tcp_sessions_have_keepalives(either_url: str) -> None:
     async with await Database(either_url).connect() as connection:
         names = ["tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout"]
         shown = [await (await connection.execute("SELECT current_setting(%s)", [name])).fetchone() for name in names]
@@ -198,7 +199,7 @@ async def test_sessions_over_tcp_are_ended_by_the_server_when_their_machine_is_g
     assert [row and row[0] for row in shown] == (["10", "5", "3", "20000"] if over_tcp else ["0"] * 4)
 
 
-async def test_a_pool_whose_connections_are_all_in_use_is_not_taken_for_a_lost_database(
+async def test_an_exhausted_pool_is_not_reported_as_a_lost_database(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "POOL_TIMEOUT_S", 0.1)

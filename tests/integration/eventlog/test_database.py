@@ -1,4 +1,4 @@
-"""Cancelling a task that waits for a statement: it ends, at whatever moment the cancellation comes."""
+"""A task that waits for a statement can be cancelled at any moment."""
 
 import asyncio
 
@@ -9,7 +9,10 @@ TASKS = 4 * POOL_SIZE
 
 
 async def test_a_task_that_is_cancelled_as_its_statement_ends_is_cancelled(database_url: str) -> None:
-    """Before Python 3.12, asyncio.wait_for may lose a cancellation that comes together with the result."""
+    """Cancel at the moment of the result.
+
+    Before Python 3.12, asyncio.wait_for may lose a cancellation that comes together with the result.
+    """
     database = Database(database_url)
     await database.open()
     loop = asyncio.get_running_loop()

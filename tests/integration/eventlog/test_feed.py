@@ -1,4 +1,4 @@
-"""The feed: every event once, in order, whoever wrote it and whether or not it was announced."""
+"""The feed delivers every event once, in order, with or without notifications."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -19,12 +19,12 @@ from tests.support.waiting import NEVER_S
 
 @pytest.fixture
 def _no_polling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is heard now was announced."""
+    """Switch polling off, so that only notifications wake the feed."""
     monkeypatch.setattr(channels, "POLL_INTERVAL_S", NEVER_S)
 
 
 async def follow(feed: Feed, upto: int, limit: int = 100) -> list[int]:
-    """Return the positions that a reader from the beginning of the log sees until one of them is `upto`."""
+    """Return the positions that a reader from the start of the log sees, up to `upto`."""
     seen: list[int] = []
     async with asyncio.timeout(PATIENCE_S):
         with feed.subscribed() as wakeup:
@@ -37,13 +37,13 @@ async def follow(feed: Feed, upto: int, limit: int = 100) -> list[int]:
 
 
 async def listening(conninfo: str, processes: int) -> None:
-    """Wait until so many processes listen to the log."""
+    """Wait until this number of processes listens to the log."""
     statement = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%%'"
     await until(lambda: len(rows(conninfo, statement)) == processes)
 
 
 @pytest.mark.usefixtures("_no_polling")
-async def test_what_another_process_records_is_announced(here: Store, there: Store, database_url: str) -> None:
+async def test_events_of_another_process_are_notified(here: Store, there: Store, database_url: str) -> None:
     await listening(database_url, 2)
     reader = asyncio.create_task(follow(there.feed, 3))
     for _ in range(3):
@@ -67,7 +67,7 @@ async def test_a_reader_sees_every_event_once_in_order_while_two_processes_write
     assert [await reader for reader in readers] == [list(range(1, total + 1))] * 2
 
 
-async def test_what_nobody_announced_is_found_by_polling(
+async def test_events_without_a_notification_are_found_by_polling(
     here: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(channels, "POLL_INTERVAL_S", 0.02)
@@ -78,7 +78,7 @@ async def test_what_nobody_announced_is_found_by_polling(
 
 
 @pytest.mark.usefixtures("_no_polling")
-async def test_what_was_recorded_before_this_process_came_is_found(database_url: str) -> None:
+async def test_events_from_before_the_start_of_the_process_are_found(database_url: str) -> None:
     async with opened(database_url, listening=False) as silent:
         await silent.append(one_of_each())
     async with opened(database_url) as late:
@@ -100,7 +100,7 @@ async def test_a_listener_whose_connection_was_killed_listens_again(
 
 
 @pytest.mark.usefixtures("_no_polling")
-async def test_two_logs_in_one_database_do_not_hear_each_other(here: Store, database_url: str) -> None:
+async def test_two_logs_in_one_database_do_not_notify_each_other(here: Store, database_url: str) -> None:
     from eventlog.migrations import migrate
 
     await asyncio.to_thread(migrate, database_url, "other_log")
@@ -113,48 +113,48 @@ async def test_two_logs_in_one_database_do_not_hear_each_other(here: Store, data
         assert (here.feed.head, other.feed.head) == (1, 2)
 
 
-async def test_announcements_that_wait_are_merged_into_the_last(database_url: str) -> None:
-    heard: list[str | None] = []
+async def test_pending_notifications_are_coalesced_into_the_last(database_url: str) -> None:
+    received: list[str | None] = []
     async with AsyncExitStack() as stack:
         database = Database(database_url)
         await database.open()
         stack.push_async_callback(database.close)
-        ear = Channels(database)
-        ear.subscribe("events", heard.append)
-        await ear.open()
-        stack.push_async_callback(ear.close)
-        await until(lambda: heard)
+        listener = Channels(database)
+        listener.subscribe("events", received.append)
+        await listener.open()
+        stack.push_async_callback(listener.close)
+        await until(lambda: received)
         for number in range(1000):
-            ear.notify_soon("events", lambda number=number: str(number))
-        await until(lambda: "999" in heard)
-    assert len([payload for payload in heard if payload is not None]) < 10
+            listener.notify_soon("events", lambda number=number: str(number))
+        await until(lambda: "999" in received)
+    assert len([payload for payload in received if payload is not None]) < 10
 
 
-async def test_what_another_release_says_on_a_channel_does_not_end_the_listening(
+async def test_an_unknown_notification_does_not_end_the_listening(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    heard: list[str] = []
+    received: list[str] = []
 
-    def hear(payload: str | None) -> None:
+    def receive(payload: str | None) -> None:
         if payload == "a riddle":
             raise ValueError(payload)
-        heard.append(payload or "")
+        received.append(payload or "")
 
     async with AsyncExitStack() as stack:
         database = Database(database_url)
         await database.open()
         stack.push_async_callback(database.close)
-        ear = Channels(database)
-        ear.subscribe("events", hear)
-        await ear.open()
-        stack.push_async_callback(ear.close)
-        await until(lambda: heard)
-        ear.notify_soon("events", lambda: "a riddle")
+        listener = Channels(database)
+        listener.subscribe("events", receive)
+        await listener.open()
+        stack.push_async_callback(listener.close)
+        await until(lambda: received)
+        listener.notify_soon("events", lambda: "a riddle")
         await until(lambda: "listen failed" in caplog.text)
-        await until(lambda: ear.notify_soon("events", lambda: "clear") or "clear" in heard)
+        await until(lambda: listener.notify_soon("events", lambda: "clear") or "clear" in received)
 
 
-async def test_the_tail_in_memory_and_the_table_say_the_same(here: Store, database_url: str) -> None:
+async def test_the_tail_in_memory_equals_the_table(here: Store, database_url: str) -> None:
     events = one_of_each()
     await here.append(events)
     async with opened(database_url, listening=False) as other:
@@ -163,7 +163,7 @@ async def test_the_tail_in_memory_and_the_table_say_the_same(here: Store, databa
     assert [item.event for item in await here.feed.read(0, 100)] == events
 
 
-async def test_a_reader_far_behind_the_tail_reads_on_without_a_gap(database_url: str) -> None:
+async def test_a_reader_far_behind_the_tail_continues_without_a_gap(database_url: str) -> None:
     async with opened(database_url, listening=False) as store:
         story = Story()
         for _ in range(TAIL_EVENTS + 500):
@@ -179,8 +179,8 @@ async def test_large_events_come_in_small_batches_and_at_least_one_at_a_time(
     async with opened(database_url, listening=False) as store:
         story = Story()
         words = [str(number) * 700 for number in range(5)]
-        for said in words:
-            story.say(" ".join(f"{said}{n}" for n in range(3)))
+        for word in words:
+            story.say(" ".join(f"{word}{n}" for n in range(3)))
         await store.append(story.events)
         sizes: list[int] = []
         position = 0
@@ -198,14 +198,12 @@ async def test_a_reader_at_the_end_reads_nothing(here: Store) -> None:
     assert await here.feed.read(1, 10) == []
 
 
-async def test_a_limit_is_kept(here: Store) -> None:
+async def test_a_page_has_at_most_the_given_number_of_events(here: Store) -> None:
     await here.append(one_of_each())
     assert [item.position for item in await here.feed.read(2, 3)] == [3, 4, 5]
 
 
-async def test_an_event_of_a_newer_release_comes_in_its_place_as_one_that_is_unknown(
-    here: Store, database_url: str
-) -> None:
+async def test_an_event_of_a_newer_release_is_delivered_in_order_as_unknown(here: Store, database_url: str) -> None:
     rows(database_url, "UPDATE head SET position = 1")
     rows(
         database_url,
@@ -218,7 +216,7 @@ async def test_an_event_of_a_newer_release_comes_in_its_place_as_one_that_is_unk
     assert (position, event.stored_type, event.known_type, event.originator_version) == (1, "MessagePinned", None, 1)
 
 
-async def test_reading_goes_on_after_the_pools_connections_were_killed(here: Store, database_url: str) -> None:
+async def test_reading_continues_after_the_connections_of_the_pool_were_killed(here: Store, database_url: str) -> None:
     await here.append(Story().events)
     rows(
         database_url,
@@ -228,7 +226,7 @@ async def test_reading_goes_on_after_the_pools_connections_were_killed(here: Sto
     assert await here.log.head() == 1
 
 
-async def test_a_poll_that_fails_is_no_unhandled_error(here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_poll_is_not_an_unhandled_error(here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     polls: list[str] = []
     unhandled: list[object] = []
 
@@ -243,7 +241,7 @@ async def test_a_poll_that_fails_is_no_unhandled_error(here: Store, monkeypatch:
     assert not unhandled
 
 
-async def test_a_database_that_is_not_there_is_unavailable(database_url: str) -> None:
+async def test_a_missing_database_is_unavailable(database_url: str) -> None:
     database = Database(f"{database_url} dbname=absent")
     with pytest.raises(StoreUnavailableError):
         await database.connect()

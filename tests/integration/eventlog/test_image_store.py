@@ -1,4 +1,4 @@
-"""Images beside the log: kept once by their bytes, referred to by events, and given back byte for byte."""
+"""Images are stored once, referenced by events and returned byte for byte."""
 
 import asyncio
 from base64 import b64encode
@@ -41,8 +41,8 @@ def reference(more: bytes = b"") -> ImageBlock:
     return ImageBlock(media_type="image/gif", sha256=sha256(GIF + more).hexdigest())
 
 
-def said_with(content: Content) -> MessageAdded:
-    """Return the event of a message of this content."""
+def message_with(content: Content) -> MessageAdded:
+    """Return a `MessageAdded` event with this content."""
     (event,) = Story().say(content=content)
     assert isinstance(event, MessageAdded)
     return event
@@ -53,12 +53,12 @@ def count(database_url: str) -> int:
 
 
 class CountingDatabase(Database):
-    """Counts what is asked."""
+    """Counts its queries."""
 
-    asked = 0
+    queries = 0
 
     async def fetch(self, statement: Statement, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[TupleRow]:
-        self.asked += 1
+        self.queries += 1
         return await super().fetch(statement, parameters)
 
 
@@ -82,9 +82,7 @@ async def images(database_url: str) -> AsyncIterator[Images]:
     await database.close()
 
 
-async def test_an_image_that_is_said_three_times_in_two_conversations_is_kept_once(
-    store: Store, database_url: str
-) -> None:
+async def test_an_image_that_is_sent_three_times_is_stored_once(store: Store, database_url: str) -> None:
     message = ClientMessage("user", (TEXT, image()))
     started = await store.commands.start(ALICE, messages=[message, message])
     other = await store.commands.start(ALICE)
@@ -97,14 +95,14 @@ async def test_an_image_that_is_said_three_times_in_two_conversations_is_kept_on
     assert contents == [([{"type": "text", "text": TEXT.text}, stored],)] * 3
 
 
-async def test_what_is_kept_comes_back_in_its_place(images: Images) -> None:
+async def test_stored_images_are_restored_in_their_places(images: Images) -> None:
     sent = (TEXT, image(b"1"), LINK, image(b"2"), image(b"1"))
     kept = await images.keep(sent)
     assert kept == (TEXT, reference(b"1"), LINK, reference(b"2"), reference(b"1"))
-    assert (await images.restored_event(said_with(kept))).content == sent
+    assert (await images.restored_event(message_with(kept))).content == sent
 
 
-async def test_any_bytes_come_back_as_the_same_base64(images: Images) -> None:
+async def test_any_bytes_are_returned_as_the_same_base64(images: Images) -> None:
     contents: list[Content] = []
 
     @settings(max_examples=50, database=None)
@@ -114,38 +112,38 @@ async def test_any_bytes_come_back_as_the_same_base64(images: Images) -> None:
 
     collect()
     kept = [await images.keep(content) for content in contents]
-    restored = await images.restored_events([said_with((*content, TEXT)) for content in kept])
+    restored = await images.restored_events([message_with((*content, TEXT)) for content in kept])
     assert [event.content for event in restored] == [(*content, TEXT) for content in contents]
     texts = await images.restored_texts([to_json(content).decode() for content in kept])
     assert texts == [to_json(content).decode() for content in contents]
 
 
-async def test_content_without_images_stays_as_it_is_and_costs_no_query(database_url: str) -> None:
+async def test_content_without_images_is_unchanged_and_costs_no_query(database_url: str) -> None:
     database = CountingDatabase(database_url)
     content: Content = (TEXT, LINK, ContextBlock(data={"sha256": "abc", "type": "image"}))
-    event, text = said_with(content), to_json(content).decode()
+    event, text = message_with(content), to_json(content).decode()
     images = Images(database)
     assert await images.keep(content) is content
     assert (await images.restored_event(event)) is event
     assert (await images.restored_texts([text]))[0] is text
-    assert database.asked == 0
+    assert database.queries == 0
 
 
-async def test_the_images_of_many_messages_are_read_at_once(database_url: str) -> None:
+async def test_the_images_of_many_messages_are_read_in_one_query(database_url: str) -> None:
     database = CountingDatabase(database_url)
     await database.open()
     images = Images(database)
     contents = [await images.keep((image(bytes([n % 3])), TEXT)) for n in range(9)]
     texts = [to_json(content).decode() for content in contents]
-    database.asked = 0
+    database.queries = 0
     assert all('"data"' in text for text in await images.restored_texts(texts))
-    restored = await images.restored_events(list(map(said_with, contents)))
+    restored = await images.restored_events(list(map(message_with, contents)))
     assert [event.content for event in restored] == [(image(bytes([n % 3])), TEXT) for n in range(9)]
-    assert database.asked == 2
+    assert database.queries == 2
     await database.close()
 
 
-async def test_what_was_kept_is_not_kept_again(images: Images, database_url: str) -> None:
+async def test_a_stored_image_is_not_stored_again(images: Images, database_url: str) -> None:
     kept = await images.keep((image(),))
     before = rows(database_url, "SELECT * FROM images")
     assert await images.keep(kept) == kept
@@ -163,7 +161,7 @@ async def test_what_was_kept_is_not_kept_again(images: Images, database_url: str
         (ImageBlock(url="ftp://x"), InvalidContentError),
     ],
 )
-async def test_nothing_is_kept_of_content_with_a_wrong_image(
+async def test_content_with_an_invalid_image_stores_nothing(
     images: Images, database_url: str, wrong: ImageBlock, error: type[Exception]
 ) -> None:
     with pytest.raises(error) as refusal:
@@ -173,7 +171,7 @@ async def test_nothing_is_kept_of_content_with_a_wrong_image(
     assert count(database_url) == 0
 
 
-async def test_an_image_of_a_role_that_has_none_is_refused_and_not_kept(store: Store, database_url: str) -> None:
+async def test_an_image_in_a_role_without_images_is_refused_and_not_stored(store: Store, database_url: str) -> None:
     with pytest.raises(InvalidContentError) as refusal:
         await store.commands.start(
             ALICE, messages=[ClientMessage("user", (TEXT,)), ClientMessage("system", (image(),))]
@@ -182,7 +180,7 @@ async def test_an_image_of_a_role_that_has_none_is_refused_and_not_kept(store: S
     assert count(database_url) == 0
 
 
-async def test_processes_that_keep_the_same_images_at_once_keep_each_once(database_url: str) -> None:
+async def test_processes_that_store_the_same_images_concurrently_store_each_once(database_url: str) -> None:
     contents = [(image(b"1"), image(b"2"), image(b"3")), (image(b"3"), image(b"2"), image(b"1"))]
     async with opened(database_url, listening=False) as one, opened(database_url, listening=False) as other:
         work = [
@@ -196,9 +194,7 @@ async def test_processes_that_keep_the_same_images_at_once_keep_each_once(databa
     assert value(database_url, "SELECT count(*) FROM events WHERE type = 'MessageAdded'") == 32
 
 
-async def test_who_waits_for_an_image_that_another_is_keeping_holds_up_nobody(
-    images: Images, database_url: str
-) -> None:
+async def test_waiting_for_an_image_of_another_process_blocks_no_other_work(images: Images, database_url: str) -> None:
     with psycopg.connect(database_url, options="-c search_path=turnlog") as other:
         digest = sha256(GIF + b"2").digest()
         other.execute("INSERT INTO images VALUES (%s, 'image/gif', %s, %s)", [digest, GIF + b"2", BEGINNING])
@@ -211,24 +207,24 @@ async def test_who_waits_for_an_image_that_another_is_keeping_holds_up_nobody(
     assert count(database_url) == 2
 
 
-async def test_an_image_that_somebody_removed_is_missed(images: Images, database_url: str) -> None:
+async def test_a_removed_image_is_reported_as_missing(images: Images, database_url: str) -> None:
     kept = await images.keep((image(),))
     rows(database_url, "DELETE FROM images")
     with pytest.raises(MissingImageError, match=sha256(GIF).hexdigest()):
-        await images.restored_event(said_with(kept))
+        await images.restored_event(message_with(kept))
     with pytest.raises(MissingImageError):
         await images.restored_texts([to_json(kept).decode()])
 
 
 @pytest.mark.usefixtures("_installed")
-async def test_the_history_shows_what_its_rows_refer_to(store: Store, database_url: str) -> None:
+async def test_the_history_restores_the_images_of_its_rows(store: Store, database_url: str) -> None:
     async with store.projecting(HistoryProjection()) as progress:
         committed = await store.commands.start(ALICE, messages=[ClientMessage("user", (TEXT, image()))])
         assert await progress.wait(committed.position or 0, PATIENCE_S) == []
-    id_, (_, said) = committed.state.id, committed.events
-    assert isinstance(said, MessageAdded)
+    id_, (_, message_added) = committed.state.id, committed.events
+    assert isinstance(message_added, MessageAdded)
     history = History(store.database)
-    one = await history.message(id_, said.message_id)
+    one = await history.message(id_, message_added.message_id)
     assert one
     assert from_json(one.content) == from_json(to_json((TEXT, image())))
     assert await history.page(id_, descending=False, superseded=False, beyond=None, limit=9) == [one]
@@ -236,7 +232,7 @@ async def test_the_history_shows_what_its_rows_refer_to(store: Store, database_u
     assert raw[1].keys() == {"type", "media_type", "sha256"}
 
 
-async def test_a_large_image_is_kept_and_restored_beside_the_event_loop(
+async def test_a_large_image_is_stored_and_restored_without_blocking_the_event_loop(
     images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def beside(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -247,13 +243,13 @@ async def test_a_large_image_is_kept_and_restored_beside_the_event_loop(
         monkeypatch.setattr(image_store, name, partial(beside, getattr(image_store, name)))
     large = image(bytes(LARGE_IMAGE_BYTES))
     kept = await images.keep((large,))
-    assert (await images.restored_event(said_with(kept))).content == (large,)
+    assert (await images.restored_event(message_with(kept))).content == (large,)
     (text,) = await images.restored_texts([to_json(kept).decode()])
     assert from_json(text)[0]["data"] == large.data
 
 
-async def test_an_image_of_7_mib_comes_back_byte_for_byte(images: Images, database_url: str) -> None:
+async def test_an_image_of_7_mib_is_returned_byte_for_byte(images: Images, database_url: str) -> None:
     large = image(bytes(range(256)) * (7 * 4096))
     kept = await images.keep((large,))
     assert value(database_url, "SELECT length(data) FROM images") == 7 * 1024 * 1024 + len(GIF)
-    assert (await images.restored_event(said_with(kept))).content == (large,)
+    assert (await images.restored_event(message_with(kept))).content == (large,)

@@ -1,4 +1,4 @@
-"""Large texts: their tokens are counted beside the event loop, which goes on."""
+"""The tokens of large texts are counted without blocking the event loop."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -23,7 +23,7 @@ LARGE: list[Content] = [
 
 
 class HeldTokenizer(Tokenizer):
-    """Counts characters, and not before the event loop has let it."""
+    """Counts characters, as soon as the event loop has released it."""
 
     name = "held"
 
@@ -42,7 +42,7 @@ async def drafted(tokenizer: Tokenizer, content: Content) -> int:
 
 @pytest.mark.parametrize("content", LARGE, ids=["one text", "many texts", "a context"])
 @pytest.mark.parametrize("count", [drafted, count_tokens])
-async def test_the_loop_goes_on_while_a_large_text_is_counted(count: Count, content: Content) -> None:
+async def test_the_event_loop_continues_while_a_large_text_is_counted(count: Count, content: Content) -> None:
     tokenizer = HeldTokenizer()
     asyncio.get_running_loop().call_soon(tokenizer.released.set)
     assert await count(tokenizer, content) > LARGE_CONTENT_CHARS

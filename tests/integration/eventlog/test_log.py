@@ -1,4 +1,4 @@
-"""The database itself holds the promises of the log: nothing changes, nothing goes, nothing is numbered twice."""
+"""The database enforces the guarantees of the log: append-only and numbered once."""
 
 import asyncio
 from multiprocessing import get_context
@@ -38,7 +38,7 @@ CHANGES: list[LiteralString] = [
 
 
 @pytest.mark.parametrize("change", CHANGES)
-async def test_the_log_refuses_to_be_changed_even_by_a_superuser(log_url: str, change: LiteralString) -> None:
+async def test_the_log_cannot_be_changed_even_by_a_superuser(log_url: str, change: LiteralString) -> None:
     before = rows(log_url, "SELECT * FROM events ORDER BY position")
     assert value(log_url, "SELECT usesuper FROM pg_user WHERE usename = current_user")
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
@@ -46,7 +46,7 @@ async def test_the_log_refuses_to_be_changed_even_by_a_superuser(log_url: str, c
     assert rows(log_url, "SELECT * FROM events ORDER BY position") == before
 
 
-async def test_the_log_refuses_a_truncate_of_everything_at_once(log_url: str) -> None:
+async def test_the_log_cannot_be_truncated_with_all_other_tables(log_url: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         rows(log_url, "TRUNCATE events, head, snapshots, projections CASCADE")
 
@@ -65,7 +65,7 @@ COPY: LiteralString = (
         (("99", "gen_random_uuid()", "0"), psycopg.errors.CheckViolation),
     ],
 )
-async def test_a_position_and_a_version_are_there_once_and_count_from_one(
+async def test_a_position_and_a_version_are_unique_and_start_at_one(
     log_url: str, values: tuple[LiteralString, LiteralString, LiteralString], error: type[psycopg.Error]
 ) -> None:
     position, conversation_id, version = values
@@ -115,7 +115,7 @@ values = st.recursive(
 )
 
 
-async def test_any_json_that_the_domain_accepts_comes_back_from_the_table_as_it_was(database_url: str) -> None:
+async def test_any_valid_json_is_read_from_the_table_unchanged(database_url: str) -> None:
     metadata: list[dict[str, Any]] = []
 
     @settings(max_examples=100, database=None)
@@ -130,7 +130,7 @@ async def test_any_json_that_the_domain_accepts_comes_back_from_the_table_as_it_
         assert [item.event for item in await store.log.after(0, 1000)] == events
 
 
-async def test_every_kind_of_event_and_block_comes_back_from_the_table_as_it_was(database_url: str) -> None:
+async def test_every_kind_of_event_and_block_is_read_from_the_table_unchanged(database_url: str) -> None:
     events = [event for event in examples() if not isinstance(event, ConversationSnapshot)]
     alone = [event.model_copy(update={"originator_id": some_id(), "originator_version": 1}) for event in events]
     async with opened(database_url, listening=False) as store:
@@ -138,7 +138,7 @@ async def test_every_kind_of_event_and_block_comes_back_from_the_table_as_it_was
         assert [item.event for item in await store.log.after(0, 1000)] == alone
 
 
-def test_processes_that_write_at_once_number_their_events_without_a_gap(database_url: str) -> None:
+def test_concurrent_processes_number_their_events_without_a_gap(database_url: str) -> None:
     with get_context("spawn").Pool(WRITERS) as pool:
         written = pool.map(write, [database_url] * WRITERS)
     total = WRITERS * CONVERSATIONS * EACH
@@ -148,7 +148,10 @@ def test_processes_that_write_at_once_number_their_events_without_a_gap(database
 
 
 def test_positions_are_in_the_order_of_commits(database_url: str) -> None:
-    """A reader that saw a position has seen all before it: nobody else gets a number while an append is open."""
+    """A reader that saw a position has seen all before it.
+
+    No other append gets a number while one is open.
+    """
     with psycopg.connect(database_url, options="-c search_path=turnlog") as one:
         one.execute("UPDATE head SET position = position + 1")
         with (
@@ -159,7 +162,10 @@ def test_positions_are_in_the_order_of_commits(database_url: str) -> None:
 
 
 def write(conninfo: str) -> list[int]:
-    """Record some conversations in a process of its own; return the position of the last event of each."""
+    """Record conversations in a new process.
+
+    Return the position of the last event of each.
+    """
 
     async def work() -> list[int]:
         async with opened(conninfo, listening=False) as store:

@@ -1,4 +1,4 @@
-"""Every recipe of docs/reading-the-log.md gives, in psql on a real database, what its heading promises."""
+"""Every recipe of docs/reading-the-log.md gives the promised result in psql."""
 
 import os
 import re
@@ -37,7 +37,7 @@ RECIPES = {
 
 
 class RecordedLog:
-    """A log with one answered turn and one that failed, and psql on it."""
+    """A log with a completed and a failed turn, and psql on it."""
 
     def __init__(self, database_url: str) -> None:
         self.database_url = database_url
@@ -59,7 +59,7 @@ class RecordedLog:
         return [line.split("|") for line in done.stdout.splitlines()]
 
     def tamper(self, statement: str) -> None:
-        """As a superuser who goes round the trigger."""
+        """Run a statement as a superuser with the trigger disabled."""
         with psycopg.connect(self.database_url, options="-c search_path=turnlog", autocommit=True) as connection:
             connection.execute("SET session_replication_role = replica")
             connection.execute(statement.encode())
@@ -99,12 +99,12 @@ def log(database_url: str) -> RecordedLog:
     return RecordedLog(database_url)
 
 
-def test_all_recipes_are_tested() -> None:
+def test_every_recipe_has_a_test() -> None:
     code = Path(__file__).read_text()
     assert [heading for heading in RECIPES if f'rows("{heading}"' not in code] == []
 
 
-def test_the_socket_is_where_the_pid_file_says(postgres: str) -> None:
+def test_the_socket_is_in_the_directory_that_the_pid_file_names(postgres: str) -> None:
     found = re.search(r"PGHOST=\$\((.*?)\)", TEXT)
     assert found
     directory, socket = rows(
@@ -115,7 +115,7 @@ def test_the_socket_is_where_the_pid_file_says(postgres: str) -> None:
     assert done.stdout.strip() == socket.strip('"')
 
 
-def test_the_last_events_come_newest_first(log: RecordedLog) -> None:
+def test_the_last_events_are_listed_newest_first(log: RecordedLog) -> None:
     rows = log.rows("The last events")
     assert [row[0] for row in rows] == [str(position) for position in range(8, 0, -1)]
     assert rows[0][4] == "TurnFailed"
@@ -148,7 +148,7 @@ def test_a_changed_event_no_longer_matches_its_digest(log: RecordedLog) -> None:
     assert log.rows("Check the digests") == [["1", str(log.conversation_id), "1"]]
 
 
-async def test_the_images_of_a_conversation_are_there_and_what_they_say(log: RecordedLog) -> None:
+async def test_the_images_of_a_conversation_match_their_hashes(log: RecordedLog) -> None:
     image = ImageBlock(media_type="image/gif", data=b64encode(b"GIF89a").decode())
     async with opened(log.database_url, listening=False) as store:
         started = await store.commands.start(

@@ -1,4 +1,4 @@
-"""The log loses its end under running processes, as in a failover to a replica that lagged, or in a restore."""
+"""The log loses its end under running processes, as after a failover or a restore."""
 
 import asyncio
 
@@ -37,7 +37,7 @@ from turns.leases import Leases
 
 
 def lose_end(conninfo: str, position: int) -> None:
-    """Take the log back to a position, as a restore does, and end every session."""
+    """Truncate the log to a position, as a restore does, and end every session."""
     rows(conninfo, "ALTER TABLE events DISABLE TRIGGER events_append_only")
     rows(conninfo, "DELETE FROM events WHERE position > %s", [position])
     rows(conninfo, "DELETE FROM snapshots")
@@ -57,7 +57,7 @@ async def test_an_append_whose_predecessor_is_missing_is_refused_and_moves_nothi
     assert await here.append(story.events) == 4
 
 
-async def test_in_a_batch_only_the_append_without_a_predecessor_is_refused(here: Store) -> None:
+async def test_only_the_append_without_a_predecessor_is_refused_in_a_batch(here: Store) -> None:
     story, other = Story(), Story()
     story.say()
     appends = [here.append(other.events), here.append(story.events[1:]), here.append(Story().events)]
@@ -85,7 +85,7 @@ async def test_a_command_on_a_lost_state_is_decided_again_on_the_state_in_the_lo
     assert rows(database_url, "SELECT position, version FROM events ORDER BY position") == [(n, n) for n in range(1, 5)]
 
 
-async def test_a_command_is_decided_anew_where_another_process_has_filled_the_lost_versions(
+async def test_a_command_is_decided_again_after_another_process_took_the_lost_versions(
     here: Store, there: Store, database_url: str
 ) -> None:
     id_ = await started(here)
@@ -96,7 +96,7 @@ async def test_a_command_is_decided_anew_where_another_process_has_filled_the_lo
     assert (committed.state.title, committed.state.version) == ("anew", 3)
 
 
-async def test_a_command_on_a_lost_conversation_finds_none(here: Store, database_url: str) -> None:
+async def test_a_command_on_a_lost_conversation_is_not_found(here: Store, database_url: str) -> None:
     await started(here)
     id_ = await started(here)
     lose_end(database_url, 1)
@@ -104,7 +104,7 @@ async def test_a_command_on_a_lost_conversation_finds_none(here: Store, database
         await here.commands.add_message(ALICE, id_, HELLO)
 
 
-async def test_the_head_goes_back_and_readers_see_what_is_recorded_then(
+async def test_readers_continue_from_the_head_after_the_log_went_back(
     here: Store, there: Store, database_url: str
 ) -> None:
     for _ in range(5):
@@ -120,24 +120,24 @@ async def test_the_head_goes_back_and_readers_see_what_is_recorded_then(
 
 
 async def test_new_events_are_projected_after_the_log_went_back(here: Store, there: Store, prepared_url: str) -> None:
-    async with here.projecting(*PROJECTIONS) as led, there.projecting(*PROJECTIONS) as heard:
+    async with here.projecting(*PROJECTIONS) as led, there.projecting(*PROJECTIONS) as received:
         await here.append(Story().events)
         await led.wait(1, PATIENCE_S)
         position = 1
         for _ in range(4):
             position = await here.append(Story().events)
-        assert await heard.wait(position, PATIENCE_S) == []
+        assert await received.wait(position, PATIENCE_S) == []
         rows(prepared_url, "DELETE FROM listing_v2")
         rows(prepared_url, "UPDATE projections SET position = 1")
         lose_end(prepared_url, 1)
         story = Story()
         assert await here.append(story.events) == 2
         assert await led.wait(2, PATIENCE_S) == []
-        assert await heard.wait(2, PATIENCE_S) == []
+        assert await received.wait(2, PATIENCE_S) == []
         assert rows(prepared_url, "SELECT conversation_id FROM listing") == [(story.state.id,)]
 
 
-async def test_one_append_may_mix_conversations(here: Store) -> None:
+async def test_one_append_may_hold_several_conversations(here: Store) -> None:
     first, second = Story(), Story()
     for story in (first, second):
         story.say()
@@ -146,10 +146,13 @@ async def test_one_append_may_mix_conversations(here: Store) -> None:
     assert await here.append(mixed) == 6
 
 
-async def test_a_command_that_waits_while_it_decides_is_decided_again_after_the_log_went_back(
+async def test_a_command_that_waits_during_its_decision_is_decided_again_after_the_log_went_back(
     here: Store, there: Store, database_url: str
 ) -> None:
-    """Another process has filled the lost version meanwhile, so the predecessor is there, but is another event."""
+    """Another process has taken the lost version.
+
+    The predecessor exists, but it is another event.
+    """
     id_ = await started(here)
     await here.commands.add_message(ALICE, id_, HELLO)
     draft = await here.commands.draft(HELLO)
@@ -174,9 +177,7 @@ async def test_a_command_that_waits_while_it_decides_is_decided_again_after_the_
     assert committed.state == await there.log.state(id_)
 
 
-async def test_a_client_goes_on_with_the_frame_that_the_log_lacks_after_it_went_back(
-    here: Store, database_url: str
-) -> None:
+async def test_a_client_resumes_at_the_first_lost_frame_after_the_log_went_back(here: Store, database_url: str) -> None:
     leases = Leases(here.database)
     reader = TurnReader(here.log, WordTokenizer(), Images(here.database))
     turns = ClientTurns(here.conversations, WordTokenizer(), reader, leases)
@@ -198,28 +199,28 @@ async def test_a_client_goes_on_with_the_frame_that_the_log_lacks_after_it_went_
         next_seq, _ = await turns.record(ALICE, id_, ids.turn, refused.value.next_seq, [word])
         refused.value.next_seq = next_seq
     committed = await turns.complete(ALICE, id_, ids.turn, None, "stop")
-    said = [event.content for event in committed.events if isinstance(event, MessageAdded)]
-    assert said == [(TextBlock(text="one two three four"),)]
+    contents = [event.content for event in committed.events if isinstance(event, MessageAdded)]
+    assert contents == [(TextBlock(text="one two three four"),)]
 
 
-async def test_listeners_hear_what_is_recorded_after_the_log_went_back(here: Store, database_url: str) -> None:
+async def test_listeners_are_notified_after_the_log_went_back(here: Store, database_url: str) -> None:
     broadcast = Broadcast(here.feed)
     await broadcast.open()
     story = Story()
     for _ in range(6):
         story.say()
-    heard: list[int] = []
-    with broadcast.subscribed(story.state.id, lambda item: heard.append(item.event.originator_version)):
+    received: list[int] = []
+    with broadcast.subscribed(story.state.id, lambda item: received.append(item.event.originator_version)):
         await here.append(story.events)
-        await until(lambda: heard and heard[-1] == 7)
+        await until(lambda: received and received[-1] == 7)
         lose_end(database_url, 2)
         await until(lambda: here.feed.head == 2)
         await here.append(story.events[2:4])
-        await until(lambda: heard[7:] == [3, 4])
+        await until(lambda: received[7:] == [3, 4])
     await broadcast.close()
 
 
-async def test_the_library_adapter_writes_on_after_its_sessions_were_ended(database_url: str) -> None:
+async def test_the_library_adapter_writes_after_its_sessions_ended(database_url: str) -> None:
     def write() -> None:
         factory = LogFactory({"TURNLOG_DATABASE_URL": database_url})
         try:

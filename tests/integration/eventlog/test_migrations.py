@@ -1,4 +1,4 @@
-"""The log's schema comes from its migrations alone, whoever applies them, and stays inside its schema."""
+"""The schema of the log equals its migrations and owns nothing outside itself."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,15 +20,15 @@ EVERYTHING = ["columns", "indexes", "constraints", "triggers", "functions"]
 
 
 def shape(conninfo: str, schema: str) -> dict[str, list[Any]]:
-    """Return everything that `schema` holds, without its name."""
+    """Return every object in `schema`, without the name of the schema."""
     return {
-        what: [[str(item).replace(f"{schema}.", "") for item in row] for row in rows(conninfo, _SHAPE[what], [schema])]
-        for what in EVERYTHING
+        kind: [[str(item).replace(f"{schema}.", "") for item in row] for row in rows(conninfo, _SHAPE[kind], [schema])]
+        for kind in EVERYTHING
     }
 
 
 def outside(conninfo: str, *schemas: str) -> list[Any]:
-    """Return every object of the database that belongs neither to these schemas nor to PostgreSQL."""
+    """Return every object of the database outside these schemas and PostgreSQL's own."""
     return rows(conninfo, _SHAPE["outside"], [list(schemas)])
 
 
@@ -46,7 +46,7 @@ def test_migrations_are_numbered_from_one_without_a_gap() -> None:
     assert [int(name.split("_")[0]) for name in names()] == list(range(1, len(names()) + 1))
 
 
-def test_a_fresh_schema_is_the_sum_of_its_migrations(empty_database_url: str) -> None:
+def test_a_fresh_schema_equals_the_sum_of_its_migrations(empty_database_url: str) -> None:
     assert migrate(empty_database_url) == names()
     with psycopg.connect(empty_database_url, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA by_hand")
@@ -55,16 +55,16 @@ def test_a_fresh_schema_is_the_sum_of_its_migrations(empty_database_url: str) ->
         for name in names():
             for statement in load_statements("eventlog.migrations", name).values():
                 connection.execute(sql.SQL(statement))
-    made = shape(empty_database_url, "turnlog")
-    assert made == shape(empty_database_url, "by_hand")
-    assert all(made.values())
+    migrated = shape(empty_database_url, "turnlog")
+    assert migrated == shape(empty_database_url, "by_hand")
+    assert all(migrated.values())
 
 
-def test_a_migrated_schema_has_nothing_to_do(database_url: str) -> None:
+def test_a_migrated_schema_needs_no_migration(database_url: str) -> None:
     assert migrate(database_url) == []
 
 
-def test_a_migration_that_fails_leaves_nothing_and_is_tried_again(empty_database_url: str) -> None:
+def test_a_failed_migration_leaves_nothing_and_can_be_retried(empty_database_url: str) -> None:
     with psycopg.connect(empty_database_url, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA turnlog")
         connection.execute("CREATE TABLE turnlog.events (in_the_way integer)")
@@ -73,19 +73,19 @@ def test_a_migration_that_fails_leaves_nothing_and_is_tried_again(empty_database
         except psycopg.errors.DuplicateTable:
             pass
         else:
-            raise AssertionError("the table in the way was not noticed")
+            raise AssertionError("the migration ignored an existing table")
         assert connection.execute("SELECT to_regclass('turnlog.head')").fetchone() == (None,)
         connection.execute("DROP TABLE turnlog.events")
     assert migrate(empty_database_url) == names()
 
 
-def test_threads_that_prepare_one_log_at_once_do_it_once(empty_database_url: str) -> None:
+def test_concurrent_threads_prepare_a_log_once(empty_database_url: str) -> None:
     with ThreadPoolExecutor(8) as executor:
         applied = at_once(executor, prepare, empty_database_url, 8)
     assert sorted(applied) == [[]] * 7 + [names()]
 
 
-def test_processes_that_prepare_one_log_at_once_do_it_once(empty_database_url: str) -> None:
+def test_concurrent_processes_prepare_a_log_once(empty_database_url: str) -> None:
     with get_context("spawn").Pool(3) as pool:
         applied = pool.map(prepare, [empty_database_url] * 6)
     assert sorted(applied) == [[]] * 5 + [names()]
@@ -100,7 +100,7 @@ def test_two_logs_live_in_one_database_and_own_nothing_outside_their_schemas(emp
     assert shape(empty_database_url, "turnlog") == shape(empty_database_url, "other_log")
 
 
-def test_two_logs_in_one_database_know_nothing_of_each_other(empty_database_url: str) -> None:
+def test_two_logs_in_one_database_are_independent(empty_database_url: str) -> None:
     env = {"PERSISTENCE_MODULE": "eventlog.library", "TURNLOG_DATABASE_URL": empty_database_url}
     events = one_of_each()
     with (

@@ -1,4 +1,4 @@
-"""Events evolve: a type of a later release passes by, and a newer shape stops the read models that use its type."""
+"""Projections skip the types of a newer release and stop at its newer shapes."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("impatient_engines", "prepared_url")
 NAMES = {projection.name for projection in PROJECTIONS}
 
 
-def wanting(type_name: str) -> set[str]:
+def projections_of(type_name: str) -> set[str]:
     """Return the names of the projections that use a type."""
     return {projection.name for projection in PROJECTIONS if EVENT_TYPES[type_name] in projection.types}
 
@@ -35,11 +35,11 @@ def wanting(type_name: str) -> set[str]:
 UNKNOWN_TYPE: tuple[str, dict[str, Any]] = ("MessageWhispered", {"words": "Psst"})
 NEWER: dict[str, tuple[str, Any]] = {
     "a version": ("MessageAdded", {"class_version": 99, "words": "Psst"}),
-    "a version that is no number": ("MessageAdded", {"class_version": "two"}),
+    "a version that is not a number": ("MessageAdded", {"class_version": "two"}),
     "a shape": ("MessageAdded", {"words": "no message"}),
-    "no object": ("MessageAdded", ["Psst"]),
+    "not an object": ("MessageAdded", ["Psst"]),
 }
-READS_MESSAGES = wanting("MessageAdded")
+READS_MESSAGES = projections_of("MessageAdded")
 
 
 async def build_whole_past(builder: Builder, projections: Sequence[Projection]) -> Any:
@@ -54,7 +54,7 @@ BUILDING: dict[str, Callable[[Builder, Sequence[Projection]], Awaitable[Any]]] =
 }
 
 
-async def test_a_type_that_the_code_does_not_know_passes_every_projection_by(here: Store, prepared_url: str) -> None:
+async def test_every_projection_skips_an_unknown_type(here: Store, prepared_url: str) -> None:
     story, other = Story(title="one"), Story(title="two")
     before = [*story.events, *story.say()]
     await here.append(before)
@@ -71,9 +71,7 @@ async def test_a_type_that_the_code_does_not_know_passes_every_projection_by(her
 
 
 @pytest.mark.parametrize("building", BUILDING)
-async def test_a_type_that_the_code_does_not_know_passes_what_builds_by(
-    here: Store, prepared_url: str, building: str
-) -> None:
+async def test_every_build_skips_an_unknown_type(here: Store, prepared_url: str, building: str) -> None:
     story, other = Story(), Story()
     known = [*story.events, *story.say()]
     await here.append(known)
@@ -90,16 +88,14 @@ async def test_a_type_that_the_code_does_not_know_passes_what_builds_by(
 
 @pytest.mark.usefixtures("in_threads")
 @pytest.mark.parametrize("type_name", EVENT_TYPES)
-async def test_a_type_may_stand_in_any_place_and_is_left_out_live_as_in_a_rebuild(
-    here: Store, prepared_url: str, type_name: str
-) -> None:
-    """A later release may start a conversation, or end a turn, with an event of another type."""
+async def test_a_type_may_be_unknown_at_any_place(here: Store, prepared_url: str, type_name: str) -> None:
+    """A newer release may start a conversation, or end a turn, with another type."""
     for event in one_of_each():
         if type_name == event.TOPIC:
             store_row(prepared_url, event, "Other", {})
         else:
             await here.append([event])
-    # The usage refuses turns of a conversation that has no owner.
+    # The usage refuses turns of a conversation without an owner.
     projections = [each for each in PROJECTIONS if type_name != "ConversationStarted" or each.name != "usage"]
     async with here.projecting(*projections) as progress:
         assert await progress.wait(await here.log.head(), PATIENCE_S) == []
@@ -114,7 +110,7 @@ async def test_a_type_may_stand_in_any_place_and_is_left_out_live_as_in_a_rebuil
 
 
 @pytest.mark.parametrize("shape", NEWER)
-async def test_a_newer_shape_stops_the_projections_that_read_its_type_before_it_and_no_other(
+async def test_a_newer_shape_stops_only_the_projections_that_use_its_type(
     here: Store, prepared_url: str, shape: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     story, other = Story(title="one"), Story(title="two")
@@ -141,7 +137,7 @@ async def test_a_newer_shape_stops_the_projections_that_read_its_type_before_it_
 
 
 @pytest.mark.parametrize("type_name", EVENT_TYPES)
-async def test_each_type_in_a_newer_shape_stops_exactly_the_projections_that_read_it(
+async def test_each_type_in_a_newer_shape_stops_exactly_the_projections_that_use_it(
     here: Store, prepared_url: str, type_name: str
 ) -> None:
     story, other = Story(), Story()
@@ -149,12 +145,12 @@ async def test_each_type_in_a_newer_shape_stops_exactly_the_projections_that_rea
     store_row(prepared_url, story.say()[0], type_name, {"class_version": 99})
     head = await here.append(other.events)
     async with here.projecting(*PROJECTIONS) as progress:
-        await until(lambda: progress.stopped == set(progress.behind(head)) == wanting(type_name))
+        await until(lambda: progress.stopped == set(progress.behind(head)) == projections_of(type_name))
 
 
 @pytest.mark.parametrize("shape", NEWER)
 @pytest.mark.parametrize("building", BUILDING)
-async def test_a_newer_shape_is_refused_by_what_builds_and_nothing_is_left_behind(
+async def test_a_build_refuses_a_newer_shape_and_leaves_nothing_behind(
     here: Store, prepared_url: str, shape: str, building: str
 ) -> None:
     story, other = Story(), Story()
@@ -176,7 +172,7 @@ async def test_a_newer_shape_is_refused_by_what_builds_and_nothing_is_left_behin
 
 
 @pytest.mark.usefixtures("in_threads")
-async def test_a_projection_that_does_not_read_the_type_of_a_newer_shape_is_rebuilt_alone(
+async def test_a_projection_that_does_not_use_the_type_of_a_newer_shape_can_be_rebuilt(
     here: Store, prepared_url: str
 ) -> None:
     story = Story()
@@ -193,7 +189,7 @@ async def test_a_projection_that_does_not_read_the_type_of_a_newer_shape_is_rebu
 
 
 @pytest.mark.usefixtures("in_threads")
-async def test_a_build_that_follows_the_log_refuses_a_newer_shape_where_it_is(here: Store, prepared_url: str) -> None:
+async def test_a_build_that_follows_the_log_stops_at_a_newer_shape(here: Store, prepared_url: str) -> None:
     story = Story()
     await here.append([*story.events, *story.say(), *story.say()])
     store_row(prepared_url, story.say()[0], *UNKNOWN_TYPE)
@@ -207,24 +203,24 @@ async def test_a_build_that_follows_the_log_refuses_a_newer_shape_where_it_is(he
 
 
 def learn_the_newer_shape(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this process know the next shape of messages as a later release would."""
+    """Add the next shape of messages to this process, as a newer release would."""
 
     def upcast(state: dict[str, Any]) -> None:
-        """Say what the shape of today lacks."""
+        """Change nothing."""
 
     today = MessageAdded.class_version
     monkeypatch.setattr(MessageAdded, "class_version", today + 1)
     monkeypatch.setattr(MessageAdded, f"upcast_v{today}_v{today + 1}", staticmethod(upcast), raising=False)
 
 
-async def test_stopped_projections_go_on_from_there_once_the_code_knows_the_shape(
+async def test_stopped_projections_continue_once_the_code_knows_the_shape(
     here: Store, prepared_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     story = Story(title="one")
     await here.append(story.events)
-    (said,) = story.say("Psst")
-    data = {**from_json(new_row(said).data), "class_version": MessageAdded.class_version + 1}
-    position = store_row(prepared_url, said, "MessageAdded", data)
+    (message,) = story.say("Psst")
+    data = {**from_json(new_row(message).data), "class_version": MessageAdded.class_version + 1}
+    position = store_row(prepared_url, message, "MessageAdded", data)
     async with here.projecting(*PROJECTIONS) as progress:
         head = await here.append(story.rename(title="two"))
         await until(lambda: progress.stopped == READS_MESSAGES)

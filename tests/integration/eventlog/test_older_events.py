@@ -1,4 +1,4 @@
-"""Events evolve: what an earlier release stored reaches today's read models and servers."""
+"""Events of earlier releases reach today's read models and servers."""
 
 from itertools import chain
 from typing import Any
@@ -27,7 +27,7 @@ OLDER = ConversationStarted.class_version
 
 @pytest.fixture
 def _today_is_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let ConversationStarted have had one shape more before today's, which called two fields otherwise."""
+    """Add an earlier shape of ConversationStarted, with other names of two fields."""
 
     def upcast(state: dict[str, Any]) -> None:
         state["owner_id"], state["title"] = state.pop("owner"), state.pop("name")
@@ -38,7 +38,7 @@ def _today_is_later(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a server start without what it needs to ask a model; no test here asks one."""
+    """Start servers without litellm. No test here calls a model."""
 
     async def load_nothing(_: ModelGateway) -> None:
         pass
@@ -47,7 +47,7 @@ def _no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def store_older_shape(conninfo: str, story: Story) -> int:
-    """Write the start of a conversation as the release before would have."""
+    """Store the start of a conversation as the previous release would have."""
     started = story.events[0]
     assert isinstance(started, ConversationStarted)
     shape = {} if OLDER == 1 else {"class_version": OLDER}
@@ -56,10 +56,13 @@ def store_older_shape(conninfo: str, story: Story) -> int:
 
 
 def two_shapes() -> tuple[Story, list[ConversationEvent]]:
-    """Return a conversation that the release before began, and what today's added to it and beside it."""
+    """Return a conversation that the previous release started.
+
+    Today's release continued it, and started another one.
+    """
     old, new = Story(title="Grüße"), Story(title="Later", metadata={"plan": "pro"})
-    asked = [*old.ask("Why so?"), *old.complete("Because")]
-    return old, [*asked, *new.events, *new.say(), *new.rename(title="Latest")]
+    turn_events = [*old.ask("Why so?"), *old.complete("Because")]
+    return old, [*turn_events, *new.events, *new.say(), *new.rename(title="Latest")]
 
 
 async def test_every_shape_ever_stored_is_replayed_and_rebuilt(here: Store, prepared_url: str) -> None:
@@ -79,7 +82,7 @@ async def test_every_shape_ever_stored_is_replayed_and_rebuilt(here: Store, prep
 
 
 @pytest.mark.usefixtures("_today_is_later")
-async def test_the_engine_lifts_a_stored_row_of_an_older_shape(here: Store, prepared_url: str) -> None:
+async def test_the_engine_upcasts_a_stored_row_of_an_older_shape(here: Store, prepared_url: str) -> None:
     old, later = two_shapes()
     store_older_shape(prepared_url, old)
     await here.append(later)
@@ -90,7 +93,7 @@ async def test_the_engine_lifts_a_stored_row_of_an_older_shape(here: Store, prep
 
 
 @pytest.mark.usefixtures("_today_is_later", "in_threads")
-async def test_a_rebuild_lifts_a_stored_row_of_an_older_shape(here: Store, prepared_url: str) -> None:
+async def test_a_rebuild_upcasts_a_stored_row_of_an_older_shape(here: Store, prepared_url: str) -> None:
     old, later = two_shapes()
     store_older_shape(prepared_url, old)
     position = await here.append(later)
@@ -118,18 +121,18 @@ def test_a_server_shows_and_continues_a_conversation_of_an_older_shape(prepared_
 @pytest.mark.usefixtures("_no_model")
 def test_a_server_shows_and_sends_an_image_that_an_earlier_release_stored_in_its_event(prepared_url: str) -> None:
     old = Story(owner="local")
-    (said,) = old.say()
-    assert isinstance(said, MessageAdded)
+    (user_message,) = old.say()
+    assert isinstance(user_message, MessageAdded)
     image = {"type": "image", "media_type": "image/gif", "data": "R0lGODlh"}
-    data = {**said.model_dump(mode="json", exclude=set(ENVELOPE_FIELDS)), "content": [image]}
+    data = {**user_message.model_dump(mode="json", exclude=set(ENVELOPE_FIELDS)), "content": [image]}
     with ServedApp(prepared_url) as served, httpx.Client(base_url=served.url, timeout=30) as http:
         api, path = Api(http), f"/v1/conversations/{old.id}"
         started = old.events[0].model_dump(mode="json", exclude=set(ENVELOPE_FIELDS))
         store_row(prepared_url, old.events[0], "ConversationStarted", started)
-        store_row(prepared_url, said, "MessageAdded", data)
+        store_row(prepared_url, user_message, "MessageAdded", data)
         api.message(str(old.id), [image])
         assert [message["content"] for message in api.messages(str(old.id))] == [[image], [image]]
-        assert api.get(f"{path}/messages/{said.message_id}")["content"] == [image]
+        assert api.get(f"{path}/messages/{user_message.message_id}")["content"] == [image]
         sent = {"type": "image_url", "image_url": {"url": "data:image/gif;base64,R0lGODlh"}}
         context = api.get(f"{path}/context")["messages"]
         assert [part for message in context for part in message["content"]] == [sent, sent]
@@ -143,33 +146,42 @@ NOT_YET = {
     ("MessageDeleted", 1): {"superseded"},
     ("MessageAdded", 1): set[str](),
 }
-"""The fields that the shapes of earlier releases did not have."""
+"""The fields that each shape of an earlier release lacks."""
 
 
-def store_as_then(conninfo: str, event: ConversationEvent, release: int) -> int:
-    """Write a row as an earlier release would have and return its position; a shape it had already is today's."""
+def store_as_release(conninfo: str, event: ConversationEvent, release: int) -> int:
+    """Store a row as an earlier release would have, and return its position.
+
+    A shape that the release had already is today's.
+    """
     version = min(release, event.class_version)
     without = ENVELOPE_FIELDS | NOT_YET.get((event.TOPIC, version), set())
     shape = {} if version == 1 else {"class_version": version}
     return store_row(conninfo, event, event.TOPIC, {**shape, **event.model_dump(mode="json", exclude=set(without))})
 
 
-def told_then() -> tuple[Story, MessageAdded]:
-    """Return a conversation as earlier releases could tell it, whose client runs the last turn, and what was unsaid."""
+def story_of_earlier_releases() -> tuple[Story, MessageAdded]:
+    """Return a conversation that earlier releases could record.
+
+    Its last turn is run by the client. Also return its deleted message.
+    """
     story = Story(owner="local")
     story.ask("Why so?")
     story.stream("Be", "cause")
     story.complete("Because")
-    unsaid = story.messages()[-1]
-    story.unsay(unsaid.message_id)
+    deleted = story.messages()[-1]
+    story.unsay(deleted.message_id)
     story.say("Be brief", "system")
     story.ask("Why not?", generate=False)
     story.stream("Well")
-    return story, unsaid
+    return story, deleted
 
 
-def store_snapshot_as_then(conninfo: str, story: Story) -> None:
-    """Keep the state as the release before tools and queues did, under another title, by which it is recognized."""
+def store_snapshot_as_release(conninfo: str, story: Story) -> None:
+    """Store a snapshot as the release before tools and queues did.
+
+    It has another title, by which the test recognizes it.
+    """
     snapshot = ConversationSnapshot.take(story.state).model_dump(mode="json", exclude={"originator_version"})
     state: dict[str, Any] = {**snapshot["state"], "title": "from the snapshot"}
     turn: dict[str, Any] = {
@@ -184,18 +196,18 @@ def store_snapshot_as_then(conninfo: str, story: Story) -> None:
 
 
 def texts(api: Api, story: Story) -> list[str]:
-    """Return what the messages of a conversation say, without one that says nothing yet."""
+    """Return the texts of the messages of a conversation, without an empty one."""
     return [block["text"] for message in api.messages(str(story.id)) for block in message["content"]]
 
 
 @pytest.mark.usefixtures("_no_model")
 @pytest.mark.parametrize("release", [1, 2])
 def test_a_server_streams_and_continues_the_turns_of_an_earlier_release(prepared_url: str, release: int) -> None:
-    story, unsaid = told_then()
-    # That a client runs the model itself came with the second release.
+    story, deleted = story_of_earlier_releases()
+    # Clients can run the model themselves since the second release.
     releases = [release if getattr(event, "generate", True) else 2 for event in story.events]
-    *_, head = [store_as_then(prepared_url, event, then) for event, then in zip(story.events, releases, strict=True)]
-    store_snapshot_as_then(prepared_url, story)
+    *_, head = [store_as_release(prepared_url, event, then) for event, then in zip(story.events, releases, strict=True)]
+    store_snapshot_as_release(prepared_url, story)
     first, last = (event for event in story.events if isinstance(event, TurnStarted))
     level = {"Turnlog-Position": str(head)}
     with ServedApp(prepared_url) as served, httpx.Client(base_url=served.url, timeout=30, headers=level) as http:
@@ -205,7 +217,7 @@ def test_a_server_streams_and_continues_the_turns_of_an_earlier_release(prepared
         names = ["turn.started", "delta", "delta", "block.done", "turn.completed"]
         assert [frame.event for frame in seen] == names
         assert seen[0].data["user_message"]["content"] == [{"type": "text", "text": "Why so?"}]
-        assert seen[-1].data["message"]["id"] == str(unsaid.message_id)
+        assert seen[-1].data["message"]["id"] == str(deleted.message_id)
         running = f"{path}/turns/{last.turn_id}"
         assert http.post(f"{running}/deltas", json={"seq": 3, "chunks": [" …"]}).json() == {"next_seq": 4}
         assert http.post(f"{running}/complete", json={}).json()["status"] == "completed"

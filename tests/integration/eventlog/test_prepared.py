@@ -1,4 +1,4 @@
-"""Statements that are prepared without psycopg's help, which prepares and forgets some of its own beside them."""
+"""Prepared statements beside those that psycopg prepares and deallocates itself."""
 
 from collections.abc import AsyncIterator
 
@@ -13,7 +13,7 @@ from eventlog.db.prepared import MAX_PREPARED, execute_prepared
 
 @pytest.fixture(autouse=True, params=["without a cursor", "with a cursor"])
 def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run a test both ways."""
+    """Run a test with and without psycopg's own prepared statements."""
     if request.param == "with a cursor":
         monkeypatch.setattr(prepared, "_results", None)
 
@@ -24,13 +24,13 @@ async def connection(database_url: str) -> AsyncIterator[AsyncConnection[TupleRo
         yield connection
 
 
-async def test_a_statement_gives_its_rows_as_text_each_time(connection: AsyncConnection[TupleRow]) -> None:
+async def test_a_statement_returns_its_rows_as_text_each_time(connection: AsyncConnection[TupleRow]) -> None:
     for number in (b"1", b"41"):
         result = await execute_prepared(connection, b"SELECT $1::integer + 1", number)
         assert result.get_value(0, 0) == b"%d" % (int(number) + 1)
 
 
-async def test_statements_that_the_connection_has_forgotten_are_prepared_again(
+async def test_statements_that_the_connection_deallocated_are_prepared_again(
     connection: AsyncConnection[TupleRow],
 ) -> None:
     await execute_prepared(connection, b"SELECT 1")
@@ -38,7 +38,7 @@ async def test_statements_that_the_connection_has_forgotten_are_prepared_again(
     with pytest.raises(psycopg.errors.DivisionByZero):
         async with connection.transaction():
             await connection.execute("SELECT 1 / 0")
-    await connection.execute("SELECT 3")  # after a rollback psycopg has the connection forget what was prepared
+    await connection.execute("SELECT 3")  # psycopg deallocates its prepared statements after a rollback
     assert (await execute_prepared(connection, b"SELECT 1")).get_value(0, 0) == b"1"
 
 
@@ -51,7 +51,7 @@ async def test_a_connection_keeps_a_bounded_number_of_statements(connection: Asy
     assert kept[0] <= MAX_PREPARED + 1
 
 
-async def test_an_error_of_a_statement_leaves_the_connection_as_it_was(connection: AsyncConnection[TupleRow]) -> None:
+async def test_a_failed_statement_leaves_the_connection_usable(connection: AsyncConnection[TupleRow]) -> None:
     for _ in range(2):
         with pytest.raises(psycopg.errors.DivisionByZero):
             await execute_prepared(connection, b"SELECT 1 / $1::integer", b"0")

@@ -1,4 +1,4 @@
-"""Sessions have the settings that Turnlog needs, whatever the environment, the URL, the database and the role say."""
+"""Sessions have Turnlog's settings in any environment, database and role."""
 
 from typing import LiteralString
 
@@ -38,7 +38,7 @@ def setting(connection: psycopg.Connection, name: str) -> str:
 
 
 def assert_ours(connection: psycopg.Connection) -> None:
-    # Over a unix socket PostgreSQL shows the settings of TCP as 0.
+    # Over a unix socket PostgreSQL shows the TCP settings as 0.
     wanted = {name: value for name, value in sessions.SETTINGS.items() if not name.startswith("tcp_")}
     assert {name: setting(connection, name) for name in wanted} == wanted
     assert setting(connection, "search_path") == '"turnlog"'
@@ -46,14 +46,14 @@ def assert_ours(connection: psycopg.Connection) -> None:
     assert setting(connection, "application_name") == "turnlog"
 
 
-def test_nothing_of_the_environment_is_in_a_session(shared_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_does_not_change_a_session(shared_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in LEAKING.items():
         monkeypatch.setenv(name, value)
     with sessions.connect(shared_database_url, "turnlog") as connection:
         assert_ours(connection)
 
 
-def test_nothing_that_the_database_sets_for_everybody_is_in_a_session(empty_database_url: str) -> None:
+def test_the_defaults_of_the_database_do_not_change_a_session(empty_database_url: str) -> None:
     name = conninfo_to_dict(empty_database_url)["dbname"]
     with psycopg.connect(empty_database_url, autocommit=True) as connection:
         for key, value in DEFAULTS.items():
@@ -65,7 +65,7 @@ def test_nothing_that_the_database_sets_for_everybody_is_in_a_session(empty_data
         assert_ours(connection)
 
 
-def test_options_of_the_url_itself_reach_the_server_and_ours_go_before_them(shared_database_url: str) -> None:
+def test_options_of_the_url_reach_the_server_and_turnlogs_take_precedence(shared_database_url: str) -> None:
     url = make_conninfo(shared_database_url, options="-c work_mem=7MB -c TimeZone=Asia/Kolkata")
     with sessions.connect(url, "turnlog") as connection:
         assert setting(connection, "work_mem") == "7MB"

@@ -1,4 +1,4 @@
-"""Snapshots are kept beside the log: they have versions like events, and one that cannot be used is not missed."""
+"""Snapshots beside the log have versions like events. An unusable one is ignored."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,7 +16,7 @@ async def store(database_url: str) -> AsyncIterator[Store]:
         yield store
 
 
-async def test_a_snapshot_of_a_later_shape_says_which_it_is(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_snapshot_of_a_later_shape_has_its_version(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def upcast(state: dict[str, Any]) -> None:
         state["state"]["owner_id"] = state["state"].pop("owner")
 
@@ -29,7 +29,7 @@ async def test_a_snapshot_of_a_later_shape_says_which_it_is(store: Store, monkey
     assert await store.log.state(story.id) == story.state
 
 
-async def test_a_snapshot_of_a_newer_release_is_not_used(store: Store, database_url: str) -> None:
+async def test_a_snapshot_of_a_newer_release_is_ignored(store: Store, database_url: str) -> None:
     story = Story()
     await store.append(story.events)
     insert = "INSERT INTO snapshots VALUES (%s, 1, 'ConversationSnapshot', %s::jsonb)"

@@ -1,4 +1,4 @@
-"""Group commit: many callers share a commit, and each gets an answer of its own."""
+"""Group commit: many callers share a commit, and each gets its own result."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -29,13 +29,16 @@ def stored(events: list[ConversationEvent]) -> list[NewRow]:
 
 
 def broken() -> list[NewRow]:
-    """Return an event that jsonb cannot hold; the domain makes none."""
+    """Return an event that jsonb cannot store and the domain never makes."""
     (event,) = stored(Story(title="X").events)
     return [event._replace(data=event.data.replace(b'"X"', b'"\\u0000"'))]
 
 
 async def outcomes(*appends: Any) -> list[Any]:
-    """Wait for appends made in one breath, which share a commit, and return positions or types of errors."""
+    """Wait for appends that share a commit.
+
+    Return their positions or the types of their errors.
+    """
     done = await asyncio.gather(*appends, return_exceptions=True)
     return [type(item) if isinstance(item, Exception) else item for item in done]
 
@@ -50,27 +53,27 @@ async def writing(conninfo: str, *listener: CommitListener) -> AsyncGenerator[Gr
         await writer.close()
 
 
-async def test_appends_that_wait_together_share_commits_and_keep_their_order(database_url: str) -> None:
+async def test_waiting_appends_share_a_commit_and_keep_their_order(database_url: str) -> None:
     heads: list[int] = []
-    heard: list[Recorded] = []
+    committed: list[Recorded] = []
 
     def on_commit(head: int, recorded: list[Recorded]) -> None:
         heads.append(head)
-        heard.extend(recorded)
+        committed.extend(recorded)
 
     async with writing(database_url, on_commit) as writer:
         stories = [Story() for _ in range(100)]
         appends = [writer.append(stored(story.events), None, story.events) for story in stories]
         assert await outcomes(*appends) == list(range(1, 101))
-    assert heard == [(position, story.events[0]) for position, story in enumerate(stories, 1)]
+    assert committed == [(position, story.events[0]) for position, story in enumerate(stories, 1)]
     assert heads[-1] == 100
     assert value(database_url, "SELECT count(DISTINCT xmin::text) FROM events") == len(heads) <= 3
 
 
-async def test_a_writer_that_was_asked_nothing_commits_nothing(database_url: str) -> None:
+async def test_an_idle_writer_commits_nothing(database_url: str) -> None:
     heads: list[int] = []
     async with writing(database_url, lambda head, _: heads.append(head)):
-        await asyncio.sleep(0)  # the writer waits now
+        await asyncio.sleep(0)  # the writer is idle now
     assert heads == []
 
 
@@ -84,7 +87,7 @@ async def test_a_conflict_in_a_batch_refuses_only_the_loser(database_url: str) -
     assert value(database_url, "SELECT position FROM head") == 3
 
 
-async def test_of_two_commands_in_one_batch_that_want_one_version_the_first_wins(database_url: str) -> None:
+async def test_the_first_of_two_commands_on_one_version_wins_in_a_batch(database_url: str) -> None:
     async with opened(database_url, listening=False) as store:
         story = Story()
         other = [event.model_copy(update={"title": "other"}) for event in story.events]
@@ -92,7 +95,7 @@ async def test_of_two_commands_in_one_batch_that_want_one_version_the_first_wins
         assert await outcomes(*appends) == [1, VersionTakenError]
 
 
-async def test_a_commands_events_are_recorded_all_or_none(database_url: str) -> None:
+async def test_the_events_of_a_command_are_recorded_all_or_none(database_url: str) -> None:
     async with opened(database_url, listening=False) as store:
         story = Story()
         await store.append(story.events)
@@ -128,28 +131,31 @@ async def test_only_the_first_event_of_a_command_carries_its_key(database_url: s
     assert rows(database_url, "SELECT idempotency_key FROM events ORDER BY position") == [("key-1",), (None,), (None,)]
 
 
-async def test_data_that_postgresql_cannot_hold_refuses_only_its_command(database_url: str) -> None:
+async def test_data_that_postgresql_cannot_store_refuses_only_its_command(database_url: str) -> None:
     async with opened(database_url, listening=False) as store:
         first, last = Story().events, Story().events
         appends = [store.writer.append(events) for events in (stored(first), broken(), stored(last))]
         assert await outcomes(*appends) == [1, UnstorableEventError, 2]
 
 
-async def test_the_digest_that_is_stored_is_event_digest_with_and_without_a_request(database_url: str) -> None:
-    asked, unasked = stored(one_of_each()), [row._replace(request_id=None) for row in stored(Story().events)]
+async def test_the_stored_digest_equals_event_digest_with_and_without_a_request(database_url: str) -> None:
+    with_request, without_request = (
+        stored(one_of_each()),
+        [row._replace(request_id=None) for row in stored(Story().events)],
+    )
     async with writing(database_url) as writer:
-        await asyncio.gather(writer.append(asked), writer.append(unasked))
+        await asyncio.gather(writer.append(with_request), writer.append(without_request))
     right: LiteralString = "digest = event_digest(conversation_id, version, type, data, actor, request_id, recorded_at)"
-    assert value(database_url, f"SELECT count(*) FROM events WHERE {right}") == len(asked) + len(unasked)
+    assert value(database_url, f"SELECT count(*) FROM events WHERE {right}") == len(with_request) + len(without_request)
 
 
-async def test_text_arrives_as_it_is_whatever_encoding_the_address_asks_for(database_url: str) -> None:
+async def test_text_is_stored_unchanged_for_any_client_encoding(database_url: str) -> None:
     async with writing(f"{database_url} client_encoding=latin1") as writer:
         await writer.append(stored(Story(title="Grüße ☃").events))
     assert value(database_url, "SELECT data ->> 'title' FROM events") == "Grüße ☃"
 
 
-async def test_a_command_larger_than_a_batch_is_recorded_whole(database_url: str) -> None:
+async def test_a_command_larger_than_a_batch_is_recorded_as_a_whole(database_url: str) -> None:
     story = Story()
     for _ in range(20):
         story.say("x" * 1_000_000)
@@ -164,7 +170,7 @@ async def store(database_url: str) -> Any:
         yield opened_store
 
 
-async def test_a_connection_killed_in_the_middle_is_a_store_unavailable_and_the_next_append_works(
+async def test_a_connection_killed_in_a_commit_is_unavailable_and_the_next_append_works(
     store: Store, database_url: str
 ) -> None:
     await store.append(Story().events)
@@ -179,7 +185,7 @@ async def test_a_connection_killed_in_the_middle_is_a_store_unavailable_and_the_
     assert value(database_url, "SELECT count(*) FROM events") == 2
 
 
-async def test_what_waits_behind_a_lost_commit_is_recorded_by_the_next(store: Store, database_url: str) -> None:
+async def test_appends_behind_a_lost_commit_are_recorded_by_the_next(store: Store, database_url: str) -> None:
     with blocked_head(database_url) as release:
         lost = asyncio.ensure_future(store.append(Story().events))
         backend = await blocked_backend(database_url)
@@ -192,7 +198,7 @@ async def test_what_waits_behind_a_lost_commit_is_recorded_by_the_next(store: St
     assert await asyncio.gather(*waiting) == [1, 2, 3]
 
 
-async def test_closing_commits_what_waits_and_refuses_what_comes_later(database_url: str) -> None:
+async def test_closing_commits_waiting_appends_and_refuses_later_ones(database_url: str) -> None:
     async with opened(database_url, listening=False) as store:
         waiting = [store.writer.append(stored(Story().events)) for _ in range(5)]
         closing = asyncio.ensure_future(store.writer.close())
@@ -203,7 +209,7 @@ async def test_closing_commits_what_waits_and_refuses_what_comes_later(database_
         assert [future.result() for future in waiting] == [1, 2, 3, 4, 5]
 
 
-async def test_a_caller_who_leaves_disturbs_nobody_and_its_events_are_whole(database_url: str) -> None:
+async def test_a_cancelled_caller_disturbs_no_other_and_its_events_are_complete(database_url: str) -> None:
     async with opened(database_url, listening=False) as store:
         leaving, staying = (asyncio.ensure_future(store.append(one_of_each())) for _ in range(2))
         await asyncio.sleep(0)
@@ -211,13 +217,13 @@ async def test_a_caller_who_leaves_disturbs_nobody_and_its_events_are_whole(data
         assert await staying == 2 * len(one_of_each())
 
 
-async def test_a_store_that_is_not_there_is_unavailable(database_url: str) -> None:
+async def test_a_missing_database_is_unavailable(database_url: str) -> None:
     async with writing(f"{database_url} dbname=absent") as writer:
         with pytest.raises(StoreUnavailableError):
             await writer.append(stored(Story().events))
 
 
-async def test_a_store_without_a_log_is_unavailable_until_it_has_one(database_url: str) -> None:
+async def test_a_database_without_a_log_is_unavailable_until_it_has_one(database_url: str) -> None:
     rows(database_url, "ALTER SCHEMA turnlog RENAME TO elsewhere")
     async with writing(database_url) as writer:
         with pytest.raises(StoreUnavailableError):
@@ -226,10 +232,11 @@ async def test_a_store_without_a_log_is_unavailable_until_it_has_one(database_ur
         assert await writer.append(stored(Story().events)) == 1
 
 
-async def test_an_append_that_postgresql_refuses_takes_no_neighbour_with_it_and_keeps_the_connection(
-    store: Store, database_url: str
-) -> None:
-    """A key that no index takes is refused as a limit of the program, which is no matter of the connection."""
+async def test_a_refused_append_affects_no_neighbour_and_keeps_the_connection(store: Store, database_url: str) -> None:
+    """Use a key that no index accepts.
+
+    PostgreSQL reports a program limit, which does not break the connection.
+    """
     too_long = Idempotency("".join(str(uuid4()) for _ in range(400)), b"f" * 32)
     await store.append(Story().events)
     before = store.database.generation
@@ -242,9 +249,7 @@ async def test_an_append_that_postgresql_refuses_takes_no_neighbour_with_it_and_
     assert store.database.generation == before
 
 
-async def test_a_read_only_database_refuses_appends_and_keeps_what_is_remembered(
-    store: Store, database_url: str
-) -> None:
+async def test_a_read_only_database_refuses_appends_and_keeps_the_cache(store: Store, database_url: str) -> None:
     await store.append(Story().events)
     before = store.database.generation
     rows(

@@ -31,6 +31,9 @@ async def gateway(server: ModelServer) -> AsyncIterator[ModelGateway]:
 
 @pytest.fixture
 async def litellm(gateway: ModelGateway) -> Any:
-    """litellm as the gateway loads it: an import of one's own would ask the network for prices."""
+    """The litellm module as the gateway loads it.
+
+    An import without the gateway would request prices from the network.
+    """
     await gateway.warm_up()
     return importlib.import_module("litellm")

@@ -1,4 +1,4 @@
-"""What a window is counted as, held against litellm's counter and OpenAI's published recipe."""
+"""Token counts of windows, compared with litellm's counter and OpenAI's recipe."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ Tools = Sequence[ToolDefinition]
 
 @pytest.fixture
 async def counted(gateway: ModelGateway, monkeypatch: pytest.MonkeyPatch) -> Counter:
-    """Return litellm's counter for GPT-4o, which Turnlog itself switches off."""
+    """Return litellm's counter for GPT-4o, which Turnlog disables."""
     await gateway.warm_up()
     litellm: Any = importlib.import_module("litellm")
     monkeypatch.setattr(litellm, "disable_token_counter", False)
@@ -50,7 +50,7 @@ def _function(tool: ToolDefinition) -> dict[str, Any]:
     return {"name": tool.name, "description": tool.description, "parameters": tool.input_schema}
 
 
-# Of any length, with what tokenizers join and split at the edges of texts.
+# Texts of any length, with characters that tokenizers join and split at edges.
 WORDS = st.one_of(
     st.sampled_from(["x", "Yes.", "No!", "\n", "...", "  a", "b  ", "漢字", "👩‍🚀", "<|endoftext|>", "don't", "12345"]),
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30),
@@ -121,24 +121,24 @@ def ours(messages: list[dict[str, Any]], tools: Tools = ()) -> int:
     return sent_tokens(messages, tools, TextCounter(TOKENIZER))
 
 
-def trimmed(said: list[MessageAdded], budget: int, tools: Tools) -> TrimmedMessages:
-    return longest_end(said, budget, TokenCounter(tools).count)
+def trimmed(history: list[MessageAdded], budget: int, tools: Tools) -> TrimmedMessages:
+    return longest_end(history, budget, TokenCounter(tools).count)
 
 
-def longer(said: list[MessageAdded], before: int) -> list[dict[str, Any]]:
-    """Return what would be sent with one question more."""
-    talk = [one for one in said if one.role != "system"]
-    earlier = [place for place, one in enumerate(talk[:before]) if one.role == "user"]
-    system = [one for one in said if one.role == "system"]
-    return model_messages([*system, *talk[earlier[-1] :]]) if earlier else []
+def with_one_more_question(history: list[MessageAdded], before: int) -> list[dict[str, Any]]:
+    """Return the window with one more question."""
+    others = [one for one in history if one.role != "system"]
+    earlier = [place for place, one in enumerate(others[:before]) if one.role == "user"]
+    system = [one for one in history if one.role == "system"]
+    return model_messages([*system, *others[earlier[-1] :]]) if earlier else []
 
 
-async def test_texts_and_tools_are_counted_as_litellm_counts_them(counted: Counter) -> None:
+async def test_texts_and_tools_count_as_in_litellm(counted: Counter) -> None:
     @settings(max_examples=200, deadline=None, database=None)
     @given(st.lists(SAID.filter(lambda one: one.role != "tool"), max_size=8), TOOLS)
     @example(LONG_REASONING, [])
-    def check(said: list[MessageAdded], tools: Tools) -> None:
-        messages = [one for one in model_messages(said) if one["role"] != "tool" and "tool_calls" not in one]
+    def check(history: list[MessageAdded], tools: Tools) -> None:
+        messages = [one for one in model_messages(history) if one["role"] != "tool" and "tool_calls" not in one]
         sent = [one.get(key) for one in messages for key in ("content", "reasoning_content")]
         slack = 2 * (len(declarations(tools) + "".join(map(str, sent))) // 1024)
         assert counted(messages, tools) <= ours(messages, tools) <= counted(messages, tools) + slack
@@ -147,35 +147,35 @@ async def test_texts_and_tools_are_counted_as_litellm_counts_them(counted: Count
     check()
 
 
-async def test_no_window_is_more_than_its_budget_or_much_less_where_more_would_fit(counted: Counter) -> None:
+async def test_a_window_fills_its_budget_without_exceeding_it(counted: Counter) -> None:
     @settings(max_examples=300, deadline=None, database=None)
     @given(HISTORIES, st.integers(0, 6000), TOOLS)
     @example([message("user", TextBlock(text="x")) for _ in range(200)], 100, [])
     @example([message(role, TextBlock(text="x")) for role in ("user", "assistant") * 100], 100, [])
-    def check(said: list[MessageAdded], budget: int, tools: Tools) -> None:
-        window = trimmed(said, budget, tools)
-        asked = [one for one in said if one.role == "user"]
+    def check(history: list[MessageAdded], budget: int, tools: Tools) -> None:
+        window = trimmed(history, budget, tools)
+        questions = [one for one in history if one.role == "user"]
         if window.tokens <= budget:
             assert counted(model_messages(window.messages), tools) <= budget
-        elif asked:  # the newest question is sent even where it does not fit
-            assert window.messages == trimmed(said, 0, tools).messages
-        if more := longer(said, window.dropped):
+        elif questions:  # the newest question is sent even if it does not fit
+            assert window.messages == trimmed(history, 0, tools).messages
+        if more := with_one_more_question(history, window.dropped):
             assert counted(more, tools) > 0.95 * budget
 
     check()
 
 
-async def test_whatever_is_recorded_its_count_is_no_less_than_litellms(counted: Counter) -> None:
+async def test_the_count_of_any_conversation_is_at_least_litellms(counted: Counter) -> None:
     @settings(max_examples=300, deadline=None, database=None)
     @given(free_histories(), TOOLS)
-    def check(said: list[MessageAdded], tools: Tools) -> None:
-        messages = model_messages(said)
+    def check(history: list[MessageAdded], tools: Tools) -> None:
+        messages = model_messages(history)
         assert ours(messages, tools) >= counted(messages, tools)
 
     check()
 
 
-async def test_an_image_counts_more_than_litellm_counts_for_it(counted: Counter) -> None:
+async def test_an_image_counts_more_than_in_litellm(counted: Counter) -> None:
     messages = model_messages([message("user", ImageBlock(media_type="image/png", data="iVBORw0KGgo="))])
     assert ours(messages) == 3 + 4 + 1600 > counted(messages)
 
@@ -192,12 +192,12 @@ JSON = st.recursive(
 
 @settings(max_examples=200, deadline=None, database=None)
 @given(st.dictionaries(KEYS, JSON, max_size=5))
-def test_a_schema_that_is_none_is_counted_all_the_same(schema: dict[str, Any]) -> None:
+def test_an_invalid_schema_is_counted(schema: dict[str, Any]) -> None:
     tool = ToolDefinition(name="f", input_schema=schema)
     assert ours([{"role": "user", "content": "x"}], [tool]) > ours([{"role": "user", "content": "x"}])
 
 
-def test_kinds_that_are_given_many_times_are_written_once() -> None:
+def test_repeated_types_are_written_once() -> None:
     schema: dict[str, Any] = {"type": "string"}
     for _ in range(30):
         schema = {"type": ["object", "object", "array"], "properties": {"a": schema}}
@@ -205,14 +205,14 @@ def test_kinds_that_are_given_many_times_are_written_once() -> None:
     assert ours([{"role": "user", "content": "x"}], [tool]) < 2000
 
 
-def text_tokens(said: list[MessageAdded]) -> int:
+def text_tokens(history: list[MessageAdded]) -> int:
     count = TextCounter(TOKENIZER)
-    count.trust(said)
+    count.trust(history)
     return count("two words")
 
 
-def test_the_recorded_count_of_a_text_is_taken_where_its_encoding_is_the_same() -> None:
-    said = [message("user", TextBlock(text="two words"))]
-    trusted = [said[0].model_copy(update={"tokens": 99, "encoding": "o200k_base"})]
-    assert text_tokens(said) == 2
+def test_the_recorded_count_of_a_text_is_used_for_the_same_encoding() -> None:
+    history = [message("user", TextBlock(text="two words"))]
+    trusted = [history[0].model_copy(update={"tokens": 99, "encoding": "o200k_base"})]
+    assert text_tokens(history) == 2
     assert text_tokens(trusted) == 99

@@ -1,4 +1,4 @@
-"""The built-in demo model, through the same litellm call as any other."""
+"""The built-in demo model answers through the same litellm call as any other."""
 
 from contextlib import aclosing
 from typing import Any
@@ -13,7 +13,7 @@ from turns.model.gateway import ModelGateway
 from turns.model.gateway_types import ModelChunk, ModelRequest
 
 
-async def test_the_demo_model_answers_without_a_key_or_a_server_and_says_what_it_is(
+async def test_the_demo_model_answers_without_a_key_or_a_server_and_names_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(demo_model, "DELAY_S", 0)
@@ -48,12 +48,12 @@ async def test_the_demo_model_answers_word_by_word(gateway: ModelGateway) -> Non
     assert (first, second) == (("text", "This "), ("text", "is "))
 
 
-async def test_the_demo_model_is_a_provider_as_litellm_wants_them(litellm: Any) -> None:
+async def test_litellm_knows_the_demo_model_as_a_provider(litellm: Any) -> None:
     (entry,) = (entry for entry in litellm.custom_provider_map if entry["provider"] == demo_model.PROVIDER)
     assert isinstance(entry["custom_handler"], litellm.CustomLLM)
 
 
-async def test_a_demo_model_that_does_not_start_keeps_no_other_model_from_answering(
+async def test_other_models_answer_when_the_demo_model_does_not_start(
     server: ModelServer, litellm: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> None:
@@ -70,7 +70,7 @@ async def test_a_demo_model_that_does_not_start_keeps_no_other_model_from_answer
     assert error.code == "model_error"
 
 
-async def test_providers_that_the_application_registered_stay(server: ModelServer, litellm: Any) -> None:
+async def test_providers_of_the_application_stay_registered(server: ModelServer, litellm: Any) -> None:
     other = {"provider": "ours", "custom_handler": litellm.CustomLLM()}
     before = litellm.custom_provider_map
     try:

@@ -1,4 +1,4 @@
-"""What the gateway makes of an answer, through litellm's ordinary path and real HTTP."""
+"""Answers that the gateway reads through litellm's ordinary path and real HTTP."""
 
 import asyncio
 from contextlib import aclosing
@@ -13,7 +13,7 @@ from turns.model.gateway import ModelGateway
 from turns.model.gateway_types import ModelChunk, ToolDefinition
 
 
-async def test_chunks_arrive_exactly_as_the_provider_cut_them(server: ModelServer, gateway: ModelGateway) -> None:
+async def test_chunks_are_exactly_those_of_the_provider(server: ModelServer, gateway: ModelGateway) -> None:
     texts = ["Hel", "lo", " ", "wörld", "\n\n", "🙂", "a b  c"]
     server.script("cut", Script(texts))
     chunks, end = await answer_of(gateway, "cut")
@@ -38,13 +38,13 @@ async def test_empty_chunks_are_skipped(server: ModelServer, gateway: ModelGatew
         '{"choices": [{"delta": {"content": ""}}], "usage": null}',
     ],
 )
-async def test_chunks_that_say_nothing_are_skipped(server: ModelServer, gateway: ModelGateway, odd: str) -> None:
+async def test_chunks_without_content_are_skipped(server: ModelServer, gateway: ModelGateway, odd: str) -> None:
     server.script("pauser", Script(["Be", Raw(odd), "cause"]))
     chunks, end = await answer_of(gateway, "pauser")
     assert (chunks, end.finish_reason) == ([("text", "Be"), ("text", "cause")], "stop")
 
 
-async def test_reasoning_is_told_apart_from_the_answer(server: ModelServer, gateway: ModelGateway) -> None:
+async def test_reasoning_is_separate_from_the_answer(server: ModelServer, gateway: ModelGateway) -> None:
     server.script("thinker", Script([Reasoning("Hm"), Reasoning(", yes"), "Yes"]))
     chunks, _ = await answer_of(gateway, "thinker")
     assert chunks == [("reasoning", "Hm"), ("reasoning", ", yes"), ("text", "Yes")]
@@ -56,7 +56,7 @@ async def test_a_model_may_repeat_one_chunk_hundreds_of_times(server: ModelServe
     assert len(chunks) == 300
 
 
-async def test_a_chunk_of_10_mb_arrives_whole(server: ModelServer, gateway: ModelGateway) -> None:
+async def test_a_chunk_of_10_mb_is_complete(server: ModelServer, gateway: ModelGateway) -> None:
     text = "0123456789" * 1_048_576
     server.script("flood", Script(["a", text, "z"]))
     chunks, _ = await answer_of(gateway, "flood")
@@ -64,7 +64,7 @@ async def test_a_chunk_of_10_mb_arrives_whole(server: ModelServer, gateway: Mode
     assert chunks[1].text == text
 
 
-async def test_the_request_reaches_the_provider_in_its_own_form(server: ModelServer, gateway: ModelGateway) -> None:
+async def test_the_request_has_the_form_of_its_provider(server: ModelServer, gateway: ModelGateway) -> None:
     server.script("form", Script())
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     tool = ToolDefinition(name="add", description="Adds.", input_schema=schema)
@@ -83,7 +83,7 @@ async def test_the_request_reaches_the_provider_in_its_own_form(server: ModelSer
     }
 
 
-async def test_a_name_of_the_servers_own_with_a_slash_is_kept(server: ModelServer, gateway: ModelGateway) -> None:
+async def test_a_name_with_a_slash_is_kept(server: ModelServer, gateway: ModelGateway) -> None:
     server.script("some-lab/model-7b", Script())
     await answer_of(gateway, "some-lab/model-7b")
     assert server.requests[0].model == "some-lab/model-7b"
@@ -109,7 +109,7 @@ async def test_a_server_without_a_key_gets_no_key_from_the_environment(
 
 
 @pytest.mark.parametrize("model", ["no-such-model", "turnlog/other"])
-async def test_a_model_that_no_provider_is_known_for_is_an_error_that_says_so(model: str) -> None:
+async def test_a_model_without_a_known_provider_is_a_clear_error(model: str) -> None:
     async with aclosing(ModelGateway(api_base=None, api_key=None, timeouts=PATIENT)) as gateway:
         _, error = await error_of(gateway, model)
     assert (error.code, error.detail) == ("model_error", "No provider is known for this model name.")
@@ -147,7 +147,7 @@ async def test_usage_comes_from_the_provider(server: ModelServer, gateway: Model
     assert end.usage.model_dump() == {**counts, "cost_usd": None, "estimated": False}
 
 
-async def test_missing_usage_is_estimated_and_marked_so(server: ModelServer, gateway: ModelGateway) -> None:
+async def test_missing_usage_is_estimated_and_marked(server: ModelServer, gateway: ModelGateway) -> None:
     server.script("uncounted", Script([Reasoning("hello"), " hello", " world"], usage=None))
     _, end = await answer_of(gateway, "uncounted")
     assert end.usage.estimated
@@ -160,7 +160,7 @@ async def test_a_model_with_a_price_has_a_cost(server: ModelServer, gateway: Mod
     assert end.usage.cost_usd == Decimal("0.0035")
 
 
-async def test_context_windows_come_from_the_local_table(gateway: ModelGateway) -> None:
+async def test_context_windows_are_read_from_the_local_table(gateway: ModelGateway) -> None:
     assert await gateway.context_window("gpt-4o") == 128_000
     assert await gateway.context_window("openai/gpt-4o") == 128_000
     assert await gateway.context_window("no-such-model") is None
@@ -174,7 +174,7 @@ async def test_an_answer_that_is_read_through_litellm_is_the_same(server: ModelS
     assert len(direct[0]) == 3
 
 
-async def test_many_answers_stream_at_once(server: ModelServer, gateway: ModelGateway) -> None:
+async def test_many_answers_stream_concurrently(server: ModelServer, gateway: ModelGateway) -> None:
     server.script("many", Script(["a", Pause(0.05), "b"]))
     answers = await asyncio.gather(*(answer_of(gateway, "many") for _ in range(20)))
     assert all([chunk.text for chunk in chunks] == ["a", "b"] for chunks, _ in answers)

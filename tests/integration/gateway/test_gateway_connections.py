@@ -1,4 +1,4 @@
-"""Whose connections the gateway uses and closes: its own, on its own event loop, whatever litellm keeps."""
+"""The gateway uses and closes only its own connections, on its own event loop."""
 
 import asyncio
 import threading
@@ -17,32 +17,41 @@ from turns.model.provider_routing import TAKES_HTTP_HANDLER
 
 SAID = 'data: {"choices": [{"delta": {"content": "a\u2028b"}}]}\n\n'
 OTHERWISE_SIGNED_IN = {"chatgpt", "github_copilot", "gigachat", "oci", "sap", "vertex_ai", "vertex_ai_beta"}
-"""Providers that ask another server for a token first."""
+"""Providers that request a token from another server first."""
 
 
 def known_providers(litellm: Any) -> set[str]:
-    """The providers of OpenAI's kind, and those that litellm asks by itself, as far as the installed one has them."""
+    """The installed providers of OpenAI's kind, and those with litellm's own client."""
     known = {str(getattr(name, "value", name)) for name in litellm.provider_list}
     alike = {str(getattr(name, "value", name)) for name in litellm.openai_compatible_providers}
     return (alike | TAKES_HTTP_HANDLER | {"azure", "openai"}) & (known | alike)
 
 
-async def test_every_provider_of_openais_kind_is_read_by_our_parser(server: ModelServer, litellm: Any) -> None:
+async def test_our_parser_reads_every_provider_of_openais_kind(server: ModelServer, litellm: Any) -> None:
     server.script(ANY_MODEL, Script([Wire(SAID.encode())], usage=None))
-    said: dict[str, Any] = {}
+    answers: dict[str, Any] = {}
     async with aclosing(gateway_to(server, max_attempts=1)) as gateway:
         for name in sorted(known_providers(litellm) - OTHERWISE_SIGNED_IN):
             server.requests.clear()
             try:
                 chunks, _ = await answer_of(gateway, f"{name}/some-model")
-                said[name] = [chunk.text for chunk in chunks]
+                answers[name] = [chunk.text for chunk in chunks]
             except ModelError as error:
                 if any(request.path.endswith("/chat/completions") for request in server.requests):
-                    said[name] = str(error)
+                    answers[name] = str(error)
     server.script(ANY_MODEL)
-    assert {name: texts for name, texts in said.items() if texts != ["a\u2028b"]} == {}
-    assert len(said) > 60
-    assert {"openai", "hosted_vllm", "openrouter", "deepseek", "groq", "together_ai", "mistral", "xai"} <= said.keys()
+    assert {name: texts for name, texts in answers.items() if texts != ["a\u2028b"]} == {}
+    assert len(answers) > 60
+    assert {
+        "openai",
+        "hosted_vllm",
+        "openrouter",
+        "deepseek",
+        "groq",
+        "together_ai",
+        "mistral",
+        "xai",
+    } <= answers.keys()
 
 
 ANTHROPIC = """event: message_start
@@ -72,7 +81,7 @@ data: {"type":"message_stop"}
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
-async def test_an_answer_that_litellm_translates_loses_nothing_either(
+async def test_an_answer_that_litellm_translates_is_complete(
     server: ModelServer, gateway: ModelGateway, newline: str
 ) -> None:
     splitters = "\u2028\u2029\x85"
@@ -83,9 +92,7 @@ async def test_an_answer_that_litellm_translates_loses_nothing_either(
     assert (end.finish_reason, end.usage.input_tokens, end.usage.output_tokens) == ("stop", 5, 7)
 
 
-async def test_a_line_of_json_that_litellm_translates_loses_nothing_either(
-    server: ModelServer, gateway: ModelGateway
-) -> None:
+async def test_a_line_of_json_that_litellm_translates_is_complete(server: ModelServer, gateway: ModelGateway) -> None:
     lines = [
         '{"model":"l","message":{"role":"assistant","content":"a%b"},"done":false}',
         '{"model":"l","message":{"role":"assistant","content":""},"done":true,"done_reason":"stop"}',
@@ -100,10 +107,13 @@ async def test_a_line_of_json_that_litellm_translates_loses_nothing_either(
 
 
 @contextmanager
-def asking(server: ModelServer, model: str) -> Generator[list[str]]:
-    """Ask a model again and again by a gateway of another event loop, and collect what went wrong."""
+def requests_in_a_loop(server: ModelServer, model: str) -> Generator[list[str]]:
+    """Ask a model repeatedly from a gateway of another event loop.
+
+    Yield the errors.
+    """
     wrong: list[str] = []
-    asked, stop = threading.Event(), threading.Event()
+    answered, stop = threading.Event(), threading.Event()
 
     async def ask() -> None:
         async with aclosing(gateway_to(server, max_attempts=1)) as gateway:
@@ -112,12 +122,12 @@ def asking(server: ModelServer, model: str) -> Generator[list[str]]:
                     await answer_of(gateway, model)
                 except ModelError as error:
                     wrong.append(str(error))
-                asked.set()
+                answered.set()
 
     thread = threading.Thread(target=lambda: asyncio.run(ask()))
     thread.start()
     try:
-        assert asked.wait(HANG_S)
+        assert answered.wait(HANG_S)
         yield wrong
     finally:
         stop.set()
@@ -125,7 +135,7 @@ def asking(server: ModelServer, model: str) -> Generator[list[str]]:
 
 
 @pytest.mark.parametrize("model", ["busy", "hosted_vllm/busy", "anthropic/busy"])
-def test_a_gateway_that_closes_disturbs_no_other(server: ModelServer, model: str) -> None:
+def test_closing_a_gateway_disturbs_no_other(server: ModelServer, model: str) -> None:
     script = Script([Wire(ANTHROPIC.encode() + b"\n")], finish_reason=None, usage=None, done=False)
     server.script("busy", script if model.startswith("anthropic") else Script(["a"] * 20 + [Pause(0.01)] + ["b"] * 20))
 
@@ -133,13 +143,13 @@ def test_a_gateway_that_closes_disturbs_no_other(server: ModelServer, model: str
         async with aclosing(gateway_to(server, max_attempts=1)) as gateway:
             await answer_of(gateway, model)
 
-    with asking(server, model) as wrong:
+    with requests_in_a_loop(server, model) as wrong:
         for _ in range(20):
             asyncio.run(ask_and_close())
     assert wrong == []
 
 
-async def test_a_gateway_closes_no_connection_that_another_opened(server: ModelServer) -> None:
+async def test_a_gateway_closes_no_connection_of_another(server: ModelServer) -> None:
     server.script("kept", Script(keep_alive=True))
     async with aclosing(gateway_to(server)) as first:
         await answer_of(first, "kept")
@@ -150,7 +160,7 @@ async def test_a_gateway_closes_no_connection_that_another_opened(server: ModelS
     assert ports[0] == ports[2] != ports[1]
 
 
-async def test_a_gateway_that_is_closed_leaves_no_connection_open(server: ModelServer) -> None:
+async def test_a_closed_gateway_leaves_no_connection_open(server: ModelServer) -> None:
     server.script("kept", Script(keep_alive=True))
     async with aclosing(gateway_to(server)) as gateway:
         await answer_of(gateway, "kept")
@@ -159,9 +169,7 @@ async def test_a_gateway_that_is_closed_leaves_no_connection_open(server: ModelS
     assert await server.wait_until_all_left()
 
 
-async def test_requests_of_others_in_the_process_go_by_connections_of_their_own(
-    server: ModelServer, litellm: Any
-) -> None:
+async def test_other_requests_in_the_process_use_their_own_connections(server: ModelServer, litellm: Any) -> None:
     server.script("other", Script(["a", "b"]))
     call = {"model": "openai/other", "api_base": server.url, "api_key": "k", "stream": True}
     stream: Any = await litellm.acompletion(**call, messages=[{"role": "user", "content": "Hi"}])
@@ -170,7 +178,7 @@ async def test_requests_of_others_in_the_process_go_by_connections_of_their_own(
 
 
 @pytest.mark.parametrize("model", ["gone", "hosted_vllm/gone"])
-async def test_whatever_litellm_raises_is_an_error_of_the_model(
+async def test_any_error_of_litellm_is_a_model_error(
     server: ModelServer, gateway: ModelGateway, litellm: Any, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(**_: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the gateway makes of refusals, broken answers, silence and cancels."""
+"""Refusals, broken answers, stalls and cancels, as the gateway reports them."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from turns.model.gateway_types import ModelTimeouts
 
 NOT_WAITING_TO_BEGIN = ModelTimeouts(first_token_s=0.3, between_tokens_s=60, total_s=120)
 NOT_WAITING_TO_GO_ON = ModelTimeouts(first_token_s=60, between_tokens_s=0.3, total_s=120)
-"""Deadlines of tests in which nothing comes before them, however long it is waited."""
+"""Deadlines for tests in which nothing else can happen first."""
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ NOT_WAITING_TO_GO_ON = ModelTimeouts(first_token_s=60, between_tokens_s=0.3, tot
         (model_scripts.UNKNOWN_MODEL, "model_error"),
     ],
 )
-async def test_a_refusal_has_a_stable_code_and_is_not_tried_again(
+async def test_a_refusal_has_a_stable_code_and_is_not_retried(
     server: ModelServer, gateway: ModelGateway, refusal: Refusal, code: str
 ) -> None:
     server.script("refuser", refusal)
@@ -59,7 +59,7 @@ async def test_a_request_that_a_provider_cannot_process_is_an_error(server: Mode
         (Script([BreakOff()]), "model_unavailable"),
     ],
 )
-async def test_a_failure_that_may_pass_is_tried_three_times(
+async def test_a_transient_failure_is_tried_three_times(
     server: ModelServer, gateway: ModelGateway, failure: Script | Refusal, code: str
 ) -> None:
     server.script("failing", failure)
@@ -68,7 +68,7 @@ async def test_a_failure_that_may_pass_is_tried_three_times(
     assert len(server.requests) == 3
 
 
-async def test_a_call_that_succeeds_at_the_second_attempt_is_a_plain_answer(
+async def test_a_call_that_succeeds_at_the_second_attempt_is_an_ordinary_answer(
     server: ModelServer, gateway: ModelGateway
 ) -> None:
     server.script("flaky", model_scripts.OVERLOADED, Script(["fine"]))
@@ -76,15 +76,13 @@ async def test_a_call_that_succeeds_at_the_second_attempt_is_a_plain_answer(
     assert chunks == [("text", "fine")]
 
 
-async def test_a_provider_that_asks_for_a_long_wait_is_not_waited_for(
-    server: ModelServer, gateway: ModelGateway
-) -> None:
+async def test_a_provider_that_demands_a_long_wait_is_not_retried(server: ModelServer, gateway: ModelGateway) -> None:
     server.script("busy", Refusal(429, "rate_limit_exceeded", headers={"Retry-After": "3600"}))
     _, error = await error_of(gateway, "busy")
     assert (error.code, error.retry_after_s, len(server.requests)) == ("model_rate_limited", 3600, 1)
 
 
-async def test_a_server_that_is_not_there_is_unavailable() -> None:
+async def test_an_unreachable_server_is_unavailable() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         base = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
@@ -110,17 +108,17 @@ async def test_a_server_that_is_not_there_is_unavailable() -> None:
         (Raw('{"error": {"message": "overloaded", "code": "server_error"}}'), "model_unavailable"),
     ],
 )
-async def test_an_answer_that_breaks_after_its_first_chunk_is_an_error_and_is_not_tried_again(
+async def test_an_answer_that_breaks_after_its_first_chunk_is_an_error_and_not_retried(
     server: ModelServer, gateway: ModelGateway, ending: Raw | BreakOff, code: str
 ) -> None:
     server.script("breaker", Script(["said", ending]))
-    heard, error = await error_of(gateway, "breaker")
-    assert (heard, error.code) == ([("text", "said")], code)
+    received, error = await error_of(gateway, "breaker")
+    assert (received, error.code) == ([("text", "said")], code)
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("chunks", [["said"], []])
-async def test_an_answer_that_ends_without_a_finish_has_failed(
+async def test_an_answer_without_a_finish_reason_fails(
     server: ModelServer, gateway: ModelGateway, chunks: list[str]
 ) -> None:
     server.script("unfinished", Script(chunks, finish_reason=None))
@@ -131,26 +129,26 @@ async def test_an_answer_that_ends_without_a_finish_has_failed(
 @pytest.mark.parametrize(
     "chunks", [["x" * 9_000_000] * 4, [ToolFragment(0, "a", "add", "x" * 9_000_000)] * 4, [Wire(b"x" * 36_000_000)]]
 )
-async def test_an_answer_that_no_log_should_hold_is_broken_off(
+async def test_an_answer_over_the_limits_of_the_log_is_aborted(
     server: ModelServer, gateway: ModelGateway, chunks: list[Step]
 ) -> None:
     server.script("endless", Script(["said", *chunks, Hang()]))
-    heard, error = await error_of(gateway, "endless")
-    assert (heard[0], error.code, error.detail) == (("text", "said"), "model_error", "The model's answer is too large.")
+    received, error = await error_of(gateway, "endless")
+    assert (received[0], error.code, error.detail) == (
+        ("text", "said"),
+        "model_error",
+        "The model's answer is too large.",
+    )
     assert await server.requests[0].wait_until_given_up()
 
 
-async def test_a_kind_of_model_that_does_not_chat_is_an_error_that_says_so(
-    server: ModelServer, gateway: ModelGateway
-) -> None:
+async def test_a_model_that_cannot_chat_is_a_clear_error(server: ModelServer, gateway: ModelGateway) -> None:
     server.script("completer", Script(["said"]))
     _, error = await error_of(gateway, "text-completion-openai/completer")
     assert (error.code, error.detail) == ("model_error", "This kind of model cannot be asked: it does not chat.")
 
 
-async def test_a_model_that_never_begins_is_tried_once_more(
-    server: ModelServer, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_model_that_never_starts_is_retried_once(server: ModelServer, caplog: pytest.LogCaptureFixture) -> None:
     server.script("silent", Script([Hang()]))
     async with aclosing(gateway_to(server, NOT_WAITING_TO_BEGIN)) as gateway:
         _, error = await error_of(gateway, "silent")
@@ -158,23 +156,23 @@ async def test_a_model_that_never_begins_is_tried_once_more(
     assert [message[-4:] for message in caplog.messages if "model_timeout" in message] == ["True", "alse"]
 
 
-async def test_a_model_that_sends_nothing_but_empty_chunks_has_not_begun(server: ModelServer) -> None:
+async def test_a_model_that_sends_only_empty_chunks_has_not_started(server: ModelServer) -> None:
     server.script("breathing", Script([""] * 10_000, delay_s=0.05))
     async with aclosing(gateway_to(server, NOT_WAITING_TO_BEGIN)) as gateway:
         _, error = await error_of(gateway, "breathing")
     assert error.detail == "The model did not begin to answer in time."
 
 
-async def test_a_model_that_stops_in_the_middle_is_a_time_out_and_is_not_tried_again(server: ModelServer) -> None:
+async def test_a_model_that_stalls_in_the_middle_times_out_and_is_not_retried(server: ModelServer) -> None:
     server.script("stalling", Script(["a", Hang()]))
     async with aclosing(gateway_to(server, NOT_WAITING_TO_GO_ON)) as gateway:
-        heard, error = await error_of(gateway, "stalling")
-    assert (heard, len(server.requests)) == ([("text", "a")], 1)
+        received, error = await error_of(gateway, "stalling")
+    assert (received, len(server.requests)) == ([("text", "a")], 1)
     assert (error.code, error.detail) == ("model_timeout", "The model stopped in the middle of its answer.")
     assert await server.requests[0].wait_until_given_up()
 
 
-async def test_a_model_that_never_comes_to_an_end_is_a_time_out(server: ModelServer) -> None:
+async def test_a_model_that_never_ends_times_out(server: ModelServer) -> None:
     server.script("endless", Script(["a"] * 10_000, delay_s=0.02))
     async with aclosing(gateway_to(server, ModelTimeouts(first_token_s=60, between_tokens_s=60, total_s=1))) as gateway:
         _, error = await error_of(gateway, "endless")
@@ -205,7 +203,7 @@ async def test_cancelling_a_reader_closes_the_connection_to_the_provider_at_once
     assert await server.requests[0].wait_until_given_up()
 
 
-async def test_what_breaks_after_the_finish_is_no_failure(server: ModelServer, gateway: ModelGateway) -> None:
+async def test_an_error_after_the_finish_reason_is_not_a_failure(server: ModelServer, gateway: ModelGateway) -> None:
     finish = Raw('{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}')
     server.script("hasty", Script(["a", finish, BreakOff()]))
     chunks, end = await answer_of(gateway, "hasty")

@@ -1,4 +1,4 @@
-"""How the gateway loads litellm: late, once, in a thread and without the network."""
+"""The gateway loads litellm late, once, in a thread and without the network."""
 
 import asyncio
 import subprocess
@@ -73,7 +73,7 @@ def test_litellm_is_loaded_once_at_first_use_in_a_thread_and_without_the_network
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-async def test_a_failed_load_is_logged_and_the_next_use_tries_again(
+async def test_a_failed_load_is_logged_and_retried_at_the_next_use(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(_: object) -> None:

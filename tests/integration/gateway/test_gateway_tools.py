@@ -1,4 +1,4 @@
-"""Tool calls through the gateway: streamed in fragments, delivered whole."""
+"""Tool calls through the gateway are streamed in fragments and delivered complete."""
 
 import json
 
@@ -10,7 +10,7 @@ from tests.support.models.model_server import ModelServer
 from turns.model.gateway import ModelGateway
 
 
-async def test_tool_calls_are_put_together_from_their_fragments(server: ModelServer, gateway: ModelGateway) -> None:
+async def test_tool_calls_are_assembled_from_their_fragments(server: ModelServer, gateway: ModelGateway) -> None:
     fragments = [
         "Let me see.",
         ToolFragment(0, "call_a", "add", ""),
@@ -29,9 +29,7 @@ async def test_tool_calls_are_put_together_from_their_fragments(server: ModelSer
     ]
 
 
-async def test_a_tool_call_without_arguments_or_id_is_a_call_all_the_same(
-    server: ModelServer, gateway: ModelGateway
-) -> None:
+async def test_a_tool_call_without_arguments_or_id_is_accepted(server: ModelServer, gateway: ModelGateway) -> None:
     server.script("terse", Script([ToolFragment(0, None, "now")], finish_reason="stop"))
     _, end = await answer_of(gateway, "terse")
     (call,) = end.tool_calls
@@ -39,7 +37,7 @@ async def test_a_tool_call_without_arguments_or_id_is_a_call_all_the_same(
     assert call.id
 
 
-async def test_parallel_calls_that_share_an_index_are_told_apart_by_their_ids(
+async def test_parallel_calls_with_the_same_index_are_distinguished_by_their_ids(
     server: ModelServer, gateway: ModelGateway
 ) -> None:
     fragments = [ToolFragment(0, "a", "one", "{}"), ToolFragment(0, "b", "two", "{}")]
@@ -49,7 +47,7 @@ async def test_parallel_calls_that_share_an_index_are_told_apart_by_their_ids(
 
 
 @pytest.mark.parametrize("indexes", [("0", "1"), (0.0, 1.0), (-1, 7)])
-async def test_calls_are_told_apart_by_indexes_of_any_type(
+async def test_calls_are_distinguished_by_indexes_of_any_type(
     server: ModelServer, gateway: ModelGateway, indexes: tuple[object, object]
 ) -> None:
     functions = [{"name": "one", "arguments": ""}, {"name": "two", "arguments": '{"b": 1}'}]
@@ -60,7 +58,7 @@ async def test_calls_are_told_apart_by_indexes_of_any_type(
 
 
 @pytest.mark.parametrize("arguments", ['{"a":', "[1]", '"text"'])
-async def test_a_tool_call_that_is_no_json_object_is_an_error(
+async def test_a_tool_call_that_is_not_a_json_object_is_an_error(
     server: ModelServer, gateway: ModelGateway, arguments: str
 ) -> None:
     server.script("garbler", Script([ToolFragment(0, "a", "add", arguments)], finish_reason="tool_calls"))
@@ -68,7 +66,9 @@ async def test_a_tool_call_that_is_no_json_object_is_an_error(
     assert error.code == "model_error"
 
 
-async def test_a_tool_call_cut_off_by_the_length_is_no_call(server: ModelServer, gateway: ModelGateway) -> None:
+async def test_a_tool_call_that_is_cut_off_by_the_length_limit_is_dropped(
+    server: ModelServer, gateway: ModelGateway
+) -> None:
     fragments = [ToolFragment(0, "a", "one", "{}"), ToolFragment(1, "b", "two", '{"a":')]
     server.script("cut-off", Script(fragments, finish_reason="length"))
     _, end = await answer_of(gateway, "cut-off")

@@ -1,4 +1,4 @@
-"""What the gateway makes of errors that a provider reports in its stream, and of parameters that it does not take."""
+"""Errors that a provider reports in its stream, and parameters that it refuses."""
 
 import json
 from contextlib import aclosing
@@ -51,17 +51,17 @@ REPORTS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("report", "code"), REPORTS)
-@pytest.mark.parametrize("said", [[], ["said"]])
-async def test_an_error_in_the_stream_keeps_its_meaning(
-    server: ModelServer, model: str, report: dict[str, Any], code: str, said: list[str]
+@pytest.mark.parametrize("texts", [[], ["said"]])
+async def test_an_error_in_the_stream_keeps_its_code(
+    server: ModelServer, model: str, report: dict[str, Any], code: str, texts: list[str]
 ) -> None:
-    server.script("odd", Script([*said, Raw(json.dumps(report))], finish_reason=None))
+    server.script("odd", Script([*texts, Raw(json.dumps(report))], finish_reason=None))
     async with aclosing(gateway_to(server, max_attempts=1)) as gateway:
-        heard, error = await error_of(gateway, model)
-    assert ([chunk.text for chunk in heard], error.code) == (said, code)
+        received, error = await error_of(gateway, model)
+    assert ([chunk.text for chunk in received], error.code) == (texts, code)
 
 
-async def test_an_error_before_the_first_chunk_is_tried_again_where_it_may_pass(
+async def test_a_transient_error_before_the_first_chunk_is_retried(
     server: ModelServer, gateway: ModelGateway, model: str
 ) -> None:
     server.script("odd", Script([Raw('{"error": {"message": "Slow down.", "code": 429}}')]), Script(["fine"]))
@@ -79,7 +79,9 @@ async def test_an_error_before_the_first_chunk_is_tried_again_where_it_may_pass(
         (b'{"error":\n {"message": "Slow down.", "code": 429}}\n', "model_rate_limited"),
     ],
 )
-async def test_an_error_is_one_in_every_wrapping(server: ModelServer, model: str, body: bytes, code: str) -> None:
+async def test_an_error_is_recognized_in_every_wrapping(
+    server: ModelServer, model: str, body: bytes, code: str
+) -> None:
     server.script("odd", Script([Wire(body)], finish_reason=None, usage=None, done=False))
     async with aclosing(gateway_to(server, max_attempts=1)) as gateway:
         assert (await error_of(gateway, model))[1].code == code
@@ -88,9 +90,7 @@ async def test_an_error_is_one_in_every_wrapping(server: ModelServer, model: str
 @pytest.mark.parametrize(
     "nothing", ['{"error": null}', '{"error": null, "choices": [{"delta": {"content": ""}}]}', '{"error": {}}']
 )
-async def test_an_error_that_says_nothing_is_none(
-    server: ModelServer, gateway: ModelGateway, model: str, nothing: str
-) -> None:
+async def test_an_empty_error_is_ignored(server: ModelServer, gateway: ModelGateway, model: str, nothing: str) -> None:
     server.script("odd", Script(["a", Raw(nothing), "b"]))
     assert [chunk.text for chunk in (await answer_of(gateway, model))[0]] == ["a", "b"]
 
@@ -106,7 +106,7 @@ async def test_an_error_that_says_nothing_is_none(
         Refusal(500, "server_error", "TypeError: create() got an unexpected keyword argument 'stream_options'"),
     ],
 )
-async def test_a_server_that_does_not_know_stream_options_is_asked_again_without(
+async def test_a_server_that_refuses_stream_options_is_retried_without_them(
     server: ModelServer, gateway: ModelGateway, model: str, refusal: Refusal
 ) -> None:
     server.script("odd", refusal, Script(["fine"]))
@@ -117,7 +117,7 @@ async def test_a_server_that_does_not_know_stream_options_is_asked_again_without
     assert first == second
 
 
-async def test_what_a_server_refuses_after_that_keeps_its_meaning(
+async def test_a_refusal_of_the_retried_request_keeps_its_code(
     server: ModelServer, gateway: ModelGateway, model: str
 ) -> None:
     refusal = Refusal(400, "unknown_parameter", "Unrecognized request argument supplied: stream_options")
@@ -125,7 +125,7 @@ async def test_what_a_server_refuses_after_that_keeps_its_meaning(
     assert (await error_of(gateway, model))[1].code == "model_auth"
 
 
-async def test_the_words_of_an_error_in_the_stream_go_nowhere(
+async def test_the_text_of_an_error_in_the_stream_is_not_shown(
     server: ModelServer, gateway: ModelGateway, model: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.script("odd", Script([Raw(json.dumps({"error": {"message": f"{KEY} {PROMPT}", "code": KEY}}))]))

@@ -1,4 +1,4 @@
-"""Streams as providers send them, through every way that litellm asks a provider of OpenAI's kind."""
+"""Streams of providers of OpenAI's kind, through every path of litellm."""
 
 import json
 from typing import Any
@@ -28,14 +28,14 @@ pytestmark = pytest.mark.parametrize("model", ROUTES)
 
 
 def chunk(delta: dict[str, Any], finish_reason: str | None = None, **more: Any) -> str:
-    """A chunk as some servers write it, in characters and not in escapes."""
+    """Return a chunk as some servers write it, with unescaped characters."""
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     whole = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "odd", "choices": [choice]}
     return json.dumps({**whole, **more}, ensure_ascii=False)
 
 
 def wire(stream: str, *, bom: bool = False) -> Script:
-    """A body that is nothing but these bytes, an ordinary finish and `[DONE]` aside."""
+    """Return a script that sends these bytes, an ordinary finish and `[DONE]`."""
     return Script([Wire(b"\xef\xbb\xbf" * bom + stream.encode())])
 
 
@@ -68,7 +68,7 @@ WHOLE, STOP = chunk({"content": "Hi"}), chunk({}, "stop")
         f"data: {WHOLE}\n\ndata: {STOP}\n\ndata: [DONE]",
     ],
 )
-async def test_every_framing_of_a_stream_is_the_same_answer(
+async def test_every_framing_of_a_stream_gives_the_same_answer(
     server: ModelServer, gateway: ModelGateway, model: str, stream: str
 ) -> None:
     server.script("odd", wire(stream))
@@ -76,7 +76,7 @@ async def test_every_framing_of_a_stream_is_the_same_answer(
     assert ("".join(piece.text for piece in chunks), end.finish_reason) == ("Hi", "stop")
 
 
-async def test_a_byte_order_mark_hides_nothing(server: ModelServer, gateway: ModelGateway, model: str) -> None:
+async def test_a_byte_order_mark_is_ignored(server: ModelServer, gateway: ModelGateway, model: str) -> None:
     server.script("odd", wire(f"data: {WHOLE}\n\n", bom=True))
     assert (await answer_of(gateway, model))[0] == HI
 
@@ -91,7 +91,7 @@ async def test_a_last_event_without_an_empty_line_counts(
     assert (chunks, end.finish_reason) == (HI, "stop")
 
 
-async def test_no_character_ends_a_line_but_cr_and_lf(server: ModelServer, gateway: ModelGateway, model: str) -> None:
+async def test_only_cr_and_lf_end_a_line(server: ModelServer, gateway: ModelGateway, model: str) -> None:
     call = {"index": 0, "id": "a", "function": {"name": "add", "arguments": '{"x": "%"}'}}
     deltas = [{"content": "a%b"}, {"reasoning_content": "%"}, {"tool_calls": [call]}]
     stream = "".join(f"data: {chunk(delta)}\n\n" for delta in deltas).replace("%", SPLITTERS)
@@ -101,7 +101,7 @@ async def test_no_character_ends_a_line_but_cr_and_lf(server: ModelServer, gatew
     assert [call.input for call in end.tool_calls] == [{"x": SPLITTERS}]
 
 
-async def test_a_character_that_is_cut_in_two_is_whole_again(
+async def test_a_character_that_is_split_between_reads_is_complete(
     server: ModelServer, gateway: ModelGateway, model: str
 ) -> None:
     halves = [
@@ -113,13 +113,15 @@ async def test_a_character_that_is_cut_in_two_is_whole_again(
     assert "".join(piece.text for piece in chunks) == "a😀b"
 
 
-async def test_half_a_character_at_the_end_is_not_lost(server: ModelServer, gateway: ModelGateway, model: str) -> None:
+async def test_an_incomplete_character_at_the_end_is_replaced(
+    server: ModelServer, gateway: ModelGateway, model: str
+) -> None:
     server.script("odd", Script([Raw('{"choices": [{"delta": {"content": "a\\ud83d"}}]}')]))
     chunks, _ = await answer_of(gateway, model)
     assert "".join(piece.text for piece in chunks) == "a\ufffd"
 
 
-async def test_a_refusal_is_what_the_model_said(server: ModelServer, gateway: ModelGateway, model: str) -> None:
+async def test_a_refusal_is_the_text_of_the_answer(server: ModelServer, gateway: ModelGateway, model: str) -> None:
     refusal = [Raw(chunk({"refusal": "I can"})), Raw(chunk({"content": None, "refusal": "not."}))]
     server.script("odd", Script(refusal))
     chunks, end = await answer_of(gateway, model)
@@ -179,7 +181,7 @@ async def test_content_may_be_a_list_of_parts(
         },
     ],
 )
-async def test_reasoning_has_many_names(
+async def test_reasoning_is_read_under_every_name(
     server: ModelServer, gateway: ModelGateway, model: str, delta: dict[str, Any]
 ) -> None:
     server.script("odd", Script([Raw(chunk({"content": "", **delta})), "Hi"]))
@@ -195,7 +197,7 @@ async def test_reasoning_has_many_names(
         lambda counts: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "x_groq": {"usage": counts}},
     ],
 )
-async def test_usage_is_found_wherever_servers_put_it(
+async def test_usage_is_found_in_every_place(
     server: ModelServer, gateway: ModelGateway, model: str, place: Any
 ) -> None:
     server.script("odd", Script(["Hi", Raw(json.dumps(place(usage(11, 7, cached=3))))], usage=None))
@@ -223,7 +225,7 @@ async def test_usage_is_found_wherever_servers_put_it(
         ),
     ],
 )
-async def test_usage_in_other_words_is_the_same_usage(
+async def test_usage_under_other_names_is_the_same_usage(
     server: ModelServer, gateway: ModelGateway, model: str, counts: dict[str, Any], expected: tuple[int, ...]
 ) -> None:
     server.script("odd", Script(["Hi", Raw(json.dumps({"choices": [], "usage": counts}))], usage=None))
@@ -233,12 +235,12 @@ async def test_usage_in_other_words_is_the_same_usage(
 
 
 @pytest.mark.parametrize("word", ["tool_calls", "function_call", "tool_use"])
-async def test_an_answer_that_announces_a_call_and_has_none_has_failed(
+async def test_an_announced_call_that_is_missing_is_a_failure(
     server: ModelServer, gateway: ModelGateway, model: str, word: str
 ) -> None:
     server.script("odd", Script(["Let me see."], finish_reason=word))
-    heard, error = await error_of(gateway, model)
-    assert (heard, error.code) == ([("text", "Let me see.")], "model_error")
+    received, error = await error_of(gateway, model)
+    assert (received, error.code) == ([("text", "Let me see.")], "model_error")
     assert error.detail == "The model announced a tool call and sent none."
 
 
@@ -246,7 +248,7 @@ async def test_an_answer_that_announces_a_call_and_has_none_has_failed(
     ("finish_reason", "code"),
     [("stop", "model_error"), ("length", "model_error"), ("content_filter", "content_filtered")],
 )
-async def test_an_answer_without_a_word_or_a_call_has_failed(
+async def test_an_answer_without_text_or_a_call_is_a_failure(
     server: ModelServer, gateway: ModelGateway, model: str, finish_reason: str, code: str
 ) -> None:
     server.script("odd", Script(["", Raw(chunk({"role": "assistant", "content": None}))], finish_reason=finish_reason))
@@ -254,18 +256,20 @@ async def test_an_answer_without_a_word_or_a_call_has_failed(
     assert error.code == code
 
 
-async def test_what_a_provider_adds_to_a_call_comes_with_it(
+async def test_the_extra_content_of_a_call_is_returned_with_it(
     server: ModelServer, gateway: ModelGateway, model: str
 ) -> None:
     extra = {"google": {"thought_signature": "c2ln"}}
     call = {"index": 0, "id": "a", "function": {"name": "now", "arguments": "null"}, "extra_content": extra}
     server.script("odd", Script([Reasoning("Hm"), Raw(chunk({"tool_calls": [call]}))], finish_reason="tool_calls"))
     chunks, end = await answer_of(gateway, model)
-    (made,) = end.tool_calls
-    assert (chunks, made.input, made.extra_content) == ([("reasoning", "Hm")], {}, extra)
+    (call_made,) = end.tool_calls
+    assert (chunks, call_made.input, call_made.extra_content) == ([("reasoning", "Hm")], {}, extra)
 
 
-async def test_calls_that_share_a_number_are_told_apart(server: ModelServer, gateway: ModelGateway, model: str) -> None:
+async def test_calls_with_the_same_index_are_distinguished(
+    server: ModelServer, gateway: ModelGateway, model: str
+) -> None:
     calls = [ToolFragment(0, "", "one", '{"a": 1}'), ToolFragment(0, "", "two", '{"b": 2}')]
     server.script("odd", Script(calls, finish_reason="tool_calls"))
     _, end = await answer_of(gateway, model)

@@ -1,4 +1,4 @@
-"""What a model is sent, in the words that litellm sends to Anthropic: valid, whatever was recorded."""
+"""Any recorded conversation is valid in the form that litellm sends to Anthropic."""
 
 import importlib
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Sent = list[dict[str, Any]]
 
 @pytest.fixture
 async def translated(gateway: ModelGateway) -> Callable[[Sent], dict[str, Any]]:
-    """Return the function that makes a request to Anthropic of chat messages."""
+    """Return the function that translates chat messages into a request to Anthropic."""
     await gateway.warm_up()
     transformation: Any = importlib.import_module("litellm.llms.anthropic.chat.transformation")
     return lambda messages: transformation.AnthropicConfig().transform_request(
@@ -26,14 +26,14 @@ async def translated(gateway: ModelGateway) -> Callable[[Sent], dict[str, Any]]:
     )
 
 
-async def test_whatever_is_recorded_what_is_sent_is_valid_for_anthropic(
+async def test_any_recorded_conversation_is_valid_for_anthropic(
     translated: Callable[[Sent], dict[str, Any]],
 ) -> None:
     @settings(max_examples=300, deadline=None, database=None)
     @given(free_histories())
-    def check(said: list[MessageAdded]) -> None:
-        sent = model_messages(said)
-        if any(message["role"] != "system" for message in sent):  # litellm refuses to send nothing
+    def check(history: list[MessageAdded]) -> None:
+        sent = model_messages(history)
+        if any(message["role"] != "system" for message in sent):  # litellm refuses to send an empty list
             request = translated(sent)
             check_anthropic(request["messages"])
             assert all(block["text"].strip() for block in request.get("system", ()))

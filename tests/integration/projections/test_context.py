@@ -1,4 +1,4 @@
-"""The context window: the newest that fits, the same as a naive search finds, in time that grows with the window."""
+"""The context window equals a naive search, in time that grows with the window."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -55,8 +55,8 @@ def words(found: SentContext) -> list[str]:
     return [message["content"] for message in found.messages]
 
 
-def talk(rounds: int, tokens: int = 2) -> Story:
-    """Return a conversation of questions and answers, recorded with `tokens` each: q1, a1, q2 …"""
+def chat(rounds: int, tokens: int = 2) -> Story:
+    """Return a conversation of questions and answers of `tokens` each: q1, a1, q2 …"""
     story = Story()
     for number in range(1, rounds + 1):
         story.say(f"q{number}", tokens=tokens)
@@ -64,8 +64,8 @@ def talk(rounds: int, tokens: int = 2) -> Story:
     return story
 
 
-async def test_what_fits_is_sent_whole(prepared_url: str) -> None:
-    found = await window(prepared_url, talk(2), BUDGET)
+async def test_a_conversation_that_fits_is_sent_whole(prepared_url: str) -> None:
+    found = await window(prepared_url, chat(2), BUDGET)
     assert (words(found), found.tokens, found.dropped) == (["q1", "a1", "q2", "a2"], 4 * MESSAGE + REPLY, 0)
     assert [message["role"] for message in found.messages] == ["user", "assistant"] * 2
 
@@ -80,10 +80,10 @@ async def test_what_fits_is_sent_whole(prepared_url: str) -> None:
         (0, ["q2", "a2"]),
     ],
 )
-async def test_a_window_keeps_to_its_budget_but_holds_the_last_question(
+async def test_a_window_stays_within_its_budget_but_holds_the_last_question(
     prepared_url: str, max_tokens: int, expected: list[str]
 ) -> None:
-    found = await window(prepared_url, talk(2), max_tokens)
+    found = await window(prepared_url, chat(2), max_tokens)
     assert (words(found), found.dropped) == (expected, 4 - len(expected))
 
 
@@ -91,14 +91,14 @@ async def test_a_window_keeps_to_its_budget_but_holds_the_last_question(
     ("last", "expected"),
     [(1, ["q3", "a3"]), (2, ["q3", "a3"]), (3, ["q3", "a3"]), (4, ["q2", "a2", "q3", "a3"]), (99, None)],
 )
-async def test_a_window_holds_at_most_the_last_messages_and_begins_with_a_question(
+async def test_a_window_holds_at_most_the_last_messages_and_starts_with_a_question(
     prepared_url: str, last: int, expected: list[str] | None
 ) -> None:
-    found = await window(prepared_url, talk(3), BUDGET, last)
+    found = await window(prepared_url, chat(3), BUDGET, last)
     assert words(found) == (expected or ["q1", "a1", "q2", "a2", "q3", "a3"])
 
 
-async def test_system_messages_are_always_sent_and_paid_for_first(prepared_url: str) -> None:
+async def test_system_messages_are_always_sent_and_counted_first(prepared_url: str) -> None:
     story = Story()
     story.say("Be brief", "system", tokens=2)
     for number in range(1, 4):
@@ -110,7 +110,7 @@ async def test_system_messages_are_always_sent_and_paid_for_first(prepared_url: 
 
 
 async def test_system_messages_larger_than_the_budget_leave_room_for_the_last_question(prepared_url: str) -> None:
-    story = talk(2)
+    story = chat(2)
     rules = "Be brief." * 500
     story.say(rules, "system", tokens=1500)
     found = await window(prepared_url, story, 100)
@@ -136,7 +136,7 @@ async def test_an_empty_conversation_has_an_empty_window(prepared_url: str) -> N
 
 
 async def test_deleted_messages_leave_the_window_and_make_room(prepared_url: str) -> None:
-    story = talk(3)
+    story = chat(3)
     question, reply = story.messages()[2:4]
     story.unsay(question.message_id)
     story.unsay(reply.message_id)
@@ -144,7 +144,7 @@ async def test_deleted_messages_leave_the_window_and_make_room(prepared_url: str
     assert (words(found), found.dropped) == (["q1", "a1", "q3", "a3"], 0)
 
 
-async def test_a_deleted_system_message_moves_nothing_but_itself(prepared_url: str) -> None:
+async def test_a_deleted_system_message_moves_no_other_message(prepared_url: str) -> None:
     story = Story()
     story.say("Be brief", "system", tokens=10)
     for number in range(4):
@@ -179,27 +179,27 @@ async def test_a_call_whose_question_was_deleted_leaves_the_window_with_its_resu
 
 
 async def test_a_deleted_conversation_has_an_empty_window(prepared_url: str) -> None:
-    story = talk(2)
+    story = chat(2)
     story.delete()
     assert await window(prepared_url, story, BUDGET) == ([], 0, 0)
 
 
-async def test_another_conversation_is_none_of_its_business(prepared_url: str) -> None:
-    one, other = talk(2), talk(3)
+async def test_other_conversations_do_not_change_a_window(prepared_url: str) -> None:
+    one, other = chat(2), chat(3)
     async with opened(prepared_url) as store:
         await projected(store, one, other)
         found = await sent_context(Context(store.database, store.log), one.id, BUDGET)
         assert found.tokens == 4 * MESSAGE + REPLY
 
 
-async def test_messages_that_take_less_than_was_estimated_all_find_room(prepared_url: str) -> None:
-    story = talk(20, tokens=1000)
+async def test_messages_with_fewer_tokens_than_estimated_all_fit(prepared_url: str) -> None:
+    story = chat(20, tokens=1000)
     found = await window(prepared_url, story, 40 * 7 + REPLY)
     assert (len(found.messages), found.dropped) == (40, 0)
     assert found.tokens <= 40 * 7 + REPLY
 
 
-async def test_reasoning_that_is_not_sent_takes_no_room(prepared_url: str) -> None:
+async def test_reasoning_that_is_not_sent_counts_no_tokens(prepared_url: str) -> None:
     story = Story()
     for number in range(1, 9):
         story.say(f"q{number}", tokens=2)
@@ -209,7 +209,7 @@ async def test_reasoning_that_is_not_sent_takes_no_room(prepared_url: str) -> No
     assert words(found) == ["q5", "a5", "q6", "a6", "q7", "a7", "q8", "a8"]
 
 
-async def test_an_image_takes_its_flat_figure(prepared_url: str) -> None:
+async def test_an_image_counts_a_fixed_number_of_tokens(prepared_url: str) -> None:
     story = Story()
     story.say("q1")
     story.say("", content=(ImageBlock(url="https://example.org/a.png"), TextBlock(text="Look")))
@@ -231,16 +231,16 @@ def conversations(draw: st.DrawFn) -> Story:
         role, content = draw(st.sampled_from(CONTENTS))
         story.say("x", role, content=content, tokens=draw(st.integers(0, 9)))
         if draw(st.integers(0, 5)) == 0:
-            there = {event.message_id for event in story.messages()} - _unsaid(story.events)
+            there = {event.message_id for event in story.messages()} - _deleted(story.events)
             story.unsay(draw(st.sampled_from(sorted(there))))
     return story
 
 
-def _unsaid(events: Sequence[ConversationEvent]) -> set[Any]:
+def _deleted(events: Sequence[ConversationEvent]) -> set[Any]:
     return {getattr(event, "message_id", None) for event in events if type(event).__name__ == "MessageDeleted"}
 
 
-async def test_any_window_of_any_conversation_is_the_one_a_naive_search_finds(prepared_url: str) -> None:
+async def test_any_window_of_any_conversation_equals_a_naive_search(prepared_url: str) -> None:
     stories: list[Story] = []
 
     @settings(max_examples=60, database=None, suppress_health_check=[HealthCheck.too_slow])
@@ -261,14 +261,14 @@ async def test_any_window_of_any_conversation_is_the_one_a_naive_search_finds(pr
 
 
 class WatchedDatabase(Database):
-    """A database that keeps what it was asked."""
+    """A database that records its queries."""
 
     def __init__(self, conninfo: str) -> None:
         super().__init__(conninfo)
-        self.asked: list[tuple[Statement, Any]] = []
+        self.queries: list[tuple[Statement, Any]] = []
 
     async def fetch(self, statement: Statement, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[TupleRow]:
-        self.asked.append((statement, parameters))
+        self.queries.append((statement, parameters))
         return await super().fetch(statement, parameters)
 
 
@@ -279,19 +279,19 @@ def scans(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def rows_read(node: dict[str, Any]) -> float:
-    """Return how many rows a scan looked at, those it threw away included."""
+    """Return the number of rows a scan read, including the filtered ones."""
     removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
     return (node["Actual Rows"] + removed) * node["Actual Loops"]
 
 
 @pytest.mark.parametrize("last", [None, 10])
-async def test_the_window_of_ten_thousand_messages_reads_little_more_than_it_sends(
+async def test_the_window_of_ten_thousand_messages_reads_few_more_rows_than_it_sends(
     prepared_url: str, last: int | None
 ) -> None:
-    story = talk(5000)
+    story = chat(5000)
     story.say("Be brief", "system", tokens=1)
     async with opened(prepared_url) as store:
-        await projected(store, story, *(talk(3) for _ in range(100)))
+        await projected(store, story, *(chat(3) for _ in range(100)))
     rows(prepared_url, "ANALYZE")
     database = WatchedDatabase(prepared_url)
     await database.open()
@@ -301,7 +301,7 @@ async def test_the_window_of_ten_thousand_messages_reads_little_more_than_it_sen
 
     read = 0.0
     with psycopg.connect(prepared_url, options="-c search_path=turnlog") as connection:
-        for statement, parameters in database.asked:
+        for statement, parameters in database.queries:
             explain = b"EXPLAIN (ANALYZE, FORMAT JSON) " + (
                 statement if isinstance(statement, bytes) else statement.encode()
             )

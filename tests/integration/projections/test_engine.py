@@ -1,4 +1,4 @@
-"""The engine: each event is applied once by one leader, whatever breaks, and one broken projection stops alone."""
+"""One leader applies each event once. A broken projection stops alone."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ def _raise() -> Change:
 
 
 class Seen(Projection):
-    """A projection that notes each event it is given, and breaks at conversations titled `poison` until it is cured."""
+    """A projection that records events, and fails at the title `poison` until fixed."""
 
     version = 1
     types = frozenset({ConversationStarted})
@@ -83,7 +83,7 @@ async def write(store: Store, *titles: str) -> int:
 
 
 def seen(conninfo: str, table: str = "seen_all") -> int:
-    """Return how many events a projection noted, after checking that it noted none twice."""
+    """Return the number of events a projection recorded, once each."""
     statements = {
         "seen_all": "SELECT conversation_id, version FROM seen_all",
         "seen_well": "SELECT conversation_id, version FROM seen_well",
@@ -108,7 +108,7 @@ async def reached(progress: Progress, position: int) -> None:
 
 
 @pytest.mark.parametrize("how", BREAKS)
-async def test_a_poisonous_event_stops_its_projection_alone_until_it_is_cured(
+async def test_a_failing_event_stops_only_its_projection_until_it_is_fixed(
     here: Store, database_url: str, how: str
 ) -> None:
     well, poisoned = Seen("well"), Seen("poisoned", BREAKS[how])
@@ -134,10 +134,13 @@ async def test_a_poisonous_event_stops_its_projection_alone_until_it_is_cured(
 
 
 @pytest.mark.parametrize("state", ["53100", "25006", "57014", "58030", "XX000"])
-async def test_no_event_is_to_blame_for_what_the_store_cannot_do_now(
+async def test_no_event_is_blamed_for_a_failure_of_the_database(
     here: Store, database_url: str, caplog: pytest.LogCaptureFixture, state: str
 ) -> None:
-    """The disk is full, the database read-only, a statement cancelled, the disk broken, or PostgreSQL itself."""
+    """Fail with each SQLSTATE of such a failure.
+
+    The disk is full or broken, the database is read-only, the statement is cancelled, or PostgreSQL fails.
+    """
     seen_all = Seen("all")
     install(database_url, seen_all)
     async with here.projecting(seen_all) as progress:
@@ -153,7 +156,7 @@ async def test_no_event_is_to_blame_for_what_the_store_cannot_do_now(
 
 
 def fail_inserts(conninfo: str, state: str) -> None:
-    """Let every insert into `seen_all` fail with an SQLSTATE."""
+    """Make every insert into `seen_all` fail with an SQLSTATE."""
     function = (
         "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN RAISE EXCEPTION 'cannot now' USING ERRCODE = TG_ARGV[0]; END $$"
@@ -164,7 +167,7 @@ def fail_inserts(conninfo: str, state: str) -> None:
         connection.execute(trigger.format(sql.Literal(state)))
 
 
-async def test_other_processes_hear_that_a_projection_stopped(here: Store, there: Store, database_url: str) -> None:
+async def test_other_processes_learn_that_a_projection_stopped(here: Store, there: Store, database_url: str) -> None:
     poisoned = Seen("poisoned", _raise)
     install(database_url, poisoned)
     async with here.projecting(poisoned):
@@ -177,7 +180,7 @@ async def test_other_processes_hear_that_a_projection_stopped(here: Store, there
             await reached(progress, position)
 
 
-async def test_of_two_engines_one_leads_and_both_know_how_far_it_came(
+async def test_one_of_two_engines_leads_and_both_know_the_position(
     here: Store, there: Store, database_url: str
 ) -> None:
     projection = Seen("all")
@@ -191,7 +194,7 @@ async def test_of_two_engines_one_leads_and_both_know_how_far_it_came(
     assert seen(database_url) == 6
 
 
-async def test_the_lead_moves_when_the_leaders_connection_is_killed(
+async def test_another_process_leads_after_the_leaders_connection_is_killed(
     here: Store, there: Store, database_url: str
 ) -> None:
     projection = Seen("all")
@@ -206,7 +209,7 @@ async def test_the_lead_moves_when_the_leaders_connection_is_killed(
     assert seen(database_url) == 2
 
 
-async def test_the_lead_moves_when_the_leading_process_goes(here: Store, there: Store, database_url: str) -> None:
+async def test_another_process_leads_after_the_leader_stops(here: Store, there: Store, database_url: str) -> None:
     projection = Seen("all")
     install(database_url, projection)
     async with there.projecting(projection) as progress:
@@ -216,7 +219,7 @@ async def test_the_lead_moves_when_the_leading_process_goes(here: Store, there: 
     assert seen(database_url) == 2
 
 
-async def test_no_event_is_applied_twice_or_left_out_and_none_is_blamed_while_leaders_are_killed(
+async def test_every_event_is_applied_once_and_none_blamed_while_leaders_are_killed(
     here: Store, there: Store, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     projection = Seen("all")
@@ -237,7 +240,7 @@ async def test_no_event_is_applied_twice_or_left_out_and_none_is_blamed_while_le
     assert "stops at position" not in caplog.text
 
 
-async def test_a_projection_that_another_process_moved_is_not_moved_again(here: Store, database_url: str) -> None:
+async def test_events_that_another_process_applied_are_not_applied_again(here: Store, database_url: str) -> None:
     projection = Seen("all")
     install(database_url, projection)
     async with here.projecting(projection) as progress:
@@ -249,7 +252,7 @@ async def test_a_projection_that_another_process_moved_is_not_moved_again(here: 
     assert seen(database_url) == 2
 
 
-async def test_events_a_projection_does_not_use_move_it_all_the_same(here: Store, database_url: str) -> None:
+async def test_unused_events_advance_the_position_of_a_projection(here: Store, database_url: str) -> None:
     projection = Seen("all")
     install(database_url, projection)
     story = Story()

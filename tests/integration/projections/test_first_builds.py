@@ -1,4 +1,4 @@
-"""What a release reads and nobody has built yet is built by its server, again and again until it is there."""
+"""A server builds the new projections of its release and retries failures."""
 
 import asyncio
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ WHERE position = 3
 
 
 def upgraded_log(conninfo: str, events: list[ConversationEvent]) -> None:
-    """Record `events` as a release did that knew no usage."""
+    """Record `events` as a release without the usage projection."""
     install(conninfo, projections=OLDER)
 
     async def append() -> None:
@@ -36,7 +36,7 @@ def upgraded_log(conninfo: str, events: list[ConversationEvent]) -> None:
 
 
 def poison() -> list[ConversationEvent]:
-    """Return a turn in a conversation that never started, which the usage cannot take."""
+    """Return a turn of a conversation that never started, which the usage refuses."""
     return Story().ask()[1:]
 
 
@@ -47,7 +47,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def api(database_url: str, request: pytest.FixtureRequest) -> Iterator[Api]:
-    """A server of today's release on a log of the one before."""
+    """A server of today's release on a log of the previous one."""
     story = Story()
     upgraded_log(database_url, [*story.events, *story.say()])
     if request.param:
@@ -62,14 +62,14 @@ def usage(api: Api) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("_impatient")
 @pytest.mark.parametrize("api", [False], indirect=True)
-def test_a_new_projection_is_built_when_the_release_starts(api: Api, database_url: str) -> None:
+def test_a_new_projection_is_built_at_the_start_of_the_release(api: Api, database_url: str) -> None:
     eventually(lambda: usage(api)["status"] == "running")
     assert rows(database_url, "SELECT count(*) FROM usage_conversations") == [(1,)]
 
 
 @pytest.mark.usefixtures("_impatient")
 @pytest.mark.parametrize("api", [True], indirect=True)
-def test_a_first_build_that_fails_says_so_is_tried_again_and_holds_no_read_up(api: Api, database_url: str) -> None:
+def test_a_failed_first_build_is_reported_retried_and_delays_no_read(api: Api, database_url: str) -> None:
     eventually(lambda: usage(api)["status"] == "stopped")
     assert usage(api)["error"]["position"] == 3
     assert api.get("/readyz")["projections"]["usage"]["stopped"]
@@ -79,7 +79,7 @@ def test_a_first_build_that_fails_says_so_is_tried_again_and_holds_no_read_up(ap
     position = {"Turnlog-Position": written.headers["turnlog-position"]}
     assert api.http.get("/v1/conversations", headers=position).status_code == 200
 
-    # As an operator would who knows better: the turn belongs to the conversation that did start.
+    # An operator may know that the turn belongs to the conversation that did start.
     rows(database_url, "ALTER TABLE events DISABLE TRIGGER events_append_only")
     rows(database_url, MEND)
     eventually(lambda: usage(api)["status"] == "running")

@@ -1,4 +1,4 @@
-"""A release with a newer version of a projection: both versions are served side by side until the old one is pruned."""
+"""Two versions of a projection are served side by side until one is pruned."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -51,7 +51,7 @@ def upgraded_url(prepared_url: str, before: None) -> str:
 
 
 def upgrade(conninfo: str, *projections: Projection) -> None:
-    """Install a release, as two processes of it do."""
+    """Install a release twice, as two processes of it do."""
     for _ in range(2):
         install(conninfo, projections=projections)
 
@@ -72,7 +72,7 @@ def titles(conninfo: str, view: str) -> list[object]:
     return rows(conninfo, statements[view])  # pyright: ignore[reportArgumentType]
 
 
-async def test_until_it_is_built_readers_of_the_new_version_see_what_the_old_one_has(
+async def test_readers_of_a_new_version_see_the_old_one_until_it_is_built(
     store: Store, upgraded_url: str, story: Story
 ) -> None:
     assert build_records(upgraded_url, "listing").builds == [("listing", 2, 1, "live"), ("listing", 3, 1, "building")]
@@ -83,7 +83,7 @@ async def test_until_it_is_built_readers_of_the_new_version_see_what_the_old_one
         await until(lambda: new.stopped == {"listing"})
         position = await store.append(story.say())
         async with asyncio.timeout(PATIENCE_S):
-            assert await new.wait(position, NEVER_S) == ["listing"], "waited for what cannot come"
+            assert await new.wait(position, NEVER_S) == ["listing"], "waited for a position that cannot be reached"
         assert await old.wait(position, PATIENCE_S) == []
     assert titles(upgraded_url, "listing_v3") == [("told before", 3, None)]
     status = (await read_status(store.database, [NEW])).projections[0]
@@ -114,7 +114,7 @@ async def test_a_rebuild_makes_the_new_version_live_beside_the_old(
     assert build_records(upgraded_url, "listing").builds == [("listing", 2, 1, "live"), ("listing", 3, 1, "live")]
 
 
-async def test_what_the_old_release_rebuilds_later_leaves_the_bare_name_to_the_new(
+async def test_a_later_rebuild_by_the_old_release_leaves_the_bare_name_to_the_new(
     store: Store, upgraded_url: str
 ) -> None:
     async with opened_builder(upgraded_url) as builder:
@@ -125,9 +125,7 @@ async def test_what_the_old_release_rebuilds_later_leaves_the_bare_name_to_the_n
             assert titles(upgraded_url, "listing_v2") == [("told before", 2)]
 
 
-async def test_the_old_release_may_rebuild_while_the_new_version_is_not_built_yet(
-    store: Store, upgraded_url: str
-) -> None:
+async def test_the_old_release_can_rebuild_before_the_new_version_is_built(store: Store, upgraded_url: str) -> None:
     async with opened_builder(upgraded_url) as builder:
         await rebuild(builder, [OLD])
         await prune(builder, [OLD])
@@ -135,7 +133,7 @@ async def test_the_old_release_may_rebuild_while_the_new_version_is_not_built_ye
     assert titles(upgraded_url, "listing_v3") == [("told before", 2, None)]
 
 
-async def test_pruning_by_the_new_release_drops_the_old_version_whose_engine_only_stops(
+async def test_pruning_by_the_new_release_drops_the_old_version_and_stops_its_engine(
     store: Store, upgraded_url: str, story: Story
 ) -> None:
     rows(upgraded_url, "CREATE VIEW mine AS SELECT title, message_count FROM listing")
@@ -152,7 +150,7 @@ async def test_pruning_by_the_new_release_drops_the_old_version_whose_engine_onl
     assert rows(upgraded_url, "SELECT * FROM mine") == [("told before", 3)]
 
 
-async def test_a_new_version_that_cannot_be_built_leaves_all_as_its_installation_made_it(
+async def test_a_failed_build_of_a_new_version_changes_nothing(
     store: Store, upgraded_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> object:
@@ -171,7 +169,7 @@ async def test_a_new_version_that_cannot_be_built_leaves_all_as_its_installation
     assert titles(upgraded_url, "listing") == [("told before", 2, "assistant")]
 
 
-async def test_a_view_of_others_that_hinders_the_switch_is_named_and_nothing_is_lost(upgraded_url: str) -> None:
+async def test_a_foreign_view_that_blocks_the_switch_is_named_and_nothing_is_lost(upgraded_url: str) -> None:
     rows(upgraded_url, "CREATE VIEW mine AS SELECT title FROM listing")
     await asyncio.to_thread(upgrade, upgraded_url, ListingRenamed())
     async with opened_builder(upgraded_url) as builder:
@@ -183,7 +181,7 @@ async def test_a_view_of_others_that_hinders_the_switch_is_named_and_nothing_is_
     assert value(upgraded_url, "SELECT owner_name FROM listing") == "alice"
 
 
-async def test_a_projection_that_is_new_waits_for_its_first_build(upgraded_url: str) -> None:
+async def test_a_new_projection_waits_for_its_first_build(upgraded_url: str) -> None:
     await asyncio.to_thread(upgrade, upgraded_url, FirstTitles())
     assert rows(upgraded_url, "SELECT * FROM first_titles_v1") == []
     async with opened(upgraded_url) as store, store.projecting(FirstTitles()) as progress:

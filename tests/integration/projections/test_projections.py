@@ -1,4 +1,4 @@
-"""The read models hold what a naive reading of the log gives, however the log was cut into batches."""
+"""The read models equal a naive reading of the log, for any batches."""
 
 import asyncio
 from itertools import pairwise
@@ -43,7 +43,7 @@ def tables(conninfo: str) -> dict[str, list[Row]]:
 
 
 def check(conninfo: str, events: list[ConversationEvent]) -> None:
-    """Hold the read models against the naive reading of `events`."""
+    """Compare the read models with the naive reading of `events`."""
     for table, rows in tables(conninfo).items():
         assert in_order(rows) == in_order(NAIVE[table](events)), table
 
@@ -72,7 +72,7 @@ def test_a_conversation_with_every_type_of_event_gives_the_right_rows(prepared_u
         check(prepared_url, events[:upto])
 
 
-async def test_a_turn_that_ends_while_its_answer_is_read_shows_the_whole_answer(prepared_url: str) -> None:
+async def test_a_turn_that_ends_during_a_read_shows_its_whole_answer(prepared_url: str) -> None:
     story = Story()
     events = [*story.events, *story.ask("Why so?"), *story.stream("Be", "cause")]
     await apply(prepared_url, [events])
@@ -87,10 +87,10 @@ async def test_a_turn_that_ends_while_its_answer_is_read_shows_the_whole_answer(
     database = EndsAfterTheFirstRead(prepared_url)
     await database.open()
     try:
-        *_, said = await History(database).page(story.id, descending=False, superseded=False, beyond=None, limit=10)
+        *_, answer = await History(database).page(story.id, descending=False, superseded=False, beyond=None, limit=10)
     finally:
         await database.close()
-    assert (said.status, from_json(said.content)) == ("completed", [{"type": "text", "text": "Because!"}])
+    assert (answer.status, from_json(answer.content)) == ("completed", [{"type": "text", "text": "Because!"}])
 
 
 @IN_FEW_EXAMPLES
@@ -126,7 +126,7 @@ async def filled(conninfo: str, *stories: Story) -> None:
     await apply(conninfo, [[event for story in stories for event in story.events]])
 
 
-async def test_a_streaming_message_shows_its_text_so_far_block_by_block(prepared_url: str) -> None:
+async def test_a_streaming_message_shows_its_text_so_far_in_blocks(prepared_url: str) -> None:
     story = Story()
     story.ask()
     story.stream("H", "m", block_type="reasoning")
@@ -139,16 +139,16 @@ async def test_a_streaming_message_shows_its_text_so_far_block_by_block(prepared
         message = await History(store.database).message(story.id, turn.message_id)
     assert message is not None
     blocks: Any = [("reasoning", "Hm"), ("text", "Because")]
-    assert message.content == "[" + ",".join(f'{{"type":"{kind}","text":"{said}"}}' for kind, said in blocks) + "]"
+    assert message.content == "[" + ",".join(f'{{"type":"{kind}","text":"{text}"}}' for kind, text in blocks) + "]"
 
 
-async def test_pages_of_messages_and_turns_go_both_ways_without_a_gap(prepared_url: str) -> None:
+async def test_messages_and_turns_are_paged_in_both_directions_without_a_gap(prepared_url: str) -> None:
     story = Story()
     for number in range(5):
         story.ask(f"Question {number}")
         story.complete(f"Answer {number}")
     await filled(prepared_url, story)
-    said = [event.originator_version for event in story.messages()]
+    versions = [event.originator_version for event in story.messages()]
     async with opened(prepared_url, listening=False) as store:
         history = History(store.database)
         for descending in (False, True):
@@ -157,14 +157,14 @@ async def test_pages_of_messages_and_turns_go_both_ways_without_a_gap(prepared_u
                 story.id, descending=descending, superseded=False, beyond=seen[-1] if seen else None, limit=3
             ):
                 seen += [row.version for row in page]
-            assert seen == (said[::-1] if descending else said)
+            assert seen == (versions[::-1] if descending else versions)
         first = await history.turns(story.id, None, 3)
         rest = await history.turns(story.id, first[-1].version, 3)
         assert [len(first), len(rest)] == [3, 2]
         assert await history.turn(story.id, rest[-1].id) == rest[-1]
 
 
-async def test_what_is_not_there_is_none(prepared_url: str) -> None:
+async def test_unknown_ids_give_none(prepared_url: str) -> None:
     story = Story()
     async with opened(prepared_url, listening=False) as store:
         assert await History(store.database).message(story.id, story.id) is None
@@ -172,7 +172,7 @@ async def test_what_is_not_there_is_none(prepared_url: str) -> None:
         assert await Listing(store.database).get(story.id) is None
 
 
-async def test_the_listing_is_in_the_order_of_activity_and_pages_without_a_gap(prepared_url: str) -> None:
+async def test_the_listing_is_ordered_by_activity_and_paged_without_a_gap(prepared_url: str) -> None:
     stories = [Story() for _ in range(7)]
     stories[2].say()
     stories[5].say()

@@ -1,4 +1,4 @@
-"""Rebuilds as processes, killed at any moment: what is read goes on, and the next run goes on where they were."""
+"""Killed rebuild processes: reads continue, and the next run resumes the rebuild."""
 
 import os
 import signal
@@ -22,8 +22,8 @@ PARTS = EVENTS // PART_EVENTS
 
 
 @pytest.fixture
-def made_log(database_url: str) -> str:
-    """A log that nothing is projected of yet."""
+def unprojected_log(database_url: str) -> str:
+    """A log without projections."""
     install(database_url)
     make_log(database_url, "turnlog", EVENTS)
     return database_url
@@ -44,12 +44,12 @@ class Rebuild:
         )
 
     def workers(self) -> list[int]:
-        """Return the process ids of those that load; the first child only looks after leaked resources."""
+        """Return the process ids of the workers, without the resource tracker."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return [pid for pid in map(int, children) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
     def workers_at(self, parts: int) -> list[int]:
-        """Return the process ids of those that load, once at most `parts` parts are left."""
+        """Return the process ids of the workers as soon as at most `parts` parts are left."""
         eventually(lambda: is_planned(self.conninfo) and parts_left(self.conninfo) <= parts and self.workers())
         workers = self.workers()
         assert 1 <= len(workers) <= WORKERS
@@ -69,12 +69,15 @@ def is_alive(pid: int) -> bool:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
-    # A killed process that nobody has asked for yet is no longer alive.
+    # A killed process that was not reaped yet is no longer alive.
     return stat.rsplit(")", 1)[1].split()[0] != "Z"
 
 
 def parts_left(conninfo: str) -> int:
-    """Return how many parts the listing still needs, after reading what is read meanwhile."""
+    """Return the number of parts that the listing still needs.
+
+    Check first that the live build can be read.
+    """
     assert value(conninfo, "SELECT count(*) FROM listing JOIN history USING (conversation_id)") >= 0
     return value(conninfo, "SELECT count(*) FROM rebuild_parts WHERE name = 'listing'")
 
@@ -84,60 +87,63 @@ def is_planned(conninfo: str) -> bool:
 
 
 def interrupted(conninfo: str) -> int:
-    """Return how many builds are known to be interrupted: PostgreSQL hears of a death after a moment."""
+    """Return the number of builds that are known to be interrupted.
+
+    PostgreSQL notices a dead client after a moment.
+    """
     _, status, _ = run_turnlog(conninfo, "status")
     return status.count("running, build 2 was interrupted while loading")
 
 
-def test_a_rebuild_that_is_killed_again_and_again_ends_with_what_the_log_says(made_log: str) -> None:
+def test_a_rebuild_that_is_killed_repeatedly_ends_with_the_right_rows(unprojected_log: str) -> None:
     random = Random(5)
     most = PARTS + 1
     for _ in range(2):
         wanted = random.randrange(most * 2 // 3, most)
-        with held_parts(made_log, wanted * 2 // 3):
-            killed = Rebuild(made_log)
+        with held_parts(unprojected_log, wanted * 2 // 3):
+            killed = Rebuild(unprojected_log)
             workers = killed.workers_at(wanted)
             killed.process.kill()
             killed.end()
             wait_for_end_of(workers)
-            assert 0 < parts_left(made_log) <= wanted
-            eventually(lambda: interrupted(made_log) == len(PROJECTIONS))
-        most = parts_left(made_log)
-        assert build_records(made_log, "listing").states == [(1, "live"), (2, "building")]
+            assert 0 < parts_left(unprojected_log) <= wanted
+            eventually(lambda: interrupted(unprojected_log) == len(PROJECTIONS))
+        most = parts_left(unprojected_log)
+        assert build_records(unprojected_log, "listing").states == [(1, "live"), (2, "building")]
 
-    with held_parts(made_log, most * 2 // 3):
-        robbed = Rebuild(made_log)
-        os.kill(robbed.workers_at(most - 1)[0], signal.SIGKILL)
-        code, output = robbed.end()
+    with held_parts(unprojected_log, most * 2 // 3):
+        worker_killed = Rebuild(unprojected_log)
+        os.kill(worker_killed.workers_at(most - 1)[0], signal.SIGKILL)
+        code, output = worker_killed.end()
     assert code == 1
     assert output.splitlines()[-1].startswith("Error: The build was interrupted: "), output
 
-    last = Rebuild(made_log)
-    eventually(lambda: parts_left(made_log) == 0 or last.process.poll() is not None)
+    last = Rebuild(unprojected_log)
+    eventually(lambda: parts_left(unprojected_log) == 0 or last.process.poll() is not None)
     code, output = last.end()
     assert code == 0, output
     for projection in PROJECTIONS:
-        found = build_records(made_log, projection.name)
+        found = build_records(unprojected_log, projection.name)
         assert (found.states, found.plans) == ([(1, "kept"), (2, "live")], 0)
     counted = "SELECT count(*), sum(version) FROM listing"
     expected = (
         "SELECT count(*), sum(last) FROM ("
         "SELECT max(version) AS last FROM events WHERE type <> 'StreamDelta' GROUP BY conversation_id)"
     )
-    assert rows(made_log, counted) == rows(made_log, expected)
-    code, output, _ = run_turnlog(made_log, "verify", "--all", "--workers", "2")
+    assert rows(unprojected_log, counted) == rows(unprojected_log, expected)
+    code, output, _ = run_turnlog(unprojected_log, "verify", "--all", "--workers", "2")
     assert (code, output.count("all the same")) == (0, len(PROJECTIONS))
 
 
-def test_a_coordinator_that_is_asked_to_end_leaves_no_worker(made_log: str) -> None:
+def test_a_coordinator_that_is_terminated_leaves_no_worker(unprojected_log: str) -> None:
     most = PARTS
     for number in (signal.SIGTERM, signal.SIGINT):
-        with held_parts(made_log, most // 2):
-            ended = Rebuild(made_log)
+        with held_parts(unprojected_log, most // 2):
+            ended = Rebuild(unprojected_log)
             workers = ended.workers_at(most - 1)
             ended.process.send_signal(number)
         assert ended.end()[0] != 0
         wait_for_end_of(workers)
-        most = parts_left(made_log)
+        most = parts_left(unprojected_log)
         assert most > 0
-    assert build_records(made_log, "listing").states[-1] == (2, "building")
+    assert build_records(unprojected_log, "listing").states[-1] == (2, "building")

@@ -1,4 +1,4 @@
-"""The read model of the past: what it was at a position or a time, in a schema of its own, and nothing else touched."""
+"""Read models as of a past position or time, in a schema of their own."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -50,15 +50,18 @@ _all_events: dict[str, list[ConversationEvent]] = {}
 
 @settings(
     max_examples=8,
-    phases=[Phase.generate],  # examples share a log, which nothing can be taken from
+    phases=[Phase.generate],  # the examples share a log, which cannot be emptied
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(events=histories(), place=st.integers(0, 10**6))
-def test_any_history_cut_anywhere_gives_what_a_plain_reading_of_it_gives(
+def test_any_history_cut_at_any_place_equals_a_naive_reading_of_it(
     prepared_url: str, events: list[ConversationEvent], place: int
 ) -> None:
-    """Also where a turn runs at the cut and has ended since; parts are of a few events."""
+    """Use parts of a few events.
+
+    A turn may run at the cut and have ended since.
+    """
     before = _all_events.setdefault(prepared_url, [])
     before += events
     position = place % len(before) + 1
@@ -76,7 +79,7 @@ def test_any_history_cut_anywhere_gives_what_a_plain_reading_of_it_gives(
         rows(prepared_url, "DROP SCHEMA past CASCADE")
 
 
-async def test_the_read_model_of_every_position_and_time_is_left_for_queries(store: Store, prepared_url: str) -> None:
+async def test_the_read_models_of_every_position_and_time_can_be_queried(store: Store, prepared_url: str) -> None:
     events = one_of_each()
     for event in events:
         await store.append([event])
@@ -100,20 +103,20 @@ async def test_the_read_model_of_every_position_and_time_is_left_for_queries(sto
 
 
 @pytest.mark.parametrize("when", ["yesterday", "2026-01-01", "2026-01-01T00:00:00", "-1", "1.5", "2026-13-01T00:00Z"])
-async def test_a_moment_that_is_none_is_wrong_use(store: Store, prepared_url: str, when: str) -> None:
+async def test_an_invalid_moment_is_a_usage_error(store: Store, prepared_url: str, when: str) -> None:
     await store.append(Story().events)
     code, out, err = await built(prepared_url, when)
     assert (code, out, "--as-of" in err, err.count("\n")) == (2, "", True, 0)
 
 
 @pytest.mark.parametrize("schema", ["pg_past", "Past", "1st", "a b", "a" * 41, "", "x;y"])
-async def test_a_name_that_no_schema_should_have_is_wrong_use(prepared_url: str, schema: str) -> None:
+async def test_an_invalid_schema_name_is_a_usage_error(prepared_url: str, schema: str) -> None:
     code, out, err = await built(prepared_url, 1, schema)
     assert (code, out, "--schema" in err, err.count("\n")) == (2, "", True, 0)
 
 
 @pytest.mark.parametrize("when", ["0", "2026-01-02T03:04:05Z"])
-async def test_before_the_first_event_there_was_nothing(store: Store, prepared_url: str, when: str) -> None:
+async def test_a_moment_before_the_first_event_is_refused(store: Store, prepared_url: str, when: str) -> None:
     await store.append(Story().events)
     code, out, err = await built(prepared_url, when)
     assert (code, out, err.startswith("Error: Nothing was recorded up to")) == (1, "", True)
@@ -121,7 +124,7 @@ async def test_before_the_first_event_there_was_nothing(store: Store, prepared_u
 
 
 @pytest.mark.parametrize("when", [2, 10**30, "2999-01-01T00:00:00Z", "9999-12-31T23:59:59.999999-12:00"])
-async def test_beyond_the_end_of_the_log_there_is_nothing_yet(store: Store, prepared_url: str, when: int | str) -> None:
+async def test_a_moment_beyond_the_end_of_the_log_is_refused(store: Store, prepared_url: str, when: int | str) -> None:
     await store.append(Story().events[:1])
     code, out, err = await built(prepared_url, when)
     assert (code, out, err.count("\n")) == (1, "", 0)
@@ -129,9 +132,7 @@ async def test_beyond_the_end_of_the_log_there_is_nothing_yet(store: Store, prep
     assert schemas(prepared_url) == {"turnlog"}
 
 
-async def test_a_time_after_the_last_event_that_is_not_in_the_future_is_that_of_the_head(
-    store: Store, prepared_url: str
-) -> None:
+async def test_a_past_time_after_the_last_event_is_that_of_the_head(store: Store, prepared_url: str) -> None:
     events = Story().events
     await store.append(events)
     assert (await built(prepared_url, datetime.now(UTC).isoformat()))[0] == 0
@@ -139,7 +140,7 @@ async def test_a_time_after_the_last_event_that_is_not_in_the_future_is_that_of_
 
 
 @pytest.mark.parametrize("schema", ["mine", "turnlog"])
-async def test_a_schema_that_is_there_is_left_as_it_is(store: Store, prepared_url: str, schema: str) -> None:
+async def test_an_existing_schema_is_left_unchanged(store: Store, prepared_url: str, schema: str) -> None:
     await store.append(Story().events)
     rows(prepared_url, "CREATE SCHEMA mine CREATE TABLE listing (note text)")
     code, out, err = await built(prepared_url, 1, schema)
@@ -149,7 +150,7 @@ async def test_a_schema_that_is_there_is_left_as_it_is(store: Store, prepared_ur
     assert schemas(prepared_url) == {"turnlog", "mine"}
 
 
-async def test_a_schema_of_somebody_else_is_not_taken_for_an_unfinished_one(store: Store, prepared_url: str) -> None:
+async def test_a_foreign_schema_is_not_replaced_as_an_unfinished_one(store: Store, prepared_url: str) -> None:
     await store.append(Story().events)
     rows(prepared_url, "CREATE SCHEMA past_unfinished CREATE TABLE mine (note text)")
     code, _, err = await built(prepared_url, 1)
@@ -157,7 +158,7 @@ async def test_a_schema_of_somebody_else_is_not_taken_for_an_unfinished_one(stor
     assert value(prepared_url, "SELECT count(*) FROM past_unfinished.mine") == 0
 
 
-async def test_a_build_that_was_killed_half_way_is_in_nobodys_way(
+async def test_a_killed_build_does_not_block_the_next(
     store: Store, prepared_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events = [*one_of_each(), *one_of_each()]
@@ -186,7 +187,7 @@ class KilledError(Exception):
     pass
 
 
-async def test_an_event_that_a_projection_cannot_take_leaves_no_schema(store: Store, prepared_url: str) -> None:
+async def test_an_event_that_a_projection_refuses_leaves_no_schema(store: Store, prepared_url: str) -> None:
     titles = ["one", "two", POISON, *map(str, range(30))]
     await store.append([Story(title=title).events[0] for title in titles])
     async with opened_builder(prepared_url) as builder:
@@ -199,9 +200,7 @@ async def test_an_event_that_a_projection_cannot_take_leaves_no_schema(store: St
     assert value(prepared_url, "SELECT count(*) FROM past.titles") == 20
 
 
-async def test_what_comes_late_to_a_dropped_schema_never_writes_to_what_is_read(
-    store: Store, prepared_url: str
-) -> None:
+async def test_a_late_write_to_a_dropped_schema_does_not_reach_the_live_build(store: Store, prepared_url: str) -> None:
     """The tables of a build 1 have the same names in both."""
     await store.append(Story(title="one").events)
     source = Source(prepared_url, "turnlog", 1, into="gone")
@@ -213,7 +212,7 @@ async def test_what_comes_late_to_a_dropped_schema_never_writes_to_what_is_read(
     assert value(prepared_url, "SELECT count(*) FROM titles") == 0
 
 
-async def test_two_do_not_build_the_same_schema_at_once(store: Store, prepared_url: str) -> None:
+async def test_two_builds_of_one_schema_do_not_run_concurrently(store: Store, prepared_url: str) -> None:
     await store.append(Story().events)
     async with opened_builder(prepared_url) as first, opened_builder(prepared_url) as second:
         with locked(prepared_url, "LOCK TABLE events IN ACCESS EXCLUSIVE MODE") as holder:

@@ -1,4 +1,4 @@
-"""Rebuilding: whatever the log holds and wherever an earlier run ended, what is read then is what the log says."""
+"""A rebuild of any log, interrupted anywhere, gives the rows that the log implies."""
 
 import asyncio
 
@@ -50,20 +50,20 @@ pytestmark = pytest.mark.usefixtures("in_threads")
 
 @settings(
     max_examples=8,
-    phases=[Phase.generate],  # examples share a log, which nothing can be taken from
+    phases=[Phase.generate],  # the examples share a log, which cannot be emptied
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(events=histories(), cut=st.integers(0, 10**6), most=st.integers(1, 7))
-def test_any_history_is_rebuilt_wherever_it_is_cut(
+def test_any_history_is_rebuilt_for_any_cut(
     prepared_url: str, monkeypatch: pytest.MonkeyPatch, events: list[ConversationEvent], cut: int, most: int
 ) -> None:
-    """Loaded up to the cut, in parts, and then followed, in batches of `most`."""
+    """Load events up to the cut in parts, then follow in batches of `most`."""
     monkeypatch.setattr(catch_up, "BATCH_EVENTS", most)
     before = _all_events.setdefault(prepared_url, [])
     cut %= len(events) + 1
 
-    async def cut_there() -> None:
+    async def load_and_follow() -> None:
         async with opened(prepared_url, listening=False) as store:
             if events[:cut]:
                 await store.append(events[:cut])
@@ -76,7 +76,7 @@ def test_any_history_is_rebuilt_wherever_it_is_cut(
                 await rebuild(builder, PROJECTIONS)
             await caught_up(store)
 
-    asyncio.run(cut_there())
+    asyncio.run(load_and_follow())
     before += events
     check_read_models(prepared_url, before)
 
@@ -105,21 +105,21 @@ async def test_deltas_of_ended_turns_are_not_loaded(store: Store, prepared_url: 
     assert value(prepared_url, "SELECT count(*) FROM stream_text") == 3
 
 
-async def test_who_comes_second_to_rebuild_a_projection_is_refused(store: Store, prepared_url: str) -> None:
+async def test_a_second_rebuild_of_a_projection_is_refused(store: Store, prepared_url: str) -> None:
     await store.append(stories(2))
     async with opened_builder(prepared_url) as first, opened_builder(prepared_url) as second:
         await first.claim(PROJECTIONS[:1])
         with pytest.raises(RebuildRunningError):
             await rebuild(second, PROJECTIONS)
         assert build_records(prepared_url, "listing").states == [(1, "live")]
-        told = await asyncio.to_thread(run_turnlog, prepared_url, "rebuild", "listing")
-        assert told == (1, "", "Error: A rebuild or verification of listing is running already.")
+        refused = await asyncio.to_thread(run_turnlog, prepared_url, "rebuild", "listing")
+        assert refused == (1, "", "Error: A rebuild or verification of listing is running already.")
     async with opened_builder(prepared_url) as builder:
         await rebuild(builder, PROJECTIONS)
 
 
 @pytest.mark.parametrize(
-    ("broken", "error", "tells"),
+    ("broken", "error", "message"),
     [
         (TitlesThatCannotLoad, ProjectionFailedError, "position 3: ValueError"),
         (TitlesThatCannotFollow, ProjectionFailedError, "position 5: ValueError"),
@@ -128,8 +128,8 @@ async def test_who_comes_second_to_rebuild_a_projection_is_refused(store: Store,
         (TitlesWithoutAnIndex, BuildFailedError, "could not create unique index"),
     ],
 )
-async def test_what_cannot_be_built_leaves_nothing_behind_and_what_is_read_alone(
-    store: Store, prepared_url: str, broken: type[Projection], error: type[Exception], tells: str
+async def test_a_failed_build_leaves_nothing_behind_and_the_live_one_unchanged(
+    store: Store, prepared_url: str, broken: type[Projection], error: type[Exception], message: str
 ) -> None:
     titles = ["one", "two", POISON, "four"]
     await store.append([Story(title=title).events[0] for title in titles])
@@ -141,12 +141,12 @@ async def test_what_cannot_be_built_leaves_nothing_behind_and_what_is_read_alone
             await builder.plan([await builder.create(each, "building") for each in (PROJECTIONS[0], broken())], 4)
         await store.append(Story(title=POISON).events)
     async with opened_builder(prepared_url) as builder:
-        with pytest.raises(error, match=tells) as raised:
+        with pytest.raises(error, match=message) as raised:
             await rebuild(builder, [PROJECTIONS[0], broken()])
     assert "\n" not in str(raised.value)
     listing, titles_left = (build_records(prepared_url, name) for name in ("listing", "titles"))
     assert titles_left == before[1]
-    if broken is TitlesThatCannotBeStored:  # whose rows were loaded together with the listing's
+    if broken is TitlesThatCannotBeStored:  # the rows of the titles were loaded together with those of the listing
         assert listing == before[0]
     else:
         assert listing.states == [(1, "kept"), (2, "live")]
@@ -158,7 +158,7 @@ async def test_what_cannot_be_built_leaves_nothing_behind_and_what_is_read_alone
     assert value(prepared_url, "SELECT count(*) FROM titles") == value(prepared_url, "SELECT position FROM head")
 
 
-async def test_a_switch_waits_for_who_reads_and_lets_others_read_meanwhile(
+async def test_a_switch_waits_for_readers_and_lets_new_reads_pass(
     store: Store, prepared_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.append(stories(2))
@@ -180,7 +180,7 @@ async def test_a_switch_waits_for_who_reads_and_lets_others_read_meanwhile(
     assert build_records(prepared_url, "listing").states[-1] == (2, "live")
 
 
-async def test_a_switch_that_waits_too_long_keeps_the_build_for_the_next_run(
+async def test_a_switch_that_times_out_keeps_the_build_for_the_next_run(
     store: Store, prepared_url: str, monkeypatch: pytest.MonkeyPatch, loaded: list[tuple[list[str], Part]]
 ) -> None:
     await store.append(stories(2))

@@ -1,4 +1,4 @@
-"""Troubles of a rebuild that no event is to blame for: a full disk, a database that goes, errors in other processes."""
+"""Failures of a rebuild without a bad event: full disks, lost databases, workers."""
 
 import asyncio
 import os
@@ -49,7 +49,7 @@ def own_postgres() -> Iterator[EmbeddedPostgres]:
 
 @contextmanager
 def full_disk(postgres: EmbeddedPostgres) -> Generator[None]:
-    """Let connections that are made in the block not write files beyond a size."""
+    """Limit the size of files for connections that are made in the block."""
     pid = int((postgres.data_dir / "postgres" / "postmaster.pid").read_text().split()[0])
     limit_files(pid, str(LARGEST_FILE_BYTES))
     try:
@@ -59,14 +59,14 @@ def full_disk(postgres: EmbeddedPostgres) -> Generator[None]:
 
 
 def limit_files(pid: int, size: str) -> None:
-    """Set a process's own limit of the size of files, as the process's user, who may where root may not."""
+    """Set a process's limit of file sizes, as its user, because root may not."""
     owner = Path(f"/proc/{pid}").stat()
     user, group = (owner.st_uid, owner.st_gid) if owner.st_uid != os.geteuid() else (None, None)
     subprocess.run(["prlimit", "--pid", str(pid), f"--fsize={size}:"], user=user, group=group, check=True)
 
 
 @pytest.mark.usefixtures("in_threads")
-async def test_a_full_disk_ends_a_build_with_one_line_and_nothing_left_while_the_live_one_goes_on(
+async def test_a_full_disk_ends_a_build_with_one_line_and_keeps_the_live_one_running(
     own_postgres: EmbeddedPostgres,
 ) -> None:
     conninfo = own_postgres.conninfo
@@ -96,14 +96,14 @@ async def test_a_full_disk_ends_a_build_with_one_line_and_nothing_left_while_the
     check_read_models(conninfo, story.events)
 
 
-async def test_an_error_in_a_worker_process_is_told_as_it_is_here(store: Store, prepared_url: str) -> None:
+async def test_an_error_in_a_worker_process_is_reported_unchanged(store: Store, prepared_url: str) -> None:
     for title in ("one", POISON, "three"):
         await store.append(Story(title=title).events)
     async with opened_builder(prepared_url) as builder:
         with pytest.raises(ProjectionFailedError) as raised:
             await rebuild(builder, [TitlesThatCannotLoad()])
-        told = "Projection titles cannot take the event at position 2: ValueError('cannot be projected')."
-        assert (str(raised.value), raised.value.position) == (told, 2)
+        expected = "Projection titles cannot take the event at position 2: ValueError('cannot be projected')."
+        assert (str(raised.value), raised.value.position) == (expected, 2)
         assert build_records(prepared_url, "titles").builds == [("titles", 1, 1, "live")]
         await rebuild(builder, [Titles()])
     assert build_records(prepared_url, "titles").builds == [("titles", 1, 1, "kept"), ("titles", 1, 2, "live")]
@@ -120,7 +120,7 @@ TERMINATE = (
     ("held_up", "table"),
     [("loading", "titles_v1_2"), ("following", "titles_v1_2"), ("switching", "projections")],
 )
-async def test_a_database_that_goes_interrupts_a_rebuild_which_blames_no_event(
+async def test_a_lost_database_interrupts_a_rebuild_and_blames_no_event(
     prepared_url: str, held_up: str, table: str
 ) -> None:
     async with opened(prepared_url, listening=False) as store:

@@ -1,4 +1,4 @@
-"""A rebuild that was killed between any two of its steps: the next run does what is left, and no more."""
+"""A rebuild that was killed between any two steps is resumed by the next run."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -73,7 +73,7 @@ async def _while_indexing(builder: Builder, projections: Sequence[Projection]) -
 
 async def _after_indexing_one(builder: Builder, projections: Sequence[Projection]) -> None:
     await _while_indexing(builder, projections)
-    for _ in range(2):  # the second time by one that was believed dead
+    for _ in range(2):  # the second time by a worker that was taken for dead
         index_build(builder.source(await _target(builder)), projections[0])
 
 
@@ -94,31 +94,31 @@ async def _at_once(_builder: Builder, _projections: Sequence[Projection]) -> Non
 
 
 MOMENTS: dict[str, Moment] = {
-    "its tables were made": _at_once,
-    "it was planned": _after_plan,
-    "one of it was planned": _after_plan_of_one,
+    "its tables were created": _at_once,
+    "all were planned": _after_plan,
+    "one was planned": _after_plan_of_one,
     "some parts were loaded": _after_some_parts,
     "some parts of one were loaded": _after_parts_of_one,
     "all parts were loaded": _after_all_parts,
-    "indexing had begun": _while_indexing,
+    "indexing had started": _while_indexing,
     "one had its indexes": _after_indexing_one,
-    "all was loaded": _after_loading,
-    "one was read already": _after_following_and_switching_one,
+    "all were loaded": _after_loading,
+    "one was live already": _after_following_and_switching_one,
 }
 
 
-ALL_LOADED = {"all parts were loaded", "indexing had begun", "one had its indexes", "all was loaded"}
+ALL_LOADED = {"all parts were loaded", "indexing had started", "one had its indexes", "all were loaded"}
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_a_rebuild_that_was_killed_goes_on_where_it_was(
+async def test_a_killed_rebuild_resumes_at_its_last_step(
     store: Store, prepared_url: str, loaded: list[tuple[list[str], Part]], moment: str
 ) -> None:
     events = stories(8)
     await store.append(events)
     async with opened_builder(prepared_url) as builder:
-        begun = [await builder.create(each, "building") for each in PROJECTIONS]
-        await MOMENTS[moment](builder, begun)
+        started = [await builder.create(each, "building") for each in PROJECTIONS]
+        await MOMENTS[moment](builder, started)
     before = len(loaded)
     later = [*stories(1), *one_of_each()]
     await store.append(later)
@@ -127,7 +127,7 @@ async def test_a_rebuild_that_was_killed_goes_on_where_it_was(
     await caught_up(store)
     check_read_models(prepared_url, [*events, *later])
     parts = [(name, part) for names, part in loaded for name in names]
-    if moment != "one was read already":
+    if moment != "one was live already":
         assert len(set(parts)) == len(parts), "a part was loaded twice"
         assert [build_records(prepared_url, each.name).builds[-1][2] for each in PROJECTIONS] == [2] * len(PROJECTIONS)
     if moment in ALL_LOADED:

@@ -1,4 +1,7 @@
-"""Switching to another build while engines run: who writes reads what was written, and nobody sees time go back."""
+"""Builds are switched while engines run. Every writer reads its own writes.
+
+No reader sees the position go back.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -35,8 +38,8 @@ async def reached(progress: Progress, position: int) -> None:
     assert await progress.wait(position, PATIENCE_S) == []
 
 
-class Life:
-    """A process that writes and reads what it wrote, and one that only reads, as long as a block lasts."""
+class Client:
+    """A process that reads its own writes, and one that only reads, during a block."""
 
     def __init__(self, store: Store, progress: Progress) -> None:
         self.story = Story()
@@ -46,7 +49,7 @@ class Life:
         self._ended = False
 
     @asynccontextmanager
-    async def going_on(self) -> AsyncGenerator[None]:
+    async def running(self) -> AsyncGenerator[None]:
         tasks = [asyncio.create_task(work()) for work in (self._write, self._read)]
         try:
             yield
@@ -96,27 +99,27 @@ async def _prune(conninfo: str) -> None:
         await prune(builder, PROJECTIONS)
 
 
-def wrote(life: Life, before: int) -> bool:
-    return life.written > before
+def wrote(client: Client, before: int) -> bool:
+    return client.written > before
 
 
-async def test_switches_in_a_row_keep_every_write_readable_and_no_read_goes_back(
+async def test_repeated_switches_keep_every_write_readable_and_no_read_goes_back(
     here: Store, there: Store, prepared_url: str
 ) -> None:
     steps: list[Callable[[str], Awaitable[None]]] = [_rebuild, _rebuild, _roll_back, _roll_back, _prune, _rebuild]
     async with here.projecting(*PROJECTIONS) as one, there.projecting(*PROJECTIONS) as other:
-        lives = [Life(here, one), Life(there, other)]
-        async with lives[0].going_on(), lives[1].going_on():
+        clients = [Client(here, one), Client(there, other)]
+        async with clients[0].running(), clients[1].running():
             for step in steps:
-                before = [life.written for life in lives]
+                before = [client.written for client in clients]
                 await step(prepared_url)
-                await until(lambda before=before: all(map(wrote, lives, before)))
+                await until(lambda before=before: all(map(wrote, clients, before)))
     await caught_up(here)
-    check_read_models(prepared_url, [event for life in lives for event in life.story.events])
+    check_read_models(prepared_url, [event for client in clients for event in client.story.events])
     assert build_records(prepared_url, "listing").states == [(3, "kept"), (4, "live")]
 
 
-async def test_the_engine_goes_on_with_the_new_build_at_once(
+async def test_the_engine_continues_with_the_new_build_at_once(
     here: Store, prepared_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "RETRY_LEAD_S", 3600.0)
@@ -126,13 +129,13 @@ async def test_the_engine_goes_on_with_the_new_build_at_once(
         await _rebuild(prepared_url)
         await reached(progress, await here.append(story.say()))
         await _rebuild(prepared_url)
-        await _prune(prepared_url)  # also the build that the engine knows
+        await _prune(prepared_url)  # also the build that the engine holds
         await reached(progress, await here.append(story.say()))
     assert build_records(prepared_url, "listing").states == [(3, "live")]
     check_read_models(prepared_url, story.events)
 
 
-async def test_a_projection_that_an_error_has_stopped_is_well_after_a_rebuild_with_the_cured_code(
+async def test_a_stopped_projection_runs_again_after_a_rebuild_with_fixed_code(
     here: Store, there: Store, prepared_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "RETRY_ERROR_S", 3600.0)
@@ -154,9 +157,7 @@ async def test_a_projection_that_an_error_has_stopped_is_well_after_a_rebuild_wi
     assert rows(prepared_url, "SELECT error FROM projections WHERE name = 'titles' AND state = 'live'") == [(None,)]
 
 
-async def test_rolling_back_brings_the_kept_build_level_and_doing_so_twice_is_where_it_was(
-    here: Store, prepared_url: str
-) -> None:
+async def test_a_rollback_catches_up_the_kept_build_and_a_second_one_reverts_it(here: Store, prepared_url: str) -> None:
     story = Story()
     await here.append(story.events)
     await caught_up(here)
@@ -173,28 +174,26 @@ async def test_rolling_back_brings_the_kept_build_level_and_doing_so_twice_is_wh
         check_read_models(prepared_url, story.events)
 
 
-async def test_what_was_read_before_the_last_rebuild_is_kept_and_no_more(here: Store, prepared_url: str) -> None:
+async def test_only_the_build_before_the_last_rebuild_is_kept(here: Store, prepared_url: str) -> None:
     await here.append(Story().events)
     await _rebuild(prepared_url)
     await _roll_back(prepared_url)
-    await _rebuild(prepared_url)  # the second build was never better than the first
+    await _rebuild(prepared_url)  # the second build was not live any more
     assert build_records(prepared_url, "context").states == [(1, "kept"), (3, "live")]
 
 
-async def test_without_a_kept_build_there_is_no_way_back(here: Store, prepared_url: str) -> None:
+async def test_a_rollback_without_a_kept_build_is_refused(here: Store, prepared_url: str) -> None:
     await here.append(Story().events)
     async with opened_builder(prepared_url) as builder:
         await rebuild(builder, PROJECTIONS[:1])
         with pytest.raises(NothingKeptError):
             await roll_back(builder, PROJECTIONS)
     assert build_records(prepared_url, "listing").states[-1] == (2, "live")
-    told = await asyncio.to_thread(run_turnlog, prepared_url, "rebuild", "history", "--rollback")
-    assert told == (1, "", "Error: There is no earlier build of history to go back to.")
+    result = await asyncio.to_thread(run_turnlog, prepared_url, "rebuild", "history", "--rollback")
+    assert result == (1, "", "Error: There is no earlier build of history to go back to.")
 
 
-async def test_pruning_drops_all_that_is_not_read_and_leaves_views_of_others_alone(
-    here: Store, prepared_url: str
-) -> None:
+async def test_pruning_drops_all_other_builds_and_keeps_foreign_views(here: Store, prepared_url: str) -> None:
     story = Story()
     await here.append(story.events)
     rows(prepared_url, "CREATE VIEW mine AS SELECT conversation_id, message_count FROM listing")
@@ -202,8 +201,8 @@ async def test_pruning_drops_all_that_is_not_read_and_leaves_views_of_others_alo
     async with opened_builder(prepared_url) as builder:
         for state in ("building", "scratch"):
             await builder.plan([await builder.create(each, state) for each in PROJECTIONS], 1)
-    told = await asyncio.to_thread(run_turnlog, prepared_url, "rebuild", "--all", "--prune")
-    assert (told[0], told[1].count("was dropped"), told[2]) == (0, 3 * len(PROJECTIONS), "")
+    result = await asyncio.to_thread(run_turnlog, prepared_url, "rebuild", "--all", "--prune")
+    assert (result[0], result[1].count("was dropped"), result[2]) == (0, 3 * len(PROJECTIONS), "")
     for each in PROJECTIONS:
         found = build_records(prepared_url, each.name)
         assert (found.builds, found.plans) == ([(each.name, each.version, 2, "live")], 0)
@@ -213,7 +212,7 @@ async def test_pruning_drops_all_that_is_not_read_and_leaves_views_of_others_alo
     assert value(prepared_url, "SELECT message_count FROM mine") == 1
 
 
-async def test_a_build_that_a_view_of_others_reads_is_not_dropped_and_told_in_one_line(
+async def test_a_build_under_a_foreign_view_is_not_dropped_and_is_named_in_one_line(
     here: Store, prepared_url: str
 ) -> None:
     await here.append(Story().events)

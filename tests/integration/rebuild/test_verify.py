@@ -1,4 +1,4 @@
-"""Verifying: what is read is compared with what the log says, row by row, while both go on."""
+"""Verification compares the read models with the log row by row while both change."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -36,8 +36,8 @@ async def store(prepared_url: str) -> AsyncIterator[Store]:
         yield store
 
 
-async def told(store: Store, count: int = 3) -> list[Story]:
-    """Write some conversations, one turn of each still running, and let them be projected."""
+async def project_stories(store: Store, count: int = 3) -> list[Story]:
+    """Record some conversations, each with a running turn, and project them."""
     stories = [Story(title=f"Story {number}") for number in range(count)]
     for story in stories:
         story.ask()
@@ -53,8 +53,8 @@ async def verified(conninfo: str, *arguments: str) -> tuple[int, str, str]:
     return await asyncio.to_thread(run_turnlog, conninfo, "verify", *arguments)
 
 
-async def test_read_models_that_are_what_the_log_says_are_all_the_same(store: Store, prepared_url: str) -> None:
-    await told(store)
+async def test_correct_read_models_verify_as_the_same(store: Store, prepared_url: str) -> None:
+    await project_stories(store)
     before = rows(prepared_url, IN_ORDER)
     code, out, err = await verified(prepared_url, "--all")
     assert (code, err) == (0, "")
@@ -75,10 +75,8 @@ CORRUPTIONS = {
 
 
 @pytest.mark.parametrize("kind", CORRUPTIONS)
-async def test_a_row_that_is_not_what_the_log_says_is_named_by_its_key(
-    store: Store, prepared_url: str, kind: str
-) -> None:
-    stories = await told(store)
+async def test_a_wrong_row_is_named_by_its_key(store: Store, prepared_url: str, kind: str) -> None:
+    stories = await project_stories(store)
     id_ = Story().id if kind == "unexpected" else stories[1].id
     statement = sql.SQL(CORRUPTIONS[kind]).format(sql.Literal(str(id_)))  # pyright: ignore[reportArgumentType]
     rows(prepared_url, statement)  # pyright: ignore[reportArgumentType]
@@ -92,19 +90,19 @@ async def test_a_row_that_is_not_what_the_log_says_is_named_by_its_key(
 
 
 async def test_many_differences_are_counted_and_the_first_are_named(store: Store, prepared_url: str) -> None:
-    await told(store, 25)
+    await project_stories(store, 25)
     rows(prepared_url, "UPDATE listing_v2_1 SET version = 0")
     code, out, _ = await verified(prepared_url, "listing")
     assert (code, out.count("  different  listing")) == (3, 20)
     assert out.endswith("  and 5 more\n")
 
 
-async def test_verifying_finds_nothing_wrong_while_events_are_written(
+async def test_verification_finds_no_difference_while_events_are_written(
     store: Store, prepared_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catch_up, "CAUGHT_UP_EVENTS", 100)
     monkeypatch.setattr(plan, "PART_EVENTS", 100)
-    await told(store)
+    await project_stories(store)
     ended, written = False, 0
 
     async def write(story: Story) -> None:
@@ -128,14 +126,14 @@ async def test_verifying_finds_nothing_wrong_while_events_are_written(
         await asyncio.gather(*writing)
 
 
-async def test_what_nobody_projects_at_present_is_verified_as_far_as_it_came(store: Store, prepared_url: str) -> None:
-    await told(store)
+async def test_an_idle_projection_is_verified_up_to_its_position(store: Store, prepared_url: str) -> None:
+    await project_stories(store)
     await store.append(Story().events)
     code, out, _ = await verified(prepared_url, "--all")
     assert (code, out.count("at position 24:"), out.count("all the same")) == (0, len(PROJECTIONS), len(PROJECTIONS))
 
 
-async def test_what_an_error_has_stopped_is_verified_as_far_as_it_came(store: Store, prepared_url: str) -> None:
+async def test_a_stopped_projection_is_verified_up_to_its_position(store: Store, prepared_url: str) -> None:
     broken = TitlesThatCannotFollow()
     position = 0
     async with store.projecting(broken) as progress:
@@ -147,12 +145,12 @@ async def test_what_an_error_has_stopped_is_verified_as_far_as_it_came(store: St
     assert (found.position, found.rows, found.differing) == (1, 1, 0)
 
 
-async def test_what_a_killed_verification_left_is_gone_after_the_next(store: Store, prepared_url: str) -> None:
-    await told(store)
+async def test_the_next_verification_removes_the_tables_of_a_killed_one(store: Store, prepared_url: str) -> None:
+    await project_stories(store)
     async with opened_builder(prepared_url) as builder:
-        begun = [await builder.create(each, "scratch") for each in PROJECTIONS]
-        await builder.plan(begun, 10)
-        await builder.load(begun[:1])
+        started = [await builder.create(each, "scratch") for each in PROJECTIONS]
+        await builder.plan(started, 10)
+        await builder.load(started[:1])
     assert build_records(prepared_url, "history").plans > 0
     code, out, _ = await verified(prepared_url, "--all")
     assert (code, out.count("all the same")) == (0, len(PROJECTIONS))
@@ -161,10 +159,8 @@ async def test_what_a_killed_verification_left_is_gone_after_the_next(store: Sto
         assert (found.builds, found.plans) == ([(projection.name, projection.version, 1, "live")], 0)
 
 
-async def test_a_table_that_somebody_changed_cannot_be_compared_which_is_told_in_one_line(
-    store: Store, prepared_url: str
-) -> None:
-    await told(store)
+async def test_a_changed_table_is_refused_in_one_line(store: Store, prepared_url: str) -> None:
+    await project_stories(store)
     rows(prepared_url, "ALTER TABLE listing_v2_1 ADD COLUMN note text")
     code, out, err = await verified(prepared_url, "listing")
     assert (code, out) == (1, "")
@@ -173,8 +169,8 @@ async def test_a_table_that_somebody_changed_cannot_be_compared_which_is_told_in
     assert build_records(prepared_url, "listing").states == [(1, "live")]
 
 
-async def test_nothing_is_verified_while_somebody_else_builds(store: Store, prepared_url: str) -> None:
-    await told(store)
+async def test_verification_is_refused_during_a_rebuild(store: Store, prepared_url: str) -> None:
+    await project_stories(store)
     async with opened_builder(prepared_url) as first, opened_builder(prepared_url) as second:
         await first.claim(PROJECTIONS)
         with pytest.raises(RebuildRunningError):
@@ -182,10 +178,10 @@ async def test_nothing_is_verified_while_somebody_else_builds(store: Store, prep
     assert build_records(prepared_url, "history").builds == [("history", 2, 1, "live")]
 
 
-async def test_verifying_waits_for_who_holds_a_lock_on_what_is_read(
+async def test_verification_waits_for_a_lock_on_the_projection(
     store: Store, prepared_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await told(store)
+    await project_stories(store)
     monkeypatch.setattr(locks, "LOCK_PAUSE_S", 0.01)
     with locked(prepared_url, "SELECT 1 FROM projections FOR UPDATE") as holder:
         async with opened_builder(prepared_url) as builder:

@@ -1,4 +1,4 @@
-"""Cancels that one server takes and another one, in which the model speaks, carries out."""
+"""One server accepts a cancel, and the server that runs the turn carries it out."""
 
 import warnings
 from collections.abc import Iterator
@@ -31,7 +31,10 @@ def models() -> Iterator[ModelServer]:
 
 @pytest.fixture
 def servers(database_url: str, models: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Api, Api]]:
-    """Two servers on one log: neither looks for news by itself, and a cancel waits for its answer for ever."""
+    """Two servers on one log that do not poll.
+
+    A cancel waits for its answer without a limit.
+    """
     monkeypatch.setattr(channels, "POLL_INTERVAL_S", NEVER_S)
     monkeypatch.setattr(broadcast, "POLL_INTERVAL_S", NEVER_S)
     monkeypatch.setattr(cancels, "ANSWER_WAIT_S", NEVER_S)
@@ -48,14 +51,14 @@ def servers(database_url: str, models: ModelServer, monkeypatch: pytest.MonkeyPa
 
 
 def listens(here: Api, there: Api) -> None:
-    """Return when one server hears what the other records."""
+    """Return as soon as one server receives what the other records."""
     with streamed("GET", f"{here.http.base_url}/v1/events") as seen:
         id_ = there.conversation()["id"]
         while next(seen)["conversation_id"] != id_:
             pass
 
 
-def test_a_cancel_is_carried_out_as_soon_as_it_is_heard(servers: tuple[Api, Api], models: ModelServer) -> None:
+def test_a_cancel_is_carried_out_on_its_notification(servers: tuple[Api, Api], models: ModelServer) -> None:
     here, there = servers
     listens(here, there)
     listens(there, here)
@@ -69,7 +72,7 @@ def test_a_cancel_is_carried_out_as_soon_as_it_is_heard(servers: tuple[Api, Api]
     eventually(lambda: models.requests[-1].gave_up)
 
 
-def test_an_interrupt_is_carried_out_as_soon_as_it_is_heard(servers: tuple[Api, Api], models: ModelServer) -> None:
+def test_an_interrupt_is_carried_out_on_its_notification(servers: tuple[Api, Api], models: ModelServer) -> None:
     here, there = servers
     listens(here, there)
     listens(there, here)

@@ -1,4 +1,4 @@
-"""Turns as a process sees them that does not run them, or has no say in them."""
+"""Turns that a process follows but does not run."""
 
 from collections.abc import AsyncIterator
 from typing import Any, cast
@@ -62,7 +62,7 @@ def streams(runner: TurnRunner, queue: TurnQueue, reader: TurnReader, broadcast:
 
 @pytest.fixture
 async def key(here: Store) -> TurnKey:
-    """A turn that runs somewhere."""
+    """The key of a turn that runs in some process."""
     id_, turn_id = await started(here), some_id()
 
     def decide(state: Conversation) -> Events:
@@ -73,7 +73,7 @@ async def key(here: Store) -> TurnKey:
     return TurnKey(id_, turn_id, 3)
 
 
-async def test_a_reader_stays_while_the_store_is_away(
+async def test_a_reader_stays_while_the_database_is_down(
     here: Store, streams: TurnStreams, key: TurnKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, away = Log.events, [True, False]
@@ -94,8 +94,8 @@ async def test_a_reader_stays_while_the_store_is_away(
     assert (seen, away) == (["turn.started", "turn.completed"], [])
 
 
-@pytest.mark.parametrize("live", [False, True], ids=["read", "heard"])
-async def test_what_is_unknown_passes_by_a_turn_that_is_followed(
+@pytest.mark.parametrize("live", [False, True], ids=["replayed", "live"])
+async def test_a_followed_turn_skips_unknown_events(
     here: Store, streams: TurnStreams, key: TurnKey, database_url: str, live: bool
 ) -> None:
     async def go_on() -> None:
@@ -115,7 +115,7 @@ async def test_what_is_unknown_passes_by_a_turn_that_is_followed(
     assert seen == ["turn.started", "turn.completed"]
 
 
-async def test_a_turn_whose_events_cannot_be_read_ends_for_who_follows_it(
+async def test_a_turn_with_unreadable_events_ends_for_its_followers(
     here: Store, streams: TurnStreams, key: TurnKey, database_url: str
 ) -> None:
     ((_, last),) = await here.log.versions(key.conversation_id, [3])
@@ -125,15 +125,18 @@ async def test_a_turn_whose_events_cannot_be_read_ends_for_who_follows_it(
     assert seen == []
 
 
-async def test_a_listener_that_fails_does_not_silence_the_others(
+async def test_a_failing_listener_does_not_stop_the_others(
     here: Store, broadcast: Broadcast, key: TurnKey, caplog: pytest.LogCaptureFixture
 ) -> None:
-    heard: list[Recorded] = []
-    with broadcast.subscribed(key.conversation_id, _failing), broadcast.subscribed(key.conversation_id, heard.append):
+    received: list[Recorded] = []
+    with (
+        broadcast.subscribed(key.conversation_id, _failing),
+        broadcast.subscribed(key.conversation_id, received.append),
+    ):
         await here.conversations.execute(
             key.conversation_id, lambda state: running_turns.complete_turn(state, origin(), key.turn_id, answer())
         )
-        await until(lambda: heard)
+        await until(lambda: received)
     assert "a subscriber failed at position" in caplog.text
 
 

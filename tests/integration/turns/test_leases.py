@@ -1,4 +1,4 @@
-"""Leases: no turn is left open because its start was cut off, or because another turn cannot be ended."""
+"""Leases end every abandoned turn, also when its start or another turn fails."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -40,14 +40,14 @@ async def here(database_url: str) -> AsyncIterator[Store]:
 
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let leases be renewed and looked at all the time, and their turns be ended as soon as they are seen twice."""
+    """Renew and check leases all the time, and end a turn that is seen twice."""
     monkeypatch.setattr(leases_module, "RENEW_INTERVAL_S", 0.02)
     monkeypatch.setattr(expired_module, "LOOK_INTERVAL_S", 0.01)
     monkeypatch.setattr(expired_module, "EXPIRED_FOR_S", 0.005)
 
 
-def test_the_turns_of_a_dead_process_are_found_within_the_15_s_that_the_docs_promise() -> None:
-    # A lease that was just renewed, a look that just missed its end, and one that just missed the end of the patience.
+def test_a_turn_of_a_dead_process_ends_within_the_documented_15_s() -> None:
+    # A lease that was just renewed, a check just before its expiry, and one just before the end of the patience.
     assert LEASE_S + EXPIRED_FOR_S + 2 * LOOK_INTERVAL_S < 15
 
 
@@ -56,17 +56,17 @@ async def test_a_turn_whose_start_is_cut_off_keeps_its_lease(here: Store, databa
     turns = Turns(here.commands, unused, unused, unused, unused, leases)
     id_ = await started(here)
     with blocked_head(database_url):
-        asking = asyncio.create_task(turns.start(ALICE, id_, HELLO, TurnSettings(MODEL)))
+        starting = asyncio.create_task(turns.start(ALICE, id_, HELLO, TurnSettings(MODEL)))
         await blocked_backend(database_url)
-        asking.cancel()
-        await asyncio.wait([asking])
+        starting.cancel()
+        await asyncio.wait([starting])
     await until(lambda: rows(database_url, "SELECT 1 FROM events WHERE type = 'TurnStarted'"))
     await leases.close()
     assert rows(database_url, "SELECT conversation_id FROM leases") == [(id_,)]
 
 
 @pytest.mark.usefixtures("_quick")
-async def test_a_turn_that_cannot_be_ended_does_not_keep_others_open(
+async def test_a_turn_that_cannot_be_ended_does_not_block_others(
     here: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poisoned, other = some_id(), some_id()
@@ -88,14 +88,14 @@ async def test_a_turn_that_cannot_be_ended_does_not_keep_others_open(
 
 
 @pytest.mark.usefixtures("_quick")
-async def test_turns_that_cannot_be_read_are_asked_for_seldom_and_keep_no_other_waiting(
+async def test_turns_that_cannot_be_read_are_retried_rarely_and_block_no_other(
     here: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As many as are looked for at once."""
-    unreadable, other, asked = [some_id() for _ in range(100)], some_id(), list[UUID]()
+    """Use as many unreadable turns as are found in one look."""
+    unreadable, other, tried = [some_id() for _ in range(100)], some_id(), list[UUID]()
 
     async def recover(conversation_id: UUID, turn_id: UUID) -> None:
-        asked.append(turn_id)
+        tried.append(turn_id)
         if turn_id != other:
             raise UnknownEventError("MessagePinned version 1 is unknown")
 
@@ -109,15 +109,16 @@ async def test_turns_that_cannot_be_read_are_asked_for_seldom_and_keep_no_other_
         await until(lambda: not rows(database_url, "SELECT 1 FROM leases WHERE turn_id = %s", [other]))
     finally:
         await leases.close()
-    assert sorted(asked) == sorted([*unreadable, other])
+    assert sorted(tried) == sorted([*unreadable, other])
     assert len(rows(database_url, "SELECT 1 FROM leases")) == len(unreadable)
 
 
 @pytest.mark.usefixtures("_quick")
-async def test_who_gives_up_a_lease_that_it_took_too_leaves_it_to_who_is_at_work(
-    here: Store, database_url: str
-) -> None:
-    """Two processes resume one turn; the log lets the first, and the second took its lease meanwhile."""
+async def test_a_dropped_lease_is_left_to_the_process_that_runs_the_turn(here: Store, database_url: str) -> None:
+    """Two processes resume one turn.
+
+    The log accepts the first, and the second has taken its lease meanwhile.
+    """
     turn_id, conversation_id = some_id(), some_id()
     first, second = Leases(here.database), Leases(here.database)
     await first.acquire(conversation_id, turn_id)
@@ -134,7 +135,7 @@ async def test_who_gives_up_a_lease_that_it_took_too_leaves_it_to_who_is_at_work
         await first.close()
 
 
-async def test_a_lease_is_taken_over_once_and_only_when_it_has_expired(
+async def test_a_lease_is_taken_over_once_and_only_after_it_expired(
     here: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turn_id, conversation_id = some_id(), some_id()
@@ -146,7 +147,7 @@ async def test_a_lease_is_taken_over_once_and_only_when_it_has_expired(
 
 
 class Recovered:
-    """Remembers the turns that were to be recovered."""
+    """Records the turns that it is asked to recover."""
 
     def __init__(self) -> None:
         self.turns: list[UUID] = []
@@ -158,7 +159,7 @@ class Recovered:
 RENEWED: LiteralString = "SELECT turn_id FROM leases WHERE expires_at > now()"
 
 
-async def test_a_step_of_the_clock_ends_no_turn_that_is_renewed(
+async def test_a_clock_step_ends_no_turn_whose_lease_is_renewed(
     here: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(expired_module, "LOOK_INTERVAL_S", 0.01)
@@ -166,7 +167,7 @@ async def test_a_step_of_the_clock_ends_no_turn_that_is_renewed(
     monkeypatch.setattr(expired_module, "EXPIRED_FOR_S", 3600.0)
     working, dead = some_id(), some_id()
     recovered = Recovered()
-    # The holder watches over all leases too, and of the two either one may be the first.
+    # The holder also checks all leases, and either of the two may be first.
     holder, watch = Leases(here.database), ExpiredLeases(here.database, recovered.recover)
     await holder.acquire(some_id(), working)
     await Leases(here.database).acquire(some_id(), dead)
@@ -176,7 +177,7 @@ async def test_a_step_of_the_clock_ends_no_turn_that_is_renewed(
         await until(lambda: len(watch._expired) == 2)
         seen = watch._expired
         await until(lambda: watch._expired is not seen)
-        assert recovered.turns == []  # after a whole look at leases that have expired
+        assert recovered.turns == []  # after a complete check of expired leases
         await holder.open(recovered.recover)
         await until(lambda: rows(database_url, RENEWED) == [(working,)])
         monkeypatch.setattr(expired_module, "EXPIRED_FOR_S", 0.005)
@@ -189,9 +190,7 @@ async def test_a_step_of_the_clock_ends_no_turn_that_is_renewed(
 
 
 @pytest.mark.usefixtures("_quick")
-async def test_a_lease_that_its_holder_released_is_taken_over_without_a_wait(
-    here: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_released_lease_is_taken_over_without_a_wait(here: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expired_module, "EXPIRED_FOR_S", 3600.0)
     turn_id = some_id()
     holder = Leases(here.database)
@@ -210,7 +209,7 @@ async def test_a_lease_that_its_holder_released_is_taken_over_without_a_wait(
 async def test_leases_are_renewed_again_after_the_database_was_read_only(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each session takes the default of its database as it begins."""
+    """Each session takes the default of its database when it starts."""
     name = rows(database_url, "SELECT current_database()")[0][0]
     turn_id = some_id()
     async with opened(database_url, listening=False) as store:
@@ -228,7 +227,7 @@ async def test_leases_are_renewed_again_after_the_database_was_read_only(
 
 
 def set_read_only(conninfo: str, name: str, *, on: bool) -> None:
-    """Let new sessions of a database read only, or write again, and end those that there are."""
+    """Make new sessions of a database read-only or writable, and end the present ones."""
     with psycopg.connect(conninfo, autocommit=True, options="-c default_transaction_read_only=off") as connection:
         setting = sql.SQL("on" if on else "off")
         connection.execute(
@@ -242,10 +241,13 @@ def set_read_only(conninfo: str, name: str, *, on: bool) -> None:
 
 
 @pytest.mark.usefixtures("_quick")
-async def test_a_process_without_leases_ends_no_turn_because_the_database_was_read_only(
+async def test_a_process_without_leases_ends_no_turn_after_the_database_was_read_only(
     here: Store, there: Store, database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The leases of others expire meanwhile, and their holders renew them once the database can be written again."""
+    """The leases of others expire meanwhile.
+
+    Their holders renew them once the database is writable again.
+    """
     monkeypatch.setattr(leases_module, "LEASE_S", 0.2)
     monkeypatch.setattr(expired_module, "EXPIRED_FOR_S", 3600.0)
     name = rows(database_url, "SELECT current_database()")[0][0]
@@ -275,9 +277,9 @@ async def test_leases_are_renewed_while_other_turns_are_recovered(here: Store, d
         recovering.set()
         await go_on.wait()
 
-    leases, gone = Leases(here.database), Leases(here.database)
-    await gone.acquire(some_id(), dead)
-    await gone.release(dead)
+    leases, dead_process = Leases(here.database), Leases(here.database)
+    await dead_process.acquire(some_id(), dead)
+    await dead_process.release(dead)
     await leases.acquire(some_id(), own)
     await leases.open(recover)
     try:
@@ -290,7 +292,7 @@ async def test_leases_are_renewed_while_other_turns_are_recovered(here: Store, d
 
 
 @pytest.mark.usefixtures("_quick")
-async def test_hundreds_of_dead_turns_are_recovered_at_once(here: Store, database_url: str) -> None:
+async def test_hundreds_of_dead_turns_are_recovered_concurrently(here: Store, database_url: str) -> None:
     rows(
         database_url,
         "INSERT INTO leases (turn_id, conversation_id, holder, expires_at) "
@@ -308,13 +310,13 @@ async def test_hundreds_of_dead_turns_are_recovered_at_once(here: Store, databas
 
 
 @pytest.mark.usefixtures("_quick")
-async def test_a_dead_turn_is_recovered_though_the_clock_was_set_back(
+async def test_a_dead_turn_is_recovered_after_the_clock_was_set_back(
     here: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(expired_module, "LONGEST_LEASE_S", 0.05)
     dead, recovered = some_id(), Recovered()
-    gone, leases = Leases(here.database), Leases(here.database)
-    await gone.acquire(some_id(), dead)
+    dead_process, leases = Leases(here.database), Leases(here.database)
+    await dead_process.acquire(some_id(), dead)
     rows(database_url, "UPDATE leases SET expires_at = expires_at + interval '1 hour'")
     await leases.open(recovered.recover)
     try:
@@ -323,10 +325,10 @@ async def test_a_dead_turn_is_recovered_though_the_clock_was_set_back(
         await leases.close()
 
 
-async def test_a_lease_that_was_taken_over_is_taken_over_however_often_that_is_asked(here: Store) -> None:
+async def test_a_repeated_takeover_of_a_lease_succeeds(here: Store) -> None:
     """A statement whose answer was lost runs again."""
     turn_id = some_id()
-    gone, leases = Leases(here.database), Leases(here.database)
-    await gone.acquire(some_id(), turn_id)
-    await gone.release(turn_id)
+    dead_process, leases = Leases(here.database), Leases(here.database)
+    await dead_process.acquire(some_id(), turn_id)
+    await dead_process.release(turn_id)
     assert [await leases.take_over(turn_id), await leases.take_over(turn_id)] == [True, True]

@@ -1,4 +1,4 @@
-"""Feeds share what they read: every reader gets what it wants once and in order, and the log is read once for all."""
+"""Feeds share one reading of the log. Each reader gets its events once in order."""
 
 import asyncio
 import random
@@ -26,7 +26,7 @@ MINE = FeedFilter(OWNER)
 
 
 class CountingLog(Log):
-    """The log, and how it was read."""
+    """A log that counts its reads."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(store.database)
@@ -59,7 +59,7 @@ class CountingLog(Log):
 
 
 class Reader:
-    """One reader of a feed, in a task of its own; it stops reading while it is held."""
+    """A reader of a feed in its own task, which can be paused."""
 
     def __init__(self, feed: AsyncGenerator[list[FeedEvent] | list[Frame]]) -> None:
         self.facts: list[FeedEvent] = []
@@ -83,7 +83,7 @@ class Reader:
 
 
 class Reading:
-    """Feeds of a store, their log, and the readers that were opened."""
+    """The feeds of a store, their log, and the open readers."""
 
     def __init__(self, store: Store) -> None:
         self.log = CountingLog(store)
@@ -113,11 +113,11 @@ async def reading(here: Store) -> AsyncGenerator[Reading]:
 
 
 async def joined(reading: Reading, number: int) -> None:
-    """Wait until so many readers have joined."""
+    """Wait until this number of readers has joined."""
     await until(lambda: sum(map(len, reading.live._readers.values())) == number)
 
 
-async def test_many_readers_read_each_section_once_and_share_what_is_encoded(here: Store, reading: Reading) -> None:
+async def test_many_readers_share_each_section_and_its_encoding(here: Store, reading: Reading) -> None:
     story = Story()
     await here.append(story.events)
     readers = [reading.open() for _ in range(25)] + [reading.open_conversation(story.id) for _ in range(25)]
@@ -131,7 +131,7 @@ async def test_many_readers_read_each_section_once_and_share_what_is_encoded(her
     assert all(other is first for other in others)
 
 
-async def test_what_comes_from_memory_is_what_the_table_says(here: Store, reading: Reading) -> None:
+async def test_events_from_memory_equal_those_from_the_table(here: Store, reading: Reading) -> None:
     live = reading.open()
     await joined(reading, 1)
     story = Story(agent_id="a", title="Grüße\n")
@@ -142,10 +142,10 @@ async def test_what_comes_from_memory_is_what_the_table_says(here: Store, readin
     assert reading.log.pages == 0
 
 
-async def test_each_reader_gets_what_it_filters_by(here: Store, reading: Reading) -> None:
-    told = {"mine": Story(agent_id="a"), "other agent": Story(agent_id="b"), "other owner": Story(owner="bob")}
-    await here.append([event for story in told.values() for event in story.events])
-    mine = told["mine"].id
+async def test_each_reader_gets_the_events_of_its_filter(here: Store, reading: Reading) -> None:
+    conversations = {"mine": Story(agent_id="a"), "other agent": Story(agent_id="b"), "other owner": Story(owner="bob")}
+    await here.append([event for story in conversations.values() for event in story.events])
+    mine = conversations["mine"].id
     wanted = {
         "all": FeedFilter(OWNER),
         "bob's": FeedFilter("bob"),
@@ -157,7 +157,7 @@ async def test_each_reader_gets_what_it_filters_by(here: Store, reading: Reading
     }
     live = {name: reading.open(None, each) for name, each in wanted.items()}
     await joined(reading, len(live))
-    for story in told.values():
+    for story in conversations.values():
         await here.append(story.say())
         await here.append(story.rename(title="x"))
     new = Story(agent_id="a")
@@ -177,7 +177,7 @@ async def test_each_reader_gets_what_it_filters_by(here: Store, reading: Reading
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_readers_that_join_anywhere_and_pause_at_will_get_everything_once_and_in_order(
+async def test_readers_that_join_and_pause_at_random_get_every_event_once_in_order(
     here: Store, reading: Reading, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr(events_module, "KEPT_EVENTS", 5)
@@ -202,10 +202,10 @@ async def test_readers_that_join_anywhere_and_pause_at_will_get_everything_once_
             await joined(reading, len(opened))
         for reader, *_ in opened:
             (reader.held.set if chance.random() < 0.5 else reader.held.clear)()
-        said = [event for story in chance.choices(stories, k=chance.randrange(4)) for event in story.say()]
-        if said:
-            await here.append(said)
-            recorded += said
+        new_events = [event for story in chance.choices(stories, k=chance.randrange(4)) for event in story.say()]
+        if new_events:
+            await here.append(new_events)
+            recorded += new_events
     for reader, *_ in opened:
         reader.held.set()
     for reader, begins, wanted in opened:
@@ -219,7 +219,7 @@ async def test_readers_that_join_anywhere_and_pause_at_will_get_everything_once_
     assert len(reading.live._events) <= 5
 
 
-async def test_a_slow_reader_holds_nobody_up_and_reads_on_in_the_table(
+async def test_a_slow_reader_delays_no_other_and_continues_from_the_table(
     here: Store, reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events_module, "KEPT_BYTES", 1000)
@@ -239,7 +239,7 @@ async def test_a_slow_reader_holds_nobody_up_and_reads_on_in_the_table(
     assert reading.log.pages > 0
 
 
-async def test_a_reader_that_had_nothing_to_read_for_long_reads_on_in_memory(
+async def test_a_reader_without_events_for_long_continues_in_memory(
     here: Store, reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events_module, "KEPT_EVENTS", 3)
@@ -255,7 +255,7 @@ async def test_a_reader_that_had_nothing_to_read_for_long_reads_on_in_memory(
     assert reading.log.pages == 0
 
 
-async def test_few_readers_catch_up_at_once(here: Store, reading: Reading) -> None:
+async def test_few_readers_catch_up_concurrently(here: Store, reading: Reading) -> None:
     story = Story()
     await here.append([*story.events, *(event for _ in range(40) for event in story.say())])
     readers = [reading.open(0) for _ in range(20)] + [reading.open_conversation(story.id, 0) for _ in range(20)]
@@ -263,7 +263,7 @@ async def test_few_readers_catch_up_at_once(here: Store, reading: Reading) -> No
     assert reading.log.most_pages_at_once <= feeds_module.TABLE_READERS
 
 
-async def test_a_position_that_is_still_to_come_is_waited_for(here: Store, reading: Reading) -> None:
+async def test_a_future_position_is_waited_for(here: Store, reading: Reading) -> None:
     story = Story()
     await here.append(story.events)
     reader, other = reading.open(4), reading.open()
@@ -274,7 +274,7 @@ async def test_a_position_that_is_still_to_come_is_waited_for(here: Store, readi
     await until(lambda: reader.positions == [5, 6])
 
 
-async def test_the_last_reader_ends_the_reading_and_the_next_begins_it_again(here: Store, reading: Reading) -> None:
+async def test_the_last_reader_ends_the_reading_and_the_next_starts_it_again(here: Store, reading: Reading) -> None:
     story = Story()
     await here.append(story.events)
     reader = reading.open()
@@ -290,7 +290,7 @@ async def test_the_last_reader_ends_the_reading_and_the_next_begins_it_again(her
     await until(lambda: again.positions == [2, 3])
 
 
-async def test_a_store_that_is_away_is_waited_for(here: Store, reading: Reading) -> None:
+async def test_a_lost_database_is_waited_for(here: Store, reading: Reading) -> None:
     story = Story()
     await here.append(story.events)
     reader = reading.open()

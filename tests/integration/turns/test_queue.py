@@ -1,4 +1,4 @@
-"""The queue of one process: what it leaves to others, and what it does not take back."""
+"""The queue of one process: queued turns, their leases, and closing."""
 
 import asyncio
 from typing import Any
@@ -18,27 +18,27 @@ from turns.queue import TurnQueue
 
 
 class RecordingLeases:
-    """Leases that only tell what was asked of them."""
+    """Leases that only record their calls."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
 
     def drop(self, _: object) -> None:
-        self.asked.append("drop")
+        self.requests.append("drop")
 
     def let_expire(self, _: object) -> None:
-        self.asked.append("let expire")
+        self.requests.append("let expire")
 
     async def release(self, _: object) -> None:
-        self.asked.append("release")
+        self.requests.append("release")
 
     async def take_over(self, _: object) -> bool:
-        self.asked.append("take over")
+        self.requests.append("take over")
         return True
 
 
 async def queued(here: Store) -> TurnKey:
-    """Return a turn that is recorded as queued."""
+    """Record a queued turn and return its key."""
     story = Story()
     story.ask()
     (event,) = story.queue()
@@ -47,14 +47,14 @@ async def queued(here: Store) -> TurnKey:
     return TurnKey(story.id, event.turn_id, event.originator_version)
 
 
-def made(here: Store, leases: RecordingLeases, start: Any) -> TurnQueue:
+def queue_with(here: Store, leases: RecordingLeases, start: Any) -> TurnQueue:
     stand_in: Any = leases
     queue = TurnQueue(here.log, Broadcast(here.feed), stand_in)
     queue.open(start)
     return queue
 
 
-async def test_a_turn_that_may_have_started_here_is_left_to_who_finds_its_lease(
+async def test_a_turn_that_may_have_started_here_is_left_to_the_recovery_of_its_lease(
     here: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue_module, "RETRY_INTERVAL_S", 0.01)
@@ -67,26 +67,26 @@ async def test_a_turn_that_may_have_started_here_is_left_to_who_finds_its_lease(
     async def start(*_: Any) -> None:
         raise answers.pop(0)
 
-    queue = made(here, leases, start)
+    queue = queue_with(here, leases, start)
     await queue.add(key)
     await asyncio.wait_for(queue.wait_until_gone(key.turn_id), PATIENCE_S)
-    assert leases.asked == ["let expire"]
+    assert leases.requests == ["let expire"]
 
 
-async def test_a_turn_whose_conversation_cannot_be_read_is_left_to_a_newer_release(here: Store) -> None:
+async def test_a_turn_of_an_unreadable_conversation_is_left_to_a_newer_release(here: Store) -> None:
     leases, key = RecordingLeases(), await queued(here)
 
     async def start(*_: Any) -> None:
         raise UnknownEventError("MessagePinned version 1 is unknown")
 
-    queue = made(here, leases, start)
+    queue = queue_with(here, leases, start)
     await queue.add(key)
     await asyncio.wait_for(queue.wait_until_gone(key.turn_id), PATIENCE_S)
     await queue.close()
-    assert leases.asked == ["let expire"]
+    assert leases.requests == ["let expire"]
 
 
-async def test_a_turn_that_waits_looks_again_when_something_unknown_is_recorded(here: Store, database_url: str) -> None:
+async def test_a_waiting_turn_is_tried_again_after_an_unknown_event(here: Store, database_url: str) -> None:
     leases, key, tried, broadcast = RecordingLeases(), await queued(here), list[str](), Broadcast(here.feed)
 
     async def start(*_: Any) -> None:
@@ -109,26 +109,26 @@ async def test_a_turn_that_waits_looks_again_when_something_unknown_is_recorded(
     await broadcast.close()
 
 
-async def test_a_queue_that_was_closed_releases_what_waits_and_takes_nothing_back(here: Store) -> None:
+async def test_a_closed_queue_releases_waiting_turns_and_accepts_none_back(here: Store) -> None:
     leases, key, refused = RecordingLeases(), await queued(here), asyncio.Event()
 
     async def start(*_: Any) -> None:
         refused.set()
         raise ConversationLockedError(key.conversation_id, key.turn_id)
 
-    queue = made(here, leases, start)
+    queue = queue_with(here, leases, start)
     await queue.add(key)
     await asyncio.wait_for(refused.wait(), PATIENCE_S)
     await queue.close()
-    assert leases.asked == ["release"]
+    assert leases.requests == ["release"]
     with pytest.raises(StoreUnavailableError):
-        await queue.adopt(key)  # else the lease would be removed as done with
-    assert leases.asked == ["release"]
+        await queue.adopt(key)  # or else the lease would be removed as no longer needed
+    assert leases.requests == ["release"]
     await queue.add(key)
-    assert leases.asked == ["release", "release"]
+    assert leases.requests == ["release", "release"]
 
 
-async def test_a_start_that_is_being_recorded_comes_to_its_end_though_the_queue_closes(here: Store) -> None:
+async def test_closing_a_queue_waits_for_a_start_that_is_being_recorded(here: Store) -> None:
     leases, key = RecordingLeases(), await queued(here)
     recording, recorded = asyncio.Event(), asyncio.Event()
 
@@ -136,7 +136,7 @@ async def test_a_start_that_is_being_recorded_comes_to_its_end_though_the_queue_
         recording.set()
         await recorded.wait()
 
-    queue = made(here, leases, start)
+    queue = queue_with(here, leases, start)
     await queue.add(key)
     await asyncio.wait_for(recording.wait(), PATIENCE_S)
     closing = asyncio.create_task(queue.close())
@@ -144,4 +144,4 @@ async def test_a_start_that_is_being_recorded_comes_to_its_end_though_the_queue_
     assert not closing.done()
     recorded.set()
     await asyncio.wait_for(closing, PATIENCE_S)
-    assert leases.asked == []
+    assert leases.requests == []

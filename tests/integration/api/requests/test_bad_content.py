@@ -1,4 +1,4 @@
-"""Values that a conversation, a message or a turn cannot have: a clear problem, and nothing is recorded."""
+"""Invalid values of a conversation, message or turn are refused, and not recorded."""
 
 import json
 from base64 import b64encode
@@ -19,7 +19,7 @@ TAKES_CONTENT = [(method, path, body) for method, path, body in TAKES_A_BODY if 
 
 @pytest.fixture(scope="module")
 def id_(api: Api) -> Iterator[str]:
-    """A conversation that refuses everything that these tests send to it."""
+    """A conversation that accepts none of the requests of these tests."""
     id_ = api.conversation()["id"]
     yield id_
     assert [event["type"] for event in api.events(id_)] == ["ConversationStarted"]
@@ -51,7 +51,7 @@ def id_(api: Api) -> Iterator[str]:
         ("messages", [{"role": "user", "content": ""}]),
     ],
 )
-def test_a_conversation_cannot_start_with(api: Api, field: str, value: Any) -> None:
+def test_an_invalid_conversation_is_refused(api: Api, field: str, value: Any) -> None:
     check_invalid(api.http.post("/v1/conversations", json={field: value}), "body")
 
 
@@ -65,7 +65,7 @@ def test_a_conversation_cannot_start_with(api: Api, field: str, value: Any) -> N
         ([{"type": "image", "url": "ftp://x"}], ["content", 0, "url"]),
     ],
 )
-def test_a_bad_first_message_is_named_by_its_place(api: Api, content: Any, loc: list[Any]) -> None:
+def test_a_bad_first_message_is_named_by_its_index(api: Api, content: Any, loc: list[Any]) -> None:
     messages = [{"role": "user", "content": "x"}, {"role": "user", "content": content}]
     check_invalid(api.http.post("/v1/conversations", json={"messages": messages}), "body", "messages", 1, *loc)
 
@@ -107,12 +107,14 @@ def test_a_bad_first_message_is_named_by_its_place(api: Api, content: Any, loc: 
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_users_content_cannot_be(api: Api, id_: str, method: str, path: str, body: Any, content: Any) -> None:
+def test_invalid_content_of_a_user_is_refused(
+    api: Api, id_: str, method: str, path: str, body: Any, content: Any
+) -> None:
     check_invalid(ask(api, method, path, id_, json.dumps({**body, "content": content})), "body", "content")
 
 
 @pytest.mark.parametrize("role", [None, "", "robot", "User", 5, [], "developer"])
-def test_a_role_is_one_of_four(api: Api, id_: str, role: Any) -> None:
+def test_an_unknown_role_is_refused(api: Api, id_: str, role: Any) -> None:
     body = json.dumps({"role": role, "content": "x"})
     check_invalid(ask(api, "POST", f"{CONVERSATION}/messages", id_, body), "body", "role")
 
@@ -130,9 +132,7 @@ def test_a_role_is_one_of_four(api: Api, id_: str, role: Any) -> None:
         ("", PNG),
     ],
 )
-def test_an_image_whose_bytes_are_not_what_they_say_is_refused(
-    api: Api, id_: str, media_type: str, data: bytes
-) -> None:
+def test_an_image_of_another_type_than_declared_is_refused(api: Api, id_: str, media_type: str, data: bytes) -> None:
     block = {"type": "image", "media_type": media_type, "data": b64encode(data).decode()}
     for path, body in [
         (f"{CONVERSATION}/messages", {"role": "user", "content": [block]}),
@@ -170,7 +170,7 @@ def test_an_image_that_is_not_base64_is_refused(api: Api, id_: str, data: str) -
         ("on_busy", "wait"),
     ],
 )
-def test_a_turn_cannot_be_asked_for_with(api: Api, id_: str, field: str, value: Any) -> None:
+def test_an_invalid_turn_is_refused(api: Api, id_: str, field: str, value: Any) -> None:
     for path in (f"{CONVERSATION}/turns", "/v1/turns"):
         check_invalid(ask(api, "POST", path, id_, json.dumps({"content": "x", field: value})), "body", field)
 
@@ -181,7 +181,7 @@ def test_a_malformed_id_in_a_body_is_refused(api: Api, id_: str, in_reply_to: An
     check_invalid(ask(api, "POST", f"{CONVERSATION}/messages", id_, body), "body", "in_reply_to")
 
 
-def test_a_turn_that_is_refused_leaves_the_conversation_free(api: Api, given_model: GivenModel) -> None:
+def test_a_refused_turn_does_not_lock_the_conversation(api: Api, given_model: GivenModel) -> None:
     id_ = api.conversation()["id"]
     check_invalid(api.turn(id_, "default", content=""), "body", "content")
     assert api.turn(id_, given_model(["x"])).status_code == 201

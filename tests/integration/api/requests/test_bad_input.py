@@ -1,4 +1,4 @@
-"""Whatever a client sends, the answer is never a 500."""
+"""No request gets a 500."""
 
 import json
 from typing import Any

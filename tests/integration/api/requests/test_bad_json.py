@@ -1,4 +1,4 @@
-"""Bodies that are no JSON, or JSON of the wrong kind: a clear problem with the right code, and nothing is recorded."""
+"""Bodies that are not JSON or have the wrong type are refused, and not recorded."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.support.http.resources import check_problem
 
 @pytest.fixture(scope="module")
 def id_(api: Api) -> Iterator[str]:
-    """A conversation that refuses everything that these tests send to it."""
+    """A conversation that accepts none of the requests of these tests."""
     id_ = api.conversation()["id"]
     yield id_
     assert [event["type"] for event in api.events(id_)] == ["ConversationStarted"]
@@ -46,7 +46,7 @@ def id_(api: Api) -> Iterator[str]:
         b'{"metadata": {"n": ' + b"9" * 5000 + b"}}",
     ],
 )
-def test_what_is_no_json_of_the_right_kind_is_refused(
+def test_a_body_that_is_not_a_json_object_is_refused(
     api: Api, id_: str, method: str, path: str, body: Any, content: bytes
 ) -> None:
     check_invalid(ask(api, method, path, id_, content), "body")
@@ -59,7 +59,7 @@ def test_an_unknown_field_is_refused(api: Api, id_: str, method: str, path: str,
 
 @pytest.mark.parametrize(("method", "path", "body"), TAKES_A_BODY)
 @pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "", "application/xml", "é"])
-def test_a_body_that_is_not_called_json_is_refused(
+def test_a_body_with_another_media_type_is_refused(
     api: Api, id_: str, method: str, path: str, body: Any, media_type: str
 ) -> None:
     headers = {b"Content-Type": media_type.encode()}
@@ -68,7 +68,7 @@ def test_a_body_that_is_not_called_json_is_refused(
 
 
 @pytest.mark.parametrize("media_type", ["application/json; charset=utf-8", "Application/JSON", "application/json;x=y"])
-def test_json_may_be_called_so_in_other_words(api: Api, media_type: str) -> None:
+def test_every_json_media_type_is_accepted(api: Api, media_type: str) -> None:
     response = api.http.post("/v1/conversations", content=b"{}", headers={"Content-Type": media_type})
     assert response.status_code == 201
 
@@ -78,7 +78,7 @@ def test_json_may_be_called_so_in_other_words(api: Api, media_type: str) -> None
     [r'"\u0000"', r'"a\u0000b"', r'"\ud800"', r'"\udc00x"', r'"\ud83d"', r'"\ud83d\u0041"'],
     ids=["nul", "inner nul", "high surrogate", "low surrogate", "half an emoji", "broken pair"],
 )
-def test_characters_that_no_database_holds_are_refused_anywhere(api: Api, id_: str, text: str) -> None:
+def test_characters_that_the_database_cannot_store_are_refused(api: Api, id_: str, text: str) -> None:
     bodies = [
         ("POST", "/v1/conversations", f'{{"title": {text}}}'),
         ("POST", "/v1/conversations", f'{{"metadata": {{"key": {text}}}}}'),
@@ -119,7 +119,7 @@ def test_characters_that_no_database_holds_are_refused_anywhere(api: Api, id_: s
 @pytest.mark.parametrize(
     "number", ["NaN", "Infinity", "-Infinity", "1e400", "-1e999", "1e99999999999", "01", "+1", ".5"]
 )
-def test_numbers_that_are_no_json_or_have_no_end_are_refused(api: Api, id_: str, number: str) -> None:
+def test_numbers_that_are_invalid_or_infinite_are_refused(api: Api, id_: str, number: str) -> None:
     check_invalid(ask(api, "POST", "/v1/conversations", id_, f'{{"metadata": {{"n": {number}}}}}'), "body")
     context = f'{{"role": "user", "content": [{{"type": "context", "data": {{"n": {number}}}}}]}}'
     check_invalid(ask(api, "POST", f"{CONVERSATION}/messages", id_, context), "body")
@@ -130,7 +130,7 @@ def test_numbers_that_are_no_json_or_have_no_end_are_refused(api: Api, id_: str,
 @pytest.mark.parametrize(
     "number", ["0", "-0.0", "1e308", "5e-324", "0.1", "9007199254740993", "18446744073709551616", "-1" + "0" * 400]
 )
-def test_a_number_that_can_be_held_comes_back(api: Api, number: str) -> None:
+def test_a_valid_number_is_returned_unchanged(api: Api, number: str) -> None:
     content = f'[{{"type": "context", "data": {{"n": {number}}}}}]'
     body = f'{{"metadata": {{"n": {number}}}, "messages": [{{"role": "user", "content": {content}}}]}}'
     started = _decimal(ask(api, "POST", "/v1/conversations", "", body))
@@ -147,23 +147,23 @@ def test_a_number_that_can_be_held_comes_back(api: Api, number: str) -> None:
 
 
 def _decimal(response: httpx.Response) -> Any:
-    """Return an answer with its numbers as they are written."""
+    """Return a response's JSON with exact numbers."""
     assert response.is_success, response.text
     return json.loads(response.content, parse_float=Decimal, parse_int=Decimal)
 
 
-def test_a_number_too_small_for_a_float_is_zero(api: Api) -> None:
+def test_a_number_too_small_for_a_float_becomes_zero(api: Api) -> None:
     assert ask(api, "POST", "/v1/conversations", "", '{"metadata": {"n": 1e-400}}').json()["metadata"] == {"n": 0}
 
 
-def test_of_a_key_that_is_there_twice_the_last_counts(api: Api, id_: str) -> None:
+def test_the_last_of_two_equal_keys_counts(api: Api, id_: str) -> None:
     body = '{"title": "One", "metadata": {"a": 1, "a": 2}, "title": "Two"}'
     started = ask(api, "POST", "/v1/conversations", id_, body).json()
     assert (started["title"], started["metadata"]) == ("Two", {"a": 2})
     assert api.get(f"/v1/conversations/{started['id']}") == started
 
 
-def test_metadata_may_be_nested_a_little_and_not_a_lot(api: Api) -> None:
+def test_metadata_has_a_limit_of_nesting(api: Api) -> None:
     def nested(levels: int) -> str:
         return '{"metadata": ' + '{"a":' * levels + "1" + "}" * (levels + 1)
 

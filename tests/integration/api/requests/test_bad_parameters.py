@@ -1,4 +1,4 @@
-"""Parameters, ids and headers that cannot be: a clear problem with the right code."""
+"""Invalid parameters, ids and headers are refused with the right code."""
 
 import json
 import socket
@@ -18,7 +18,7 @@ UNKNOWN_ID = "01890000-0000-7000-8000-000000000000"
 
 @pytest.fixture(scope="module")
 def id_(api: Api) -> Iterator[str]:
-    """A conversation that refuses everything that these tests send to it."""
+    """A conversation that accepts none of the requests of these tests."""
     id_ = api.conversation()["id"]
     yield id_
     assert [event["type"] for event in api.events(id_)] == ["ConversationStarted"]
@@ -31,7 +31,7 @@ def test_an_unknown_parameter_is_refused(api: Api, id_: str, method: str, path: 
 
 
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route not in TAKES_A_QUERY])
-def test_a_parameter_where_none_is_known_is_refused(api: Api, id_: str, method: str, path: str) -> None:
+def test_a_parameter_of_a_route_without_parameters_is_refused(api: Api, id_: str, method: str, path: str) -> None:
     bodies = {(method, path): body for method, path, body in TAKES_A_BODY}
     response = api.http.request(
         method, path.format(id=id_, other=uuid4()), params={"as_of": "1"}, json=bodies.get((method, path))
@@ -40,7 +40,7 @@ def test_a_parameter_where_none_is_known_is_refused(api: Api, id_: str, method: 
 
 
 @pytest.mark.parametrize(("method", "path"), TAKES_A_QUERY)
-def test_a_parameter_that_is_there_twice_is_refused(api: Api, id_: str, method: str, path: str) -> None:
+def test_a_repeated_parameter_is_refused(api: Api, id_: str, method: str, path: str) -> None:
     check_invalid(api.http.request(method, f"{path.format(id=id_)}?limit=1&limit=2"), "query", "limit")
 
 
@@ -58,13 +58,13 @@ def test_a_parameter_that_is_there_twice_is_refused(api: Api, id_: str, method: 
         "metadata." + "x" * 300 + "=1",
     ],
 )
-def test_a_filter_that_cannot_match_is_refused(api: Api, query: str) -> None:
+def test_an_invalid_filter_is_refused(api: Api, query: str) -> None:
     name = unquote(query.partition("=")[0])
     check_invalid(api.http.get(f"/v1/conversations?{query}"), "query", name)
 
 
 @pytest.mark.parametrize("query", ["q=%ff", "q=%ed%a0%80", "metadata.a=%ff", "metadata.=x", "metadata.a=", "&&", "="])
-def test_an_odd_filter_breaks_nothing(api: Api, query: str) -> None:
+def test_an_unusual_filter_is_answered(api: Api, query: str) -> None:
     response = api.http.get(f"/v1/conversations?{query}")
     assert response.status_code in {200, 422}, response.text
 
@@ -84,7 +84,7 @@ def test_an_odd_filter_breaks_nothing(api: Api, query: str) -> None:
 @pytest.mark.parametrize(
     "unknown", [UNKNOWN_ID, "x", "%00", "%ff", "null", "0", "'; DROP TABLE events; --", "x" * 5000, "💥", "1" * 36]
 )
-def test_an_id_that_names_nothing_is_not_found(api: Api, id_: str, path: str, code: str, unknown: str) -> None:
+def test_an_unknown_id_is_not_found(api: Api, id_: str, path: str, code: str, unknown: str) -> None:
     check_problem(api.http.get(path.format(id=unknown, known=id_)), 404, code)
 
 
@@ -100,7 +100,7 @@ def test_a_write_to_an_unknown_conversation_is_not_found(api: Api, method: str, 
     "name", ["Idempotency-Key", "Turnlog-Position", "If-Match", "X-Request-ID", "Accept", "X-Other"]
 )
 @pytest.mark.parametrize("value", [b"\xff", b"a\x01b", b"'\"", b"x" * 5000, "💥".encode()])
-def test_an_odd_header_breaks_nothing(api: Api, id_: str, name: str, value: bytes) -> None:
+def test_an_unusual_header_is_answered(api: Api, id_: str, name: str, value: bytes) -> None:
     address = urlsplit(str(api.http.base_url))
     for method, path in ROUTES:
         query = "?agent_id=nobody" if (method, path) == ("DELETE", "/v1/conversations") else ""

@@ -1,4 +1,4 @@
-"""Bodies and texts at the limits of their sizes, over them, and broken off."""
+"""Bodies and texts at their size limits, over them, and cut off."""
 
 import json
 import socket
@@ -19,13 +19,13 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
 
 @pytest.fixture(scope="module")
 def id_(api: Api) -> Iterator[str]:
-    """A conversation that refuses everything that these tests send to it."""
+    """A conversation that accepts none of the requests of these tests."""
     id_ = api.conversation()["id"]
     yield id_
     assert [event["type"] for event in api.events(id_)] == ["ConversationStarted"]
 
 
-def test_the_largest_texts_are_taken(api: Api) -> None:
+def test_the_largest_texts_are_accepted(api: Api) -> None:
     title, text = "é" * 512, "x" * MIB
     metadata = {"a": "x" * (64 * 1024 - len('{"a":""}'))}
     started = api.conversation(title=title, metadata=metadata)
@@ -36,7 +36,7 @@ def test_the_largest_texts_are_taken(api: Api) -> None:
         assert api.get(f"/v1/conversations/{started['id']}/messages/{message['id']}") == message
 
 
-def test_the_largest_body_is_taken_and_one_byte_more_is_not(api: Api) -> None:
+def test_the_largest_body_is_accepted_and_one_byte_more_is_refused(api: Api) -> None:
     id_ = api.conversation()["id"]
     path = f"{CONVERSATION}/messages"
     block = {"type": "image", "media_type": "image/png", "data": ""}
@@ -67,7 +67,7 @@ def test_a_body_of_unknown_length_is_read_to_its_end(api: Api) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"{}", b'{"title": "half'])
-def test_a_body_that_breaks_off_records_nothing(api: Api, sent: bytes) -> None:
+def test_a_body_that_is_cut_off_records_nothing(api: Api, sent: bytes) -> None:
     before = api.get("/readyz")["position"]
     address = urlsplit(str(api.http.base_url))
     with socket.create_connection((address.hostname, address.port)) as connection:

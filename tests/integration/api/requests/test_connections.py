@@ -1,4 +1,4 @@
-"""Connections: how long those of clients stay, and what becomes of requests when those to the database are cut."""
+"""Client connections are kept alive, and lost database connections are replaced."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,14 +20,14 @@ CUT = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE datname = current_database() AND application_name = 'turnlog'"
 )
-POOLS_KEEP_S = 5.0  # how long httpx keeps an idle connection, and with it the OpenAI and Anthropic libraries
-LONGEST_OF_POOLS_S = 90.0  # how long pools keep an idle connection: httpx 5 s, aiohttp 15, nginx 60, Go 90
+POOLS_KEEP_S = 5.0  # seconds that httpx keeps an idle connection, and so the OpenAI and Anthropic libraries
+LONGEST_OF_POOLS_S = 90.0  # seconds that pools keep an idle connection: httpx 5, aiohttp 15, nginx 60, Go 90
 
 
-def test_an_idle_connection_is_not_closed_under_a_client_that_is_about_to_use_it(api: Api) -> None:
+def test_an_idle_connection_is_open_when_a_client_uses_it_again(api: Api) -> None:
     url = urlsplit(str(api.http.base_url))
     connection = HTTPConnection(url.hostname or "", url.port)
-    connection.auto_open = 0  # it would hide that the server hung up
+    connection.auto_open = 0  # a retry would hide that the server closed the connection
     connection.connect()
     try:
         for idle_s in (POOLS_KEEP_S + 0.5, 0):
@@ -38,20 +38,20 @@ def test_an_idle_connection_is_not_closed_under_a_client_that_is_about_to_use_it
         connection.close()
 
 
-def test_connections_are_kept_longer_than_clients_and_proxies_keep_theirs() -> None:
+def test_connections_are_kept_longer_than_clients_and_proxies_keep_them() -> None:
     config = configure(FastAPI())
     config.load()
     kept_by_us: Any = config.http_protocol_class
     assert LONGEST_OF_POOLS_S < kept_by_us.limits.idle_s <= config.timeout_keep_alive
 
 
-def test_every_request_is_answered_while_connections_to_the_database_are_cut(fresh_api: Api, database_url: str) -> None:
-    """Each with a connection of its own, which may get the number of one that has just broken."""
+def test_every_request_is_answered_while_database_connections_are_killed(fresh_api: Api, database_url: str) -> None:
+    """Each request has a new connection, which may get the number of a broken one."""
     url = str(fresh_api.http.base_url.join(f"/v1/conversations/{fresh_api.conversation()['id']}/messages"))
     answers: list[int] = []
     ended = Event()
 
-    def cut() -> None:
+    def kill() -> None:
         try:
             for _ in range(CUTS):
                 before = len(answers)
@@ -60,13 +60,13 @@ def test_every_request_is_answered_while_connections_to_the_database_are_cut(fre
         finally:
             ended.set()
 
-    def ask() -> None:
+    def send() -> None:
         while not ended.is_set():
             answers.append(httpx.post(url, json={"role": "user", "content": "Hi"}, timeout=PATIENCE_S).status_code)
             answers.append(httpx.get(url, timeout=PATIENCE_S).status_code)
 
     with ThreadPoolExecutor(7) as threads:
-        work = [threads.submit(cut), *(threads.submit(ask) for _ in range(6))]
+        work = [threads.submit(kill), *(threads.submit(send) for _ in range(6))]
         for done in work:
             done.result()
     assert set(answers) <= {200, 201, 503}

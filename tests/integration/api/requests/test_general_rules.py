@@ -1,4 +1,4 @@
-"""Read your writes: positions on writes and reads, and what happens while a read model stands still."""
+"""Positions on writes and reads, and answers while a read model is stopped."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,14 +32,14 @@ def test_positions_count_the_events_of_the_log(fresh_api: Api) -> None:
     assert position("DELETE", path) == 9
 
 
-def test_a_whole_turns_position_is_that_of_its_end(api: Api, given_model: GivenModel) -> None:
+def test_the_position_of_a_whole_turn_is_that_of_its_end(api: Api, given_model: GivenModel) -> None:
     id_ = api.conversation()["id"]
     response = api.turn(id_, given_model(["Hello"]))
     last = api.events(id_)[-1]
     assert (last["type"], last["position"]) == ("TurnCompleted", check_position(response))
 
 
-def test_a_streamed_turns_position_is_that_of_its_start(api: Api, given_model: GivenModel) -> None:
+def test_the_position_of_a_streamed_turn_is_that_of_its_start(api: Api, given_model: GivenModel) -> None:
     id_ = api.conversation()["id"]
     with api.stream(id_, given_model(["Hello"])) as turn:
         position = check_position(turn.response)
@@ -68,7 +68,7 @@ def test_a_read_at_a_reached_position_is_answered(api: Api) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/conversations", "/v1/conversations/{id}", "/v1/conversations/{id}/messages"])
-def test_a_read_at_a_position_that_does_not_come_is_refused(
+def test_a_read_at_a_position_that_is_not_reached_in_time_is_refused(
     api: Api, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     monkeypatch.setattr(read_your_writes, "READ_WAIT_S", 0.1)
@@ -78,13 +78,13 @@ def test_a_read_at_a_position_that_does_not_come_is_refused(
 
 
 @pytest.mark.parametrize("bad", ["", "x", "-1", "1.5", "1e3", "0x10", "1" * 19, "1 2", "²", "٣"])
-def test_a_position_that_is_no_number_is_refused(api: Api, bad: str) -> None:
+def test_a_position_that_is_not_a_number_is_refused(api: Api, bad: str) -> None:
     response = api.http.get("/v1/conversations", headers={b"Turnlog-Position": bad.encode()})
     problem = check_problem(response, 422, "VALIDATION_FAILED")
     assert problem["errors"][0]["loc"] == ["header", "Turnlog-Position"]
 
 
-def test_a_write_succeeds_and_names_the_read_model_that_stands_still(fresh_api: Api, broken_listing: None) -> None:
+def test_a_write_names_the_stopped_read_model(fresh_api: Api, broken_listing: None) -> None:
     good = fresh_api.conversation()["id"]
     poison = fresh_api.http.post("/v1/conversations", json={"title": "Poison"})
     assert (poison.status_code, poison.headers["turnlog-behind"]) == (201, "listing")
@@ -103,7 +103,7 @@ def test_a_read_that_waits_for_a_stopped_read_model_is_refused(fresh_api: Api, b
     assert fresh_api.get("/v1/conversations")["data"] == []
 
 
-def test_a_read_model_that_can_go_on_catches_up(
+def test_a_read_model_catches_up_after_the_error_is_fixed(
     fresh_api: Api, monkeypatch: pytest.MonkeyPatch, broken_listing: None
 ) -> None:
     poison = fresh_api.http.post("/v1/conversations", json={"title": "Poison"}).json()
@@ -112,7 +112,7 @@ def test_a_read_model_that_can_go_on_catches_up(
     assert check_position(fresh_api.http.post("/v1/conversations", json={})) == 2
 
 
-def test_turns_go_on_while_the_listing_stands_still(
+def test_turns_continue_while_the_listing_is_stopped(
     fresh_api: Api, broken_listing: None, given_model: GivenModel
 ) -> None:
     good = fresh_api.conversation()["id"]
@@ -122,7 +122,7 @@ def test_turns_go_on_while_the_listing_stands_still(
     assert response.json()["assistant_message"]["content"] == [{"type": "text", "text": "Hello"}]
 
 
-def test_a_turn_can_be_cancelled_while_the_history_stands_still(
+def test_a_turn_can_be_cancelled_while_the_history_is_stopped(
     fresh_api: Api, monkeypatch: pytest.MonkeyPatch, given_model: GivenModel
 ) -> None:
     def failing(self: Any, events: Sequence[ConversationEvent]) -> list[Change]:

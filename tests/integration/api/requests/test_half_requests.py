@@ -1,4 +1,4 @@
-"""Clients that do not send a whole request: they are hung up on, and no other client is."""
+"""A connection is closed if no complete request arrives in time."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ ANSWERED = {
     "a GET with a body": (GET[:-2] + b"Content-Length: 5\r\n\r\nb", 200),
 }
 
-REQUEST_S = 1.5  # what the server answers before a request is whole, it answers in less also on a busy machine
+REQUEST_S = 1.5  # the server answers a complete request sooner, also on a busy machine
 IDLE_S = 1.0
 
 Limited = Callable[..., AbstractContextManager[Api]]
@@ -48,14 +48,14 @@ Limited = Callable[..., AbstractContextManager[Api]]
 
 @pytest.fixture(scope="module")
 def url(shared_database_url: str, serve: Serve) -> Iterator[str]:
-    """A server that waits for requests for a moment only, and does not answer those who have fallen silent."""
+    """A server that waits briefly for a request, and gives stalled clients no answer."""
     with serve(shared_database_url, limits=Limits(request_s=REQUEST_S, idle_s=IDLE_S, stalled_s=0)) as api:
         yield str(api.http.base_url)
 
 
 @pytest.fixture(scope="module")
 def answering_url(shared_database_url: str, serve: Serve) -> Iterator[str]:
-    """A server to which every client seems to be sending still."""
+    """A server that regards every client as still sending."""
     with serve(shared_database_url, limits=Limits(request_s=REQUEST_S, idle_s=60, stalled_s=60)) as api:
         yield str(api.http.base_url)
 
@@ -68,21 +68,21 @@ def patient_url(shared_database_url: str, serve: Serve) -> Iterator[str]:
 
 
 def count(url: str) -> int:
-    """Return how many events the log has."""
+    """Return the number of events in the log."""
     with RawConnection(url) as raw:
         raw.send(GET.replace(b"healthz", b"readyz"))
         return int(raw.answer().body.split(b'"position":')[1].split(b",")[0])
 
 
 def sent(url: str, request: bytes) -> RawConnection:
-    """Return a connection on which this was sent."""
+    """Return a connection on which this request was sent."""
     raw = RawConnection(url)
     raw.send(request)
     return raw
 
 
 @pytest.mark.parametrize("before", [b"", GET])
-def test_clients_that_have_fallen_silent_are_hung_up_on(url: str, before: bytes) -> None:
+def test_connections_of_stalled_clients_are_closed(url: str, before: bytes) -> None:
     recorded = count(url)
     with ExitStack() as stack:
         raws: dict[str, RawConnection] = {}
@@ -96,7 +96,7 @@ def test_clients_that_have_fallen_silent_are_hung_up_on(url: str, before: bytes)
     assert count(url) == recorded
 
 
-def test_clients_that_are_still_sending_are_told_why(answering_url: str) -> None:
+def test_clients_that_still_send_get_a_timeout_problem(answering_url: str) -> None:
     with ExitStack() as stack:
         raws = {half: stack.enter_context(sent(answering_url, request)) for half, request in HALVES.items()}
         for half, raw in raws.items():
@@ -107,9 +107,7 @@ def test_clients_that_are_still_sending_are_told_why(answering_url: str) -> None
 
 
 @pytest.mark.parametrize("silent", [True, False])
-def test_requests_that_were_answered_before_they_were_whole_get_no_second_answer(
-    url: str, answering_url: str, silent: bool
-) -> None:
+def test_a_request_that_was_answered_early_gets_no_second_answer(url: str, answering_url: str, silent: bool) -> None:
     with ExitStack() as stack:
         raws: dict[str, RawConnection] = {}
         for which, (request, status) in ANSWERED.items():
@@ -128,7 +126,7 @@ def test_an_idle_connection_is_closed(url: str, sent: bytes) -> None:
         assert raw.rest() == b""
 
 
-def test_blank_lines_do_not_keep_a_connection(url: str) -> None:
+def test_blank_lines_do_not_keep_a_connection_open(url: str) -> None:
     with RawConnection(url) as raw:
 
         def closed() -> bool:
@@ -141,13 +139,13 @@ def test_blank_lines_do_not_keep_a_connection(url: str) -> None:
         eventually(closed)
 
 
-def test_bytes_that_trickle_in_do_not_make_a_request(url: str) -> None:
-    """One at a time, so that there is always another before the time is up."""
+def test_single_bytes_do_not_extend_the_time_for_a_request(url: str) -> None:
+    """Send one byte at a time, so that each comes before the time is up."""
     with RawConnection(url) as raw:
         trickle = iter(b"GET /healthz HTTP/1.1\r\nX-A: " + b"a" * 100_000)
 
         def closed() -> bool:
-            time.sleep(0.01)  # as fast as an eager client would send, the headers would be too long
+            time.sleep(0.01)  # at full speed the headers would get too long
             try:
                 raw.send(bytes([next(trickle)]))
             except ConnectionError:
@@ -157,18 +155,18 @@ def test_bytes_that_trickle_in_do_not_make_a_request(url: str) -> None:
         eventually(closed)
 
 
-def test_a_slow_request_is_answered_as_long_as_it_becomes_whole(patient_url: str) -> None:
+def test_a_slow_request_is_answered_if_it_is_complete_in_time(patient_url: str) -> None:
     body = b'{"title": "' + b"x" * 100 + b'", "metadata": {"a": "' + b"y" * 60_000 + b'"}}'
     request = POST + b"Content-Length: %d\r\n\r\n" % len(body) + body
     with RawConnection(patient_url) as raw:
         for start in range(0, len(request), len(request) // 4):
             raw.send(request[start : start + len(request) // 4])
             with RawConnection(patient_url) as idle:
-                assert idle.rest() == b""  # so this has lasted longer than an idle connection is kept
+                assert idle.rest() == b""  # so more time has passed than an idle connection is kept
         assert raw.answer().status == 201
 
 
-def test_a_stream_goes_on_however_long_it_takes(
+def test_a_stream_has_no_time_limit(
     url: str, api: Api, given_model: GivenModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sse, "HEARTBEAT_S", 0.2)
@@ -177,13 +175,15 @@ def test_a_stream_goes_on_however_long_it_takes(
         assert raw.head().status == 200
         with RawConnection(url) as half, RawConnection(url) as idle:
             half.send(BODY)
-            assert half.rest() == idle.rest() == b""  # so both times are over
+            assert half.rest() == idle.rest() == b""  # so both time limits have passed
             comments = 0
             while comments < 3:
                 comments += raw.line() == b": still here\n"
 
 
-def test_half_a_request_behind_a_stream_waits_for_its_end(url: str, api: Api, given_model: GivenModel) -> None:
+def test_an_incomplete_request_behind_a_stream_waits_for_the_end_of_the_stream(
+    url: str, api: Api, given_model: GivenModel
+) -> None:
     id_, model = api.conversation()["id"], given_model(["Hel", Hang()])
     body = b'{"content": "Hi", "stream": true, "model": "%s"}' % model.encode()
     path = b"/v1/conversations/%s/turns" % id_.encode()
@@ -193,15 +193,15 @@ def test_half_a_request_behind_a_stream_waits_for_its_end(url: str, api: Api, gi
         raw.send(b"GET /healthz HTTP/1.1\r\nHost: localh")
         with RawConnection(url) as other:
             other.send(b"GET /healthz HTTP/1.1\r\nHost: localh")
-            assert other.rest() == b""  # so the time for half a request is over
+            assert other.rest() == b""  # so the time limit of an incomplete request has passed
         turn_id = api.get(f"/v1/conversations/{id_}")["active_turn_id"]
         assert api.http.post(f"/v1/conversations/{id_}/turns/{turn_id}/cancel").status_code == 200
         rest = raw.rest()
         assert b"event: turn.cancelled" in rest
-        assert rest.endswith(b"0\r\n\r\n")  # the stream's last chunk, and no second answer behind it
+        assert rest.endswith(b"0\r\n\r\n")  # the last chunk of the stream, with no second answer behind it
 
 
-def test_a_large_request_is_answered_while_others_hold_halves_of_large_ones(api: Api) -> None:
+def test_a_large_request_is_answered_while_others_send_incomplete_large_ones(api: Api) -> None:
     url, half = str(api.http.base_url), POST + b"Content-Length: 9000000\r\n\r\n" + b'{"title": "' + b"x" * 8_000_000
     with ExitStack() as stack:
         for _ in range(2 * MAX_HELD_BYTES // len(half)):
@@ -210,17 +210,17 @@ def test_a_large_request_is_answered_while_others_hold_halves_of_large_ones(api:
         assert api.conversation(messages=messages)["message_count"] == 9
 
 
-def test_the_time_for_a_request_begins_with_its_first_byte(answering_url: str) -> None:
+def test_the_time_for_a_request_starts_with_its_first_byte(answering_url: str) -> None:
     with RawConnection(answering_url) as raw, RawConnection(answering_url) as other:
         raw.send(GET)
         assert raw.answer().status == 200
         other.send(BODY)
-        assert other.answer().status == 408  # so the time since the first request, and since the connection, is over
+        assert other.answer().status == 408  # so the limit has passed since the first request, and since the connection
         raw.send(GET)
         assert raw.answer().status == 200
 
 
-def test_half_requests_are_closed_when_the_server_ends(
+def test_incomplete_requests_are_closed_when_the_server_stops(
     shared_database_url: str, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "CLOSING_TIMEOUT_S", 1)

@@ -1,4 +1,4 @@
-"""HEAD: every route that has a GET answers it in the same way, but for the body."""
+"""HEAD is answered like GET on every route, without the body."""
 
 from uuid import uuid4
 
@@ -19,22 +19,22 @@ GETS = sorted(
 )
 STREAMS = {path for path in GETS if path.endswith(("/stream", "/events"))}
 CHANGING = {"/metrics", "/readyz"}
-"""What these tell may differ from one request to the next."""
+"""Paths whose content may differ between two requests."""
 
 
 @pytest.fixture
 def ids(api: Api, given_model: GivenModel) -> dict[str, str]:
-    """What a path names: a turn that has ended, its conversation and its answer."""
+    """The ids in the paths: a turn that has ended, its conversation and its answer."""
     turn: dict[str, str] = api.turn(api.conversation()["id"], given_model(["Hello"])).json()["turn"]
     return {**turn, "turn_id": turn["id"], "name": "listing"}
 
 
 def headers(response: httpx.Response) -> dict[str, str]:
-    """Return the headers that the body of a GET has no part in."""
+    """Return the headers of a response that do not depend on its body."""
     return {name: value for name, value in response.headers.items() if name not in {"date", "transfer-encoding"}}
 
 
-def test_streams_are_among_the_routes_that_are_tried() -> None:
+def test_the_tested_routes_include_streams() -> None:
     assert len(STREAMS) == 3
 
 
@@ -45,20 +45,20 @@ def test_streams_are_among_the_routes_that_are_tried() -> None:
 )
 def test_head_is_answered_like_get_without_a_body(api: Api, ids: dict[str, str], path: str) -> None:
     path = path.format(**ids)
-    got, asked = api.http.get(path), api.http.head(path)
-    assert (got.status_code, asked.status_code, asked.content) == (200, 200, b"")
+    got, head_response = api.http.get(path), api.http.head(path)
+    assert (got.status_code, head_response.status_code, head_response.content) == (200, 200, b"")
     if path not in CHANGING:
-        assert headers(asked) == headers(got)
+        assert headers(head_response) == headers(got)
 
 
 @pytest.mark.parametrize("path", sorted(STREAMS))
 def test_head_of_a_stream_has_its_headers_and_ends_at_once(api: Api, ids: dict[str, str], path: str) -> None:
     path = path.format(**ids)
-    asked = api.http.head(path)
+    head_response = api.http.head(path)
     with api.http.stream("GET", path) as got:
-        assert headers(asked) == headers(got)
-    assert (asked.status_code, asked.content) == (200, b"")
-    assert asked.headers["content-type"].startswith("text/event-stream")
+        assert headers(head_response) == headers(got)
+    assert (head_response.status_code, head_response.content) == (200, b"")
+    assert head_response.headers["content-type"].startswith("text/event-stream")
     assert api.http.get("/healthz").status_code == 200  # on the same connection
 
 
@@ -75,13 +75,13 @@ def test_head_of_a_stream_has_its_headers_and_ends_at_once(api: Api, ids: dict[s
 )
 def test_head_is_refused_like_get(api: Api, path: str, status: int) -> None:
     path = path.format(id=uuid4())
-    got, asked = api.http.get(path), api.http.head(path)
-    assert (got.status_code, asked.status_code, asked.content) == (status, status, b"")
-    assert headers(asked) == headers(got)
+    got, head_response = api.http.get(path), api.http.head(path)
+    assert (got.status_code, head_response.status_code, head_response.content) == (status, status, b"")
+    assert headers(head_response) == headers(got)
 
 
 @pytest.mark.parametrize("path", GETS)
-def test_the_methods_that_are_named_have_head_where_they_have_get(api: Api, ids: dict[str, str], path: str) -> None:
+def test_the_allowed_methods_include_head_where_they_include_get(api: Api, ids: dict[str, str], path: str) -> None:
     response = api.http.put(path.format(**ids))
     check_problem(response, 405, "METHOD_NOT_ALLOWED")
     allowed = response.headers["allow"].split(", ")

@@ -1,4 +1,4 @@
-"""Requests that are no good HTTP: each gets a problem, and what may look odd but is allowed is answered."""
+"""Malformed HTTP gets a problem. Unusual but valid HTTP is answered."""
 
 import json
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def check_refused(answer: Answer, status: int, code: str) -> None:
 
 @pytest.fixture
 def raw(api: Api) -> Iterator[RawConnection]:
-    """A connection of this test's own."""
+    """A raw connection for this test."""
     with RawConnection(str(api.http.base_url)) as raw:
         yield raw
 
@@ -63,7 +63,7 @@ def raw(api: Api) -> Iterator[RawConnection]:
     ],
 )
 @pytest.mark.parametrize("before", [b"", GET])
-def test_what_the_parser_refuses_is_a_problem(raw: RawConnection, before: bytes, request_: bytes) -> None:
+def test_a_request_that_the_parser_refuses_gets_a_problem(raw: RawConnection, before: bytes, request_: bytes) -> None:
     if before:
         raw.send(before)
         assert raw.answer().status == 200
@@ -72,7 +72,7 @@ def test_what_the_parser_refuses_is_a_problem(raw: RawConnection, before: bytes,
     assert raw.rest() == b""
 
 
-def test_a_body_that_turns_out_to_be_broken_is_refused(raw: RawConnection) -> None:
+def test_a_body_that_breaks_in_the_middle_is_refused(raw: RawConnection) -> None:
     raw.send(CHUNKED)
     raw.send(b"1\r\n{\r\n")
     raw.send(b"x\r\n")
@@ -80,12 +80,12 @@ def test_a_body_that_turns_out_to_be_broken_is_refused(raw: RawConnection) -> No
     assert raw.rest() == b""
 
 
-def test_a_target_that_is_no_path_is_not_found(raw: RawConnection) -> None:
+def test_a_target_that_is_not_a_path_is_not_found(raw: RawConnection) -> None:
     raw.send(b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert raw.answer().problem()["code"] == "NOT_FOUND"
 
 
-def test_a_method_that_no_path_knows_is_a_problem_that_names_those_it_does(raw: RawConnection) -> None:
+def test_an_unknown_method_gets_a_problem_with_the_allowed_methods(raw: RawConnection) -> None:
     for method in (b"TRACE", b"PROPFIND", b"OPTIONS", b"PUT", b"M-SEARCH"):
         raw.send(method + b" /v1/conversations HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = raw.answer()
@@ -94,7 +94,7 @@ def test_a_method_that_no_path_knows_is_a_problem_that_names_those_it_does(raw: 
 
 
 def sized(size: int) -> bytes:
-    """Return a request whose path and headers take so many bytes."""
+    """Return a request whose path and headers have `size` bytes together."""
     fields = [(b"Host", b"localhost"), (b"X-A", b"a" * 1000), (b"X-B", b"")]
     left = size - len(b"/healthz") - sum(len(name) + len(value) + 4 for name, value in fields)
     fields[-1] = (b"X-B", b"b" * left)
@@ -102,7 +102,7 @@ def sized(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("piece", [LIMIT * 2, 1000, 100])
-def test_headers_may_be_as_large_as_they_may_and_no_larger(api: Api, piece: int) -> None:
+def test_headers_have_a_size_limit(api: Api, piece: int) -> None:
     for size, status in ((LIMIT, 200), (LIMIT + 1, 431)):
         request = sized(size)
         with RawConnection(str(api.http.base_url)) as raw:
@@ -130,28 +130,28 @@ def test_headers_may_be_as_large_as_they_may_and_no_larger(api: Api, piece: int)
         CHUNKED + b"2;" + b"x" * (LIMIT * 3),
     ],
 )
-def test_headers_that_do_not_end_are_refused_before_they_do(raw: RawConnection, request_: bytes) -> None:
-    # Also bit by bit, as what comes in one piece may be measured as a whole.
+def test_endless_headers_are_refused_before_they_end(raw: RawConnection, request_: bytes) -> None:
+    # Send it in pieces too, as a single piece may be measured as a whole.
     for start in range(0, len(request_), 4000):
         try:
             raw.send(request_[start : start + 4000])
         except ConnectionError:
             break
     answer = raw.answer()
-    if answer.status == 200:  # that of the request before
+    if answer.status == 200:  # the answer to the request before
         assert request_.startswith(GET)
         answer = raw.answer()
     check_refused(answer, 431, "HEADERS_TOO_LARGE")
 
 
-def test_a_refusal_is_read_by_a_client_that_is_still_sending(api: Api) -> None:
+def test_a_client_that_is_still_sending_can_read_the_refusal(api: Api) -> None:
     for _ in range(20):
         with RawConnection(str(api.http.base_url)) as raw:
             raw.send(b"hello\r\n\r\n" + b"x" * 1_000_000)
             check_refused(raw.answer(), 400, "BAD_REQUEST")
 
 
-def test_fields_after_a_chunked_body_are_no_headers(raw: RawConnection) -> None:
+def test_trailers_of_a_chunked_body_are_not_headers(raw: RawConnection) -> None:
     trailers = b"Host: evil.example\r\nSec-Fetch-Site: cross-site\r\nIdempotency-Key: \r\nX-Request-Id: x\r\n"
     for _ in range(2):
         raw.send(CHUNKED + b"2;ext=1\r\n{}\r\n0\r\n" + trailers + b"\r\n")
@@ -162,7 +162,7 @@ def test_fields_after_a_chunked_body_are_no_headers(raw: RawConnection) -> None:
     assert raw.answer().status == 201
 
 
-def test_a_client_that_asks_before_it_sends_a_body_is_told_to_go_on(raw: RawConnection) -> None:
+def test_a_client_that_expects_a_100_continue_gets_it(raw: RawConnection) -> None:
     raw.send(POST + b"Expect: 100-continue\r\nContent-Length: 14\r\n\r\n")
     assert (raw.line(), raw.line()) == (b"HTTP/1.1 100 Continue\r\n", b"\r\n")
     raw.send(b'{"title": "T"}')
@@ -178,7 +178,7 @@ def test_a_client_that_asks_before_it_sends_a_body_is_told_to_go_on(raw: RawConn
         (POST.replace(b"localhost", b"evil.example") + b"Expect: 100-continue\r\nContent-Length: 9\r\n\r\n", 403),
     ],
 )
-def test_a_body_that_is_not_wanted_is_not_asked_for(raw: RawConnection, request_: bytes, status: int) -> None:
+def test_a_refused_request_gets_no_100_continue(raw: RawConnection, request_: bytes, status: int) -> None:
     raw.send(request_)
     assert raw.answer().status == status
 
@@ -197,7 +197,7 @@ def test_a_body_that_is_not_wanted_is_not_asked_for(raw: RawConnection, request_
         b"GET /healthz HTTP/1.0\r\n\r\n",
     ],
 )
-def test_what_is_odd_but_allowed_is_answered(raw: RawConnection, request_: bytes) -> None:
+def test_an_unusual_but_valid_request_is_answered(raw: RawConnection, request_: bytes) -> None:
     raw.send(request_)
     answer = raw.answer()
     assert (answer.status, answer.body) == (200, b'{"status":"ok"}')
@@ -206,12 +206,12 @@ def test_what_is_odd_but_allowed_is_answered(raw: RawConnection, request_: bytes
         assert raw.answer().status == 200
 
 
-def test_requests_that_come_together_are_answered_in_order(raw: RawConnection) -> None:
+def test_pipelined_requests_are_answered_in_order(raw: RawConnection) -> None:
     raw.send(POST + b"Content-Length: 2\r\n\r\n{}" + GET + POST + b"Content-Length: 1\r\n\r\nx" + GET)
     assert [raw.answer().status for _ in range(4)] == [201, 200, 422, 200]
 
 
-def test_what_is_no_request_behind_one_waits_for_its_answer(api: Api, given_model: GivenModel) -> None:
+def test_a_malformed_request_behind_a_stream_is_answered_after_it(api: Api, given_model: GivenModel) -> None:
     id_, model = api.conversation()["id"], given_model(["Hel", Hang()])
     body = b'{"content": "Hi", "stream": true, "model": "%s"}' % model.encode()
     path = b"/v1/conversations/%s/turns" % id_.encode()
@@ -230,21 +230,21 @@ def test_what_is_no_request_behind_one_waits_for_its_answer(api: Api, given_mode
         assert raw.rest() == b""
 
 
-def test_what_is_no_body_behind_an_early_answer_closes_the_connection(raw: RawConnection) -> None:
+def test_a_malformed_body_behind_an_early_answer_closes_the_connection(raw: RawConnection) -> None:
     raw.send(CHUNKED.replace(b"conversations", b"nowhere"))
     assert raw.answer().status == 404
     raw.send(b"no chunk\r\n")
     assert raw.rest() == b""
 
 
-def test_what_follows_a_closing_request_is_ignored(raw: RawConnection) -> None:
+def test_bytes_after_a_request_to_close_are_ignored(raw: RawConnection) -> None:
     raw.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + b"hello" * 10_000)
     assert raw.answer().status == 200
 
 
 @pytest.mark.parametrize("hosts", [b"", b"Host: localhost\r\nHost: localhost\r\n"])
 @pytest.mark.parametrize("path", [b"/healthz", b"/v1/conversations", b"/nowhere"])
-def test_a_request_has_one_host(raw: RawConnection, path: bytes, hosts: bytes) -> None:
+def test_a_request_without_exactly_one_host_is_refused(raw: RawConnection, path: bytes, hosts: bytes) -> None:
     raw.send(b"GET " + path + b" HTTP/1.1\r\n" + hosts + b"\r\n")
     answer = raw.answer()
     assert (answer.status, answer.problem()["code"]) == (400, "BAD_REQUEST")

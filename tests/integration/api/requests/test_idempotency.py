@@ -1,4 +1,4 @@
-"""The same POST twice, by its Idempotency-Key: one effect, one answer."""
+"""A repeated Idempotency-Key gives one effect and one answer."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ from tests.support.models.model_scripts import BreakOff, Hang, Pause, Script
 
 @pytest.fixture
 def key() -> dict[str, str]:
-    """A header with a key that no other test uses."""
+    """A header with a key for this test."""
     return {"Idempotency-Key": uuid4().hex}
 
 
@@ -60,7 +60,9 @@ def test_a_repeated_message_gives_the_first_one(api: Api, id_: str, key: dict[st
     assert len(api.messages(id_)) == 2
 
 
-def test_a_repetition_is_answered_even_when_its_conversation_is_gone(api: Api, id_: str, key: dict[str, str]) -> None:
+def test_a_repeated_request_is_answered_after_its_conversation_is_deleted(
+    api: Api, id_: str, key: dict[str, str]
+) -> None:
     path, body = f"/v1/conversations/{id_}/messages", {"role": "user", "content": "x"}
     first = api.http.post(path, json=body, headers=key)
     api.http.delete(f"/v1/conversations/{id_}")
@@ -111,9 +113,9 @@ def test_a_repeated_streaming_turn_attaches_to_the_running_one(
 ) -> None:
     model = given_model(["Hel", Pause(0.5), "lo"])
     with api.stream(id_, model, key) as first:
-        heard = [next(first.frames), next(first.frames)]
+        first_frames = [next(first.frames), next(first.frames)]
         with api.stream(id_, model, key) as second:
-            assert [next(second.frames), next(second.frames)] == heard
+            assert [next(second.frames), next(second.frames)] == first_frames
             assert list(second.frames) == list(first.frames)
 
 
@@ -132,7 +134,7 @@ def test_a_repeated_cancel_gives_the_cancelled_turn(
 
 
 @pytest.mark.parametrize("path", ["/v1/conversations", "/v1/conversations/{id}/messages"])
-def test_the_same_request_many_times_at_once_has_one_effect(api: Api, id_: str, key: dict[str, str], path: str) -> None:
+def test_concurrent_repeats_of_a_request_have_one_effect(api: Api, id_: str, key: dict[str, str], path: str) -> None:
     bodies: dict[str, Any] = {"/v1/conversations": {"title": "T"}}
     body = bodies.get(path, {"role": "user", "content": "x"})
     answers = at_once(lambda: api.http.post(path.format(id=id_), json=body, headers=key))
@@ -143,7 +145,7 @@ def test_the_same_request_many_times_at_once_has_one_effect(api: Api, id_: str, 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("path", ["/v1/turns", "/v1/conversations/{id}/turns"])
-def test_the_same_turn_many_times_at_once_is_one_turn(
+def test_concurrent_repeats_of_a_turn_start_one_turn(
     api: Api, id_: str, key: dict[str, str], given_model: GivenModel, path: str, stream: bool
 ) -> None:
     model = given_model(Script(["a", "b", "c"], delay_s=0.05))
@@ -170,7 +172,7 @@ def test_a_key_with_another_request_is_refused(api: Api, id_: str, key: dict[str
     assert len(api.messages(id_)) == 1
 
 
-def test_a_refused_request_does_not_use_its_key_up(api: Api, id_: str, key: dict[str, str]) -> None:
+def test_a_refused_request_does_not_use_up_its_key(api: Api, id_: str, key: dict[str, str]) -> None:
     path = f"/v1/conversations/{id_}/messages"
     check_problem(api.http.post(path, json={"role": "user"}, headers=key), 422, "VALIDATION_FAILED")
     missing = f"/v1/conversations/{uuid4()}/messages"
@@ -179,7 +181,9 @@ def test_a_refused_request_does_not_use_its_key_up(api: Api, id_: str, key: dict
     assert api.http.post(path, json=body, headers=key).status_code == 201
 
 
-def test_keys_outlive_the_server(database_url: str, serve: Serve, key: dict[str, str], given_model: GivenModel) -> None:
+def test_keys_are_known_after_a_restart(
+    database_url: str, serve: Serve, key: dict[str, str], given_model: GivenModel
+) -> None:
     model = given_model(["Hel", "lo"])
     with serve(database_url) as api:
         id_ = api.conversation()["id"]
@@ -210,17 +214,17 @@ def test_a_malformed_key_is_refused(api: Api, bad: str) -> None:
     assert problem["errors"][0]["loc"] == ["header", "Idempotency-Key"]
 
 
-def test_a_key_of_255_characters_is_a_key(api: Api) -> None:
+def test_a_key_may_have_255_characters(api: Api) -> None:
     headers = {"Idempotency-Key": uuid4().hex.ljust(255, "~")}
     assert api.http.post("/v1/conversations", json={}, headers=headers).status_code == 201
 
 
-def test_a_read_needs_no_key(api: Api, key: dict[str, str]) -> None:
+def test_a_read_ignores_the_key(api: Api, key: dict[str, str]) -> None:
     for _ in range(2):
         assert api.http.get("/v1/conversations", headers=key).status_code == 200
 
 
-def test_a_cancel_whose_key_another_request_took_meanwhile_still_ends_the_turn(
+def test_a_cancel_whose_key_was_used_meanwhile_still_ends_the_turn(
     api: Api, id_: str, key: dict[str, str], given_model: GivenModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def not_yet(*_: Any) -> None:

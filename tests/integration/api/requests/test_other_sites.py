@@ -1,4 +1,4 @@
-"""Requests that a browser carries here for another site's page: nothing is read by a rebound name, nothing written."""
+"""Pages of other sites can neither read through a rebound name nor write."""
 
 from contextlib import closing
 from http.client import HTTPConnection
@@ -27,7 +27,7 @@ ELSEWHERE = [
 
 @pytest.mark.parametrize("host", ELSEWHERE)
 @pytest.mark.parametrize("path", ["/v1/conversations", "/healthz", "/docs", "/nowhere"])
-def test_a_request_to_a_name_of_elsewhere_is_refused(api: Api, host: str, path: str) -> None:
+def test_a_request_to_a_foreign_host_is_refused(api: Api, host: str, path: str) -> None:
     check_problem(api.http.get(path, headers={"Host": host}), 403, "FORBIDDEN")
     check_problem(api.http.post(path, headers={"Host": host, "Idempotency-Key": "k"}), 403, "FORBIDDEN")
 
@@ -59,12 +59,12 @@ def test_another_sites_page_cannot_write(api: Api, method: str, suffix: str) -> 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "", "Same-Origin", "none, cross-site", "other"])
 @pytest.mark.parametrize("path", ["/v1/conversations", "/v1/projections/usage/rebuild", "/nowhere"])
-def test_a_page_that_the_browser_calls_foreign_cannot_write(api: Api, path: str, site: str) -> None:
+def test_a_cross_site_page_cannot_write(api: Api, path: str, site: str) -> None:
     check_problem(api.http.post(path, headers={"Sec-Fetch-Site": site}), 403, "FORBIDDEN")
 
 
 @pytest.mark.parametrize("site", ["same-origin", "none"])
-def test_the_servers_own_pages_and_the_user_can_write(api: Api, site: str) -> None:
+def test_pages_of_the_server_and_the_user_can_write(api: Api, site: str) -> None:
     assert api.http.post("/v1/conversations", headers={"Sec-Fetch-Site": site}).status_code == 201
 
 
@@ -109,7 +109,7 @@ def test_a_page_of_another_origin_cannot_write(
         ("[::1]:8000", "http://[::1]:8000"),
     ],
 )
-def test_a_page_of_the_servers_own_origin_can_write(api: Api, host: str, origin: str) -> None:
+def test_a_page_of_the_servers_origin_can_write(api: Api, host: str, origin: str) -> None:
     headers = {"Host": host, "Origin": origin, "Sec-Fetch-Site": "same-origin"}
     assert api.http.post("/v1/conversations", headers=headers).status_code == 201
 
@@ -123,7 +123,7 @@ def test_one_foreign_origin_among_two_is_refused(api: Api) -> None:
         assert connection.getresponse().status == 403
 
 
-def test_a_page_cannot_write_without_a_host_to_hold_its_origin_against(api: Api) -> None:
+def test_a_page_cannot_write_without_a_host_to_compare_its_origin_with(api: Api) -> None:
     with closing(HTTPConnection("127.0.0.1", api.http.base_url.port)) as connection:
         connection.putrequest("POST", "/v1/conversations", skip_host=True)
         connection.putheader("Origin", "http://localhost")
@@ -131,7 +131,7 @@ def test_a_page_cannot_write_without_a_host_to_hold_its_origin_against(api: Api)
         assert connection.getresponse().status in {400, 403}
 
 
-def test_another_origins_page_reads_nothing_that_a_browser_would_show_it(api: Api) -> None:
+def test_another_origins_page_gets_no_cors_headers(api: Api) -> None:
     response = api.http.get("/v1/conversations", headers={"Origin": "https://evil.example"})
     assert response.status_code == 200
     assert not [name for name in response.headers if name.startswith("access-control-")]

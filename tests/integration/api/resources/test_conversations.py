@@ -1,4 +1,4 @@
-"""Conversations: started, read, listed, changed and deleted."""
+"""Conversations: start, read, list, change and delete."""
 
 from uuid import uuid4
 
@@ -10,7 +10,7 @@ from tests.support.http.resources import check_conversation, check_position, che
 
 @pytest.fixture
 def agent() -> str:
-    """A label that no other test uses."""
+    """A label for this test."""
     return f"agent-{uuid4().hex[:12]}"
 
 
@@ -35,7 +35,7 @@ def test_a_conversation_can_start_without_a_body(api: Api) -> None:
     check_conversation(response.json())
 
 
-def test_a_conversation_starts_with_what_it_was_given(api: Api, agent: str) -> None:
+def test_a_conversation_starts_with_the_given_values(api: Api, agent: str) -> None:
     metadata = {"tier": "gold", "nested": {"list": [1, 2.5, None, True, "é 🙂"]}}
     messages = [
         {"role": "system", "content": "Be brief."},
@@ -59,7 +59,7 @@ def test_a_read_returns_what_the_write_returned(api: Api) -> None:
     assert api.get(f"/v1/conversations/{started['id']}") == patched
 
 
-def test_a_patch_changes_only_what_it_names(api: Api) -> None:
+def test_a_patch_changes_only_the_given_fields(api: Api) -> None:
     started = api.conversation(title="One", metadata={"a": 1})
     path = f"/v1/conversations/{started['id']}"
     response = api.http.patch(path, json={"title": "Two"})
@@ -83,7 +83,7 @@ def test_a_patch_that_changes_nothing_records_nothing(api: Api, changes: dict[st
     assert len(api.events(started["id"])) == 1
 
 
-def test_a_patch_of_true_to_one_is_a_change(api: Api) -> None:
+def test_true_and_one_are_different_values_in_a_patch(api: Api) -> None:
     started = api.conversation(metadata={"flag": True})
     changed = api.http.patch(f"/v1/conversations/{started['id']}", json={"metadata": {"flag": 1}}).json()
     assert changed["metadata"]["flag"] is not True
@@ -100,13 +100,13 @@ MATCHING = ['"1"', "*", '"2", "1"', '"2","1"', '"a,b" , ,"1"', 'W/"1", "1"', ',"
 
 
 @pytest.mark.parametrize("tag", MATCHING)
-def test_if_match_lets_a_matching_write_pass(api: Api, tag: str) -> None:
+def test_if_match_accepts_the_current_version(api: Api, tag: str) -> None:
     path = f"/v1/conversations/{api.conversation()['id']}"
     headers = {b"If-Match": tag.encode("latin-1")}
     assert api.http.patch(path, json={"title": "T"}, headers=headers).status_code == 200
 
 
-def test_if_match_may_come_in_several_headers(api: Api) -> None:
+def test_if_match_may_have_several_headers(api: Api) -> None:
     path = f"/v1/conversations/{api.conversation()['id']}"
     headers = [("If-Match", '"7"'), ("X-Other", "x"), ("If-Match", '"1"'), ("If-Match", '"9"')]
     assert api.http.patch(path, json={"title": "T"}, headers=headers).status_code == 200
@@ -126,7 +126,7 @@ def test_if_match_refuses_every_other_version(api: Api, tag: str) -> None:
 
 
 @pytest.mark.parametrize("tag", ["1", "x", '"1', '1"', '"1" "2"', '*, "1"', "**", 'w/"1"', '"1";', "' '", '"a"b"'])
-def test_if_match_that_is_no_list_of_entity_tags_is_refused(api: Api, tag: str) -> None:
+def test_a_malformed_if_match_is_refused(api: Api, tag: str) -> None:
     path = f"/v1/conversations/{api.conversation()['id']}"
     for method in ("PATCH", "DELETE"):
         response = api.http.request(method, path, headers={"If-Match": tag})
@@ -135,13 +135,13 @@ def test_if_match_that_is_no_list_of_entity_tags_is_refused(api: Api, tag: str) 
     assert api.get(path)["version"] == 1
 
 
-def test_if_match_star_needs_a_conversation_that_is_there(api: Api) -> None:
+def test_if_match_star_needs_an_existing_conversation(api: Api) -> None:
     path = f"/v1/conversations/{api.conversation()['id']}"
     assert api.http.delete(path).status_code == 204
     check_problem(api.http.patch(path, json={}, headers={"If-Match": "*"}), 410, "CONVERSATION_DELETED")
 
 
-def test_if_match_lets_a_matching_delete_pass(api: Api) -> None:
+def test_if_match_accepts_a_delete_of_the_current_version(api: Api) -> None:
     path = f"/v1/conversations/{api.conversation()['id']}"
     assert api.http.delete(path, headers={"If-Match": '"1"'}).status_code == 204
 
@@ -176,14 +176,14 @@ def test_a_deleted_conversation_refuses_every_write(api: Api) -> None:
         check_problem(response, 410, "CONVERSATION_DELETED")
 
 
-def test_the_list_has_the_most_recently_active_first(api: Api, agent: str) -> None:
+def test_the_most_recently_active_conversation_is_listed_first(api: Api, agent: str) -> None:
     first, second, third = (api.conversation(agent_id=agent)["id"] for _ in range(3))
     assert listed(api, agent_id=agent) == [third, second, first]
     api.message(first)
     assert listed(api, agent_id=agent) == [first, third, second]
 
 
-def test_a_listed_conversation_is_the_conversation(api: Api, agent: str) -> None:
+def test_a_listed_conversation_equals_the_conversation(api: Api, agent: str) -> None:
     id_ = api.conversation(agent_id=agent, metadata={"a": {"b": 1}})["id"]
     api.message(id_)
     (item,) = api.get("/v1/conversations", agent_id=agent)["data"]
@@ -205,23 +205,23 @@ def test_the_list_filters_by_metadata(api: Api, agent: str) -> None:
     assert listed(api, agent_id=agent, **{"metadata.tier": "gol"}) == []
 
 
-def test_a_metadata_key_cannot_be_asked_for_twice(api: Api, agent: str) -> None:
+def test_a_repeated_metadata_filter_is_refused(api: Api, agent: str) -> None:
     api.conversation(agent_id=agent, metadata={"tier": "gold"})
     response = api.http.get("/v1/conversations", params={"agent_id": agent, "metadata.tier": ["silver", "gold"]})
     check_problem(response, 422, "VALIDATION_FAILED")
 
 
 @pytest.mark.parametrize(
-    ("asked", "found"),
+    ("search", "found"),
     [("orange", True), ("ORANGE", True), ("50%", True), ("a_b", True), ("\\", True), ("axb", False), ("5%f", False)],
 )
-def test_the_list_searches_titles_for_the_very_characters(api: Api, agent: str, asked: str, found: bool) -> None:
+def test_the_search_in_titles_is_literal(api: Api, agent: str, search: str, found: bool) -> None:
     id_ = api.conversation(agent_id=agent, title=r"An Orange: 50% off a_b \o/")["id"]
     api.conversation(agent_id=agent)
-    assert listed(api, agent_id=agent, q=asked) == ([id_] if found else [])
+    assert listed(api, agent_id=agent, q=search) == ([id_] if found else [])
 
 
-def test_clearing_one_agents_history_leaves_the_others(api: Api, agent: str) -> None:
+def test_clearing_the_history_of_an_agent_keeps_the_others(api: Api, agent: str) -> None:
     mine = [api.conversation(agent_id=agent)["id"] for _ in range(3)]
     other = api.conversation(agent_id=f"{agent}-other")["id"]
     response = api.http.delete("/v1/conversations", params={"agent_id": agent})
@@ -242,12 +242,12 @@ def test_clearing_the_history_deletes_everything(fresh_api: Api) -> None:
 
 
 @pytest.mark.parametrize("label", ["a", "A-Z_0.9", "x" * 128])
-def test_an_agents_label_may_be(api: Api, label: str) -> None:
+def test_a_valid_agent_label_is_accepted(api: Api, label: str) -> None:
     assert api.conversation(agent_id=label)["agent_id"] == label
 
 
 @pytest.mark.parametrize("label", ["", "x" * 129, "a b", "é", "a\n", "a/b", "\0"])
-def test_an_agents_label_may_not_be(api: Api, label: str) -> None:
+def test_an_invalid_agent_label_is_refused(api: Api, label: str) -> None:
     problem = check_problem(api.http.post("/v1/conversations", json={"agent_id": label}), 422, "VALIDATION_FAILED")
     assert problem["errors"][0]["loc"] == ["body", "agent_id"]
     check_problem(api.http.get("/v1/conversations", params={"agent_id": label}), 422, "VALIDATION_FAILED")

@@ -1,4 +1,4 @@
-"""Live feeds: what is recorded, as it is recorded, resumable by position."""
+"""Live feeds of recorded events, resumable by position."""
 
 import json
 from collections.abc import Generator, Iterator
@@ -20,7 +20,7 @@ Item = dict[str, Any]
 
 @contextmanager
 def feed(api: Api, path: str, last_event_id: int | None = None, **parameters: Any) -> Generator[Iterator[Item]]:
-    """Open a feed; an item has `event`, `data` and, if it is a recorded event, `id`."""
+    """Open a feed. An item has `event`, `data` and, for a recorded event, `id`."""
     headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
     with (
         httpx.Client(base_url=api.http.base_url, timeout=20) as http,
@@ -46,7 +46,7 @@ def items(lines: Iterator[str]) -> Iterator[Item]:
 
 
 def facts(seen: Iterator[Item], number: int) -> list[Any]:
-    """Return so many recorded events, after checking that each says what it is."""
+    """Return the next recorded events and check that their ids, names and data agree."""
     found = list(islice((item for item in seen if "id" in item), number))
     for item in found:
         assert item["event"] == item["data"]["type"]
@@ -54,7 +54,7 @@ def facts(seen: Iterator[Item], number: int) -> list[Any]:
     return [item["data"] for item in found]
 
 
-def test_the_past_of_a_conversation_is_what_its_log_holds(api: Api) -> None:
+def test_a_feed_of_a_conversation_starts_with_its_log(api: Api) -> None:
     id_ = api.conversation(messages=[{"role": "user", "content": "x"}] * 3)["id"]
     api.message(api.conversation()["id"])
     recorded = api.events(id_)
@@ -65,7 +65,7 @@ def test_the_past_of_a_conversation_is_what_its_log_holds(api: Api) -> None:
             assert facts(seen, 2) == recorded[2:]
 
 
-def test_a_feed_goes_on_with_what_is_recorded_from_now_on(api: Api) -> None:
+def test_a_feed_continues_with_new_events(api: Api) -> None:
     id_ = api.conversation()["id"]
     api.message(id_, "before")
     with feed(api, f"/v1/conversations/{id_}/events") as one, feed(api, "/v1/events", conversation_id=id_) as all_:
@@ -76,7 +76,7 @@ def test_a_feed_goes_on_with_what_is_recorded_from_now_on(api: Api) -> None:
                 assert fact["data"]["content"] == [{"type": "text", "text": f"{number}"}]
 
 
-def test_nothing_is_skipped_and_nothing_comes_twice_however_often_a_client_comes_back(api: Api) -> None:
+def test_reconnects_neither_skip_nor_repeat_events(api: Api) -> None:
     id_ = api.conversation()["id"]
     last, found = 0, list[Any]()
     for number in range(6):
@@ -104,7 +104,7 @@ def test_the_server_filters_by_agent_and_type(api: Api) -> None:
         assert facts(seen, 1)[0]["data"]["content"][0]["text"] == "at last"
 
 
-def test_two_devices_see_the_frames_of_a_turn_and_what_is_recorded_of_it(api: Api, given_model: GivenModel) -> None:
+def test_two_devices_see_the_frames_and_the_events_of_a_turn(api: Api, given_model: GivenModel) -> None:
     id_ = api.conversation()["id"]
     model = given_model(["Hel", Pause(0.05), "lo"])
     with feed(api, f"/v1/conversations/{id_}/events") as one, feed(api, f"/v1/conversations/{id_}/events") as two:
@@ -120,7 +120,7 @@ def test_two_devices_see_the_frames_of_a_turn_and_what_is_recorded_of_it(api: Ap
             assert [item["data"] for item in recorded] == api.events(id_)[1:]
 
 
-def test_who_joins_while_a_turn_runs_gets_its_frames_from_the_first(
+def test_a_feed_that_is_opened_during_a_turn_gets_its_frames_from_the_first(
     api: Api, given_model: GivenModel, models: ModelServer
 ) -> None:
     id_ = api.conversation()["id"]
@@ -135,7 +135,7 @@ def test_who_joins_while_a_turn_runs_gets_its_frames_from_the_first(
             assert "turn.cancelled" in (item["event"] for item in seen)
 
 
-def test_large_events_come_whole_and_in_order(api: Api) -> None:
+def test_large_events_are_complete_and_in_order(api: Api) -> None:
     id_ = api.conversation()["id"]
     for number in range(6):
         api.message(id_, f"{number}" * 400_000)
@@ -145,14 +145,16 @@ def test_large_events_come_whole_and_in_order(api: Api) -> None:
             assert facts(seen, 7) == recorded
 
 
-def test_a_feed_that_begins_with_a_server_begins_now(fresh_api: Api, serve: Serve, database_url: str) -> None:
+def test_a_feed_without_a_position_starts_at_the_end_of_the_log(
+    fresh_api: Api, serve: Serve, database_url: str
+) -> None:
     fresh_api.conversation()
     with serve(database_url) as restarted, feed(restarted, "/v1/events") as seen:
         later = restarted.conversation()["id"]
         assert facts(seen, 1)[0]["conversation_id"] == later
 
 
-def test_a_server_that_ends_ends_its_feeds(database_url: str, serve: Serve) -> None:
+def test_a_server_that_stops_ends_its_feeds(database_url: str, serve: Serve) -> None:
     with serve(database_url) as api:
         id_ = api.conversation()["id"]
         streams = [feed(api, path) for path in ("/v1/events", f"/v1/conversations/{id_}/events")]
@@ -162,21 +164,21 @@ def test_a_server_that_ends_ends_its_feeds(database_url: str, serve: Serve) -> N
         stream.__exit__(None, None, None)
 
 
-def test_a_deleted_conversation_still_has_its_feed(api: Api) -> None:
+def test_a_deleted_conversation_still_has_a_feed(api: Api) -> None:
     id_ = api.conversation()["id"]
     api.http.delete(f"/v1/conversations/{id_}")
     with feed(api, f"/v1/conversations/{id_}/events", 0) as seen:
         assert [fact["type"] for fact in facts(seen, 2)] == ["ConversationStarted", "ConversationDeleted"]
 
 
-def test_a_feed_of_what_is_not_there_is_refused(api: Api) -> None:
+def test_a_feed_of_an_unknown_conversation_is_refused(api: Api) -> None:
     unknown = "01900000-0000-7000-8000-000000000000"
     for path in (f"/v1/conversations/{unknown}/events", f"/v1/events?conversation_id={unknown}"):
         check_problem(api.http.get(path), 404, "CONVERSATION_NOT_FOUND")
 
 
 @pytest.mark.parametrize("bad", ["x", "-1", "1.5", "1" * 19, "²"])
-def test_an_id_that_is_no_number_is_refused(api: Api, bad: str) -> None:
+def test_an_id_that_is_not_a_number_is_refused(api: Api, bad: str) -> None:
     id_ = api.conversation()["id"]
     for path in ("/v1/events", f"/v1/conversations/{id_}/events"):
         response = api.http.get(path, headers={b"Last-Event-ID": bad.encode()})
@@ -185,5 +187,5 @@ def test_an_id_that_is_no_number_is_refused(api: Api, bad: str) -> None:
 
 
 @pytest.mark.parametrize("query", ["type=Nothing", "conversation_id=x", "agent_id=a%20b", "owner_id=bob"])
-def test_a_filter_that_is_none_is_refused(api: Api, query: str) -> None:
+def test_an_invalid_filter_is_refused(api: Api, query: str) -> None:
     check_problem(api.http.get(f"/v1/events?{query}"), 422, "VALIDATION_FAILED")

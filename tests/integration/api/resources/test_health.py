@@ -1,4 +1,4 @@
-"""What operators and people who explore the API ask first."""
+"""Liveness, readiness, the root, and the documentation of the API."""
 
 from importlib.metadata import version
 
@@ -9,12 +9,12 @@ from tests.support.http.api_client import Api
 from tests.support.http.resources import check_problem
 
 
-def test_a_running_process_says_that_it_is_alive(api: Api) -> None:
+def test_a_running_process_is_alive(api: Api) -> None:
     response = api.http.get("/healthz")
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
 
 
-def test_a_ready_process_says_how_far_the_log_and_its_projections_have_come(api: Api) -> None:
+def test_a_ready_process_reports_the_positions_of_the_log_and_its_projections(api: Api) -> None:
     response = api.http.post("/v1/conversations", json={})
     ready = api.get("/readyz")
     assert ready["status"] == "ready"
@@ -24,7 +24,7 @@ def test_a_ready_process_says_how_far_the_log_and_its_projections_have_come(api:
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "text/html, application/json", "text/plain", ""])
-def test_the_root_names_the_server_and_where_to_go_on(api: Api, accept: str) -> None:
+def test_the_root_names_the_server_and_its_links(api: Api, accept: str) -> None:
     response = api.http.get("/", headers={"Accept": accept})
     assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
     index = response.json()
@@ -46,7 +46,7 @@ def test_a_browser_gets_the_root_as_a_page(api: Api) -> None:
     assert index["version"] in response.text
 
 
-def test_the_documentation_page_is_there(api: Api) -> None:
+def test_the_documentation_page_is_served(api: Api) -> None:
     response = api.http.get("/docs")
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/html")
@@ -87,13 +87,13 @@ def test_the_documentation_page_is_there(api: Api) -> None:
         ("get", "/"),
     ],
 )
-def test_the_openapi_document_describes(api: Api, method: str, path: str) -> None:
+def test_the_openapi_document_describes_every_operation(api: Api, method: str, path: str) -> None:
     operation = api.get("/openapi.json")["paths"][path][method]
     assert operation["summary"]
     assert ("requestBody" in operation) == (method in {"post", "patch"} and not path.endswith(("/cancel", "/rebuild")))
 
 
-def test_the_openapi_document_names_what_a_list_takes(api: Api) -> None:
+def test_the_openapi_document_names_the_parameters_of_a_list(api: Api) -> None:
     operation = api.get("/openapi.json")["paths"]["/v1/conversations"]["get"]
     assert {parameter["name"] for parameter in operation["parameters"]} >= {"limit", "cursor", "agent_id", "q"}
 
@@ -103,7 +103,7 @@ def test_an_unknown_path_is_a_problem(api: Api) -> None:
     check_problem(api.http.get("/v1/conversations/"), 404, "NOT_FOUND")
 
 
-def test_an_unknown_method_is_a_problem_that_names_the_known_ones(api: Api) -> None:
+def test_an_unknown_method_gets_a_problem_with_the_allowed_methods(api: Api) -> None:
     response = api.http.put("/v1/conversations", json={})
     check_problem(response, 405, "METHOD_NOT_ALLOWED")
     assert "GET" in response.headers["allow"]

@@ -1,4 +1,4 @@
-"""Images over HTTP: clients send and get bytes, the log and what shows it hold references."""
+"""Clients send and get the bytes of images. The log and feeds hold references."""
 
 import json
 from base64 import b64encode
@@ -30,11 +30,11 @@ TAKES_CONTENT = [(method, path, body) for method, path, body in TAKES_A_BODY if 
 
 
 def stored_content(api: Api, id_: str) -> list[Any]:
-    """Return the content of every message as the log holds it."""
+    """Return the content of every message as stored in the log."""
     return [event["data"]["content"] for event in api.events(id_) if event["type"] == "MessageAdded"]
 
 
-def test_an_image_that_is_sent_three_times_to_two_conversations_is_one_row(fresh_api: Api, database_url: str) -> None:
+def test_an_image_that_is_sent_three_times_is_stored_once(fresh_api: Api, database_url: str) -> None:
     one = fresh_api.conversation(messages=[{"role": "user", "content": [IMAGE]}])["id"]
     other = fresh_api.conversation()["id"]
     fresh_api.message(one, [IMAGE])
@@ -50,22 +50,22 @@ def test_an_image_that_is_sent_three_times_to_two_conversations_is_one_row(fresh
     ]
 
 
-def test_clients_get_the_bytes_and_the_log_tells_the_reference(api: Api, id_: str) -> None:
-    said = api.message(id_, [TEXT, IMAGE])
-    assert said["content"] == [TEXT, IMAGE]
-    assert api.get(f"/v1/conversations/{id_}/messages/{said['id']}") == said
-    assert api.messages(id_) == api.messages(id_, order="desc") == [said]
+def test_clients_get_the_bytes_and_the_log_shows_the_reference(api: Api, id_: str) -> None:
+    stored = api.message(id_, [TEXT, IMAGE])
+    assert stored["content"] == [TEXT, IMAGE]
+    assert api.get(f"/v1/conversations/{id_}/messages/{stored['id']}") == stored
+    assert api.messages(id_) == api.messages(id_, order="desc") == [stored]
     assert stored_content(api, id_) == [[TEXT, STORED]]
 
 
-def test_a_feed_tells_the_reference(api: Api, id_: str) -> None:
+def test_a_feed_shows_the_reference(api: Api, id_: str) -> None:
     api.message(id_, [IMAGE])
     with api.http.stream("GET", f"/v1/conversations/{id_}/events", headers={"Last-Event-ID": "0"}) as feed:
         *_, data = islice((line for line in feed.iter_lines() if line.startswith("data: ")), 2)
     assert json.loads(data.removeprefix("data: "))["data"]["content"] == [STORED]
 
 
-def test_a_repeated_message_is_answered_with_the_same_bytes(api: Api, id_: str) -> None:
+def test_a_repeated_message_has_the_same_bytes(api: Api, id_: str) -> None:
     body = {"role": "user", "content": [TEXT, IMAGE]}
     first, again = (
         api.http.post(f"/v1/conversations/{id_}/messages", json=body, headers={"Idempotency-Key": f"image-{id_}"})
@@ -90,9 +90,9 @@ def test_a_model_is_sent_the_bytes(api: Api, id_: str, given_model: GivenModel, 
 @pytest.mark.parametrize("conversation", ["of its own", "that is new"])
 def test_a_turn_shows_the_bytes_of_its_question(api: Api, id_: str, given_model: GivenModel, conversation: str) -> None:
     path = f"/v1/conversations/{id_}/turns" if conversation == "of its own" else "/v1/turns"
-    asked = {"content": [TEXT, IMAGE], "model": given_model(["A cat."])}
+    question = {"content": [TEXT, IMAGE], "model": given_model(["A cat."])}
     key = {"Idempotency-Key": uuid4().hex}
-    whole, repeated = (api.http.post(path, json=asked, headers=key).json() for _ in range(2))
+    whole, repeated = (api.http.post(path, json=question, headers=key).json() for _ in range(2))
     assert repeated == whole
     assert whole["user_message"]["content"] == [TEXT, IMAGE]
     turn = whole["turn"]
@@ -109,7 +109,7 @@ def test_a_streamed_turn_begins_with_the_bytes_of_its_question(api: Api, id_: st
     assert started.data["user_message"]["content"] == [IMAGE]
 
 
-def test_a_turn_is_cancelled_from_another_server_though_an_image_was_removed(
+def test_a_turn_is_cancelled_from_another_server_after_its_image_was_removed(
     database_url: str, serve: Serve, given_model: GivenModel
 ) -> None:
     with serve(database_url) as here, serve(database_url) as there:
@@ -119,13 +119,13 @@ def test_a_turn_is_cancelled_from_another_server_though_an_image_was_removed(
             rows(database_url, "DELETE FROM images")
             cancelled = there.http.post(f"/v1/conversations/{id_}/turns/{seen[0].data['turn_id']}/cancel")
             assert [frame.event for frame in turn.frames][-1] == "turn.cancelled"
-        assert cancelled.status_code == 503  # the turn cannot be shown without its image; it has ended all the same
+        assert cancelled.status_code == 503  # the turn cannot be shown without its image, but it has ended
         assert there.get(f"/v1/conversations/{id_}")["status"] == "idle"
 
 
 @pytest.mark.parametrize("more", [{"media_type": "image/png"}, {}, IMAGE, {"url": "https://example.org/a.png"}])
 @pytest.mark.parametrize(("method", "path", "body"), TAKES_CONTENT)
-def test_a_client_cannot_name_an_image_by_its_hash(
+def test_a_client_cannot_refer_to_an_image_by_its_hash(
     api: Api, id_: str, method: str, path: str, body: dict[str, Any], more: dict[str, Any]
 ) -> None:
     api.message(api.conversation()["id"], [IMAGE])
@@ -140,7 +140,7 @@ def test_a_conversation_cannot_start_with_the_hash_of_an_image(api: Api) -> None
     check_invalid(response, "body", "messages", 1, "content", 0)
 
 
-def test_a_wrong_image_among_first_messages_is_named_by_its_place(api: Api) -> None:
+def test_an_invalid_image_in_the_first_messages_is_named_by_its_index(api: Api) -> None:
     messages = [
         {"role": "user", "content": [IMAGE]},
         {"role": "user", "content": [TEXT, {"type": "image", "data": IMAGE["data"]}]},
@@ -149,16 +149,16 @@ def test_a_wrong_image_among_first_messages_is_named_by_its_place(api: Api) -> N
     check_invalid(response, "body", "messages", 1, "content", 1)
 
 
-def test_an_image_of_7_mib_is_taken_and_given_back(api: Api, id_: str) -> None:
+def test_an_image_of_7_mib_is_stored_and_returned(api: Api, id_: str) -> None:
     large = {**IMAGE, "data": b64encode(PNG + bytes(range(256)) * (7 * 4096)).decode()}
-    said = api.message(id_, [large])
-    assert said["content"] == [large]
-    assert api.messages(id_) == [said]
+    stored = api.message(id_, [large])
+    assert stored["content"] == [large]
+    assert api.messages(id_) == [stored]
     (content,) = api.get(f"/v1/conversations/{id_}/context")["messages"][0]["content"]
     assert content["image_url"]["url"] == f"data:image/png;base64,{large['data']}"
 
 
-def test_an_image_is_not_taken_while_the_store_is_away(database_url: str, postgres: str, serve: Serve) -> None:
+def test_an_image_is_refused_while_the_database_is_down(database_url: str, postgres: str, serve: Serve) -> None:
     name = conninfo_to_dict(database_url)["dbname"]
     with serve(database_url) as api, psycopg.connect(postgres, autocommit=True) as connection:
 

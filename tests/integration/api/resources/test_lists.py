@@ -1,4 +1,4 @@
-"""Lists: limits, cursors, and pages that neither skip nor repeat while rows are added."""
+"""Lists: limits, cursors, and pages that stay complete while rows are added."""
 
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
@@ -23,7 +23,7 @@ LISTS = [
 
 @pytest.fixture(scope="module")
 def id_(api: Api) -> str:
-    """A conversation of 25 messages that no test changes."""
+    """A conversation of 25 messages. Read only."""
     return api.conversation(messages=[{"role": "user", "content": str(number)} for number in range(25)])["id"]
 
 
@@ -46,7 +46,7 @@ def test_a_page_has_data_and_a_cursor(api: Api, id_: str, path: str) -> None:
         assert len(page["data"]) <= limit
 
 
-def test_a_page_has_twenty_items_unless_asked(api: Api, id_: str) -> None:
+def test_a_page_has_twenty_items_by_default(api: Api, id_: str) -> None:
     page = api.get(f"/v1/conversations/{id_}/messages")
     assert len(page["data"]) == 20
     assert isinstance(page["next_cursor"], str)
@@ -88,12 +88,12 @@ def test_a_full_last_page_has_no_cursor(api: Api, id_: str) -> None:
         token(b"\xff\xfe"),
     ],
 )
-def test_a_cursor_that_no_list_gave_is_refused(api: Api, id_: str, path: str, cursor: str) -> None:
+def test_an_invalid_cursor_is_refused(api: Api, id_: str, path: str, cursor: str) -> None:
     check_problem(api.http.get(path.format(id=id_), params={"cursor": cursor}), 400, "INVALID_CURSOR")
 
 
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "2024-01-01T00:00:00Z"])
-def test_a_cursor_at_the_end_of_time_breaks_nothing(api: Api, at: str) -> None:
+def test_a_cursor_with_an_extreme_time_is_answered(api: Api, at: str) -> None:
     cursor = token(f'["conversations", "{at}", "{uuid4()}"]'.encode())
     assert api.http.get("/v1/conversations", params={"cursor": cursor}).status_code in {200, 400}
 
@@ -102,14 +102,14 @@ def test_a_cursor_of_another_list_is_refused(api: Api, id_: str, given_model: Gi
     other = api.conversation(messages=[{"role": "user", "content": "x"}] * 3)["id"]
     for _ in range(2):
         api.turn(other, given_model(["x"]))
-    asked: dict[str, dict[str, Any]] = {path.format(id=id_): {} for path in LISTS}
+    requests: dict[str, dict[str, Any]] = {path.format(id=id_): {} for path in LISTS}
     cursors = {
         (path, order): api.get(path.format(id=other), limit=1, **({"order": order} if order else {}))["next_cursor"]
         for path in LISTS
         for order in (("asc", "desc") if path.endswith("messages") else ("",))
     }
     for (path, order), cursor in cursors.items():
-        for list_ in asked:
+        for list_ in requests:
             if list_ == path.format(id=id_):
                 continue
             check_problem(api.http.get(list_, params={"cursor": cursor}), 400, "INVALID_CURSOR")
@@ -160,7 +160,10 @@ def test_pages_of_conversations_neither_skip_nor_repeat_while_conversations_are_
 def _read_all(
     api: Api, path: str, more: list[int], add: Callable[[], str], **parameters: Any
 ) -> tuple[list[str], list[str]]:
-    """Read a list to its end and add so many rows after each page; return the ids seen, and those added."""
+    """Read a list to its end, and call `add` after each page.
+
+    Return the ids that were read, and those that were added.
+    """
     seen: list[str] = []
     added: list[str] = []
     pauses = iter(more)

@@ -1,4 +1,4 @@
-"""Messages: recorded without a model, listed, read and deleted."""
+"""Messages: add without a model, list, read and delete."""
 
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +20,13 @@ def test_a_message_has_every_field(api: Api, id_: str) -> None:
     check_position(response)
     message = response.json()
     check_message(message)
-    said = {"conversation_id": id_, "role": "user", "author_id": "local", "status": "completed", "version": 2}
-    assert message.items() >= {**said, "content": [{"type": "text", "text": "Hi there"}], "tokens": 2}.items()
+    added = {"conversation_id": id_, "role": "user", "author_id": "local", "status": "completed", "version": 2}
+    assert message.items() >= {**added, "content": [{"type": "text", "text": "Hi there"}], "tokens": 2}.items()
     nothing = {message[name] for name in ("turn_id", "in_reply_to", "model", "usage", "finish_reason")}
     assert nothing == {None}
 
 
-def test_a_message_changes_its_conversation(api: Api, id_: str) -> None:
+def test_a_message_updates_its_conversation(api: Api, id_: str) -> None:
     message = api.message(id_)
     conversation = api.get(f"/v1/conversations/{id_}")
     assert (conversation["message_count"], conversation["version"]) == (1, 2)
@@ -46,7 +46,7 @@ def test_a_message_changes_its_conversation(api: Api, id_: str) -> None:
         ("system", {"type": "text", "text": "Be brief."}),
     ],
 )
-def test_a_block_comes_back_as_it_was_sent(api: Api, id_: str, role: str, block: dict[str, Any]) -> None:
+def test_a_block_is_returned_as_it_was_sent(api: Api, id_: str, role: str, block: dict[str, Any]) -> None:
     message = api.message(id_, [block], role)
     check_message(message)
     assert message["content"] == [block]
@@ -54,7 +54,7 @@ def test_a_block_comes_back_as_it_was_sent(api: Api, id_: str, role: str, block:
     assert api.messages(id_) == [message]
 
 
-def test_a_tool_result_is_no_error_unless_it_says_so(api: Api, id_: str) -> None:
+def test_a_tool_result_is_not_an_error_by_default(api: Api, id_: str) -> None:
     block = {"type": "tool_result", "tool_use_id": "call_1", "content": "2"}
     assert api.message(id_, [block], "tool")["content"] == [{**block, "is_error": False}]
 
@@ -67,7 +67,7 @@ def test_an_assistants_message_answers_the_last_user_message(api: Api, id_: str)
     assert api.message(id_, "Answer", "assistant", in_reply_to=first["id"])["in_reply_to"] == first["id"]
 
 
-def test_a_message_cannot_answer_one_that_is_not_in_its_conversation(api: Api, id_: str) -> None:
+def test_a_message_cannot_reply_to_one_of_another_conversation(api: Api, id_: str) -> None:
     elsewhere = api.message(api.conversation()["id"])
     deleted = api.message(id_)
     api.http.delete(f"/v1/conversations/{id_}/messages/{deleted['id']}")
@@ -77,16 +77,16 @@ def test_a_message_cannot_answer_one_that_is_not_in_its_conversation(api: Api, i
     assert api.messages(id_) == []
 
 
-def test_the_history_is_in_the_order_in_which_it_was_said(api: Api, id_: str) -> None:
-    said = [api.message(id_, f"message {number}") for number in range(5)]
-    assert api.messages(id_) == api.messages(id_, order="asc") == said
-    assert api.messages(id_, order="desc") == said[::-1]
-    assert api.messages(id_, include="superseded") == said
+def test_the_history_is_in_the_order_of_recording(api: Api, id_: str) -> None:
+    added = [api.message(id_, f"message {number}") for number in range(5)]
+    assert api.messages(id_) == api.messages(id_, order="asc") == added
+    assert api.messages(id_, order="desc") == added[::-1]
+    assert api.messages(id_, include="superseded") == added
 
 
 def test_a_deleted_message_leaves_the_history_and_stays_in_the_log(api: Api, id_: str) -> None:
-    kept, gone = api.message(id_, "kept"), api.message(id_, "gone")
-    path = f"/v1/conversations/{id_}/messages/{gone['id']}"
+    kept, removed = api.message(id_, "kept"), api.message(id_, "gone")
+    path = f"/v1/conversations/{id_}/messages/{removed['id']}"
     response = api.http.delete(path)
     assert (response.status_code, response.content) == (204, b"")
     check_position(response)
@@ -105,12 +105,12 @@ def test_a_message_of_another_conversation_is_not_found(api: Api, id_: str) -> N
     check_problem(api.http.delete(path), 404, "MESSAGE_NOT_FOUND")
 
 
-def test_eight_callers_at_once_lose_nothing_and_retry_nothing(api: Api, id_: str) -> None:
-    def say_ten(caller: int) -> list[int]:
+def test_eight_concurrent_callers_lose_no_message(api: Api, id_: str) -> None:
+    def add_ten(caller: int) -> list[int]:
         return [api.message(id_, f"{caller}:{number}")["version"] for number in range(10)]
 
     with ThreadPoolExecutor(8) as executor:
-        versions = [version for said in executor.map(say_ten, range(8)) for version in said]
+        versions = [version for added in executor.map(add_ten, range(8)) for version in added]
     assert sorted(versions) == list(range(2, 82))
     messages = api.messages(id_, limit=100)
     assert [message["version"] for message in messages] == list(range(2, 82))

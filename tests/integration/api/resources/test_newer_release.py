@@ -1,4 +1,4 @@
-"""A newer release has written to the log: what it concerns is refused or shown as stored, and all else goes on."""
+"""Events of a newer release are refused or shown as stored. All else is served."""
 
 from datetime import UTC, datetime
 from itertools import islice
@@ -24,22 +24,22 @@ UNKNOWN: dict[str, tuple[str, dict[str, Any]]] = {
     "a shape": ("MessageAdded", {"words": "no message"}),
     "the end of a turn": ("TurnCompleted", {"class_version": 99}),
 }
-NOBODY = "01900000-0000-7000-8000-000000000000"
+NO_ID = "01900000-0000-7000-8000-000000000000"
 COMMANDS: dict[str, tuple[str, str, Any]] = {
     "add a message": ("POST", "/messages", {"role": "user", "content": "x"}),
     "rename": ("PATCH", "", {"title": "x"}),
     "start a turn": ("POST", "/turns", {"content": "x"}),
     "queue a turn": ("POST", "/turns", {"content": "x", "on_busy": "queue"}),
     "start a turn of a client": ("POST", "/turns", {"content": "x", "generate": False}),
-    "cancel a turn": ("POST", f"/turns/{NOBODY}/cancel", {}),
-    "answer again": ("POST", f"/messages/{NOBODY}/regenerate", {}),
-    "delete a message": ("DELETE", f"/messages/{NOBODY}", None),
+    "cancel a turn": ("POST", f"/turns/{NO_ID}/cancel", {}),
+    "answer again": ("POST", f"/messages/{NO_ID}/regenerate", {}),
+    "delete a message": ("DELETE", f"/messages/{NO_ID}", None),
     "delete": ("DELETE", "", None),
 }
 
 
 def write_unknown(conninfo: str, conversation_id: str, unknown: str) -> int:
-    """Write an event as a newer release would, next in its conversation; return its position."""
+    """Append an event as a newer release would, and return its position."""
     last = value(conninfo, "SELECT max(version) FROM events WHERE conversation_id = %s", [conversation_id])
     place: dict[str, Any] = {"originator_id": UUID(conversation_id), "originator_version": last + 1}
     event = ConversationDeleted(**place, timestamp=datetime.now(UTC), actor="local")
@@ -53,11 +53,11 @@ def check_refused(response: httpx.Response) -> None:
 
 
 @pytest.mark.parametrize("unknown", UNKNOWN)
-def test_commands_on_a_conversation_that_holds_what_is_unknown_are_refused(
+def test_commands_on_a_conversation_with_unknown_events_are_refused(
     fresh_api: Api, database_url: str, unknown: str
 ) -> None:
     known, fresh = (fresh_api.conversation(messages=[{"role": "user", "content": "x"}])["id"] for _ in range(2))
-    fresh_api.message(known)  # so that its state is remembered
+    fresh_api.message(known)  # so that its state is in the cache
     for id_ in (known, fresh):
         write_unknown(database_url, id_, unknown)
     last = value(database_url, "SELECT position FROM head")
@@ -68,7 +68,7 @@ def test_commands_on_a_conversation_that_holds_what_is_unknown_are_refused(
 
 
 @pytest.mark.parametrize("unknown", UNKNOWN)
-def test_other_conversations_are_served_as_ever(fresh_api: Api, database_url: str, unknown: str) -> None:
+def test_other_conversations_are_served_as_before(fresh_api: Api, database_url: str, unknown: str) -> None:
     id_, other = fresh_api.conversation()["id"], fresh_api.conversation()["id"]
     write_unknown(database_url, id_, unknown)
     http, path = fresh_api.http, f"/v1/conversations/{other}"
@@ -76,13 +76,13 @@ def test_other_conversations_are_served_as_ever(fresh_api: Api, database_url: st
     assert written.status_code == 201
     answered = http.post(f"{path}/turns", json={"content": "Hi"})
     if unknown in {"a version", "a shape"}:
-        # The context is a read model that uses messages, and stands still: no model can be asked.
+        # The context is a read model that uses messages. It is stopped, so no model can be called.
         problem = check_problem(answered, 502, "MODEL_ERROR", "error", "conversation_id", "turn_id")
         assert problem["error"]["code"] == "model_unavailable"
     else:
         assert (answered.status_code, answered.json()["turn"]["status"]) == (201, "completed")
     if unknown != "a type":
-        return  # the read models that use the type stand still
+        return  # the read models that use the type are stopped
     assert "turnlog-behind" not in {*written.headers, *answered.headers}
     position = answered.headers["turnlog-position"]
     shown = http.get(path, headers={"Turnlog-Position": position})
@@ -91,7 +91,7 @@ def test_other_conversations_are_served_as_ever(fresh_api: Api, database_url: st
     assert not any(each["stopped"] for each in fresh_api.get("/readyz")["projections"].values())
 
 
-def test_a_newer_shape_is_seen_where_operators_look(fresh_api: Api, database_url: str) -> None:
+def test_a_newer_shape_is_reported_to_operators(fresh_api: Api, database_url: str) -> None:
     position = write_unknown(database_url, fresh_api.conversation()["id"], "a version")
     fresh_api.conversation()
     projections = eventually(
@@ -105,7 +105,7 @@ def test_a_newer_shape_is_seen_where_operators_look(fresh_api: Api, database_url
 
 
 @pytest.mark.parametrize("unknown", UNKNOWN)
-def test_a_conversation_that_holds_what_is_unknown_is_read_as_far_as_it_is_known(
+def test_a_conversation_with_unknown_events_is_read_up_to_them(
     fresh_api: Api, database_url: str, unknown: str, given_model: GivenModel
 ) -> None:
     id_ = fresh_api.conversation(title="known")["id"]
@@ -123,7 +123,7 @@ def test_a_conversation_that_holds_what_is_unknown_is_read_as_far_as_it_is_known
 
 
 @pytest.mark.parametrize("unknown", UNKNOWN)
-def test_feeds_show_what_is_unknown_as_it_is_stored_and_go_on(fresh_api: Api, database_url: str, unknown: str) -> None:
+def test_feeds_show_unknown_events_as_stored_and_continue(fresh_api: Api, database_url: str, unknown: str) -> None:
     id_, other = fresh_api.conversation()["id"], fresh_api.conversation()["id"]
     write_unknown(database_url, id_, unknown)
     with feed(fresh_api, "/v1/events", 0) as every, feed(fresh_api, f"/v1/conversations/{id_}/events", 0) as one:
@@ -134,7 +134,7 @@ def test_feeds_show_what_is_unknown_as_it_is_stored_and_go_on(fresh_api: Api, da
         assert facts(every, 2) == [fresh_api.events(id_)[-1], fresh_api.events(other)[-1]]
 
 
-def test_live_turns_and_queues_of_other_conversations_go_on(
+def test_live_turns_and_queues_of_other_conversations_continue(
     fresh_api: Api, database_url: str, given_model: GivenModel
 ) -> None:
     id_, other = fresh_api.conversation()["id"], fresh_api.conversation()["id"]
@@ -147,17 +147,17 @@ def test_live_turns_and_queues_of_other_conversations_go_on(
         assert [frame.event for frame in islice(queued.frames, 9)][-1] == "turn.completed"
 
 
-def test_a_queued_turn_of_a_conversation_that_holds_what_is_unknown_is_left_to_a_newer_release(
+def test_a_queued_turn_behind_an_unknown_event_is_left_to_a_newer_release(
     fresh_api: Api, database_url: str, given_model: GivenModel, caplog: pytest.LogCaptureFixture
 ) -> None:
     id_ = fresh_api.conversation()["id"]
     with fresh_api.stream(id_, given_model(Script(["so far", Hang()]))) as turn:
         assert [next(turn.frames).event for _ in range(2)] == ["turn.started", "delta"]
         with fresh_api.stream(id_, given_model(["Hello"]), on_busy="queue"):
-            # Only then does the turn record nothing more, whose version the event would take.
+            # After this the turn records nothing more, so the version of the event is free.
             eventually(lambda: any(event["type"] == "StreamDelta" for event in fresh_api.events(id_)))
             write_unknown(database_url, id_, "the end of a turn")
-            fresh_api.conversation()  # which tells the server how far the log is
+            fresh_api.conversation()  # the server learns the position of the log from this write
             eventually(lambda: "is left to a newer release" in caplog.text)
     fresh_api.conversation()
     check_refused(fresh_api.http.patch(f"/v1/conversations/{id_}", json={"title": "x"}))

@@ -1,4 +1,4 @@
-"""What operators ask of the read models over HTTP."""
+"""The state and the rebuilds of projections over HTTP."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def rebuilt(api: Api, name: str, build: int) -> bool:
     return api.get(f"/v1/projections/{name}")["build"] == build
 
 
-def test_every_projection_says_where_it_is(fresh_api: Api) -> None:
+def test_every_projection_reports_its_state(fresh_api: Api) -> None:
     fresh_api.conversation()
     page = fresh_api.get("/v1/projections")
     assert page["next_cursor"] is None
@@ -40,12 +40,12 @@ def test_every_projection_says_where_it_is(fresh_api: Api) -> None:
         assert (projection["status"], projection["build"], projection["rebuild"]) == ("running", 1, None)
 
 
-def test_a_projection_that_is_not_there_is_not_found(api: Api) -> None:
+def test_an_unknown_projection_is_not_found(api: Api) -> None:
     for method, path in (("GET", "/v1/projections/nope"), ("POST", "/v1/projections/nope/rebuild")):
         check_problem(api.http.request(method, path), 404, "PROJECTION_NOT_FOUND")
 
 
-def test_a_rebuild_is_switched_to_and_the_build_before_it_is_kept(fresh_api: Api) -> None:
+def test_a_rebuild_switches_reads_and_keeps_the_build_before(fresh_api: Api) -> None:
     conversation = fresh_api.conversation()
     response = fresh_api.http.post("/v1/projections/listing/rebuild")
     assert response.status_code == 202
@@ -58,29 +58,27 @@ def test_a_rebuild_is_switched_to_and_the_build_before_it_is_kept(fresh_api: Api
     assert len(fresh_api.get("/v1/conversations")["data"]) == 2
 
 
-def test_of_two_rebuilds_at_once_the_second_is_refused(fresh_api: Api) -> None:
+def test_the_second_of_two_concurrent_rebuilds_is_refused(fresh_api: Api) -> None:
     first = fresh_api.http.post("/v1/projections/history/rebuild")
     second = fresh_api.http.post("/v1/projections/history/rebuild")
-    # The first may be done before the second comes; then there is nothing to refuse.
+    # The first may end before the second starts. Then nothing is refused.
     if second.status_code != 202:
         check_problem(second, 409, "WRITE_CONFLICT")
     assert first.status_code == 202
     eventually(lambda: fresh_api.get("/v1/projections/history")["build"] > 1)
 
 
-def test_metrics_tell_the_same(fresh_api: Api) -> None:
+def test_the_metrics_report_the_same_state(fresh_api: Api) -> None:
     fresh_api.conversation()
-    told = metrics(fresh_api)
-    assert (told["turnlog_store_up", ""], told["turnlog_log_position", ""]) == (1, 1)
+    values = metrics(fresh_api)
+    assert (values["turnlog_store_up", ""], values["turnlog_log_position", ""]) == (1, 1)
     for name in NAMES:
-        assert told["turnlog_projection_position", name] == 1
-        assert told["turnlog_projection_lag_events", name] == told["turnlog_projection_lag_seconds", name] == 0
-        assert told["turnlog_projection_stopped", name] == 0
+        assert values["turnlog_projection_position", name] == 1
+        assert values["turnlog_projection_lag_events", name] == values["turnlog_projection_lag_seconds", name] == 0
+        assert values["turnlog_projection_stopped", name] == 0
 
 
-def test_a_projection_that_stopped_says_at_which_event_why_and_how_far_it_is_behind(
-    fresh_api: Api, broken_listing: None
-) -> None:
+def test_a_stopped_projection_reports_the_event_the_error_and_its_lag(fresh_api: Api, broken_listing: None) -> None:
     fresh_api.conversation()
     fresh_api.http.post("/v1/conversations", json={"title": "Poison"})
     fresh_api.conversation()
@@ -89,8 +87,8 @@ def test_a_projection_that_stopped_says_at_which_event_why_and_how_far_it_is_beh
     assert listing["lag_seconds"] > 0
     assert listing["error"]["position"] == 2
     assert fresh_api.get("/readyz")["projections"]["listing"]["error"] == listing["error"]
-    told = metrics(fresh_api)
-    assert told["turnlog_projection_stopped", "listing"] == 1
-    assert told["turnlog_projection_error_position", "listing"] == 2
-    assert told["turnlog_projection_lag_events", "listing"] == 2
-    assert told["turnlog_projection_stopped", "history"] == 0
+    values = metrics(fresh_api)
+    assert values["turnlog_projection_stopped", "listing"] == 1
+    assert values["turnlog_projection_error_position", "listing"] == 2
+    assert values["turnlog_projection_lag_events", "listing"] == 2
+    assert values["turnlog_projection_stopped", "history"] == 0

@@ -1,4 +1,4 @@
-"""Turns whose client runs the model: their stream is recorded in batches, in order, each once."""
+"""Turns whose client runs the model are recorded in batches, in order, each once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ def turn(api: Api) -> dict[str, Any]:
 
 @pytest.fixture
 def post(api: Api, turn: dict[str, Any]) -> Post:
-    """Return a function that posts to one of the turn's routes."""
+    """Return a function that posts to one of the routes of the turn."""
 
     def posted(route: str, headers: dict[str, str] | None = None, **body: Any) -> httpx.Response:
         return api.http.post(f"{path(turn)}/{route}", json=body, headers=headers)
@@ -48,7 +48,7 @@ def texts(seen: list[Frame]) -> list[str]:
     return [frame.data["text"] for frame in seen if frame.event == "delta"]
 
 
-def test_what_a_client_streams_is_the_answer(api: Api, turn: dict[str, Any], post: Post) -> None:
+def test_the_streamed_chunks_are_the_answer(api: Api, turn: dict[str, Any], post: Post) -> None:
     assert post("deltas", seq=2, chunks=["Be", "cau"]).json() == {"next_seq": 4}
     assert post("deltas", seq=4, chunks=["se."]).json() == {"next_seq": 5}
     used = {"input_tokens": 3, "output_tokens": 2, "cost_usd": 0.25}
@@ -58,16 +58,16 @@ def test_what_a_client_streams_is_the_answer(api: Api, turn: dict[str, Any], pos
     assert (ended.json()["status"], ended.json()["finish_reason"]) == ("completed", "length")
     assert ended.json()["usage"] == {**used, "cached_input_tokens": 0, "reasoning_tokens": 0, "estimated": False}
     assert ended.json()["duration_ms"] >= ended.json()["time_to_first_token_ms"] > 0
-    said = api.messages(turn["conversation_id"])[-1]
-    check_message(said)
-    assert (said["id"], said["content"]) == (turn["message_id"], [{"type": "text", "text": "Because."}])
+    answer = api.messages(turn["conversation_id"])[-1]
+    check_message(answer)
+    assert (answer["id"], answer["content"]) == (turn["message_id"], [{"type": "text", "text": "Because."}])
     seen = frames(api, turn)
     assert texts(seen) == ["Be", "cau", "se."]
     assert [frame.event for frame in seen][-2:] == ["block.done", "turn.completed"]
     assert [frame.data["seq"] for frame in seen] == list(range(1, len(seen) + 1))
 
 
-def test_readers_follow_it_live(api: Api, turn: dict[str, Any], post: Post) -> None:
+def test_readers_follow_the_turn_live(api: Api, turn: dict[str, Any], post: Post) -> None:
     with api.http.stream("GET", f"{path(turn)}/stream") as response:
         seen = frames_of(response)
         assert next(seen).event == "turn.started"
@@ -79,7 +79,7 @@ def test_readers_follow_it_live(api: Api, turn: dict[str, Any], post: Post) -> N
         assert [frame.event for frame in seen] == ["block.done", "turn.completed"]
 
 
-def test_a_repeat_is_ignored_and_a_gap_is_refused(api: Api, turn: dict[str, Any], post: Post) -> None:
+def test_a_repeated_batch_is_ignored_and_a_gap_is_refused(api: Api, turn: dict[str, Any], post: Post) -> None:
     post("deltas", seq=2, chunks=["a", "b"])
     for seq, chunks, next_seq in ((2, ["a", "b"], 4), (3, ["b"], 4), (2, [], 4), (3, ["b", "c"], 5), (2, ["a"], 5)):
         response = post("deltas", seq=seq, chunks=chunks)
@@ -100,15 +100,15 @@ def test_an_idempotent_repeat_gives_the_first_answer(post: Post) -> None:
     assert post("complete", end).json() == post("complete", end).json()
 
 
-def test_a_failure_keeps_what_was_recorded(api: Api, turn: dict[str, Any], post: Post) -> None:
+def test_a_failed_turn_keeps_the_recorded_text(api: Api, turn: dict[str, Any], post: Post) -> None:
     post("deltas", seq=2, chunks=["so far"])
     failed = post("fail", detail="My model fell over.").json()
     assert (failed["status"], failed["error"]) == ("failed", {"code": "model_error", "detail": "My model fell over."})
-    said = api.messages(turn["conversation_id"])[-1]
-    assert (said["content"][0]["text"], said["status"]) == ("so far", "interrupted")
+    answer = api.messages(turn["conversation_id"])[-1]
+    assert (answer["content"][0]["text"], answer["status"]) == ("so far", "interrupted")
 
 
-def test_it_locks_the_conversation_and_can_be_cancelled(api: Api, turn: dict[str, Any], post: Post) -> None:
+def test_a_turn_locks_the_conversation_and_can_be_cancelled(api: Api, turn: dict[str, Any], post: Post) -> None:
     second = api.http.post(path(turn).rsplit("/", 1)[0], json={"content": "And?"})
     assert check_problem(second, 409, "CONVERSATION_LOCKED", "active_turn_id")["active_turn_id"] == turn["id"]
     post("deltas", seq=2, chunks=["so far"])
@@ -120,7 +120,7 @@ def test_it_locks_the_conversation_and_can_be_cancelled(api: Api, turn: dict[str
 @pytest.mark.parametrize(
     ("route", "body"), [("deltas", {"seq": 2, "chunks": ["x"]}), ("complete", {}), ("fail", {"detail": "x"})]
 )
-def test_a_turn_that_has_ended_or_never_was_or_that_the_server_runs_takes_nothing(
+def test_an_ended_unknown_or_server_run_turn_accepts_nothing(
     api: Api, turn: dict[str, Any], post: Post, route: str, body: dict[str, Any]
 ) -> None:
     post("complete")
@@ -152,18 +152,18 @@ def test_a_turn_that_has_ended_or_never_was_or_that_the_server_runs_takes_nothin
         ("fail", {"detail": ""}),
     ],
 )
-def test_bad_batches_and_ends_are_refused(post: Post, route: str, body: dict[str, Any]) -> None:
+def test_invalid_batches_and_ends_are_refused(post: Post, route: str, body: dict[str, Any]) -> None:
     check_problem(post(route, **body), 422, "VALIDATION_FAILED")
 
 
-def test_a_client_that_is_not_heard_of_loses_its_turn_and_keeps_its_text(
+def test_a_turn_of_a_silent_client_ends_and_keeps_its_text(
     fresh_api: Api, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(expired_leases, "LOOK_INTERVAL_S", 0.02)
     monkeypatch.setattr(expired_leases, "EXPIRED_FOR_S", 0.05)
     turn = fresh_api.http.post("/v1/turns", json={"content": "Why?", "generate": False}).json()
     fresh_api.http.post(f"{path(turn)}/deltas", json={"seq": 2, "chunks": ["so far"]})
-    # The minute that a client has is over.
+    # The minute that a client has between two batches is over.
     assert rows(database_url, "UPDATE leases SET expires_at = now() WHERE expires_at > now() RETURNING turn_id")
     eventually(lambda: fresh_api.get(path(turn))["status"] == "failed")
     assert fresh_api.get(path(turn))["error"]["code"] == "client_lost"

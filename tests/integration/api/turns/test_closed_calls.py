@@ -1,4 +1,4 @@
-"""No call stays open: whatever ends a turn that waits for results closes its calls."""
+"""Every end of a turn that waits for results closes its open calls."""
 
 from typing import Any
 
@@ -27,20 +27,20 @@ def test_a_new_message_closes_open_calls_and_their_turn(
     assert (ended["status"], ended["usage"]) == ("cancelled", turn["usage"])
     last = replayed(api, turn)[-1]
     assert (last.event, last.data["turn"]) == ("turn.cancelled", ended)
-    closed, said = api.messages(id_)[2:4]
+    closed, new_message = api.messages(id_)[2:4]
     assert [(result["tool_use_id"], result["is_error"]) for result in closed["content"]] == [
         ("call_1", True),
         ("call_2", True),
     ]
-    assert (closed["role"], said["content"]) == ("tool", [{"type": "text", "text": "Never mind"}])
+    assert (closed["role"], new_message["content"]) == ("tool", [{"type": "text", "text": "Never mind"}])
     if route == "messages":
-        assert response.json() == said
+        assert response.json() == new_message
         assert api.turn(id_, calling_model).status_code == 201
     roles = [message["role"] for message in sent(models, calling_model)[-1]["messages"]]
     assert roles == ["user", "assistant", "tool", "tool", "user"]
 
 
-def test_a_message_of_another_role_does_not_push_a_waiting_turn_aside(api: Api, id_: str, calling_model: str) -> None:
+def test_a_message_of_another_role_does_not_end_a_waiting_turn(api: Api, id_: str, calling_model: str) -> None:
     turn = waiting(api, id_, calling_model)
     for role, content in (("system", "Be brief."), ("assistant", "Done."), ("tool", [])):
         response = api.http.post(f"/v1/conversations/{id_}/messages", json={"role": role, "content": content})
@@ -56,7 +56,7 @@ def test_a_cancel_closes_open_calls(api: Api, id_: str, calling_model: str) -> N
     check_problem(api.http.post(results_path(turn), json={"results": RESULTS}), 409, "TURN_NOT_ACTIVE")
 
 
-def test_a_model_that_breaks_after_the_results_fails_the_turn_and_no_call_is_open(
+def test_a_model_error_after_the_results_fails_the_turn_and_leaves_no_open_call(
     api: Api, id_: str, given_model: GivenModel, models: ModelServer
 ) -> None:
     model = given_model(CALLS, Script(["It", BreakOff()]), ANSWER)

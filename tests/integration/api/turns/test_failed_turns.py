@@ -1,4 +1,4 @@
-"""Turns whose model refuses, breaks or goes silent: what was said is kept, and the conversation goes on."""
+"""Turns whose model refuses, breaks or stalls keep their text and free the lock."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -25,7 +25,7 @@ from tests.support.models.model_scripts import (
 
 @pytest.fixture
 def impatient_api(database_url: str, serve: Serve) -> Iterator[Api]:
-    """An API that does not wait long for models."""
+    """An API with short timeouts for models."""
     with serve(database_url, model_first_token_timeout_s=0.3, model_between_tokens_timeout_s=0.3) as api:
         yield api
 
@@ -47,7 +47,7 @@ def turn_of(api: Api, id_: str) -> dict[str, Any]:
         (Script([BreakOff()]), "model_unavailable"),
     ],
 )
-def test_a_model_that_refuses_is_a_502(
+def test_a_refusal_of_the_model_is_a_502(
     api: Api, id_: str, given_model: GivenModel, failure: Refusal | Script, code: str
 ) -> None:
     response = api.turn(id_, given_model(failure))
@@ -63,25 +63,23 @@ def test_a_model_that_refuses_is_a_502(
 
 
 @pytest.mark.parametrize("end", [BreakOff(), Raw("{not json")])
-def test_what_a_model_said_before_it_broke_is_kept(
-    api: Api, id_: str, given_model: GivenModel, end: BreakOff | Raw
-) -> None:
+def test_the_text_before_a_failure_is_kept(api: Api, id_: str, given_model: GivenModel, end: BreakOff | Raw) -> None:
     response = api.turn(id_, given_model(["Hel", "lo", end]))
     check_problem(response, 502, "MODEL_ERROR", "conversation_id", "turn_id", "error")
-    _, said = api.messages(id_)
-    check_message(said)
-    assert (said["status"], said["content"]) == ("interrupted", [{"type": "text", "text": "Hello"}])
-    assert turn_of(api, id_)["message_id"] == said["id"]
+    _, answer = api.messages(id_)
+    check_message(answer)
+    assert (answer["status"], answer["content"]) == ("interrupted", [{"type": "text", "text": "Hello"}])
+    assert turn_of(api, id_)["message_id"] == answer["id"]
     assert api.turn(id_, given_model(["Again"])).status_code == 201
 
 
-def test_an_answer_without_a_finish_is_a_failure(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_an_answer_without_a_finish_reason_fails(api: Api, id_: str, given_model: GivenModel) -> None:
     response = api.turn(id_, given_model(Script(["Hel"], finish_reason=None)))
     check_problem(response, 502, "MODEL_ERROR", "conversation_id", "turn_id", "error")
     assert turn_of(api, id_)["error"]["code"] == "model_error"
 
 
-def test_a_model_that_goes_silent_is_a_timeout(impatient_api: Api, given_model: GivenModel) -> None:
+def test_a_model_that_stalls_is_a_timeout(impatient_api: Api, given_model: GivenModel) -> None:
     id_ = impatient_api.conversation()["id"]
     response = impatient_api.turn(id_, given_model(["Hel", Hang()]))
     problem = check_problem(response, 502, "MODEL_ERROR", "conversation_id", "turn_id", "error")

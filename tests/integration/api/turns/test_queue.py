@@ -1,4 +1,4 @@
-"""`on_busy`: turns that wait for those before them, in order, through restarts; and turns that cut in."""
+"""`on_busy`: turns wait in a queue that survives restarts, or interrupt."""
 
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +26,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 @contextmanager
 def held(api: Api, id_: str, given_model: GivenModel) -> Generator[str]:
-    """Let a turn run for as long as the block lasts, and then until it is cancelled; yields its id."""
+    """Run a turn until the end of the block, then cancel it. Yields its id."""
     with api.stream(id_, given_model(HELD)) as turn:
         frames = turn.frames
         yield [next(frames), next(frames)][0].data["turn_id"]
@@ -43,7 +43,7 @@ def turns(api: Api, id_: str) -> list[dict[str, Any]]:
 
 
 def queued(api: Api, id_: str, count: int) -> list[str]:
-    """Return the ids of the queued turns, once they are so many."""
+    """Return the ids of the queued turns as soon as there are `count` of them."""
     waiting = [turn["id"] for turn in turns(api, id_) if turn["status"] == "queued"]
     return waiting if len(waiting) == count else []
 
@@ -53,11 +53,11 @@ def replayed(api: Api, id_: str, turn_id: str) -> list[Frame]:
         return list(frames_of(response))
 
 
-def said(api: Api, id_: str) -> list[str]:
+def texts(api: Api, id_: str) -> list[str]:
     return ["".join(block["text"] for block in message["content"]) for message in api.messages(id_, limit=100)]
 
 
-def test_queued_turns_run_one_after_another_in_their_order(
+def test_queued_turns_run_one_after_another_in_order(
     api: Api, id_: str, given_model: GivenModel, threads: ThreadPoolExecutor
 ) -> None:
     model = given_model(["Yes"])
@@ -72,7 +72,7 @@ def test_queued_turns_run_one_after_another_in_their_order(
         for turn in turns(api, id_)[1:]:
             check_turn(turn)
             assert (turn["status"], turn["started_at"], turn["ended_at"]) == ("queued", None, None)
-        eventually(lambda: said(api, id_) == ["Hi", "Hold"])
+        eventually(lambda: texts(api, id_) == ["Hi", "Hold"])
         problem = check_problem(api.turn(id_, model), 409, "CONVERSATION_LOCKED", "active_turn_id")
         assert problem["active_turn_id"] == first
         api.http.post(f"{path(id_, first)}/cancel")
@@ -82,7 +82,7 @@ def test_queued_turns_run_one_after_another_in_their_order(
         check_position(response)
         check_turn(response.json()["turn"])
     assert [answer.json()["user_message"]["content"][0]["text"] for answer in answers] == ["Ask 0", "Ask 1", "Ask 2"]
-    assert said(api, id_) == ["Hi", "Hold", "Ask 0", "Yes", "Ask 1", "Yes", "Ask 2", "Yes"]
+    assert texts(api, id_) == ["Hi", "Hold", "Ask 0", "Yes", "Ask 1", "Yes", "Ask 2", "Yes"]
     assert turns(api, id_)[1:] == [answer.json()["turn"] for answer in answers]
     assert api.get(f"/v1/conversations/{id_}")["status"] == "idle"
 
@@ -102,7 +102,7 @@ def test_a_queued_turns_stream_is_silent_until_it_starts(
     assert also.result() == seen == replayed(api, id_, turn_id)
 
 
-def test_a_queued_turn_starts_at_once_where_nothing_runs(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_a_queued_turn_starts_at_once_if_no_turn_runs(api: Api, id_: str, given_model: GivenModel) -> None:
     answer = api.turn(id_, given_model(["Yes"]), on_busy="queue")
     assert (answer.status_code, answer.json()["turn"]["status"]) == (201, "completed")
     assert "TurnQueued" not in [event["type"] for event in api.events(id_)]
@@ -113,25 +113,25 @@ def test_a_queued_turn_can_be_cancelled_and_the_next_one_moves_up(
 ) -> None:
     model = given_model(["Yes"])
     with held(api, id_, given_model) as first:
-        gone = threads.submit(api.turn, id_, model, content="Gone", on_busy="queue")
+        withdrawn = threads.submit(api.turn, id_, model, content="Gone", on_busy="queue")
         (turn_id,) = eventually(lambda: queued(api, id_, 1))
         stays = threads.submit(api.turn, id_, model, content="Stays", on_busy="queue")
         eventually(lambda: queued(api, id_, 2))
         cancelled = api.http.post(f"{path(id_, turn_id)}/cancel")
         assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
         check_turn(cancelled.json())
-        assert gone.result().json() == {"user_message": None, "assistant_message": None, "turn": cancelled.json()}
+        assert withdrawn.result().json() == {"user_message": None, "assistant_message": None, "turn": cancelled.json()}
         assert api.get(f"/v1/conversations/{id_}")["active_turn_id"] == first
         check_problem(api.http.post(f"{path(id_, turn_id)}/cancel"), 409, "TURN_NOT_ACTIVE")
         api.http.post(f"{path(id_, first)}/cancel")
     assert stays.result().json()["turn"]["status"] == "completed"
-    assert said(api, id_) == ["Hi", "Hold", "Stays", "Yes"]
+    assert texts(api, id_) == ["Hi", "Hold", "Stays", "Yes"]
     (only,) = replayed(api, id_, turn_id)
     assert (only.event, only.data["seq"], only.data["turn"]) == ("turn.cancelled", 1, cancelled.json())
     assert (only.data["message"], only.data["error"]) == (None, None)
 
 
-def test_an_interrupting_turn_cancels_the_running_one_and_goes_before_the_queue(
+def test_an_interrupting_turn_cancels_the_running_one_and_precedes_the_queue(
     api: Api, id_: str, given_model: GivenModel, threads: ThreadPoolExecutor, models: ModelServer
 ) -> None:
     with held(api, id_, given_model) as first:
@@ -140,7 +140,7 @@ def test_an_interrupting_turn_cancels_the_running_one_and_goes_before_the_queue(
         now = api.turn(id_, given_model(["Now"]), content="Stop", on_busy="interrupt")
     assert (now.status_code, now.json()["turn"]["status"]) == (201, "completed")
     assert later.result().json()["turn"]["status"] == "completed"
-    assert said(api, id_) == ["Hi", "Hold", "Stop", "Now", "Queued", "Later"]
+    assert texts(api, id_) == ["Hi", "Hold", "Stop", "Now", "Queued", "Later"]
     cancelled = api.get(path(id_, first))
     assert cancelled["status"] == "cancelled"
     assert api.messages(id_)[1]["status"] == "interrupted"
@@ -161,7 +161,7 @@ def test_an_interrupt_from_another_server_stops_the_model(
         assert request.given_up.wait(5)
 
 
-def test_an_interrupt_also_ends_a_turn_that_waits_for_tool_results(
+def test_an_interrupt_ends_a_turn_that_waits_for_tool_results(
     api: Api, id_: str, given_model: GivenModel, threads: ThreadPoolExecutor
 ) -> None:
     calls = Script(["Hold", Pause(0.3), ToolFragment(0, "call_1", "add", "{}")], finish_reason="tool_calls")
@@ -176,11 +176,13 @@ def test_an_interrupt_also_ends_a_turn_that_waits_for_tool_results(
     assert [message["role"] for message in api.messages(id_)][:4] == ["user", "assistant", "tool", "user"]
 
 
-def test_racing_interrupts_all_run_in_some_order(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_concurrent_interrupts_all_run(api: Api, id_: str, given_model: GivenModel) -> None:
     model = given_model(Script(["Yes", Pause(0.02), "."]))
     with ThreadPoolExecutor(6) as threads:
-        asked = [threads.submit(api.turn, id_, model, content=str(number), on_busy="interrupt") for number in range(6)]
-        answers = [future.result() for future in asked]
+        interrupting = [
+            threads.submit(api.turn, id_, model, content=str(number), on_busy="interrupt") for number in range(6)
+        ]
+        answers = [future.result() for future in interrupting]
     assert [answer.status_code for answer in answers] == [201] * 6
     statuses = [turn["status"] for turn in turns(api, id_)]
     assert len(statuses) == 6 and set(statuses) <= {"completed", "cancelled"}
@@ -189,7 +191,7 @@ def test_racing_interrupts_all_run_in_some_order(api: Api, id_: str, given_model
     assert roles.count("user") == 6 - sum(answer.json()["user_message"] is None for answer in answers)
 
 
-def test_a_hundred_turns_may_wait(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_a_hundred_turns_can_be_queued(api: Api, id_: str, given_model: GivenModel) -> None:
     with held(api, id_, given_model) as first:
         for _ in range(100):
             body = {"content": "x", "generate": False, "on_busy": "queue"}
@@ -201,7 +203,7 @@ def test_a_hundred_turns_may_wait(api: Api, id_: str, given_model: GivenModel) -
     assert [event["type"] for event in api.get(f"/v1/conversations/{id_}/log", limit=100, type="TurnCancelled")["data"]]
 
 
-def test_a_client_is_told_when_its_queued_turn_starts(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_a_client_gets_a_frame_when_its_queued_turn_starts(api: Api, id_: str, given_model: GivenModel) -> None:
     with held(api, id_, given_model) as first:
         body = {"content": "Mine", "generate": False, "on_busy": "queue"}
         turn = api.http.post(f"/v1/conversations/{id_}/turns", json=body).json()
@@ -216,7 +218,7 @@ def test_a_client_is_told_when_its_queued_turn_starts(api: Api, id_: str, given_
             assert [frame.event for frame in frames] == ["delta", "block.done", "turn.completed"]
 
 
-def test_a_repeated_request_attaches_to_the_turn_it_queued(
+def test_a_repeated_request_attaches_to_its_queued_turn(
     api: Api, id_: str, given_model: GivenModel, threads: ThreadPoolExecutor
 ) -> None:
     key, body = {"Idempotency-Key": f"queue-{id_}"}, {"content": "Once", "on_busy": "queue"}
@@ -229,10 +231,10 @@ def test_a_repeated_request_attaches_to_the_turn_it_queued(
         api.http.post(f"{path(id_, first)}/cancel")
     one, other = (future.result() for future in both)
     assert one.json() == other.json()
-    assert said(api, id_) == ["Hi", "Hold", "Once", "Yes"]
+    assert texts(api, id_) == ["Hi", "Hold", "Once", "Yes"]
 
 
-def test_queued_turns_outlive_a_restart_in_their_order(
+def test_queued_turns_keep_their_order_after_a_restart(
     database_url: str, serve: Serve, given_model: GivenModel
 ) -> None:
     model = given_model(["Yes"])
@@ -240,16 +242,16 @@ def test_queued_turns_outlive_a_restart_in_their_order(
         with serve(database_url) as before:
             id_ = before.conversation()["id"]
             threads.submit(lambda: before.turn(id_, given_model(HELD)))
-            eventually(lambda: said(before, id_) == ["Hi", "Hold"])
+            eventually(lambda: texts(before, id_) == ["Hi", "Hold"])
             for number in range(2):
                 threads.submit(before.turn, id_, model, content=f"Ask {number}", on_busy="queue")
                 eventually(lambda number=number: queued(before, id_, number + 1))
         with serve(database_url) as after:
             statuses = ["failed", "completed", "completed"]
             eventually(lambda: [turn["status"] for turn in turns(after, id_)] == statuses)
-            assert said(after, id_) == ["Hi", "Hold", "Ask 0", "Yes", "Ask 1", "Yes"]
+            assert texts(after, id_) == ["Hi", "Hold", "Ask 0", "Yes", "Ask 1", "Yes"]
 
 
-def test_bad_words_for_on_busy_are_refused(api: Api, id_: str) -> None:
+def test_an_invalid_on_busy_is_refused(api: Api, id_: str) -> None:
     for on_busy in ("wait", "", None, 1):
         check_problem(api.turn(id_, "default", on_busy=on_busy), 422, "VALIDATION_FAILED", "errors")

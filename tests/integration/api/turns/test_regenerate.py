@@ -1,4 +1,7 @@
-"""Answering again and editing: what is replaced leaves history and context, and stays where it is asked for."""
+"""Regenerating and editing: replaced messages leave the history and the context.
+
+They are still returned on request.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,8 +25,8 @@ def texts(messages: list[dict[str, Any]]) -> list[str]:
     return ["".join(block.get("text", "") for block in message["content"]) for message in messages]
 
 
-def asked(models: ModelServer, model: str) -> list[Any]:
-    """Return what the model was sent last."""
+def last_prompt(models: ModelServer, model: str) -> list[Any]:
+    """Return the messages of the last request to the model."""
     request = [request for request in models.requests if request.model == model][-1]
     return [message["content"] for message in request.body["messages"]]
 
@@ -34,7 +37,7 @@ def replayed(api: Api, turn: dict[str, Any]) -> list[Frame]:
         return list(frames_of(response))
 
 
-def test_an_answer_is_given_again_and_the_old_one_is_superseded(
+def test_a_regenerated_answer_supersedes_the_old_one(
     api: Api, id_: str, given_model: GivenModel, models: ModelServer
 ) -> None:
     model = given_model(["One"], ["Two"], ["Three"])
@@ -49,10 +52,10 @@ def test_an_answer_is_given_again_and_the_old_one_is_superseded(
     assert again["assistant_message"]["in_reply_to"] == first["user_message"]["id"]
     assert again["assistant_message"]["id"] == again["turn"]["message_id"] != first["assistant_message"]["id"]
     assert again["turn"]["user_message_id"] == first["user_message"]["id"]
-    assert asked(models, model) == ["Say"]
+    assert last_prompt(models, model) == ["Say"]
     assert api.messages(id_) == [first["user_message"], again["assistant_message"]]
     everything = api.messages(id_, include="superseded")
-    assert [(text, said["status"]) for text, said in zip(texts(everything), everything, strict=True)] == [
+    assert [(text, message["status"]) for text, message in zip(texts(everything), everything, strict=True)] == [
         ("Say", "completed"),
         ("One", "superseded"),
         ("Two", "completed"),
@@ -68,14 +71,14 @@ def test_an_answer_is_given_again_and_the_old_one_is_superseded(
     assert replayed(api, again["turn"])[0].data["user_message"] == first["user_message"]
 
 
-def test_all_that_came_after_the_answer_goes_with_it(
+def test_all_messages_after_the_answer_are_superseded_too(
     api: Api, id_: str, given_model: GivenModel, models: ModelServer
 ) -> None:
     model = given_model(["1"], ["2"], ["3"], ["1 again"])
     answers = [api.turn(id_, model, content=f"Ask {number}").json() for number in (1, 2, 3)]
     regenerate(api, id_, answers[0]["assistant_message"])
     assert texts(api.messages(id_)) == ["Ask 1", "1 again"]
-    assert asked(models, model) == ["Ask 1"]
+    assert last_prompt(models, model) == ["Ask 1"]
     assert api.get(f"/v1/conversations/{id_}")["message_count"] == 2
     assert [message["status"] for message in api.messages(id_, include="superseded")] == [
         "completed",
@@ -83,10 +86,10 @@ def test_all_that_came_after_the_answer_goes_with_it(
         "completed",
     ]
     api.turn(id_, model, content="Then")
-    assert asked(models, model) == ["Ask 1", "1 again", "Then"]
+    assert last_prompt(models, model) == ["Ask 1", "1 again", "Then"]
 
 
-def test_it_streams_and_takes_another_model(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_a_regenerated_answer_can_stream_and_use_another_model(api: Api, id_: str, given_model: GivenModel) -> None:
     first = api.turn(id_, given_model(["One"])).json()
     other = given_model(["Two"])
     path = f"/v1/conversations/{id_}/messages/{first['assistant_message']['id']}/regenerate"
@@ -98,7 +101,9 @@ def test_it_streams_and_takes_another_model(api: Api, id_: str, given_model: Giv
     assert replayed(api, seen[-1].data["turn"]) == seen
 
 
-def test_what_is_not_said_is_as_it_was(api: Api, id_: str, given_model: GivenModel, models: ModelServer) -> None:
+def test_settings_that_are_not_given_stay_as_before(
+    api: Api, id_: str, given_model: GivenModel, models: ModelServer
+) -> None:
     model = given_model(["One"], ["Two"])
     tool = {"name": "add", "description": "Adds.", "input_schema": {}}
     first = api.turn(id_, model, temperature=0.25, max_output_tokens=9, tools=[tool]).json()
@@ -107,7 +112,7 @@ def test_what_is_not_said_is_as_it_was(api: Api, id_: str, given_model: GivenMod
     assert one == two
 
 
-def test_a_question_that_was_never_answered_is_answered_again(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_a_question_without_an_answer_can_be_regenerated(api: Api, id_: str, given_model: GivenModel) -> None:
     check_problem(api.turn(id_, given_model([BreakOff()])), 502, "MODEL_ERROR", "conversation_id", "turn_id", "error")
     (question,) = api.messages(id_)
     again = regenerate(api, id_, question, model=given_model(["Now"]))
@@ -116,15 +121,15 @@ def test_a_question_that_was_never_answered_is_answered_again(api: Api, id_: str
     assert "MessagesSuperseded" not in [event["type"] for event in api.events(id_)]
 
 
-def test_messages_that_were_only_recorded_are_answered_by_the_servers_model(api: Api) -> None:
-    said = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}, {"role": "user", "content": "R"}]
-    id_ = api.conversation(messages=said)["id"]
+def test_messages_without_a_turn_are_answered_by_the_servers_model(api: Api) -> None:
+    added = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}, {"role": "user", "content": "R"}]
+    id_ = api.conversation(messages=added)["id"]
     _, answer, _ = api.messages(id_)
     assert regenerate(api, id_, answer).json()["turn"]["model"] == "default"
     assert texts(api.messages(id_)) == ["Q", "Hello there"]
 
 
-def test_an_answer_that_called_tools_is_given_again_from_its_beginning(
+def test_an_answer_with_tool_calls_is_regenerated_from_its_question(
     api: Api, id_: str, given_model: GivenModel, models: ModelServer
 ) -> None:
     calls = Script([ToolFragment(0, "call_1", "add", "{}")], finish_reason="tool_calls")
@@ -134,10 +139,10 @@ def test_an_answer_that_called_tools_is_given_again_from_its_beginning(
     whole = api.http.post(f"/v1/conversations/{id_}/turns/{turn['id']}/tool_results", json=results).json()
     regenerate(api, id_, whole["assistant_message"])
     assert texts(api.messages(id_)) == ["How much?", "It is 4."]
-    assert asked(models, model) == ["How much?"]
+    assert last_prompt(models, model) == ["How much?"]
 
 
-def test_a_waiting_turn_makes_room(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_a_waiting_turn_is_ended_by_regenerating(api: Api, id_: str, given_model: GivenModel) -> None:
     calls = Script([ToolFragment(0, "call_1", "add", "{}")], finish_reason="tool_calls")
     answer = api.turn(id_, given_model(calls, ["No tools."]), content="How much?").json()
     regenerate(api, id_, answer["assistant_message"])
@@ -146,9 +151,7 @@ def test_a_waiting_turn_makes_room(api: Api, id_: str, given_model: GivenModel) 
     assert api.get(f"/v1/conversations/{id_}")["message_count"] == 2
 
 
-def test_only_answers_and_questions_that_are_there_can_be_answered_again(
-    api: Api, id_: str, given_model: GivenModel
-) -> None:
+def test_only_existing_answers_and_questions_can_be_regenerated(api: Api, id_: str, given_model: GivenModel) -> None:
     first = api.turn(id_, given_model(["One"], ["Two"])).json()["assistant_message"]
     assert regenerate(api, id_, first).status_code == 201
     check_problem(regenerate(api, id_, first), 404, "MESSAGE_NOT_FOUND")
@@ -159,13 +162,13 @@ def test_only_answers_and_questions_that_are_there_can_be_answered_again(
     greeting = api.message(api.conversation()["id"], "Welcome", "assistant")
     check_invalid(regenerate(api, greeting["conversation_id"], greeting), "path", "message_id")
     check_invalid(regenerate(api, id_, system, content="x"), "body", "content")
-    said = api.message(greeting["conversation_id"], "More", "assistant", in_reply_to=greeting["id"])
-    check_invalid(regenerate(api, greeting["conversation_id"], said), "path", "message_id")
-    told = api.message(greeting["conversation_id"], "Be brief.", "system", in_reply_to=greeting["id"])
-    check_invalid(regenerate(api, greeting["conversation_id"], told), "path", "message_id")
+    added = api.message(greeting["conversation_id"], "More", "assistant", in_reply_to=greeting["id"])
+    check_invalid(regenerate(api, greeting["conversation_id"], added), "path", "message_id")
+    system_message = api.message(greeting["conversation_id"], "Be brief.", "system", in_reply_to=greeting["id"])
+    check_invalid(regenerate(api, greeting["conversation_id"], system_message), "path", "message_id")
 
 
-def test_while_a_turn_runs_nothing_is_answered_again(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_regenerating_is_refused_while_a_turn_runs(api: Api, id_: str, given_model: GivenModel) -> None:
     first = api.turn(id_, given_model(["One"])).json()["assistant_message"]
     with api.stream(id_, given_model([Hang()])) as turn:
         turn_id = next(turn.frames).data["turn_id"]
@@ -177,7 +180,7 @@ def test_while_a_turn_runs_nothing_is_answered_again(api: Api, id_: str, given_m
         api.http.post(f"/v1/conversations/{id_}/turns/{turn_id}/cancel")
 
 
-def test_a_key_answers_again_once(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_a_repeated_key_regenerates_once(api: Api, id_: str, given_model: GivenModel) -> None:
     model = given_model(["One"], ["Two"], ["Three"])
     first = api.turn(id_, model).json()["assistant_message"]
     path = f"/v1/conversations/{id_}/messages/{first['id']}/regenerate"
@@ -188,7 +191,7 @@ def test_a_key_answers_again_once(api: Api, id_: str, given_model: GivenModel) -
     assert texts(api.messages(id_)) == ["Hi", "Two"]
 
 
-def test_a_new_message_takes_the_place_of_an_old_one_and_of_all_after_it(
+def test_an_edited_message_supersedes_the_old_one_and_all_after_it(
     api: Api, id_: str, given_model: GivenModel, models: ModelServer
 ) -> None:
     model = given_model(["1"], ["2"], ["Edited"])
@@ -201,7 +204,7 @@ def test_a_new_message_takes_the_place_of_an_old_one_and_of_all_after_it(
         edited.json()["user_message"],
         edited.json()["assistant_message"],
     ]
-    assert asked(models, model) == ["Ask 1", "1", "Ask better"]
+    assert last_prompt(models, model) == ["Ask 1", "1", "Ask better"]
     assert api.get(f"/v1/conversations/{id_}/context")["messages"][-1]["content"] == "Edited"
     assert texts(api.messages(id_, include="superseded", order="desc")) == [
         "Edited",
@@ -215,7 +218,7 @@ def test_a_new_message_takes_the_place_of_an_old_one_and_of_all_after_it(
     assert [texts(page) for page in pages] == [["Ask 1"], ["1"], ["Ask better"], ["Edited"]]
 
 
-def test_what_is_not_there_cannot_be_replaced(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_an_unknown_message_cannot_be_replaced(api: Api, id_: str, given_model: GivenModel) -> None:
     model = given_model(["1"])
     first = api.turn(id_, model).json()["user_message"]
     check_problem(api.turn(id_, model, replace_from=str(uuid4())), 404, "MESSAGE_NOT_FOUND")
@@ -226,7 +229,7 @@ def test_what_is_not_there_cannot_be_replaced(api: Api, id_: str, given_model: G
     check_problem(api.turn(id_, model, replace_from=first["id"]), 404, "MESSAGE_NOT_FOUND")
 
 
-def test_an_edit_while_the_answer_streams_interrupts_it(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_an_edit_during_a_streaming_answer_interrupts_it(api: Api, id_: str, given_model: GivenModel) -> None:
     with api.stream(id_, given_model(["Wrong", Hang()])) as turn:
         question = next(turn.frames).data["user_message"]
         assert next(turn.frames).event == "delta"
@@ -252,7 +255,7 @@ def test_a_superseded_message_can_be_deleted_and_is_not_counted_twice(
     assert api.get(f"/v1/conversations/{id_}")["message_count"] == 2
 
 
-def test_two_that_answer_again_at_once_do_not_both(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_only_one_of_two_concurrent_regenerations_succeeds(api: Api, id_: str, given_model: GivenModel) -> None:
     first = api.turn(id_, given_model(["One"], ["Two"])).json()["assistant_message"]
     with ThreadPoolExecutor(4) as threads:
         answers = [future.result() for future in [threads.submit(regenerate, api, id_, first) for _ in range(4)]]
@@ -261,7 +264,7 @@ def test_two_that_answer_again_at_once_do_not_both(api: Api, id_: str, given_mod
     assert texts(api.messages(id_)) == ["Hi", "Two"]
 
 
-def test_it_is_the_same_on_another_server(database_url: str, serve: Serve, given_model: GivenModel) -> None:
+def test_another_server_shows_the_same_messages(database_url: str, serve: Serve, given_model: GivenModel) -> None:
     with serve(database_url) as here, serve(database_url) as there:
         id_ = here.conversation()["id"]
         first = here.turn(id_, given_model(["One"], ["Two"])).json()["assistant_message"]

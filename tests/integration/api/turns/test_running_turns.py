@@ -1,4 +1,4 @@
-"""Turns while they run: the lock they hold, and how they are followed and stopped, from other servers too."""
+"""Running turns: their lock, and how any server follows and stops them."""
 
 from tests.integration.api.conftest import GivenModel, Serve
 from tests.support.http.api_client import Api, frames_of
@@ -8,7 +8,7 @@ from tests.support.models.model_server import ModelServer
 from tests.support.waiting import eventually
 
 
-def test_while_a_turn_runs_the_conversation_is_locked(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_a_running_turn_locks_the_conversation(api: Api, id_: str, given_model: GivenModel) -> None:
     path = f"/v1/conversations/{id_}"
     message = api.message(id_)
     with api.stream(id_, given_model(["Hel", Hang()])) as turn:
@@ -31,7 +31,7 @@ def test_while_a_turn_runs_the_conversation_is_locked(api: Api, id_: str, given_
     assert api.message(id_)["status"] == "completed"
 
 
-def test_a_deleted_conversation_stops_its_turn(
+def test_deleting_a_conversation_stops_its_turn(
     api: Api, id_: str, given_model: GivenModel, models: ModelServer
 ) -> None:
     model = given_model(["Hel", Hang()])
@@ -45,7 +45,7 @@ def test_a_deleted_conversation_stops_its_turn(
     assert [event["type"] for event in api.events(id_)][-2:] == ["TurnCancelled", "ConversationDeleted"]
 
 
-def test_a_cancelled_turn_keeps_what_was_said_and_leaves_the_provider(
+def test_a_cancelled_turn_keeps_its_text_and_disconnects_from_the_provider(
     api: Api, id_: str, given_model: GivenModel, models: ModelServer
 ) -> None:
     model = given_model(["Hel", "lo", Hang()])
@@ -62,9 +62,9 @@ def test_a_cancelled_turn_keeps_what_was_said_and_leaves_the_provider(
     assert [frame.event for frame in rest] == ["block.done", "turn.cancelled"]
     assert rest[-1].data.keys() == {"conversation_id", "turn_id", "seq", "turn", "message", "error"}
     assert (rest[-1].data["turn"], rest[-1].data["error"]) == (cancelled, None)
-    _, said = api.messages(id_)
-    assert rest[-1].data["message"] == said
-    assert (said["status"], said["content"]) == ("interrupted", [{"type": "text", "text": "Hello"}])
+    _, answer = api.messages(id_)
+    assert rest[-1].data["message"] == answer
+    assert (answer["status"], answer["content"]) == ("interrupted", [{"type": "text", "text": "Hello"}])
     (request,) = [request for request in models.requests if request.model == model]
     assert request.given_up.wait(5)
 
@@ -118,14 +118,14 @@ def test_a_turn_is_cancelled_from_another_server(
         assert ends == ["TurnStarted", "TurnCancelled"]
 
 
-def test_a_cancel_from_another_server_leaves_out_no_chunk_that_was_shown(
+def test_a_cancel_from_another_server_keeps_every_chunk_that_was_shown(
     database_url: str, serve: Serve, given_model: GivenModel
 ) -> None:
     model = given_model(Script([f"{number} " for number in range(1000)], delay_s=0.004))
     with serve(database_url) as here, serve(database_url) as there:
         for key in ({}, {"Idempotency-Key": "cancel"}):
             id_ = here.conversation()["id"]
-            # jsonb has the keys of an object in another order than the client.
+            # jsonb orders the keys of an object differently from the client.
             question = [{"type": "context", "data": {"bb": 1, "a": 2}}]
             with here.stream(id_, model, content=question) as turn:
                 seen = [next(turn.frames) for _ in range(40)]

@@ -1,4 +1,4 @@
-"""A signature that a provider streams with a tool call goes back with that call."""
+"""A signature that a provider streams with a tool call is sent back with it."""
 
 import json
 from typing import Any
@@ -15,7 +15,9 @@ SIGNED = {"google": {"thought_signature": "c2ln"}}
 
 
 @pytest.mark.parametrize("provider", ["", "openai/", "hosted_vllm/"])
-def test_a_streamed_signature_goes_back_with_its_call(api: Api, id_: str, models: ModelServer, provider: str) -> None:
+def test_a_streamed_signature_is_sent_back_with_its_call(
+    api: Api, id_: str, models: ModelServer, provider: str
+) -> None:
     calls: list[dict[str, Any]] = [
         {"index": n, "id": f"call_{n}", "type": "function", "function": {"name": "add", "arguments": "{}"}}
         for n in (0, 1)

@@ -1,4 +1,7 @@
-"""What models call: any numbers, ids and texts are shown and stored; calls that nobody can answer fail the turn."""
+"""Tool calls of models: any number, id and text is shown and stored.
+
+Calls that cannot be answered fail the turn.
+"""
 
 from typing import Any
 
@@ -12,7 +15,7 @@ from tests.support.models.model_scripts import BreakOff, Script, ToolFragment
 
 
 def waiting_for(api: Api, id_: str, model: str) -> dict[str, Any]:
-    """Return the message whose calls a turn waits for."""
+    """Return the message whose calls the turn waits for."""
     return api.turn(id_, model, tools=[ADD]).json()["assistant_message"]
 
 
@@ -28,7 +31,7 @@ def test_any_number_in_a_call_is_shown_live_and_replayed(
 
 
 @pytest.mark.parametrize("arguments", ['{"a":' * 500 + "1" + "}" * 500, '{"a":' + "[" * 100_000 + "]" * 100_000 + "}"])
-def test_a_call_that_is_nested_too_deep_fails_the_turn(
+def test_a_call_that_is_nested_too_deeply_fails_the_turn(
     api: Api, id_: str, given_model: GivenModel, arguments: str
 ) -> None:
     calls = Script([ToolFragment(0, "call_1", "add", arguments)], finish_reason="tool_calls")
@@ -38,13 +41,13 @@ def test_a_call_that_is_nested_too_deep_fails_the_turn(
     assert "tool call that cannot be" in problem["detail"]
 
 
-def test_calls_of_one_id_are_told_apart(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_calls_with_the_same_id_get_different_ids(api: Api, id_: str, given_model: GivenModel) -> None:
     calls = [ToolFragment(0, "same", "add", "{}"), ToolFragment(1, "same", "add", "{}")]
     message = waiting_for(api, id_, given_model(Script(calls, finish_reason="tool_calls")))
     assert len({call["id"] for call in message["content"]}) == 2
 
 
-def test_calls_whose_ids_are_stored_as_one_are_told_apart(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_calls_whose_ids_are_stored_alike_get_different_ids(api: Api, id_: str, given_model: GivenModel) -> None:
     calls = [ToolFragment(0, "a\0", "add", "{}"), ToolFragment(1, "a\ufffd", "add", "{}")]
     message = waiting_for(api, id_, given_model(Script(calls, finish_reason="tool_calls"), ANSWER))
     ids = [call["id"] for call in message["content"]]
@@ -54,20 +57,22 @@ def test_calls_whose_ids_are_stored_as_one_are_told_apart(api: Api, id_: str, gi
     assert api.http.post(path, json={"results": results}).json()["turn"]["status"] == "completed"
 
 
-def test_more_calls_than_anybody_can_answer_fail_the_turn(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_too_many_calls_fail_the_turn(api: Api, id_: str, given_model: GivenModel) -> None:
     calls = [ToolFragment(number, f"call_{number}", "add", "{}") for number in range(1001)]
     response = api.turn(id_, given_model(Script(calls, finish_reason="tool_calls")))
     check_problem(response, 502, "MODEL_ERROR", "conversation_id", "turn_id", "error")
 
 
-def test_a_model_that_breaks_while_it_calls_leaves_no_call(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_a_model_that_breaks_during_a_call_leaves_no_call(api: Api, id_: str, given_model: GivenModel) -> None:
     model = given_model(Script(["Hm", ToolFragment(0, "call_1", "add", '{"a":'), BreakOff()]), ANSWER)
     check_problem(api.turn(id_, model, tools=[ADD]), 502, "MODEL_ERROR", "conversation_id", "turn_id", "error")
     assert api.messages(id_)[-1]["content"] == [{"type": "text", "text": "Hm"}]
     assert api.turn(id_, model).json()["turn"]["status"] == "completed"
 
 
-def test_what_a_database_cannot_hold_is_replaced_in_a_call(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_characters_that_the_database_cannot_store_are_replaced_in_a_call(
+    api: Api, id_: str, given_model: GivenModel
+) -> None:
     arguments = '{"a\\u0000": ["b\\u0000", "\\ud83d"]}'
     calls = [ToolFragment(0, "call\0_1", "add", arguments)]
     turn = waiting_for(api, id_, given_model(Script(calls, finish_reason="tool_calls"), ANSWER))

@@ -1,4 +1,4 @@
-"""What a model said for itself and wants back in a tool loop: its reasoning, and what came beside its calls."""
+"""A model in a tool loop gets back its reasoning and the extras of its calls."""
 
 from typing import Any
 from uuid import uuid4
@@ -21,8 +21,8 @@ ANSWER = Script([Reasoning("So it is 3."), "It is 3."])
 SIGNED = {"google": {"thought_signature": "c2ln"}}
 
 
-def looped(api: Api, id_: str, model: str) -> None:
-    """Let a model call a tool twice and answer."""
+def run_tool_loop(api: Api, id_: str, model: str) -> None:
+    """Run a turn in which the model calls a tool twice and then answers."""
     turn = api.turn(id_, model, content="How much?", tools=[ADD]).json()["turn"]
     for call in ("call_1", "call_2"):
         response = api.http.post(results_path(turn), json={"results": [{"tool_use_id": call, "content": "3"}]})
@@ -35,12 +35,12 @@ def reasoning(request: dict[str, Any]) -> list[str | None]:
 
 
 @pytest.mark.parametrize("provider", ["", "openai/", "deepseek/", "hosted_vllm/"])
-def test_in_a_tool_loop_a_model_gets_its_reasoning_back_beside_its_calls(
+def test_a_model_gets_its_reasoning_back_beside_its_calls(
     api: Api, id_: str, models: ModelServer, provider: str
 ) -> None:
     name = f"thinker-{uuid4().hex[:12]}"
     models.script(name, CALL, AGAIN, ANSWER)
-    looped(api, id_, provider + name)
+    run_tool_loop(api, id_, provider + name)
     first, second, third = (reasoning(request) for request in sent(models, name))
     assert (first, second, third) == ([], ["I have to add."], ["I have to add.", " "])
     models.script(name, Script(["Yes."]))
@@ -55,12 +55,12 @@ def test_the_context_shows_the_reasoning_that_the_model_would_be_sent(
 ) -> None:
     model = given_model(CALL)
     assert api.turn(id_, model, content="How much?", tools=[ADD]).json()["turn"]["status"] == "requires_action"
-    for asked, expected in [(model, ["I have to add."]), ("anthropic/claude-sonnet-4-5", [None])]:
-        context = api.get(f"/v1/conversations/{id_}/context", model=asked, max_tokens=1000)
+    for model_name, expected in [(model, ["I have to add."]), ("anthropic/claude-sonnet-4-5", [None])]:
+        context = api.get(f"/v1/conversations/{id_}/context", model=model_name, max_tokens=1000)
         assert reasoning(context) == expected
 
 
-def test_the_extra_content_of_a_call_is_kept_shown_and_sent_back_with_it(
+def test_the_extra_content_of_a_call_is_stored_shown_and_sent_back(
     api: Api, id_: str, given_model: GivenModel, models: ModelServer
 ) -> None:
     call: dict[str, Any] = {"type": "tool_use", "name": "add", "input": {"a": 1}}
@@ -79,7 +79,7 @@ def test_the_extra_content_of_a_call_is_kept_shown_and_sent_back_with_it(
 
 
 @pytest.mark.parametrize("extra", ["c2ln", [], {"a": "\0"}, {"a": "x" * 64 * 1024}], ids=lambda extra: str(extra)[:20])
-def test_extra_content_that_cannot_be_kept_is_refused(api: Api, id_: str, extra: Any) -> None:
+def test_extra_content_that_cannot_be_stored_is_refused(api: Api, id_: str, extra: Any) -> None:
     call = {"type": "tool_use", "id": "1", "name": "add", "input": {}, "extra_content": extra}
     response = api.http.post(f"/v1/conversations/{id_}/messages", json={"role": "assistant", "content": [call]})
     problem = check_problem(response, 422, "VALIDATION_FAILED")

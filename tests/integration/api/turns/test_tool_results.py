@@ -1,4 +1,4 @@
-"""The results of calls: which are taken, from whom and when, and requests that are repeated."""
+"""Tool results: which are accepted, when, and how requests are repeated."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,7 +22,7 @@ from tests.support.models.model_scripts import Hang, Pause, Script, ToolFragment
         ([{"tool_use_id": "call_1"}], ["results", 0, "content"]),
     ],
 )
-def test_results_that_are_not_those_of_the_open_calls_are_refused(
+def test_results_that_do_not_match_the_open_calls_are_refused(
     api: Api, id_: str, calling_model: str, results: list[Any], loc: list[Any]
 ) -> None:
     turn = waiting(api, id_, calling_model)
@@ -32,7 +32,7 @@ def test_results_that_are_not_those_of_the_open_calls_are_refused(
     assert api.http.post(results_path(turn), json={"results": RESULTS}).status_code == 200
 
 
-def test_only_a_turn_that_waits_takes_results(api: Api, id_: str, calling_model: str, given_model: GivenModel) -> None:
+def test_only_a_waiting_turn_accepts_results(api: Api, id_: str, calling_model: str, given_model: GivenModel) -> None:
     turn = waiting(api, id_, calling_model)
     assert api.http.post(results_path(turn), json={"results": RESULTS}).status_code == 200
     check_problem(api.http.post(results_path(turn), json={"results": RESULTS}), 409, "TURN_NOT_ACTIVE")
@@ -45,7 +45,7 @@ def test_only_a_turn_that_waits_takes_results(api: Api, id_: str, calling_model:
         api.http.post(path.replace("tool_results", "cancel"))
 
 
-def test_results_are_taken_once_of_two_clients_and_repeated_with_their_key(
+def test_results_of_two_clients_are_accepted_once_and_repeated_by_key(
     api: Api, id_: str, given_model: GivenModel
 ) -> None:
     turn = waiting(api, id_, given_model(CALLS, Script([Pause(0.2), "It is 3."])))
@@ -63,19 +63,19 @@ def test_results_are_taken_once_of_two_clients_and_repeated_with_their_key(
     assert [message["role"] for message in api.messages(id_)] == ["user", "assistant", "tool", "assistant"]
 
 
-def test_a_repeated_request_gets_the_first_answer_though_the_turn_went_on(
+def test_a_repeated_request_gets_the_first_answer_after_the_turn_continued(
     api: Api, id_: str, given_model: GivenModel
 ) -> None:
     again = Script([ToolFragment(0, "call_1", "add", "{}")], finish_reason="tool_calls", usage=usage(5, 5))
     model = given_model(CALLS, again, ANSWER)
     turns = f"/v1/conversations/{id_}/turns"
-    asked = (turns, {"content": "Hi", "model": model}, {"Idempotency-Key": f"first-{id_}"})
-    first = api.http.post(asked[0], json=asked[1], headers=asked[2])
+    request = (turns, {"content": "Hi", "model": model}, {"Idempotency-Key": f"first-{id_}"})
+    first = api.http.post(request[0], json=request[1], headers=request[2])
     path = results_path(first.json()["turn"])
     given = (path, {"results": RESULTS}, {"Idempotency-Key": f"second-{id_}"})
     second = api.http.post(given[0], json=given[1], headers=given[2])
     api.http.post(path, json={"results": RESULTS[:1]})
-    for answer, (url, body, key) in ((first, asked), (second, given)):
+    for answer, (url, body, key) in ((first, request), (second, given)):
         repeated = api.http.post(url, json=body, headers=key)
         assert (repeated.status_code, repeated.json()) == (answer.status_code, answer.json())
         assert repeated.headers["turnlog-position"] == answer.headers["turnlog-position"]

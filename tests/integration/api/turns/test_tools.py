@@ -1,4 +1,4 @@
-"""Tools: what a model calls is handed to the client, whose results let the same turn go on."""
+"""Tools: the client gets a model's calls, and its results continue the same turn."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +18,13 @@ ADDED = {"type": "tool_use", "id": "call_1", "name": "add", "input": {"a": 1}}
 FOUND = {"type": "tool_use", "id": "call_2", "name": "find", "input": {"q": "x"}}
 
 
-def test_a_turn_stops_at_its_calls_and_goes_on_with_their_results(
+def test_a_turn_stops_at_its_calls_and_continues_with_their_results(
     api: Api, id_: str, calling_model: str, models: ModelServer
 ) -> None:
     response = api.turn(id_, calling_model, content="How much?", tools=[ADD, FIND])
     assert response.status_code == 201
     check_position(response)
-    asked, turn, calls = (response.json()[key] for key in ("user_message", "turn", "assistant_message"))
+    question, turn, calls = (response.json()[key] for key in ("user_message", "turn", "assistant_message"))
     check_turn(turn)
     check_message(calls)
     assert (turn["status"], turn["ended_at"], turn["message_id"]) == ("requires_action", None, calls["id"])
@@ -41,7 +41,7 @@ def test_a_turn_stops_at_its_calls_and_goes_on_with_their_results(
     whole = response.json()
     check_turn(whole["turn"])
     check_message(whole["assistant_message"])
-    assert whole["user_message"] == asked
+    assert whole["user_message"] == question
     assert whole["assistant_message"]["content"] == [{"type": "text", "text": "It is 3."}]
     assert whole["turn"].items() >= {"id": turn["id"], "status": "completed", "finish_reason": "stop"}.items()
     assert whole["turn"]["message_id"] == whole["assistant_message"]["id"] != calls["id"]
@@ -49,10 +49,10 @@ def test_a_turn_stops_at_its_calls_and_goes_on_with_their_results(
     assert whole["turn"]["time_to_first_token_ms"] == turn["time_to_first_token_ms"]
     assert whole["turn"]["duration_ms"] > turn["duration_ms"] > 0
 
-    said = api.messages(id_)
-    assert [message["role"] for message in said] == ["user", "assistant", "tool", "assistant"]
-    assert {message["turn_id"] for message in said} == {turn["id"]}
-    assert said[2]["content"] == [{"type": "tool_result", "is_error": False, **result} for result in RESULTS]
+    shown = api.messages(id_)
+    assert [message["role"] for message in shown] == ["user", "assistant", "tool", "assistant"]
+    assert {message["turn_id"] for message in shown} == {turn["id"]}
+    assert shown[2]["content"] == [{"type": "tool_result", "is_error": False, **result} for result in RESULTS]
     assert api.get(f"/v1/conversations/{id_}")["status"] == "idle"
     first, second = sent(models, calling_model)
     assert [tool["function"]["name"] for tool in first["tools"]] == ["add", "find"]
@@ -64,7 +64,7 @@ def test_a_turn_stops_at_its_calls_and_goes_on_with_their_results(
     assert second["messages"][2] == {"role": "tool", "tool_call_id": "call_1", "content": "3"}
 
 
-def test_its_frames_go_on_where_they_stopped_live_and_replayed(api: Api, id_: str, calling_model: str) -> None:
+def test_the_frames_continue_after_the_calls_live_and_replayed(api: Api, id_: str, calling_model: str) -> None:
     with api.stream(id_, calling_model, tools=[ADD, FIND]) as turn:
         seen = list(turn.frames)
     ids = {key: seen[0].data[key] for key in ("conversation_id", "turn_id")}
@@ -89,7 +89,7 @@ def test_its_frames_go_on_where_they_stopped_live_and_replayed(api: Api, id_: st
     assert replayed(api, waits, 5) == [*seen[5:], *rest]
 
 
-def test_who_has_seen_that_a_turn_waits_is_shown_how_it_goes_on(api: Api, id_: str, calling_model: str) -> None:
+def test_a_client_that_saw_a_turn_wait_gets_its_further_frames(api: Api, id_: str, calling_model: str) -> None:
     turn = waiting(api, id_, calling_model)
     with ThreadPoolExecutor(1) as threads:
         later = threads.submit(replayed, api, turn, 7)
@@ -99,7 +99,7 @@ def test_who_has_seen_that_a_turn_waits_is_shown_how_it_goes_on(api: Api, id_: s
     assert rest[-1].data["turn"] == whole["turn"]
 
 
-def test_calls_follow_on_calls(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_a_turn_may_call_tools_repeatedly(api: Api, id_: str, given_model: GivenModel) -> None:
     again = Script([ToolFragment(0, "call_1", "add", "{}")], finish_reason="tool_calls", usage=usage(5, 5))
     model = given_model(CALLS, again, ANSWER)
     turn = waiting(api, id_, model)
@@ -138,7 +138,7 @@ def test_the_text_so_far_is_that_of_the_running_answer(api: Api, id_: str, given
         frames = frames_of(response)
         assert [next(frames).data["text"] for _ in range(2)] == ["It ", "is"]
         text = [{"type": "text", "text": "It is"}]
-        streaming = eventually(lambda: [said for said in api.messages(id_) if said["content"] == text])
+        streaming = eventually(lambda: [message for message in api.messages(id_) if message["content"] == text])
         assert streaming[0]["status"] == "streaming"
         assert len(api.messages(id_)) == 4
         api.http.post(results_path(turn).replace("tool_results", "cancel"))
@@ -157,5 +157,5 @@ def test_the_text_so_far_is_that_of_the_running_answer(api: Api, id_: str, given
         {"name": "a"},
     ],
 )
-def test_tools_that_are_none_are_refused(api: Api, id_: str, tools: Any) -> None:
+def test_invalid_tools_are_refused(api: Api, id_: str, tools: Any) -> None:
     check_problem(api.turn(id_, "default", tools=tools), 422, "VALIDATION_FAILED", "errors")

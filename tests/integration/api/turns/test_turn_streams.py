@@ -1,4 +1,4 @@
-"""A turn as server-sent events: its frames, their order, and what a client that leaves changes."""
+"""Turns as server-sent events: frames, their order, and clients that disconnect."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +27,7 @@ KEYS = {
 
 
 def frames_from(api: Api, id_: str | None, model: str, **body: Any) -> list[Frame]:
-    """Read a turn to its end and hold its frames against the rules that every turn keeps."""
+    """Read a turn to its end and check the rules that hold for every turn."""
     with api.stream(id_, model, **body) as turn:
         assert turn.response.status_code == 200
         check_position(turn.response)
@@ -45,7 +45,7 @@ def texts(frames: list[Frame]) -> list[str]:
     return [frame.data["text"] for frame in frames if frame.event == "delta"]
 
 
-def test_the_headers_keep_proxies_from_holding_frames_back(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_the_headers_tell_proxies_not_to_buffer(api: Api, id_: str, given_model: GivenModel) -> None:
     with api.stream(id_, given_model(["x"])) as turn:
         headers = turn.response.headers
         assert headers["content-type"].startswith("text/event-stream")
@@ -88,7 +88,7 @@ def test_the_first_and_last_frames_hold_what_the_views_show(api: Api, id_: str, 
     assert last["turn"] == api.get(f"/v1/conversations/{id_}/turns/{first['turn_id']}")
 
 
-def test_what_a_frame_tells_can_be_read_at_once(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_the_content_of_a_frame_can_be_read_at_once(api: Api, id_: str, given_model: GivenModel) -> None:
     model = given_model(["a", "b"])
     for _ in range(10):
         with api.stream(id_, model) as turn:
@@ -101,7 +101,7 @@ def test_what_a_frame_tells_can_be_read_at_once(api: Api, id_: str, given_model:
             assert api.get(path)["status"] == "idle"
 
 
-def test_reasoning_is_kept_apart_from_the_answer(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_reasoning_is_separate_from_the_answer(api: Api, id_: str, given_model: GivenModel) -> None:
     frames = frames_from(api, id_, given_model([Reasoning("H"), Reasoning("m"), "Yes", Reasoning("So"), "No"]))
     expected = ["turn.started", "delta", "delta", "block.done", "delta", "block.done", "delta", "block.done", "delta"]
     assert [frame.event for frame in frames] == [*expected, "block.done", "turn.completed"]
@@ -128,14 +128,14 @@ def test_a_refusal_before_the_first_chunk_ends_the_stream(api: Api, id_: str, gi
     assert last["error"]["code"] == "model_auth"
 
 
-def test_a_break_in_the_middle_keeps_what_was_said(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_a_failure_in_the_middle_keeps_the_text(api: Api, id_: str, given_model: GivenModel) -> None:
     frames = frames_from(api, id_, given_model(["Hel", "lo", BreakOff()]))
     expected = ["turn.started", "delta", "delta", "block.done", "turn.failed"]
     assert [frame.event for frame in frames] == expected
-    said = frames[-1].data["message"]
-    check_message(said)
-    assert (said["status"], said["content"]) == ("interrupted", [{"type": "text", "text": "Hello"}])
-    assert api.messages(id_)[-1] == said
+    shown = frames[-1].data["message"]
+    check_message(shown)
+    assert (shown["status"], shown["content"]) == ("interrupted", [{"type": "text", "text": "Hello"}])
+    assert api.messages(id_)[-1] == shown
 
 
 def test_a_message_that_is_being_streamed_shows_its_text_so_far(api: Api, id_: str, given_model: GivenModel) -> None:
@@ -146,8 +146,8 @@ def test_a_message_that_is_being_streamed_shows_its_text_so_far(api: Api, id_: s
         eventually(lambda: api.get(path)["content"] == so_far)
         message = api.get(path)
         check_message(message)
-        said = {"status": "streaming", "role": "assistant", "in_reply_to": started["user_message"]["id"]}
-        assert message.items() >= {**said, "turn_id": started["turn_id"]}.items()
+        shown = {"status": "streaming", "role": "assistant", "in_reply_to": started["user_message"]["id"]}
+        assert message.items() >= {**shown, "turn_id": started["turn_id"]}.items()
         assert api.messages(id_) == [started["user_message"], message]
         running = api.get(f"/v1/conversations/{id_}/turns/{started['turn_id']}")
         check_turn(running)
@@ -155,7 +155,7 @@ def test_a_message_that_is_being_streamed_shows_its_text_so_far(api: Api, id_: s
         api.http.post(f"/v1/conversations/{id_}/turns/{started['turn_id']}/cancel")
 
 
-def test_chunks_are_in_the_log_while_the_model_still_talks(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_chunks_are_recorded_while_the_model_still_sends(api: Api, id_: str, given_model: GivenModel) -> None:
     def recorded() -> list[str]:
         deltas = [event["data"] for event in api.events(id_) if event["type"] == "StreamDelta"]
         return [chunk for delta in deltas for chunk in delta["chunks"]]
@@ -167,7 +167,9 @@ def test_chunks_are_in_the_log_while_the_model_still_talks(api: Api, id_: str, g
     assert [event["type"] for event in api.events(id_)][-2:] == ["MessageAdded", "TurnCancelled"]
 
 
-def test_a_client_that_leaves_stops_nothing(api: Api, id_: str, given_model: GivenModel, models: ModelServer) -> None:
+def test_a_client_that_disconnects_does_not_stop_the_turn(
+    api: Api, id_: str, given_model: GivenModel, models: ModelServer
+) -> None:
     model = given_model(Script(["Hel", "lo", Pause(0.3), " there"]))
     with api.stream(id_, model) as turn:
         assert next(turn.frames).event == "turn.started"
@@ -179,7 +181,7 @@ def test_a_client_that_leaves_stops_nothing(api: Api, id_: str, given_model: Giv
     assert not request.gave_up
 
 
-def test_a_client_that_gives_up_waiting_for_a_whole_answer_stops_nothing(
+def test_a_client_that_stops_waiting_for_a_whole_answer_does_not_stop_the_turn(
     api: Api, id_: str, given_model: GivenModel
 ) -> None:
     model = given_model(["Hel", Pause(0.5), "lo"])
@@ -201,7 +203,7 @@ def test_a_silent_stream_is_kept_alive_by_comments(
     assert lines[lines.index(comments[0]) + 1] == ""
 
 
-def test_a_stream_answers_before_the_model_says_anything(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_a_stream_answers_before_the_model_sends_anything(api: Api, id_: str, given_model: GivenModel) -> None:
     with api.stream(id_, given_model([Hang()])) as turn:
         lines = turn.response.iter_lines()
         assert (next(lines), next(lines)) == (": open", "")
@@ -209,7 +211,7 @@ def test_a_stream_answers_before_the_model_says_anything(api: Api, id_: str, giv
         assert api.http.post(f"/v1/conversations/{id_}/turns/{turn_id}/cancel").status_code == 200
 
 
-def test_many_turns_stream_at_once(api: Api, given_model: GivenModel) -> None:
+def test_many_turns_stream_concurrently(api: Api, given_model: GivenModel) -> None:
     model = given_model(Script([f"{number} " for number in range(20)], delay_s=0.01))
     with ThreadPoolExecutor(8) as executor:
         answers = list(executor.map(lambda _: texts(frames_from(api, None, model)), range(16)))

@@ -1,4 +1,4 @@
-"""Turns that answer whole, and their resources."""
+"""Turns that are answered as a whole, and their resources."""
 
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -16,7 +16,7 @@ from turns.frames.replay import TurnKey
 from turns.turn_streams import TurnStreams
 
 
-def test_a_turn_answers_with_both_messages_and_itself(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_the_answer_holds_the_turn_and_both_messages(api: Api, id_: str, given_model: GivenModel) -> None:
     model = given_model(Script(["Hel", "lo"], usage=usage(11, 7, cached=3, reasoning=2)))
     response = api.turn(id_, model, content="What?")
     assert response.status_code == 201
@@ -31,15 +31,21 @@ def test_a_turn_answers_with_both_messages_and_itself(api: Api, id_: str, given_
     assert turn["usage"] == assistant["usage"] == {**used, "cost_usd": None, "estimated": False}
     assert user.items() >= {"role": "user", "author_id": "local", "turn_id": turn["id"], "status": "completed"}.items()
     assert user["content"] == [{"type": "text", "text": "What?"}]
-    said = {"role": "assistant", "author_id": None, "in_reply_to": user["id"], "turn_id": turn["id"], "model": model}
-    assert assistant.items() >= {**said, "status": "completed", "finish_reason": "stop"}.items()
+    expected = {
+        "role": "assistant",
+        "author_id": None,
+        "in_reply_to": user["id"],
+        "turn_id": turn["id"],
+        "model": model,
+    }
+    assert assistant.items() >= {**expected, "status": "completed", "finish_reason": "stop"}.items()
     assert assistant["content"] == [{"type": "text", "text": "Hello"}]
     ends = {"status": "completed", "finish_reason": "stop", "error": None, "model": model, "conversation_id": id_}
     assert turn.items() >= {**ends, "user_message_id": user["id"], "message_id": assistant["id"]}.items()
     assert 0 <= turn["time_to_first_token_ms"] <= turn["duration_ms"]
 
 
-def test_the_views_show_what_a_turn_answered(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_the_views_show_the_answer_of_a_turn(api: Api, id_: str, given_model: GivenModel) -> None:
     answer = api.turn(id_, given_model(["Hello"])).json()
     assert api.messages(id_) == [answer["user_message"], answer["assistant_message"]]
     check_turn(answer["turn"])
@@ -60,7 +66,7 @@ def test_the_model_gets_the_context_and_the_settings(api: Api, given_model: Give
     assert (request.body["temperature"], request.body["max_tokens"]) == (0.5, 9)
 
 
-def test_a_turn_can_be_the_start_of_a_conversation(api: Api, given_model: GivenModel) -> None:
+def test_a_turn_can_start_a_conversation(api: Api, given_model: GivenModel) -> None:
     body = {"content": "Hi", "model": given_model(["Hello"]), "title": "T", "agent_id": "a"}
     response = api.http.post("/v1/turns", json=body)
     assert response.status_code == 201
@@ -71,33 +77,33 @@ def test_a_turn_can_be_the_start_of_a_conversation(api: Api, given_model: GivenM
     assert (conversation["title"], conversation["agent_id"], conversation["message_count"]) == ("T", "a", 2)
 
 
-def test_the_servers_own_model_answers_where_none_is_named(api: Api, id_: str) -> None:
+def test_the_servers_own_model_is_the_default(api: Api, id_: str) -> None:
     answer = api.http.post(f"/v1/conversations/{id_}/turns", json={"content": "Hi"}).json()
     assert answer["turn"]["model"] == "default"
     assert answer["assistant_message"]["content"] == [{"type": "text", "text": "Hello there"}]
 
 
-def test_the_demo_model_needs_nothing(api: Api, id_: str) -> None:
+def test_the_demo_model_needs_no_settings(api: Api, id_: str) -> None:
     answer = api.turn(id_, "turnlog/demo").json()
     assert "demo model" in answer["assistant_message"]["content"][0]["text"]
 
 
-def test_reasoning_is_a_block_of_its_own(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_reasoning_is_a_separate_block(api: Api, id_: str, given_model: GivenModel) -> None:
     answer = api.turn(id_, given_model([Reasoning("H"), Reasoning("m"), "Yes"])).json()
     blocks = [{"type": "reasoning", "text": "Hm"}, {"type": "text", "text": "Yes"}]
     assert answer["assistant_message"]["content"] == blocks
 
 
-def test_a_model_that_says_nothing_has_failed_and_leaves_no_message(
-    api: Api, id_: str, given_model: GivenModel
-) -> None:
+def test_an_empty_answer_fails_and_adds_no_message(api: Api, id_: str, given_model: GivenModel) -> None:
     problem = check_problem(api.turn(id_, given_model([])), 502, "MODEL_ERROR", "conversation_id", "turn_id", "error")
     detail = "The model ended its answer without saying anything."
     assert problem["error"] == {"code": "model_error", "detail": detail}
     assert [message["role"] for message in api.messages(id_)] == ["user"]
 
 
-def test_what_a_database_cannot_hold_is_replaced_in_an_answer(api: Api, id_: str, given_model: GivenModel) -> None:
+def test_characters_that_the_database_cannot_store_are_replaced_in_an_answer(
+    api: Api, id_: str, given_model: GivenModel
+) -> None:
     chunk = '{"id":"1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":'
     model = given_model([Raw(chunk + '{"content":"a\\u0000b\\ud83d"}}]}'), "c"])
     answer = api.turn(id_, model).json()
@@ -119,7 +125,7 @@ def test_turns_are_listed_newest_first(api: Api, id_: str, given_model: GivenMod
     assert api.pages(f"/v1/conversations/{id_}/turns", limit=2) == [turns[:0:-1], turns[:1]]
 
 
-def test_a_turn_whose_end_is_not_known_is_no_answer(
+def test_a_turn_without_a_known_end_is_not_an_answer(
     api: Api, id_: str, given_model: GivenModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     follow = TurnStreams.follow

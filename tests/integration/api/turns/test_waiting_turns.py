@@ -1,4 +1,4 @@
-"""Turns that wait for results, and the servers that come and go meanwhile."""
+"""Turns that wait for results while servers start and stop."""
 
 import asyncio
 from contextlib import ExitStack
@@ -20,7 +20,7 @@ from turns.frames import tail
 from turns.frames.replay import TurnReader
 
 
-def test_results_may_be_given_to_any_server(database_url: str, serve: Serve, given_model: GivenModel) -> None:
+def test_results_may_be_sent_to_any_server(database_url: str, serve: Serve, given_model: GivenModel) -> None:
     model = given_model(CALLS, ANSWER)
     with serve(database_url) as here, serve(database_url) as there:
         id_ = here.conversation()["id"]
@@ -30,7 +30,7 @@ def test_results_may_be_given_to_any_server(database_url: str, serve: Serve, giv
         assert replayed(here, turn) == replayed(there, turn)
 
 
-def test_a_waiting_turn_outlives_its_server(database_url: str, serve: Serve, given_model: GivenModel) -> None:
+def test_a_waiting_turn_continues_after_a_restart(database_url: str, serve: Serve, given_model: GivenModel) -> None:
     model = given_model(CALLS, ANSWER)
     with serve(database_url) as before:
         turn = waiting(before, before.conversation()["id"], model)
@@ -41,7 +41,7 @@ def test_a_waiting_turn_outlives_its_server(database_url: str, serve: Serve, giv
         assert whole["turn"]["status"] == "completed"
 
 
-def test_results_that_are_refused_leave_the_lease_of_the_turn_alone(
+def test_refused_results_leave_the_lease_of_the_turn_unchanged(
     database_url: str, serve: Serve, given_model: GivenModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "RENEW_INTERVAL_S", 0.05)
@@ -58,7 +58,7 @@ def test_results_that_are_refused_leave_the_lease_of_the_turn_alone(
 
 
 @pytest.mark.parametrize("size", range(1, 12))
-def test_a_replay_does_not_end_at_calls_that_were_answered_however_it_is_read(
+def test_a_replay_continues_past_answered_calls(
     database_url: str, serve: Serve, given_model: GivenModel, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     read = TurnReader.read
@@ -78,10 +78,10 @@ def test_a_replay_does_not_end_at_calls_that_were_answered_however_it_is_read(
         assert replayed(api, turn) == whole
 
 
-def test_a_server_that_ends_does_not_wait_for_readers_of_a_waiting_turn(
+def test_a_server_stops_without_waiting_for_readers_of_a_waiting_turn(
     database_url: str, serve: Serve, given_model: GivenModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "CLOSING_TIMEOUT_S", 3600)  # one that waits does not end in the time of `serve`
+    monkeypatch.setattr(server, "CLOSING_TIMEOUT_S", 3600)  # a server that waits does not stop in the time of `serve`
     with httpx.Client(timeout=30) as reader, ExitStack() as reading:
         with serve(database_url) as api:
             turn = waiting(api, api.conversation()["id"], given_model(CALLS))
