@@ -46,7 +46,7 @@ sys.addaudithook(_record)
 
 
 def side_effects(projection: Projection, events: Sequence[ConversationEvent]) -> list[str]:
-    """Return the audit events of files, sockets and processes while a projection works."""
+    """Return the audit events of files, sockets and processes during a projection."""
     global _recorded
     wanted = projection.select(events)
     projection.changes(wanted)  # loads the SQL file
