@@ -130,7 +130,7 @@ async def test_a_kibibyte_is_recorded_at_once() -> None:
 
 
 @in_fake_time
-async def test_close_returns_what_is_not_recorded_yet() -> None:
+async def test_close_returns_the_chunks_that_are_not_recorded_yet() -> None:
     log = Log()
     buffer = DeltaBuffer(log.record, FlushClock())
     buffer.add(chunk(1, "left"))

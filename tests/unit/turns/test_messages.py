@@ -73,9 +73,9 @@ def test_a_single_text_is_sent_as_a_plain_string() -> None:
 
 
 def test_an_image_is_sent_as_its_address_or_as_a_data_url() -> None:
-    picture = ImageBlock(media_type="image/png", data="QUJD")
+    image = ImageBlock(media_type="image/png", data="QUJD")
     linked = ImageBlock(url="https://example.org/cat.png")
-    assert sent_content(message("user", TextBlock(text="What?"), picture, linked)) == [
+    assert sent_content(message("user", TextBlock(text="What?"), image, linked)) == [
         {"type": "text", "text": "What?"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}},
         {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}},
@@ -212,8 +212,8 @@ def test_consecutive_messages_of_one_role_are_merged() -> None:
 
 
 def test_consecutive_texts_and_images_are_the_parts_of_one_message() -> None:
-    picture = ImageBlock(url="https://example.org/cat.png")
-    (sent,) = model_messages([user("Look:"), message("user", BLANK, picture), message("user", BLANK), user("Nice?")])
+    image = ImageBlock(url="https://example.org/cat.png")
+    (sent,) = model_messages([user("Look:"), message("user", BLANK, image), message("user", BLANK), user("Nice?")])
     assert sent["content"] == [
         {"type": "text", "text": "Look:"},
         {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}},
