@@ -1,4 +1,4 @@
-"""Commands on an existing log: nothing is created, no variable of libpq leaks in, and refusals are one line."""
+"""Commands on an existing log, its database, and the environment of libpq."""
 
 import asyncio
 import json
@@ -75,7 +75,7 @@ def check_refused(done: tuple[int, str, str], *words: str) -> None:
 
 @pytest.fixture(scope="module")
 def data_dir() -> Iterator[Path]:
-    """A data directory with a log of one conversation; its PostgreSQL is stopped."""
+    """A data directory with a log of one conversation and a stopped PostgreSQL."""
     with tempfile.TemporaryDirectory(prefix="tl-") as directory:
         with EmbeddedPostgres(Path(directory) / "data") as embedded:
             prepare(embedded.conninfo, "turnlog")
@@ -89,7 +89,7 @@ async def recorded(conninfo: str) -> None:
 
 
 @contextmanager
-def altered(conninfo: str, settings: Mapping[LiteralString, str]) -> Generator[None]:
+def database_defaults(conninfo: str, settings: Mapping[LiteralString, str]) -> Generator[None]:
     """Give the database defaults of its own for the block."""
     database = sql.Identifier(str(conninfo_to_dict(conninfo)["dbname"]))
     with psycopg.connect(conninfo, autocommit=True) as connection:
@@ -97,12 +97,12 @@ def altered(conninfo: str, settings: Mapping[LiteralString, str]) -> Generator[N
             statement = sql.SQL("ALTER DATABASE {} SET {} = {}")
             connection.execute(statement.format(database, sql.Identifier(name), sql.Literal(setting)))
         yield
-        # The session that undoes it began before.
+        # This session began before the change, so the new defaults do not apply to it.
         connection.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(database))
 
 
 @pytest.mark.parametrize("command", READING + WRITING, ids=" ".join)
-def test_a_wrong_data_directory_is_an_error_and_nothing_is_made(command: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_wrong_data_directory_is_an_error_and_creates_nothing(command: tuple[str, ...], tmp_path: Path) -> None:
     check_refused(turnlog(*command, "--data-dir", tmp_path / "typo"), "There is no log in", "typo")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "postgres").mkdir()
@@ -111,7 +111,7 @@ def test_a_wrong_data_directory_is_an_error_and_nothing_is_made(command: tuple[s
 
 
 @pytest.mark.parametrize("command", [READING[0], WRITING[0]], ids=" ".join)
-def test_a_database_without_a_log_is_an_error_and_nothing_is_made(
+def test_a_database_without_a_log_is_an_error_and_creates_nothing(
     command: tuple[str, ...], empty_database_url: str
 ) -> None:
     check_refused(turnlog(*command, "--database-url", url(empty_database_url)), "no log in the schema turnlog")
@@ -123,7 +123,7 @@ def test_another_schema_of_a_database_with_a_log_is_an_error(database_url: str) 
     check_refused(done, "no log in the schema typo")
 
 
-def test_a_log_of_an_older_release_is_brought_up_to_date(database_url: str) -> None:
+def test_a_log_of_an_older_release_is_migrated(database_url: str) -> None:
     rows(database_url, "DROP INDEX events_superseded")
     rows(database_url, "DELETE FROM migrations WHERE number = 5")
     code, _, _ = turnlog("log", "tail", "--database-url", url(database_url))
@@ -131,25 +131,25 @@ def test_a_log_of_an_older_release_is_brought_up_to_date(database_url: str) -> N
     assert value(database_url, "SELECT count(*) FROM migrations") == len(names())
 
 
-def test_times_are_utc_and_the_log_is_found_whatever_the_environment_says(data_dir: Path) -> None:
+def test_the_environment_changes_neither_the_time_zone_nor_the_database(data_dir: Path) -> None:
     expected = turnlog("log", "tail", "--json", "--data-dir", data_dir)
     assert json.loads(expected[1])["recorded_at"].endswith("Z")
     assert turnlog("log", "tail", "--json", "--data-dir", data_dir, environment=LEAKING | ELSEWHERE) == expected
 
 
 @pytest.mark.parametrize("command", WRITING[2:], ids=" ".join)
-def test_building_goes_its_way_whatever_the_environment_says(command: tuple[str, ...], data_dir: Path) -> None:
+def test_the_environment_does_not_affect_building(command: tuple[str, ...], data_dir: Path) -> None:
     code, _, err = turnlog(*command, "--data-dir", data_dir, environment=LEAKING | ELSEWHERE)
     assert (code, "Traceback" in err) == (0, False), err
 
 
 @pytest.mark.parametrize("name", ["PGHOSTADDR", "PGSERVICE", "PGSSLNEGOTIATION", "PGCONNECT_TIMEOUT"])
-def test_no_variable_of_libpq_leads_away_from_the_embedded_postgresql(name: str, data_dir: Path) -> None:
+def test_no_variable_of_libpq_changes_the_connection_to_the_embedded_postgresql(name: str, data_dir: Path) -> None:
     environment = {name: ELSEWHERE[name]}
     assert turnlog("projections", "status", "--data-dir", data_dir, environment=environment)[0] == 0
 
 
-def test_what_a_database_sets_for_everybody_changes_nothing(database_url: str) -> None:
+def test_defaults_of_the_database_change_nothing(database_url: str) -> None:
     prepare(database_url, "turnlog")
     asyncio.run(recorded(database_url))
     address = ("--database-url", url(database_url))
@@ -161,7 +161,7 @@ def test_what_a_database_sets_for_everybody_changes_nothing(database_url: str) -
         "statement_timeout": "1min",
         "bytea_output": "escape",
     }
-    with altered(database_url, settings):
+    with database_defaults(database_url, settings):
         assert turnlog("log", "tail", "--json", *address, environment=LEAKING) == expected
         for command in WRITING:
             code, _, err = turnlog(*command, *address, environment=LEAKING)
@@ -169,22 +169,22 @@ def test_what_a_database_sets_for_everybody_changes_nothing(database_url: str) -
 
 
 @pytest.mark.parametrize("command", [SERVE, WRITING[2]], ids=" ".join)
-def test_a_read_only_database_is_told_by_what_writes(command: tuple[str, ...], database_url: str) -> None:
+def test_commands_that_write_report_a_read_only_database(command: tuple[str, ...], database_url: str) -> None:
     prepare(database_url, "turnlog")
-    with altered(database_url, {"default_transaction_read_only": "on"}):
+    with database_defaults(database_url, {"default_transaction_read_only": "on"}):
         check_refused(turnlog(*command, "--database-url", url(database_url)), "read-only")
 
 
 @pytest.mark.parametrize("command", [READING[0], READING[2]], ids=" ".join)
 def test_a_read_only_database_can_be_read(command: tuple[str, ...], database_url: str) -> None:
     prepare(database_url, "turnlog")
-    with altered(database_url, {"default_transaction_read_only": "on"}):
+    with database_defaults(database_url, {"default_transaction_read_only": "on"}):
         assert turnlog(*command, "--database-url", url(database_url))[0] == 0
 
 
-def test_a_read_only_database_with_an_older_log_is_told(database_url: str) -> None:
+def test_a_read_only_database_with_an_older_log_is_an_error(database_url: str) -> None:
     rows(database_url, "DELETE FROM migrations WHERE number = 5")
-    with altered(database_url, {"default_transaction_read_only": "on"}):
+    with database_defaults(database_url, {"default_transaction_read_only": "on"}):
         check_refused(turnlog("log", "tail", "--database-url", url(database_url)), "read-only", "not up to date")
 
 
@@ -198,14 +198,14 @@ def wrong_encoding_url(request: pytest.FixtureRequest, postgres: str) -> Iterato
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def test_a_database_of_another_encoding_is_told(wrong_encoding_url: str) -> None:
+def test_a_database_of_another_encoding_is_an_error(wrong_encoding_url: str) -> None:
     check_refused(turnlog(*SERVE, "--database-url", url(wrong_encoding_url)), "encoding", "UTF8")
     check_refused(turnlog("log", "tail", "--database-url", url(wrong_encoding_url)))
     assert value(wrong_encoding_url, "SELECT count(*) FROM pg_namespace WHERE nspname = 'turnlog'") == 0
 
 
 @pytest.fixture
-def stranger(postgres: str) -> Iterator[str]:
+def unprivileged_role(postgres: str) -> Iterator[str]:
     """A role that may log in and nothing else."""
     name = f"stranger_{uuid4().hex}"
     with psycopg.connect(postgres, autocommit=True) as connection:
@@ -214,24 +214,26 @@ def stranger(postgres: str) -> Iterator[str]:
         connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
 
 
-def test_a_role_that_may_not_create_is_told(empty_database_url: str, stranger: str) -> None:
-    as_stranger = url(make_conninfo(empty_database_url, user=stranger))
-    check_refused(turnlog(*SERVE, "--workers", "2", "--database-url", as_stranger), "permission denied for database")
+def test_a_role_that_may_not_create_is_an_error(empty_database_url: str, unprivileged_role: str) -> None:
+    as_role = url(make_conninfo(empty_database_url, user=unprivileged_role))
+    check_refused(turnlog(*SERVE, "--workers", "2", "--database-url", as_role), "permission denied for database")
 
 
 @pytest.mark.parametrize("command", [READING[2], WRITING[0]], ids=" ".join)
-def test_a_role_that_may_not_read_is_told(command: tuple[str, ...], database_url: str, stranger: str) -> None:
-    as_stranger = url(make_conninfo(database_url, user=stranger))
-    check_refused(turnlog(*command, "--database-url", as_stranger), "permission denied")
+def test_a_role_that_may_not_read_is_an_error(
+    command: tuple[str, ...], database_url: str, unprivileged_role: str
+) -> None:
+    as_role = url(make_conninfo(database_url, user=unprivileged_role))
+    check_refused(turnlog(*command, "--database-url", as_role), "permission denied")
 
 
 @pytest.mark.parametrize("as_of", ["2", "10000000000000000000000", "2999-01-01T00:00:00Z", "0"])
-def test_a_moment_beyond_the_log_is_told(as_of: str, data_dir: Path) -> None:
+def test_a_moment_beyond_the_log_is_an_error(as_of: str, data_dir: Path) -> None:
     done = turnlog("projections", "build", "--as-of", as_of, "--schema", "beyond", "--data-dir", data_dir)
     check_refused(done, as_of[:4])
 
 
-def test_a_standby_is_read_and_not_written(data_dir: Path) -> None:
+def test_a_standby_can_be_read_and_not_written(data_dir: Path) -> None:
     standby = data_dir / "postgres" / "standby.signal"
     standby.touch()
     try:
@@ -244,10 +246,10 @@ def test_a_standby_is_read_and_not_written(data_dir: Path) -> None:
         standby.unlink()
 
 
-def test_a_migrated_log_needs_no_right_to_create(database_url: str, stranger: str) -> None:
+def test_a_migrated_log_needs_no_right_to_create(database_url: str, unprivileged_role: str) -> None:
     for statement in ("GRANT USAGE ON SCHEMA turnlog TO {}", "GRANT SELECT ON ALL TABLES IN SCHEMA turnlog TO {}"):
         with psycopg.connect(database_url, autocommit=True) as connection:
-            connection.execute(sql.SQL(statement).format(sql.Identifier(stranger)))
-    assert migrate(make_conninfo(database_url, user=stranger)) == []
+            connection.execute(sql.SQL(statement).format(sql.Identifier(unprivileged_role)))
+    assert migrate(make_conninfo(database_url, user=unprivileged_role)) == []
     with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(stranger)))
+        connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(unprivileged_role)))

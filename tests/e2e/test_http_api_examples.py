@@ -1,4 +1,4 @@
-"""The examples of docs/http-api.md work as pasted: one after the other, in a shell, against a server."""
+"""The examples of docs/http-api.md work in a shell, one after the other."""
 
 import os
 import re
@@ -19,7 +19,10 @@ EXAMPLES = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
 
 @pytest.fixture(scope="module")
 def answers() -> Iterator[list[list[str]]]:
-    """The lines that each example prints. The last one is a live feed: its lines end with the end of the turn."""
+    """The lines that each example prints.
+
+    The last example is a live feed. Its lines end with the end of the turn.
+    """
     with ServerProcess("--ephemeral") as server:
         script = "echo ====\n".join(EXAMPLES).replace("http://127.0.0.1:8000", server.url)
         with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The README's curl lines work as pasted: one after the other, in a shell, against a server that was just started."""
+"""The curl lines of the README work in a shell, against a server just started."""
 
 import os
 import re
@@ -22,7 +22,7 @@ START = [sys.executable, "-c", "from cli.main import main; main()", "serve", "--
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of a server in a process of its own, with no settings but the defaults."""
+    """The port of a server process with default settings."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         free = probe.getsockname()[1]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TURNLOG_")}
@@ -46,7 +46,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def answers(port: int) -> list[str]:
-    """What each of the five lines printed, in one shell; the port is all that is replaced."""
+    """The output of each of the five lines, run in one shell with another port."""
     lines = curl_lines()
     assert len(lines) == 5
     script = "\necho; echo ====\n".join(line.replace("127.0.0.1:8000", f"127.0.0.1:{port}") for line in lines)
@@ -70,7 +70,7 @@ def test_the_first_line_starts_a_conversation_and_keeps_its_id(answers: list[str
 def test_the_second_line_streams_an_answer(answers: list[str]) -> None:
     comment, *events = answers[1].split("\n\n")
     assert comment == ": open"
-    # More comments may keep the connection alive until the model library is loaded.
+    # More comments may follow until the model library is loaded.
     events = [event for event in events if not event.startswith(":")]
     frames = [dict(line.split(": ", 1) for line in frame.splitlines()) for frame in events]
     assert [int(frame["id"]) for frame in frames] == list(range(1, len(frames) + 1))
@@ -80,7 +80,7 @@ def test_the_second_line_streams_an_answer(answers: list[str]) -> None:
     assert "You said: “Hello!”" in text
 
 
-def test_the_third_line_reads_question_and_answer(answers: list[str]) -> None:
+def test_the_third_line_reads_the_question_and_the_answer(answers: list[str]) -> None:
     question, answer = orjson.loads(answers[2])["data"]
     assert (question["role"], question["content"]) == ("user", [{"type": "text", "text": "Hello!"}])
     assert (answer["role"], answer["status"], answer["in_reply_to"]) == ("assistant", "completed", question["id"])

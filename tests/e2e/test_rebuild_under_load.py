@@ -1,4 +1,4 @@
-"""Rebuilding the read models of a server under load, from a second terminal: nobody notices."""
+"""Rebuilding the read models of a server under load without failed requests."""
 
 import subprocess
 import sys
@@ -18,7 +18,10 @@ WRITERS, READERS = 3, 2
 
 
 class Load:
-    """Clients that write, read what they wrote, and page; it counts requests, and each that was not as it should be."""
+    """Clients that write, read their writes, and page.
+
+    `requests` counts their requests, and `failures` lists the wrong answers.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url

@@ -1,4 +1,4 @@
-"""`turnlog serve` from the outside: what it refuses, and how it says so."""
+"""The command `turnlog serve`: its help and the starts that it refuses."""
 
 import os
 import resource
@@ -29,7 +29,7 @@ def run(*arguments: str, settings: Mapping[str, str] | None = None, cwd: Path | 
     return done.returncode, done.stdout, done.stderr
 
 
-def test_help_takes_little_more_than_the_library_that_prints_it() -> None:
+def test_help_needs_little_more_cpu_than_importing_its_library() -> None:
     def cpu_s(*command: str | Path) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, check=True, capture_output=True)
@@ -48,14 +48,14 @@ def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.1", "::", "example.com", ""])
-def test_an_address_that_others_can_reach_is_refused(host: str) -> None:
+def test_an_address_that_other_machines_can_reach_is_refused(host: str) -> None:
     code, out, err = run("serve", "--host", host, "--ephemeral")
     assert (code, out) == (2, "")
     assert "loopback" in err
     assert err.count("\n") == 1
 
 
-def test_a_port_in_use_is_told_before_anything_is_started(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_before_anything_is_started(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, out, err = run("serve", "--port", str(port), "--data-dir", str(tmp_path / "data"))
@@ -64,7 +64,7 @@ def test_a_port_in_use_is_told_before_anything_is_started(tmp_path: Path) -> Non
     assert not (tmp_path / "data").exists()
 
 
-def test_a_database_that_does_not_answer_is_told_without_its_password() -> None:
+def test_a_database_that_does_not_answer_is_reported_without_its_password() -> None:
     code, out, err = run("serve", "--port", "0", "--database-url", "postgresql://me:s3cret@127.0.0.1:1/log")
     assert (code, out) == (1, "")
     assert err.startswith("Error: The database cannot be reached: ")
@@ -72,7 +72,7 @@ def test_a_database_that_does_not_answer_is_told_without_its_password() -> None:
     assert "s3cret" not in err
 
 
-def test_a_data_directory_that_cannot_be_used_is_told() -> None:
+def test_a_data_directory_that_cannot_be_used_is_an_error() -> None:
     code, out, err = run("serve", "--port", "0", "--data-dir", "/proc/turnlog")
     assert (code, out) == (1, "")
     assert err.startswith("Error: cannot use the data directory /proc/turnlog: ")
@@ -88,7 +88,7 @@ def test_a_data_directory_that_cannot_be_used_is_told() -> None:
         ("--database-url", "sqlite:///log"),
     ],
 )
-def test_databases_that_exclude_each_other_are_refused(arguments: tuple[str, ...]) -> None:
+def test_database_options_that_exclude_each_other_are_refused(arguments: tuple[str, ...]) -> None:
     code, out, err = run("serve", "--port", "0", *arguments)
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
@@ -104,7 +104,7 @@ def test_databases_that_exclude_each_other_are_refused(arguments: tuple[str, ...
         ("TURNLOG_DATABASE_URL", "mysql://s3cret@localhost/log"),
     ],
 )
-def test_a_wrong_setting_is_named_and_its_value_is_not_shown(name: str, value: str, tmp_path: Path) -> None:
+def test_an_invalid_setting_is_named_without_its_value(name: str, value: str, tmp_path: Path) -> None:
     from_environment = run("serve", "--port", "0", settings={name: value}, cwd=tmp_path)
     (tmp_path / ".env").write_text(f"{name}={value}\n")
     from_file = run("serve", "--port", "0", cwd=tmp_path)

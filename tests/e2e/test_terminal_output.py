@@ -1,4 +1,4 @@
-"""Commands on a real terminal: results stay, nothing raw reaches it, and lines fit."""
+"""The output of commands on a real terminal, in a pipe and in a file."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ HIDDEN = set("\x1b\x07\x9b\u202e\u2066\u2028\x7f\x85")
 
 @pytest.fixture
 def log_url(database_url: str) -> str:
-    """A log with two conversations whose titles attack a terminal, and read models that are level with it."""
+    """A log of two conversations whose titles attack a terminal, and its read models."""
     install(database_url)
     events = [*Story(title=EVIL).events, *Story(title=f"{EVIL} 漢字 {'long ' * 80}").events]
     asyncio.run(recorded(database_url, events))
@@ -56,7 +56,7 @@ def test_the_results_of_a_verification_stay_on_the_screen(log_url: str) -> None:
     ]
 
 
-def test_the_results_of_rebuilds_stay_on_the_screen_each_in_its_place(log_url: str) -> None:
+def test_the_results_of_rebuilds_stay_on_the_screen_in_order(log_url: str) -> None:
     seen = turnlog(log_url, "projections", "rebuild", "--all")
     assert seen.code == 0
     for projection in PROJECTIONS:
@@ -65,14 +65,14 @@ def test_the_results_of_rebuilds_stay_on_the_screen_each_in_its_place(log_url: s
         )
 
 
-def test_results_go_to_a_file_while_the_progress_is_on_the_terminal(log_url: str, tmp_path: Path) -> None:
+def test_results_go_to_a_file_and_the_progress_to_the_terminal(log_url: str, tmp_path: Path) -> None:
     results = tmp_path / "results"
     command = f"{TURNLOG} projections verify --all --database-url '{url(log_url)}' > {results}"
     assert on_terminal(["sh", "-c", command]).code == 0
     assert results.read_text().count("all the same.") == 4
 
 
-def test_keys_of_differing_rows_hold_no_raw_control_characters(log_url: str) -> None:
+def test_keys_of_differing_rows_contain_no_raw_control_characters(log_url: str) -> None:
     rows(log_url, "INSERT INTO usage_conversations_v1_1 SELECT gen_random_uuid(), 'a\u202eb', NULL")
     seen = turnlog(log_url, "projections", "verify", "usage")
     assert seen.code == 3
@@ -81,14 +81,14 @@ def test_keys_of_differing_rows_hold_no_raw_control_characters(log_url: str) -> 
 
 
 @pytest.mark.parametrize("columns", [60, 300])
-def test_nothing_of_a_title_reaches_the_terminal_raw_as_json_either(log_url: str, columns: int) -> None:
+def test_no_title_reaches_the_terminal_unescaped_in_json(log_url: str, columns: int) -> None:
     seen = turnlog(log_url, "log", "tail", "--json", columns=columns)
     assert seen.code == 0
     assert HIDDEN & set(seen.written) == set()
     assert "\\u001b[2J" in seen.written
 
 
-def test_a_pipe_gets_no_raw_characters_either_and_json_says_what_was_recorded(log_url: str) -> None:
+def test_a_pipe_gets_no_raw_control_characters_and_json_keeps_the_recorded_text(log_url: str) -> None:
     assert HIDDEN & set(piped(log_url, "log", "tail")) == set()
     lines = piped(log_url, "log", "tail", "--json").splitlines()
     assert json.loads(lines[0])["data"]["title"] == EVIL
@@ -96,7 +96,7 @@ def test_a_pipe_gets_no_raw_characters_either_and_json_says_what_was_recorded(lo
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 100, 140, 300])
-def test_lines_of_the_log_fit_the_terminal_and_no_title_reaches_it_raw(log_url: str, columns: int) -> None:
+def test_lines_of_the_log_fit_the_terminal_and_contain_no_raw_title(log_url: str, columns: int) -> None:
     from rich.cells import cell_len
 
     seen = turnlog(log_url, "log", "tail", columns=columns)
@@ -107,20 +107,20 @@ def test_lines_of_the_log_fit_the_terminal_and_no_title_reaches_it_raw(log_url: 
     assert sum("ConversationStarted" in line for line in seen.screen) == 2
 
 
-def test_errors_hold_no_raw_control_characters(log_url: str) -> None:
+def test_errors_contain_no_raw_control_characters(log_url: str) -> None:
     seen = turnlog(log_url, "projections", "build", "--schema", "past", "--as-of", "\x1b[2J\u202e")
     assert seen.code == 2
     assert HIDDEN & set(seen.written) == set()
     assert len([line for line in seen.screen if line]) == 1
 
 
-def test_a_reader_that_leaves_ends_a_command_quietly(log_url: str) -> None:
+def test_a_closed_pipe_ends_a_command_without_an_error(log_url: str) -> None:
     asyncio.run(recorded(log_url, [event for _ in range(300) for event in Story().events]))
     command = f"{TURNLOG} log tail -n 1000 --database-url '{url(log_url)}' | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
 
 
-def test_the_screen_of_these_tests_erases_what_a_terminal_erases() -> None:
+def test_the_screen_of_these_tests_erases_lines_as_a_terminal_does() -> None:
     assert screen("one\r\ntwo\r\n\x1b[1A\x1b[2Kthree\r\nfour") == ["one", "three", "four"]
     assert screen("result\r\n\x1b[1A\x1b[2K\rbar") == ["bar", ""]

@@ -1,4 +1,4 @@
-"""The benchmarks' made log: what it holds is what the store itself could have recorded."""
+"""The generated log of the benchmarks equals a log that the store could record."""
 
 from collections import Counter
 from itertools import islice
@@ -17,7 +17,7 @@ EVENTS = 10_000
 
 
 @pytest.fixture
-def made_log(database_url: str) -> str:
+def generated_log(database_url: str) -> str:
     make_log(database_url, "turnlog", EVENTS)
     return database_url
 
@@ -31,16 +31,16 @@ def _recorded(conninfo: str) -> list[Recorded]:
     return [Row(*row).recorded() for row in found]
 
 
-def test_every_made_event_is_one_that_the_domain_could_have_decided(made_log: str) -> None:
+def test_every_generated_event_is_possible_in_the_domain(generated_log: str) -> None:
     states: dict[object, Conversation] = {}
-    for place, (position, event) in enumerate(_recorded(made_log), start=1):
+    for place, (position, event) in enumerate(_recorded(generated_log), start=1):
         state = states.get(event.originator_id)
         assert position == place
         assert event.originator_version == (state.version + 1 if state else 1)
         _check_possible(state, event)
         states[event.originator_id] = evolve(state, event)
     assert max(state.message_count for state in states.values()) >= 20
-    assert any(state.turn for state in states.values()), "no turn runs at the end"
+    assert any(state.turn for state in states.values()), "no turn is running at the end"
 
 
 def _check_possible(state: Conversation | None, event: ConversationEvent) -> None:
@@ -61,28 +61,28 @@ def _check_possible(state: Conversation | None, event: ConversationEvent) -> Non
         assert event.message_id == state.last_user_message_id
 
 
-def test_made_rows_hold_what_the_mapper_would_have_written(made_log: str) -> None:
-    stored = dict(rows(made_log, "SELECT position, data FROM events"))
-    for position, event in _recorded(made_log):
+def test_generated_rows_equal_those_that_the_mapper_writes(generated_log: str) -> None:
+    stored = dict(rows(generated_log, "SELECT position, data FROM events"))
+    for position, event in _recorded(generated_log):
         assert from_json(new_row(event).data) == stored[position]
 
 
-def test_the_mix_is_that_of_streamed_conversations(made_log: str) -> None:
+def test_the_mix_of_events_is_that_of_streamed_conversations(generated_log: str) -> None:
     types = Counter(event.type for event in islice(made_events(1), EVENTS))
     assert set(types) == set(EVENT_TYPES) - {"MessagesSuperseded", "TurnQueued", "TurnSuspended", "TurnResumed"}
     assert 0.55 < types["StreamDelta"] / EVENTS < 0.65
 
 
-def test_the_same_seed_makes_the_same_log() -> None:
+def test_the_same_seed_generates_the_same_log() -> None:
     assert list(islice(made_events(7), 500)) == list(islice(made_events(7), 500))
     assert list(islice(made_events(7), 500)) != list(islice(made_events(8), 500))
 
 
-async def test_a_made_log_has_its_digests_and_its_head_and_goes_on(made_log: str) -> None:
+async def test_a_generated_log_has_digests_and_a_head_and_accepts_appends(generated_log: str) -> None:
     wrong = (
         "SELECT count(*) FROM events WHERE digest <>"
         " event_digest(conversation_id, version, type, data, actor, request_id, recorded_at)"
     )
-    assert value(made_log, wrong) == 0
-    async with opened(made_log) as store:
+    assert value(generated_log, wrong) == 0
+    async with opened(generated_log) as store:
         assert await store.append(Story().events) == EVENTS + 1

@@ -1,6 +1,7 @@
-"""Run by test_processes: a supervisor of two workers that do nothing but say their pid and that they are ready.
+"""A supervisor of two workers that print their pid and report that they are ready.
 
-A worker is `orderly`, `broken` (does not start) or `stubborn` (does not end when asked once).
+`test_processes.py` runs it. A worker is `orderly`, `broken` or `stubborn`. A broken one does not start, and
+a stubborn one ignores the first request to end.
 """
 
 import os

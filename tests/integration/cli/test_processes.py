@@ -1,4 +1,4 @@
-"""The supervisor, with real processes that only say that they are ready."""
+"""The supervisor, with real worker processes that do no work."""
 
 import os
 import signal
@@ -64,7 +64,7 @@ def wait_until_gone(pid: int) -> None:
     eventually(lambda: not Path(f"/proc/{pid}/cwd").exists())
 
 
-def test_asked_to_end_it_ends_its_workers(orderly: Supervised) -> None:
+def test_a_request_to_end_ends_the_workers(orderly: Supervised) -> None:
     pids = orderly.pids_once_announced()
     orderly.process.send_signal(signal.SIGTERM)
     assert orderly.process.wait(PATIENCE_S) == 0
@@ -93,5 +93,5 @@ def test_workers_end_with_a_supervisor_that_was_killed(orderly: Supervised) -> N
         wait_until_gone(pid)
 
 
-def test_workers_that_cannot_start_end_it() -> None:
+def test_workers_that_cannot_start_end_the_supervisor() -> None:
     assert Supervised("broken").process.wait(PATIENCE_S) == 1

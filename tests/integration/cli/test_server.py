@@ -1,4 +1,4 @@
-"""How a serving process ends, with a real uvicorn and a small application."""
+"""The shutdown of a serving process, with a real uvicorn and a small application."""
 
 import asyncio
 import signal
@@ -19,12 +19,12 @@ from tests.support.waiting import NEVER_S, PATIENCE_S
 
 @pytest.fixture(autouse=True)
 def _no_end_by_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a server that waits for anything wait for ever."""
+    """Disable the timeout of a shutdown."""
     monkeypatch.setattr(server_module, "CLOSING_TIMEOUT_S", int(NEVER_S))
 
 
 class Application:
-    """Streams that end when they are told to."""
+    """An application whose streams end when `finish` is set."""
 
     def __init__(self) -> None:
         self.finish = asyncio.Event()
@@ -78,7 +78,7 @@ async def nothing_runs() -> None:
     """A drain with nothing to wait for."""
 
 
-async def test_a_stream_goes_on_while_the_server_drains_and_gets_its_end() -> None:
+async def test_a_stream_continues_to_its_end_while_the_server_drains() -> None:
     application = Application()
     drained = asyncio.Event()
 
@@ -101,7 +101,7 @@ async def test_a_stream_goes_on_while_the_server_drains_and_gets_its_end() -> No
         assert application.closed
 
 
-async def test_an_idle_connection_does_not_delay_the_end() -> None:
+async def test_an_idle_connection_does_not_delay_the_shutdown() -> None:
     application = Application()
     async with serving(application.app, nothing_runs) as running:
         assert (await running.client.get("/nothing")).status_code == 404  # its connection is kept alive
@@ -126,7 +126,7 @@ async def test_a_second_request_to_end_does_not_wait_for_anything() -> None:
         assert await running.ends()
 
 
-async def test_a_drain_that_fails_is_logged_and_the_server_still_closes(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_an_error_of_the_drain_is_logged_and_the_server_still_closes(capsys: pytest.CaptureFixture[str]) -> None:
     application = Application()
 
     async def drain() -> None:

@@ -1,4 +1,4 @@
-"""Loading a conversation: what is read to know its state."""
+"""The rows that are read to load the state of a conversation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from tests.support.store import Store, started, value
 
 
 class CountingDatabase(Database):
-    """A database that counts the rows it was asked to send."""
+    """A database that counts the rows that it returns."""
 
     sent = 0
 
@@ -28,7 +28,7 @@ class CountingDatabase(Database):
 
 
 async def cold_load(conninfo: str, conversation_id: UUID) -> tuple[Conversation | None, int]:
-    """Return what a process that knows nothing loads, and how many rows it takes."""
+    """Return the state that a new process loads, and the number of rows it reads."""
     database = CountingDatabase(conninfo)
     await database.open()
     state = await Log(database).state(conversation_id)
@@ -36,12 +36,12 @@ async def cold_load(conninfo: str, conversation_id: UUID) -> tuple[Conversation 
     return state, database.sent
 
 
-async def test_a_conversation_of_two_thousand_events_loads_as_fast_as_a_short_one(
+async def test_a_conversation_of_two_thousand_events_loads_as_few_rows_as_a_short_one(
     here: Store, database_url: str
 ) -> None:
     conversation_id = await started(here)
 
-    def say_forty(state: Conversation) -> Events:
+    def add_forty(state: Conversation) -> Events:
         events: Events = []
         for _ in range(40):
             now = fold(state, events)
@@ -49,9 +49,9 @@ async def test_a_conversation_of_two_thousand_events_loads_as_fast_as_a_short_on
             events += conversations.add_message(now, origin(), draft(), some_id())
         return events
 
-    latest = await here.conversations.execute(conversation_id, say_forty)
+    latest = await here.conversations.execute(conversation_id, add_forty)
     for _ in range(49):
-        latest = await here.conversations.execute(conversation_id, say_forty)
+        latest = await here.conversations.execute(conversation_id, add_forty)
     await here.conversations.close()
     state, sent = await cold_load(database_url, conversation_id)
     assert state == latest.state
@@ -60,7 +60,7 @@ async def test_a_conversation_of_two_thousand_events_loads_as_fast_as_a_short_on
     assert value(database_url, "SELECT count(*) FROM snapshots") == 2000 // SNAPSHOT_INTERVAL
 
 
-async def test_the_deltas_of_a_turn_are_never_read_to_know_the_state(here: Store, database_url: str) -> None:
+async def test_loading_the_state_reads_no_deltas(here: Store, database_url: str) -> None:
     story = Story()
     story.ask()
     for _ in range(500):
@@ -70,7 +70,7 @@ async def test_the_deltas_of_a_turn_are_never_read_to_know_the_state(here: Store
     assert (state, sent) == (story.state, 4)
 
 
-async def test_a_state_goes_on_from_what_is_known_of_it(here: Store) -> None:
+async def test_loading_continues_from_a_known_state(here: Store) -> None:
     story = Story()
     await here.append(story.events)
     known = await here.log.state(story.id)

@@ -1,4 +1,4 @@
-"""Commands from several processes on one log: in one order, on the newest state, and nobody has to retry."""
+"""Commands from several processes on one log, decided on the newest state."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -30,7 +30,7 @@ async def here(database_url: str) -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def there(database_url: str) -> AsyncIterator[Store]:
-    """What another process has of the same log; the two tell each other nothing."""
+    """A store of another process on the same log. The two do not communicate."""
     async with opened(database_url, listening=False) as store:
         yield store
 
@@ -52,14 +52,14 @@ async def finish(store: Store, conversation_id: UUID, turn_id: UUID) -> Committe
     )
 
 
-async def test_a_command_returns_the_state_after_it_and_where_it_is_in_the_log(here: Store) -> None:
+async def test_a_command_returns_the_new_state_and_its_position_in_the_log(here: Store) -> None:
     begun = await here.commands.start(ALICE, title="Hello", messages=[HELLO])
     assert (begun.position, begun.state.version, begun.state.message_count) == (2, 2, 1)
     added = await here.commands.add_message(ALICE, begun.state.id, HELLO)
     assert (added.position, added.state.version, [type(e).__name__ for e in added.events]) == (3, 3, ["MessageAdded"])
 
 
-async def test_what_another_process_recorded_is_noticed_by_a_write(here: Store, there: Store) -> None:
+async def test_a_write_takes_events_of_another_process_into_account(here: Store, there: Store) -> None:
     conversation_id = await started(here)
     for store in (there, here, there, there, here):
         await store.commands.add_message(ALICE, conversation_id, HELLO)
@@ -68,14 +68,14 @@ async def test_what_another_process_recorded_is_noticed_by_a_write(here: Store, 
     assert await there.conversations.state(conversation_id) == state
 
 
-async def test_a_lock_that_another_process_opened_refuses_nothing(here: Store, there: Store) -> None:
+async def test_a_lock_that_another_process_released_refuses_nothing(here: Store, there: Store) -> None:
     conversation_id = await started(here)
     turn_id = await ask(here, conversation_id)
     await finish(there, conversation_id, turn_id)
     assert (await here.commands.add_message(ALICE, conversation_id, HELLO)).state.message_count == 3
 
 
-async def test_a_lock_that_another_process_took_refuses(here: Store, there: Store) -> None:
+async def test_a_lock_of_another_process_refuses_a_command(here: Store, there: Store) -> None:
     conversation_id = await started(here)
     turn_id = await ask(there, conversation_id)
     with pytest.raises(ConversationLockedError) as refusal:
@@ -83,7 +83,7 @@ async def test_a_lock_that_another_process_took_refuses(here: Store, there: Stor
     assert refusal.value.active_turn_id == turn_id
 
 
-async def test_a_refusal_tells_of_the_newest_state(here: Store, there: Store) -> None:
+async def test_a_refusal_is_based_on_the_newest_state(here: Store, there: Store) -> None:
     conversation_id = await started(here)
     first = await ask(here, conversation_id)
     await finish(there, conversation_id, first)
@@ -100,7 +100,7 @@ async def test_a_conversation_that_another_process_deleted_is_deleted(here: Stor
         await here.commands.update(ALICE, conversation_id, {"title": "New"})
 
 
-async def test_the_version_that_another_process_made_is_the_one_to_expect(here: Store, there: Store) -> None:
+async def test_the_expected_version_is_compared_with_that_of_another_process(here: Store, there: Store) -> None:
     conversation_id = await started(here)
     await there.commands.update(ALICE, conversation_id, {"title": "There"})
     with pytest.raises(VersionMismatchError):
@@ -108,7 +108,7 @@ async def test_the_version_that_another_process_made_is_the_one_to_expect(here: 
     assert (await here.commands.update(ALICE, conversation_id, {"title": "Here"}, {2})).state.title == "Here"
 
 
-async def test_a_change_that_only_a_stale_state_calls_no_change_is_recorded(here: Store, there: Store) -> None:
+async def test_a_change_that_only_a_stale_state_already_has_is_recorded(here: Store, there: Store) -> None:
     conversation_id = await started(here, title="Old")
     await there.commands.update(ALICE, conversation_id, {"title": "New"})
     back = await here.commands.update(ALICE, conversation_id, {"title": "Old"})
@@ -116,7 +116,7 @@ async def test_a_change_that_only_a_stale_state_calls_no_change_is_recorded(here
     assert (await there.conversations.state(conversation_id)).title == "Old"
 
 
-async def test_a_change_that_is_none_records_nothing(here: Store) -> None:
+async def test_an_update_without_a_change_records_nothing(here: Store) -> None:
     conversation_id = await started(here, title="Old")
     assert (await here.commands.update(ALICE, conversation_id, {"title": "Old"})).position is None
     assert await here.log.head() == 1
@@ -131,7 +131,7 @@ async def test_a_message_that_another_process_deleted_cannot_be_deleted_again(he
     assert (await here.conversations.state(begun.state.id)).message_count == 0
 
 
-async def test_a_reply_to_a_message_of_no_such_id_is_refused(here: Store) -> None:
+async def test_a_reply_to_an_unknown_message_is_refused(here: Store) -> None:
     conversation_id = await started(here)
     with pytest.raises(MessageNotFoundError):
         await here.commands.add_message(ALICE, conversation_id, HELLO._replace(in_reply_to=some_id()))
@@ -144,7 +144,7 @@ async def test_an_unknown_conversation_is_not_found(here: Store) -> None:
         await here.conversations.state(some_id())
 
 
-async def test_eight_callers_in_two_processes_adding_ten_messages_each_are_all_recorded_in_one_order(
+async def test_all_messages_of_eight_callers_in_two_processes_are_recorded_in_one_order(
     here: Store, there: Store, database_url: str
 ) -> None:
     conversation_id = await started(here)
@@ -161,7 +161,7 @@ async def test_eight_callers_in_two_processes_adding_ten_messages_each_are_all_r
     assert (await here.conversations.state(conversation_id)).message_count == 80
 
 
-async def test_of_two_processes_that_start_a_turn_at_once_one_is_locked_out(here: Store, there: Store) -> None:
+async def test_one_of_two_turns_started_at_once_in_two_processes_is_refused(here: Store, there: Store) -> None:
     conversation_id = await started(here)
     done = await asyncio.gather(*(ask(store, conversation_id) for store in (here, there)), return_exceptions=True)
     assert sorted(type(item) is ConversationLockedError for item in done) == [False, True]

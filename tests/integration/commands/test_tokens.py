@@ -1,4 +1,4 @@
-"""Counting tokens: known counts, awkward text, and nothing fetched from anywhere."""
+"""Counting the tokens of texts, without any download."""
 
 import asyncio
 import importlib.util
@@ -27,7 +27,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def reference() -> tiktoken.Encoding:
-    """OpenAI's own tokenizer, on the files that ship inside litellm."""
+    """The tokenizer of OpenAI, with the files that litellm includes."""
     spec = importlib.util.find_spec("litellm")
     assert spec and spec.submodule_search_locations
     with pytest.MonkeyPatch.context() as patch:
@@ -39,12 +39,12 @@ def reference() -> tiktoken.Encoding:
 @pytest.mark.parametrize(
     ("text", "tokens"), [("", 0), ("hello world", 2), ("Grüß Gott, wie geht's?", 9), ("日本語", 2), ("\n\n", 1)]
 )
-def test_a_text_has_the_tokens_of_o200k_base(tokenizer: Tokenizer, text: str, tokens: int) -> None:
+def test_the_count_is_that_of_o200k_base(tokenizer: Tokenizer, text: str, tokens: int) -> None:
     assert tokenizer.count(text) == tokens
 
 
 @given(st.lists(st.text(max_size=20) | st.sampled_from(ODD)).map("".join))
-def test_a_text_has_as_many_tokens_as_openais_own_tokenizer_finds(
+def test_the_count_equals_that_of_the_tokenizer_of_openai(
     tokenizer: Tokenizer, reference: tiktoken.Encoding, text: str
 ) -> None:
     assert tokenizer.count(text) == len(reference.encode_ordinary(text))
@@ -54,23 +54,23 @@ def test_a_special_token_in_a_text_counts_as_plain_text(tokenizer: Tokenizer) ->
     assert tokenizer.count("<|endoftext|>") > 1
 
 
-def test_a_lone_surrogate_is_counted_and_not_refused(tokenizer: Tokenizer) -> None:
+def test_a_lone_surrogate_is_counted(tokenizer: Tokenizer) -> None:
     assert tokenizer.count("a\ud800b") > 0
 
 
-def test_the_error_that_closes_a_call_has_the_tokens_that_are_recorded_for_it(tokenizer: Tokenizer) -> None:
+def test_the_error_result_of_an_open_call_has_its_recorded_number_of_tokens(tokenizer: Tokenizer) -> None:
     closing = unanswered(["call_1", "call_2"])
     assert asyncio.run(count_tokens(tokenizer, closing)) == 2 * UNANSWERED_TOKENS
     assert tokenizer.name == UNANSWERED_ENCODING
 
 
-def test_slicing_a_long_text_changes_its_count_by_at_most_one_token_a_slice(tokenizer: Tokenizer) -> None:
+def test_slicing_a_long_text_changes_its_count_by_at_most_one_token_per_slice(tokenizer: Tokenizer) -> None:
     words = "word " * 50_000
     assert abs(tokenizer.count(words) - 50_000) <= 13
 
 
 @pytest.mark.parametrize("text", ["a", " ", "\n"])
-def test_a_million_of_the_same_character_cost_not_much_more_than_a_million_of_text(
+def test_counting_a_million_equal_characters_costs_not_much_more_than_other_text(
     tokenizer: Tokenizer, text: str
 ) -> None:
     def cpu_s(counted: str) -> float:
@@ -78,11 +78,11 @@ def test_a_million_of_the_same_character_cost_not_much_more_than_a_million_of_te
         assert tokenizer.count(counted) > 0
         return process_time() - began
 
-    # About half as much as it is; the time of merging them one by one would grow with the square of their number.
+    # The ratio is about half of the bound. Merging one by one would take quadratic time.
     assert cpu_s(text * 1_000_000) < 100 * cpu_s("The quick brown fox. " * 50_000)
 
 
-def test_counting_imports_no_litellm_and_opens_no_connection() -> None:
+def test_counting_does_not_import_litellm_and_opens_no_connection() -> None:
     program = """
 import socket, sys
 def refuse(*arguments): raise AssertionError("a connection was attempted")
@@ -94,7 +94,7 @@ assert "litellm" not in sys.modules
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
-def test_all_tokenizers_share_one_encoding_and_loading_it_prepares_it_for_any_word() -> None:
+def test_all_tokenizers_share_one_encoding_that_is_ready_for_any_text_once_loaded() -> None:
     program = """
 from time import process_time
 from commands.tokens import Tokenizer

@@ -1,4 +1,4 @@
-"""What cannot be run everywhere is at least well-formed, and agrees with the code."""
+"""The files for deployment and CI are well-formed and agree with the code."""
 
 import json
 import re
@@ -37,17 +37,17 @@ def test_compose_services_have_only_keys_of_its_schema(services: dict[str, dict[
         assert not ("ports" in service and service.get("network_mode") == "host")
 
 
-def test_compose_runs_the_version_of_postgresql_that_is_embedded(services: dict[str, dict[str, Any]]) -> None:
+def test_compose_runs_the_same_version_of_postgresql_as_the_embedded_one(services: dict[str, dict[str, Any]]) -> None:
     assert services["postgres"]["image"] == f"postgres:{VERSION}"
 
 
-def test_compose_publishes_to_this_machine_alone(services: dict[str, dict[str, Any]]) -> None:
+def test_compose_publishes_ports_on_the_loopback_interface_only(services: dict[str, dict[str, Any]]) -> None:
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_compose_calls_a_command_that_exists_with_settings_that_exist(services: dict[str, dict[str, Any]]) -> None:
+def test_compose_runs_an_existing_command_with_existing_settings(services: dict[str, dict[str, Any]]) -> None:
     api = services["api"]
     name, *options = api["command"]
     context = turnlog.make_context("turnlog", [name])
@@ -57,7 +57,7 @@ def test_compose_calls_a_command_that_exists_with_settings_that_exist(services: 
     assert {variable.removeprefix("TURNLOG_").lower() for variable in api["environment"]} <= set(Settings.model_fields)
 
 
-def test_the_image_is_built_of_known_instructions_and_starts_turnlog() -> None:
+def test_the_dockerfile_has_known_instructions_and_starts_turnlog() -> None:
     lines = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if line]
     steps = [line.split(maxsplit=1) for line in lines]
     assert {instruction for instruction, _ in steps} == INSTRUCTIONS
@@ -67,14 +67,14 @@ def test_the_image_is_built_of_known_instructions_and_starts_turnlog() -> None:
     assert last["USER"] != "root"
 
 
-def test_the_image_gets_every_package_and_what_its_installation_reads() -> None:
+def test_the_image_gets_every_package_and_the_files_of_its_installation() -> None:
     let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = {name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
     assert packages | {"pyproject.toml", "constraints.txt", "LICENSE"} <= let_in
 
 
-def test_constraints_are_names_and_versions_of_all_that_is_asked_for() -> None:
+def test_constraints_name_a_version_of_every_dependency() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [re.fullmatch(r"([A-Za-z0-9._-]+)==[A-Za-z0-9.]+", line) for line in lines]
     assert all(pins), [line for line, pin in zip(lines, pins, strict=True) if not pin]
@@ -88,7 +88,7 @@ def normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_pre_commit_and_ci_run_what_the_makefile_has() -> None:
+def test_pre_commit_and_ci_run_targets_of_the_makefile() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     script = (ROOT / ".ci" / "run").read_text()
     asked = {

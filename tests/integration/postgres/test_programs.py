@@ -23,31 +23,31 @@ def install(directory: Path, package: str, programs: str) -> Path:
     return found
 
 
-def test_the_first_wheel_is_used_where_both_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_wheel_is_used_if_both_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     first, _ = [install(tmp_path, *wheel) for wheel in TWO_WHEELS]
     assert find_programs(TWO_WHEELS) == first
 
 
-def test_the_second_wheel_is_used_where_it_is_the_only_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_wheel_is_used_if_it_is_the_only_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     second = install(tmp_path, *TWO_WHEELS[1])
     assert find_programs(TWO_WHEELS) == second
 
 
-def test_a_package_without_the_programs_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_without_the_programs_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     install(tmp_path, "first_test_wheel", "pginstall17/bin")
     second = install(tmp_path, *TWO_WHEELS[1])
     assert find_programs(TWO_WHEELS) == second
 
 
-def test_the_error_names_the_packages_that_bring_postgresql() -> None:
+def test_the_error_names_the_packages_that_contain_postgresql() -> None:
     with pytest.raises(ClusterError, match="first-test-wheel or second-test-wheel"):
         find_programs(TWO_WHEELS)
 
 
-def test_the_installed_programs_are_of_the_version_that_turnlog_runs(tmp_path: Path) -> None:
+def test_the_installed_programs_have_the_required_version(tmp_path: Path) -> None:
     assert re.search(rf"\(PostgreSQL\) {VERSION}\.", run_program(tmp_path, "postgres", "--version").stdout)
 
 

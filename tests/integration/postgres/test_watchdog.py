@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL is started again when it died, by one of the processes that use it, and only then."""
+"""One of the processes that use an embedded PostgreSQL restarts it if it died."""
 
 import logging
 import os
@@ -41,7 +41,7 @@ def runs(embedded: EmbeddedPostgres) -> bool:
     return embedded.condition() is Condition.RUNNING
 
 
-def runs_anew(embedded: EmbeddedPostgres, instead_of: int) -> bool:
+def runs_again(embedded: EmbeddedPostgres, instead_of: int) -> bool:
     return postmaster_pid(embedded.data_dir) not in (None, instead_of) and runs(embedded)
 
 
@@ -50,8 +50,8 @@ def stop_as_an_operator(data_dir: Path, mode: str = "fast") -> None:
     assert done.returncode == 0, done.stderr
 
 
-class Looks:
-    """Counts how often a watchdog looked at a cluster."""
+class Checks:
+    """A count of the checks that a watchdog made of a cluster."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
@@ -68,27 +68,25 @@ class Looks:
         eventually(lambda: self.count > before + 3)
 
 
-def test_a_killed_server_runs_again_with_what_was_committed(watched: EmbeddedPostgres, data_dir: Path) -> None:
+def test_a_killed_server_runs_again_with_its_committed_data(watched: EmbeddedPostgres, data_dir: Path) -> None:
     with psycopg.connect(watched.conninfo) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
     for _ in range(2):
         killed = kill_postmaster(data_dir)
-        eventually(lambda killed=killed: runs_anew(watched, killed))
+        eventually(lambda killed=killed: runs_again(watched, killed))
         assert select(watched.conninfo, "answer FROM kept") == 42
 
 
-def test_a_server_whose_backends_are_busy_runs_again_once_they_have_noticed(
-    watched: EmbeddedPostgres, data_dir: Path
-) -> None:
+def test_a_killed_server_with_open_sessions_runs_again(watched: EmbeddedPostgres, data_dir: Path) -> None:
     with psycopg.connect(watched.conninfo, autocommit=True) as connection:
         connection.execute("SELECT 1")
         killed = kill_postmaster(data_dir)
-        eventually(lambda: runs_anew(watched, killed))
+        eventually(lambda: runs_again(watched, killed))
         with pytest.raises(psycopg.OperationalError):
             connection.execute("SELECT 1")
 
 
-def test_of_many_watchers_one_starts_it(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_of_several_watchers_restarts_the_server(data_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     users = [EmbeddedPostgres(data_dir) for _ in range(3)]
     for user in users:
@@ -96,69 +94,72 @@ def test_of_many_watchers_one_starts_it(data_dir: Path, caplog: pytest.LogCaptur
         user.watch(CHECK_INTERVAL_S)
     killed = kill_postmaster(data_dir)
     eventually(lambda: "runs again" in caplog.text)
-    assert runs_anew(users[0], killed)
+    assert runs_again(users[0], killed)
     for user in users:
         user.stop()
     assert caplog.text.count("runs again") == 1
     assert postmaster_pid(data_dir) is None
 
 
-def test_a_pid_file_whose_pid_is_now_another_program_is_a_death(watched: EmbeddedPostgres, data_dir: Path) -> None:
+def test_a_pid_file_with_the_pid_of_another_program_counts_as_a_death(
+    watched: EmbeddedPostgres, data_dir: Path
+) -> None:
     pid_file = data_dir / "postgres" / "postmaster.pid"
     with subprocess.Popen(["sleep", "60"]) as other:
         killed = postmaster_pid(data_dir)
         assert killed
         words = pid_file.read_text()
-        os.kill(killed, signal.SIGSTOP)  # nobody sees a moment between the kill and the reuse of the pid
+        os.kill(killed, signal.SIGSTOP)  # hides the moment between the kill and the reuse of the pid
         pid_file.write_text(words.replace(str(killed), str(other.pid), 1))
         os.kill(killed, signal.SIGKILL)
         try:
-            eventually(lambda: runs_anew(watched, other.pid))
+            eventually(lambda: runs_again(watched, other.pid))
         finally:
             other.kill()
 
 
 @pytest.mark.parametrize("mode", ["smart", "fast", "immediate"])
-def test_a_server_that_was_stopped_on_purpose_is_left_alone(
+def test_a_server_that_was_stopped_on_purpose_is_not_restarted(
     watched: EmbeddedPostgres, data_dir: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    looks = Looks(monkeypatch)
+    checks = Checks(monkeypatch)
     stop_as_an_operator(data_dir, mode)
-    looks.wait_for_more()
+    checks.wait_for_more()
     assert postmaster_pid(data_dir) is None
     assert watched.condition() is Condition.STOPPED
     shutil.copytree(data_dir / "postgres", data_dir / "copy", symlinks=True)
     shutil.rmtree(data_dir / "postgres")
-    looks.wait_for_more()
+    checks.wait_for_more()
     assert not (data_dir / "postgres").exists()
 
 
 @pytest.mark.parametrize("words", ["", "\n", "nonsense\n"])
-def test_a_pid_file_that_names_no_process_is_no_death(
+def test_a_pid_file_without_a_pid_does_not_count_as_a_death(
     watched: EmbeddedPostgres, data_dir: Path, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
-    """As it is for a moment while a server starts."""
-    looks = Looks(monkeypatch)
+    """Check a pid file as it is for a moment while a server starts."""
+    checks = Checks(monkeypatch)
     pid_file = data_dir / "postgres" / "postmaster.pid"
     before = pid_file.read_text()
     pid_file.write_text(words)
-    looks.wait_for_more()
+    checks.wait_for_more()
     assert pid_file.read_text() == words
     pid_file.write_text(before)
 
 
-def test_one_that_was_stopped_and_started_by_another_command_is_watched_further(
-    watched: EmbeddedPostgres, data_dir: Path
-) -> None:
+def test_a_server_that_another_command_restarted_is_still_watched(watched: EmbeddedPostgres, data_dir: Path) -> None:
     stop_as_an_operator(data_dir)
     with EmbeddedPostgres(data_dir):
         pass
     killed = kill_postmaster(data_dir)
-    eventually(lambda: runs_anew(watched, killed))
+    eventually(lambda: runs_again(watched, killed))
 
 
 class RefusingCluster:
-    """Lets starts fail until told otherwise, as on a full disk: also with the pid file removed by PostgreSQL itself."""
+    """Makes starts fail as on a full disk, until `reason` is `None`.
+
+    PostgreSQL removes the pid file itself in this case.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.tries = 0
@@ -175,7 +176,7 @@ class RefusingCluster:
         monkeypatch.setattr(Cluster, "start", failing)
 
 
-def test_a_start_that_fails_is_tried_again_and_told_once(
+def test_a_failed_start_is_retried_and_logged_once(
     watched: EmbeddedPostgres,
     data_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -193,7 +194,7 @@ def test_a_start_that_fails_is_tried_again_and_told_once(
     assert not (data_dir / "postgres.died").exists()
 
 
-def test_a_death_whose_start_failed_elsewhere_is_known_to_every_process(
+def test_a_death_is_known_to_every_process_after_a_failed_start_in_one(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = EmbeddedPostgres(data_dir), EmbeddedPostgres(data_dir)
@@ -211,7 +212,7 @@ def test_a_death_whose_start_failed_elsewhere_is_known_to_every_process(
     second.stop()
 
 
-def test_a_command_that_starts_it_ends_the_watchers_attempts(
+def test_a_command_that_starts_the_server_ends_the_attempts_of_the_watcher(
     watched: EmbeddedPostgres, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refusing = RefusingCluster(monkeypatch)
@@ -220,14 +221,14 @@ def test_a_command_that_starts_it_ends_the_watchers_attempts(
     refusing.reason = None
     with EmbeddedPostgres(data_dir) as command:
         assert select(command.conninfo, "1") == 1
-    looks = Looks(monkeypatch)
-    looks.wait_for_more()
+    checks = Checks(monkeypatch)
+    checks.wait_for_more()
     stop_as_an_operator(data_dir)
-    looks.wait_for_more()
+    checks.wait_for_more()
     assert watched.condition() is Condition.STOPPED
 
 
-def test_nothing_is_started_by_a_process_that_stops(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_stops_does_not_restart_the_server(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     embedded = EmbeddedPostgres(data_dir)
     embedded.start()
     held = Event()
@@ -245,18 +246,18 @@ def test_nothing_is_started_by_a_process_that_stops(data_dir: Path, monkeypatch:
     killed = kill_postmaster(data_dir)
     assert held.wait(30)
     embedded.stop()
-    assert postmaster_pid(data_dir) == killed, "it was started"
+    assert postmaster_pid(data_dir) == killed, "the server was started"
 
 
-def test_an_ephemeral_one_is_watched_and_leaves_nothing_behind() -> None:
+def test_an_ephemeral_server_is_watched_and_removes_its_directory() -> None:
     with EmbeddedPostgres.ephemeral() as embedded:
         embedded.watch(CHECK_INTERVAL_S)
         killed = kill_postmaster(embedded.data_dir)
-        eventually(lambda: runs_anew(embedded, killed))
+        eventually(lambda: runs_again(embedded, killed))
     assert not embedded.data_dir.exists()
 
 
-def test_the_condition_of_a_frozen_or_starting_server_is_not_that_of_a_dead_one(watched: EmbeddedPostgres) -> None:
+def test_a_frozen_or_starting_server_does_not_count_as_dead(watched: EmbeddedPostgres) -> None:
     assert watched.condition() is Condition.RUNNING
     pid_file = watched.data_dir / "postgres" / "postmaster.pid"
     pid_file.write_text(pid_file.read_text().replace("ready   ", "starting"))

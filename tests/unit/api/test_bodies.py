@@ -1,4 +1,4 @@
-"""Large bodies while they arrive: what room they take, who has to wait for it, and who is hung up on."""
+"""The memory that arriving bodies share, and the clients that are disconnected."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ SEGMENT = b"x" * SEGMENT_BYTES
 
 
 class Clients:
-    """Bodies in a room of so many segments, and which of their clients were hung up on."""
+    """Bodies in a memory of `segments`, and the names of disconnected clients."""
 
     def __init__(self, segments: int) -> None:
         self.memory = BodyMemory(segments * SEGMENT_BYTES, stalled_s=1, wait_s=5)
-        self.hung_up: list[str] = []
+        self.disconnected: list[str] = []
         self._open = ExitStack()
 
     def arriving(self, name: str) -> ArrivingBody:
-        return self._open.enter_context(self.memory.arriving(lambda: self.hung_up.append(name)))
+        return self._open.enter_context(self.memory.arriving(lambda: self.disconnected.append(name)))
 
     def leave(self) -> None:
         self._open.close()
@@ -31,7 +31,7 @@ class Clients:
 @pytest.mark.parametrize(
     "sizes", [[0], [1], [SEGMENT_BYTES], [SEGMENT_BYTES + 1], [1, 2 * SEGMENT_BYTES], [70_000] * 9]
 )
-async def test_a_body_is_what_was_added(sizes: Sequence[int]) -> None:
+async def test_a_body_consists_of_the_pieces_that_were_added(sizes: Sequence[int]) -> None:
     pieces = [bytes([number]) * size for number, size in enumerate(sizes)]
     with BodyMemory().arriving(None) as body:
         for piece in pieces:
@@ -39,11 +39,11 @@ async def test_a_body_is_what_was_added(sizes: Sequence[int]) -> None:
         assert body.content() == b"".join(pieces)
 
 
-async def test_room_is_given_back_whatever_happens() -> None:
-    room = BodyMemory(2 * SEGMENT_BYTES, wait_s=0)
+async def test_memory_is_released_even_after_an_error() -> None:
+    memory = BodyMemory(2 * SEGMENT_BYTES, wait_s=0)
 
     async def fail() -> None:
-        with room.arriving(None) as body:
+        with memory.arriving(None) as body:
             await body.add(SEGMENT * 2)
             raise ZeroDivisionError
 
@@ -53,7 +53,7 @@ async def test_room_is_given_back_whatever_happens() -> None:
 
 
 @in_fake_time
-async def test_a_client_that_has_fallen_silent_makes_room() -> None:
+async def test_a_stalled_client_is_disconnected_for_another_body() -> None:
     clients = Clients(4)
     first, second, third = map(clients.arriving, ("first", "second", "third"))
     await first.add(SEGMENT * 2)
@@ -61,16 +61,16 @@ async def test_a_client_that_has_fallen_silent_makes_room() -> None:
     await second.add(SEGMENT * 2)
     began = now()
     await third.add(SEGMENT * 2)
-    assert (clients.hung_up, now() - began) == (["first"], 0.75)
+    assert (clients.disconnected, now() - began) == (["first"], 0.75)
     with pytest.raises(ProblemError, match="broke off"):
         await first.add(b"x")
     await third.add(SEGMENT * 2)
-    assert clients.hung_up == ["first", "second"]
+    assert clients.disconnected == ["first", "second"]
     assert third.content() == SEGMENT * 4
 
 
 @in_fake_time
-async def test_a_client_that_goes_on_sending_is_not_hung_up_on_and_the_newcomer_is_refused() -> None:
+async def test_a_client_that_keeps_sending_stays_connected_and_the_newcomer_is_refused() -> None:
     clients = Clients(1)
     sending, newcomer = clients.arriving("sending"), clients.arriving("newcomer")
 
@@ -79,30 +79,30 @@ async def test_a_client_that_goes_on_sending_is_not_hung_up_on_and_the_newcomer_
             await sending.add(b"x")
             await asyncio.sleep(0.5)
 
-    going_on, began = asyncio.create_task(send()), now()
+    sending_task, began = asyncio.create_task(send()), now()
     await asyncio.sleep(0)
     with pytest.raises(ProblemError) as refused:
         await newcomer.add(b"x")
     assert (refused.value.kind, refused.value.headers) == ((503, "SERVER_BUSY"), {"Retry-After": "1"})
-    assert (clients.hung_up, now() - began) == ([], 5)
-    going_on.cancel()
+    assert (clients.disconnected, now() - began) == ([], 5)
+    sending_task.cancel()
 
 
 @in_fake_time
-async def test_room_that_comes_free_is_taken_at_once() -> None:
-    clients, room = Clients(1), 0
+async def test_memory_that_is_released_is_used_at_once() -> None:
+    clients, released_at = Clients(1), 0.0
     with clients.memory.arriving(None) as first:
         await first.add(SEGMENT)
         waiting = asyncio.create_task(clients.arriving("second").add(SEGMENT))
         await asyncio.sleep(3)
         assert not waiting.done()
-        room = now()
+        released_at = now()
     await waiting
-    assert (now(), clients.hung_up) == (room, [])
+    assert (now(), clients.disconnected) == (released_at, [])
 
 
 @in_fake_time
-async def test_bodies_that_all_wait_for_each_other_are_refused_after_a_while() -> None:
+async def test_bodies_that_wait_for_each_other_are_refused_after_the_timeout() -> None:
     clients = Clients(2)
     bodies = [clients.arriving("first"), clients.arriving("second")]
     for body in bodies:
@@ -110,6 +110,6 @@ async def test_bodies_that_all_wait_for_each_other_are_refused_after_a_while() -
     began = now()
     answers = await asyncio.gather(*(body.add(b"x") for body in bodies), return_exceptions=True)
     assert [type(answer) for answer in answers] == [ProblemError, ProblemError]
-    assert (clients.hung_up, now() - began) == ([], 5)
+    assert (clients.disconnected, now() - began) == ([], 5)
     clients.leave()
     await clients.arriving("third").add(SEGMENT * 2)

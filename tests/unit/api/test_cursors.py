@@ -1,4 +1,4 @@
-"""Cursors: they hold a place, and anything else that is sent as one is refused with the right code."""
+"""Cursors hold a place in a list, and any other value is refused."""
 
 from base64 import urlsafe_b64encode
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ def raw(value: Any) -> str:
 
 
 @given(st.integers(0, 2**31 - 1))
-def test_a_version_comes_back_as_it_was(version: int) -> None:
+def test_a_version_survives_a_round_trip(version: int) -> None:
     assert decode_version("messages", encode_cursor("messages", version)) == version
 
 
@@ -30,11 +30,11 @@ def test_a_version_comes_back_as_it_was(version: int) -> None:
     st.datetimes(timezones=st.just(UTC), min_value=datetime(1970, 1, 1), max_value=datetime(9999, 1, 1)),  # noqa: DTZ001 - hypothesis wants them naive
     st.uuids(),
 )
-def test_an_activity_comes_back_to_the_microsecond(at: datetime, id_: UUID) -> None:
+def test_an_activity_survives_a_round_trip_to_the_microsecond(at: datetime, id_: UUID) -> None:
     assert decode_activity("conversations", encode_cursor("conversations", at, id_)) == (at, id_)
 
 
-def test_no_cursor_is_the_first_page() -> None:
+def test_a_missing_cursor_means_the_first_page() -> None:
     assert decode_version("messages", None) is None
     assert decode_activity("conversations", None) is None
 
@@ -63,7 +63,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("cursor", BROKEN.values(), ids=BROKEN)
-def test_a_cursor_that_is_no_version_of_this_list_is_refused(cursor: str) -> None:
+def test_a_cursor_without_a_version_of_this_list_is_refused(cursor: str) -> None:
     with pytest.raises(ProblemError) as refusal:
         decode_version("messages", cursor)
     assert refusal.value.kind == (400, "INVALID_CURSOR")
@@ -83,13 +83,13 @@ def test_a_cursor_that_is_no_version_of_this_list_is_refused(cursor: str) -> Non
         [None, None],
     ],
 )
-def test_a_cursor_that_is_no_activity_is_refused(place: list[Any]) -> None:
+def test_a_cursor_without_an_activity_is_refused(place: list[Any]) -> None:
     with pytest.raises(ProblemError) as refusal:
         decode_activity("conversations", raw(["conversations", *place]))
     assert refusal.value.kind == (400, "INVALID_CURSOR")
 
 
-def test_a_page_has_a_cursor_only_where_more_follows() -> None:
+def test_a_page_has_a_cursor_only_if_more_items_follow() -> None:
     assert page([1, 2, 3], 2, str, repr) == {"data": ["1", "2"], "next_cursor": "2"}
     assert page([1, 2], 2, str, repr) == {"data": ["1", "2"], "next_cursor": None}
     assert page([], 2, str, repr) == {"data": [], "next_cursor": None}

@@ -1,4 +1,4 @@
-"""The short way to the JSON routes: taken by their requests alone, and with the answers of the application itself."""
+"""The fast path to the JSON routes answers as the application does."""
 
 import logging
 from types import SimpleNamespace
@@ -43,7 +43,7 @@ async def fail(conversation_id: UUID) -> Response:
 
 
 class CountingApp(FastAPI):
-    """An application that counts what it is asked."""
+    """An application that counts its requests."""
 
     count = 0
 
@@ -79,7 +79,7 @@ async def test_a_json_route_is_reached_without_the_application(app: CountingApp,
 
 
 @pytest.mark.parametrize("path", ["/v1/things/x?a=1", "/v1/things/x", "/v1/things/%00"])
-async def test_bad_input_is_answered_the_same_way(app: CountingApp, path: str) -> None:
+async def test_invalid_input_gets_the_same_answer_as_from_the_application(app: CountingApp, path: str) -> None:
     short = await answer(FastPath(app), "GET", path)
     assert app.count == 0
     assert short == await answer(app, "GET", path)
@@ -98,7 +98,7 @@ async def test_bad_input_is_answered_the_same_way(app: CountingApp, path: str) -
         ("POST", "/v1/things/x", {**LOCAL, "sec-fetch-site": "cross-site"}, 403),
     ],
 )
-async def test_any_other_request_is_the_applications(
+async def test_the_application_answers_any_other_request(
     app: CountingApp, method: str, path: str, headers: dict[str, str], status: int
 ) -> None:
     short = await answer(FastPath(app), method, path, headers)
@@ -106,7 +106,7 @@ async def test_any_other_request_is_the_applications(
     assert short == await answer(app, method, path, headers)
 
 
-async def test_a_defect_is_logged_and_not_told(
+async def test_an_unexpected_error_is_logged_and_not_disclosed(
     app: CountingApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(problems, "_log", logging.getLogger("here"))
@@ -117,9 +117,9 @@ async def test_a_defect_is_logged_and_not_told(
     assert "the secret inside" in caplog.text
 
 
-async def test_the_application_is_served_as_it_is_created_and_has_the_fast_path() -> None:
+async def test_the_created_application_has_the_fast_path() -> None:
     app = create_app(load_settings(), "")
     assert configure(app).app is app
     app.fastapi.state.services = None
-    app.fastapi.router.routes.clear()  # what is answered now is not answered by FastAPI
+    app.fastapi.router.routes.clear()  # an answer after this does not come from FastAPI
     assert b"CONVERSATION_NOT_FOUND" in (await answer(app, "GET", "/v1/conversations/x"))[1]

@@ -1,4 +1,4 @@
-"""What a server sends of an event stream: every frame whole and in order, comments in silence only."""
+"""Event streams send whole frames in order, and comments only while idle."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -22,7 +22,7 @@ def _time_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: igno
 
 
 class Turn:
-    """Batches of frames, as (seconds before them, what they encode), and how often their reading was ended."""
+    """Batches of frames, as (seconds before them, data), and how often reading ended."""
 
     def __init__(self, *script: tuple[float, list[bytes]], then: Callable[[], object] = list) -> None:
         self._script = script
@@ -38,11 +38,14 @@ class Turn:
             self._then()
         finally:
             self.ended += 1
-            await asyncio.sleep(0)  # as a query that is given back
+            await asyncio.sleep(0)  # like the end of a query
 
 
 class Server:
-    """Takes what an application sends, each part in `takes_s` seconds; its client leaves when `leave` is called."""
+    """A server that takes `takes_s` seconds for each part that an application sends.
+
+    Its client disconnects when `leave` is called.
+    """
 
     def __init__(self, takes_s: float = 0, spec_version: str = "2.3", gone: bool = False, method: str = "GET") -> None:
         self._takes_s = takes_s
@@ -79,7 +82,7 @@ class Server:
 
 
 @in_fake_time
-async def test_frames_go_out_in_order_and_end_in_one_empty_body() -> None:
+async def test_frames_are_sent_in_order_and_end_with_one_empty_body() -> None:
     turn, server = Turn((0, [b"a", b"b"]), (1, [b"c"]), (0, [b"d"])), Server()
     await server.serve(turn)
     assert server.sent[0]["type"] == "http.response.start"
@@ -90,7 +93,7 @@ async def test_frames_go_out_in_order_and_end_in_one_empty_body() -> None:
 
 
 @in_fake_time
-async def test_a_stream_says_that_it_is_open_before_it_has_anything_to_tell() -> None:
+async def test_a_stream_sends_a_comment_before_its_first_frame() -> None:
     turn, server = Turn((10, [b"a"])), Server()
     serving = asyncio.create_task(server.serve(turn))
     await asyncio.sleep(1)
@@ -100,7 +103,7 @@ async def test_a_stream_says_that_it_is_open_before_it_has_anything_to_tell() ->
 
 
 @in_fake_time
-async def test_head_has_the_headers_of_a_stream_and_reads_nothing() -> None:
+async def test_a_head_request_gets_the_headers_of_a_stream_and_reads_nothing() -> None:
     turn, server = Turn((1000, [b"a"])), Server(method="HEAD")
     began = now()
     await server.serve(turn)
@@ -112,22 +115,22 @@ async def test_head_has_the_headers_of_a_stream_and_reads_nothing() -> None:
 
 
 @in_fake_time
-async def test_a_large_frame_goes_out_in_pieces_and_no_comment_between_them() -> None:
-    slow = Server(takes_s=40)  # for each piece longer than a silence may last
+async def test_a_large_frame_is_sent_in_pieces_without_a_comment_between_them() -> None:
+    slow = Server(takes_s=40)  # for each piece, which is longer than the interval of comments
     await slow.serve(Turn((0, [b"small", LARGE, b"small"])))
     assert b"".join(slow.bodies) == OPEN + b"small" + LARGE + b"small"
     assert max(map(len, slow.bodies)) == sse.PIECE_BYTES
 
 
 @in_fake_time
-async def test_silence_makes_a_comment_again_and_again() -> None:
+async def test_an_idle_stream_sends_comments_repeatedly() -> None:
     server = Server()
     await server.serve(Turn((40, [b"a"]), (20, [b"b"])))
     assert server.bodies == [OPEN, COMMENT, COMMENT, b"a", COMMENT, b"b", b""]
 
 
 @in_fake_time
-async def test_frames_that_come_keep_comments_away() -> None:
+async def test_a_stream_with_frames_sends_no_comments() -> None:
     server = Server()
     await server.serve(Turn((10, [b"a"]), (10, [b"b"]), (14.5, [b"c"]), (14.5, [b"d"])))
     assert server.bodies == [OPEN, b"a", b"b", b"c", b"d", b""]
@@ -136,10 +139,10 @@ async def test_frames_that_come_keep_comments_away() -> None:
 @pytest.mark.parametrize(
     ("turn", "takes_s"),
     [(lambda: Turn((0, [b"a"]), (1000, [])), 0), (lambda: Turn((0, [b"a"]), (0, [LARGE])), 1000)],
-    ids=["who waits for frames", "who waits for the connection"],
+    ids=["waiting for frames", "waiting for the connection"],
 )
 @in_fake_time
-async def test_a_client_that_leaves_ends_the_reading_once(turn: Callable[[], Turn], takes_s: float) -> None:
+async def test_a_client_that_disconnects_ends_the_reading_once(turn: Callable[[], Turn], takes_s: float) -> None:
     left, server = turn(), Server(takes_s)
     asyncio.get_running_loop().call_later(takes_s + 2, server.leave)
     began = now()
@@ -150,7 +153,7 @@ async def test_a_client_that_leaves_ends_the_reading_once(turn: Callable[[], Tur
 
 
 @in_fake_time
-async def test_a_connection_that_breaks_ends_the_reading_once() -> None:
+async def test_a_broken_connection_ends_the_reading_once() -> None:
     turn, server = Turn((0, [b"a"]), (0, [b"b"])), Server(spec_version="2.4", gone=True)
     with pytest.raises(ClientDisconnect):
         await server.serve(turn)
@@ -160,7 +163,7 @@ async def test_a_connection_that_breaks_ends_the_reading_once() -> None:
 
 @pytest.mark.parametrize("spec_version", ["2.3", "2.4"])
 @in_fake_time
-async def test_a_reading_that_fails_is_raised_to_the_server(spec_version: str) -> None:
+async def test_an_error_of_the_reading_is_raised_to_the_server(spec_version: str) -> None:
     turn, server = Turn((0, [b"a"]), then=lambda: 1 / 0), Server(spec_version=spec_version)
     with pytest.raises(ZeroDivisionError):
         await server.serve(turn)

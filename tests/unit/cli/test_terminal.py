@@ -1,4 +1,4 @@
-"""What is shown on a terminal holds no character that moves the cursor, hides text or turns it round."""
+"""Terminal output has no characters that move the cursor or hide or reverse text."""
 
 import json
 import sys
@@ -21,17 +21,17 @@ def test_control_and_bidi_characters_are_shown_as_escapes(character: str) -> Non
 
 
 @pytest.mark.parametrize("text", SHOWN)
-def test_what_can_be_seen_is_left_as_it_is(text: str) -> None:
+def test_visible_text_is_unchanged(text: str) -> None:
     assert visible(text) == text
     assert visible_json(text) == text
 
 
 @given(text=st.text())
-def test_json_with_escapes_says_the_same(text: str) -> None:
+def test_escaped_json_has_the_same_meaning(text: str) -> None:
     assert json.loads(visible_json(json.dumps(text, ensure_ascii=False))) == text
 
 
-def test_no_character_but_joiners_is_left_that_has_no_shape_of_its_own() -> None:
+def test_joiners_are_the_only_invisible_characters_left() -> None:
     everything = "".join(map(chr, range(sys.maxunicode + 1)))
     for shown in (visible(everything), visible_json(everything)):
         left = {character for character in shown if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")}
@@ -42,5 +42,5 @@ def test_no_character_but_joiners_is_left_that_has_no_shape_of_its_own() -> None
     ("text", "cells", "expected"),
     [("abc", 3, "abc"), ("abcd", 3, "ab…"), ("漢字漢字", 5, "漢字…"), ("漢字漢字", 4, "漢…"), ("", 0, "")],
 )
-def test_a_text_is_cut_by_the_cells_it_takes(text: str, cells: int, expected: str) -> None:
+def test_a_text_is_cut_by_its_width_in_cells(text: str, cells: int, expected: str) -> None:
     assert cut(text, cells) == expected

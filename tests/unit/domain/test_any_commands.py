@@ -1,4 +1,4 @@
-"""Whatever is asked for in whatever order, and refused or not: what is recorded makes sense."""
+"""Any commands in any order leave a consistent conversation."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -33,19 +33,19 @@ T = TypeVar("T")
 
 
 class AnyStory(Story):
-    """A story whose steps may be taken at any time; `chance` chooses what a step is about."""
+    """A story whose steps may be taken at any time. `chance` chooses their subject."""
 
     chance = 0
 
     @property
     def turn_id(self) -> UUID:
-        """Return any turn that ever was, mostly the active one."""
+        """Return any turn of the story, mostly the active one."""
         if self.state.turn is not None and self.chance % 4:
             return self.state.turn.id
         return self.one_of([event.turn_id for event in self.events if isinstance(event, TurnBegun)] or [some_id()])
 
     def start_next(self) -> Events:
-        """Try to start any turn that ever was in the queue, mostly the next one."""
+        """Try to start any turn that was ever queued, mostly the next one."""
         queued = [event for event in self.events if isinstance(event, TurnQueued)]
         if not queued:
             return []
@@ -58,17 +58,20 @@ class AnyStory(Story):
         return things[self.chance % len(things)]
 
     def place(self) -> int:
-        """Return where a message is that was neither deleted nor superseded, or the beginning."""
+        """Return the version of a message that is neither deleted nor superseded.
+
+        Without one, return the first version after the start.
+        """
         return self.one_of([row["version"] for row in self.history() if row["status"] == "completed"] or [2])
 
     def history(self) -> list[dict[str, Any]]:
         return [row for row in naive_history(self.events) if row["status"] != "streaming"]
 
-    def unsay_any(self, status: str) -> Events:
+    def delete_any(self, status: str) -> Events:
         there = [row["message_id"] for row in self.history() if row["status"] == status]
         return self.unsay(self.one_of(there), superseded=status == "superseded") if there else []
 
-    def answer_any_again(self) -> Events:
+    def ask_any_again(self) -> Events:
         left = {row["message_id"] for row in self.history() if row["status"] == "completed"}
         questions = [said for said in self.messages() if said.role == "user" and said.message_id in left]
         return self.ask_again(self.one_of(questions)) if questions else []
@@ -79,7 +82,7 @@ RESULTS = tuple(ToolResultBlock(tool_use_id=name, content="") for name in ("f", 
 COMMANDS: dict[str, Callable[[AnyStory], object]] = {
     "ask": lambda story: story.ask(),
     "ask instead": lambda story: story.ask(replacing=story.place()),
-    "ask again": lambda story: story.answer_any_again(),
+    "ask again": lambda story: story.ask_any_again(),
     "queue": lambda story: story.queue(),
     "queue ahead": lambda story: story.queue(ahead=True),
     "queue to replace": lambda story: story.queue(replacing=story.place()),
@@ -91,13 +94,13 @@ COMMANDS: dict[str, Callable[[AnyStory], object]] = {
     "give results": lambda story: story.give_results(),
     "fail": lambda story: story.fail("Be"),
     "cancel": lambda story: story.cancel("Be"),
-    "say": lambda story: story.say(),
-    "say as the model": lambda story: story.say(role="assistant"),
+    "add a message": lambda story: story.say(),
+    "add a message of the model": lambda story: story.say(role="assistant"),
     "record calls": lambda story: story.say(role="assistant", content=CALLS[: story.chance % 3 + 1]),
     "record results": lambda story: story.say(role="tool", content=RESULTS[: story.chance % 3 + 1]),
-    "say as the system": lambda story: story.say(role="system"),
-    "unsay": lambda story: story.unsay_any("completed"),
-    "unsay what was superseded": lambda story: story.unsay_any("superseded"),
+    "add a message of the system": lambda story: story.say(role="system"),
+    "delete a message": lambda story: story.delete_any("completed"),
+    "delete a superseded message": lambda story: story.delete_any("superseded"),
     "rename": lambda story: story.rename(title=str(story.chance)),
 }
 
@@ -106,7 +109,7 @@ COMMANDS: dict[str, Callable[[AnyStory], object]] = {
 @given(
     st.lists(st.tuples(st.sampled_from(sorted(COMMANDS)), st.integers(0, 99)), min_size=20, max_size=40), st.booleans()
 )
-def test_any_commands_leave_a_conversation_that_makes_sense(wanted: list[tuple[str, int]], deleted: bool) -> None:
+def test_any_commands_leave_a_consistent_conversation(wanted: list[tuple[str, int]], deleted: bool) -> None:
     story = AnyStory()
     for name, story.chance in wanted:
         with suppress(DomainError):
@@ -120,7 +123,7 @@ def test_any_commands_leave_a_conversation_that_makes_sense(wanted: list[tuple[s
 
 
 def check_state(story: Story) -> None:
-    """Hold the state against a plain reading of the events, and against its snapshot."""
+    """Compare the state with a plain reading of the events and with its snapshot."""
     state = story.state
     assert [event.originator_version for event in story.events] == list(range(1, len(story.events) + 1))
     assert ConversationSnapshot.take(state).restore() == state == folded(story.events)
@@ -132,7 +135,7 @@ def check_state(story: Story) -> None:
 
 
 def check_turns(events: Sequence[ConversationEvent], *, all_ended: bool) -> None:
-    """Hold the events of turns against what a turn can be: one at a time, each ends at most once, and says no more."""
+    """Check that turns run one at a time, end once, and add nothing after their end."""
     active: UUID | None = None
     waits = False
     queue: list[UUID] = []
@@ -163,7 +166,7 @@ def check_turns(events: Sequence[ConversationEvent], *, all_ended: bool) -> None
 
 
 def check_calls(events: Sequence[ConversationEvent]) -> None:
-    """Hold what was said against the rule that every call has a result before a user says anything."""
+    """Check that every call has a result before the next user message."""
     unanswered: Counter[str] = Counter()
     for event in events:
         if not isinstance(event, MessageAdded):

@@ -1,4 +1,4 @@
-"""What a message may be made of, and pictures that are believed by their bytes."""
+"""The blocks that a message may have, and the media types of images."""
 
 from base64 import b64decode, b64encode
 
@@ -23,7 +23,7 @@ from domain.content import (
 from domain.errors import InvalidContentError, UnsupportedImageError
 from domain.images import MAX_URL_CHARACTERS, check_image, sniff_media_type
 
-PICTURES = {
+IMAGES = {
     "image/png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
     "image/jpeg": b"\xff\xd8\xff\xe0\0\x10JFIF\0",
     "image/gif": b"GIF89a\x01\0\x01\0",
@@ -46,7 +46,7 @@ def image(media_type: str, data: bytes) -> ImageBlock:
 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.type for block in BLOCKS])
-def test_a_role_may_use_its_own_blocks_and_no_others(role: Role, block: ContentBlock) -> None:
+def test_a_role_may_use_only_its_own_blocks(role: Role, block: ContentBlock) -> None:
     if block.type in BLOCKS_OF_ROLE[role]:
         check_content(role, [block])
     else:
@@ -55,19 +55,19 @@ def test_a_role_may_use_its_own_blocks_and_no_others(role: Role, block: ContentB
         assert refusal.value.path == ("content", 0, "type")
 
 
-def test_a_message_says_something() -> None:
+def test_a_message_without_blocks_is_refused() -> None:
     with pytest.raises(InvalidContentError):
         check_content("user", [])
 
 
 @pytest.mark.parametrize(("role", "block"), [("user", TextBlock(text="")), ("assistant", ReasoningBlock(text=""))])
-def test_an_empty_text_is_refused_where_it_stands(role: Role, block: ContentBlock) -> None:
+def test_an_empty_text_is_refused_with_its_path(role: Role, block: ContentBlock) -> None:
     with pytest.raises(InvalidContentError) as refusal:
         check_content(role, [*([TextBlock(text="x")] if role == "user" else []), block])
     assert refusal.value.path[-1] == "text"
 
 
-def test_a_tool_may_answer_with_nothing() -> None:
+def test_a_tool_result_may_be_empty() -> None:
     check_content("tool", [ToolResultBlock(tool_use_id="1", content="")])
 
 
@@ -82,33 +82,33 @@ def test_a_text_of_exactly_a_mebibyte_is_accepted_and_one_byte_more_is_not(lette
         check_content("tool", [ToolResultBlock(tool_use_id="1", content=padded + "a")])
 
 
-@pytest.mark.parametrize(("media_type", "data"), PICTURES.items())
-def test_a_picture_that_is_what_it_says_is_accepted(media_type: str, data: bytes) -> None:
+@pytest.mark.parametrize(("media_type", "data"), IMAGES.items())
+def test_an_image_whose_bytes_match_its_media_type_is_accepted(media_type: str, data: bytes) -> None:
     assert sniff_media_type(data) == media_type
     check_content("user", [image(media_type, data)])
 
 
-@pytest.mark.parametrize("claimed", PICTURES)
-@pytest.mark.parametrize("actual", [*PICTURES, "text"])
-def test_a_picture_that_is_not_what_it_says_is_refused(claimed: str, actual: str) -> None:
+@pytest.mark.parametrize("claimed", IMAGES)
+@pytest.mark.parametrize("actual", [*IMAGES, "text"])
+def test_an_image_whose_bytes_do_not_match_its_media_type_is_refused(claimed: str, actual: str) -> None:
     if claimed != actual:
         with pytest.raises(UnsupportedImageError):
-            check_content("user", [image(claimed, PICTURES.get(actual, b"<svg/>"))])
+            check_content("user", [image(claimed, IMAGES.get(actual, b"<svg/>"))])
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89PNG", b"RIFF\0\0\0\0WAVE", b"GIF88a"])
-def test_other_bytes_are_no_picture(data: bytes) -> None:
+def test_other_bytes_have_no_media_type(data: bytes) -> None:
     assert sniff_media_type(data) is None
 
 
-def test_an_old_gif_is_a_gif() -> None:
+def test_a_gif_of_the_older_version_is_a_gif() -> None:
     assert sniff_media_type(b"GIF87a") == "image/gif"
 
 
 @pytest.mark.parametrize("media_type", ["image/svg+xml", "IMAGE/PNG", "", "x" * 100_000])
-def test_a_media_type_outside_the_four_is_refused_in_a_short_sentence(media_type: str) -> None:
+def test_a_media_type_that_is_not_supported_is_refused_with_a_short_message(media_type: str) -> None:
     with pytest.raises(UnsupportedImageError) as refusal:
-        check_content("user", [image(media_type, PICTURES["image/png"])])
+        check_content("user", [image(media_type, IMAGES["image/png"])])
     assert len(str(refusal.value)) < 300
 
 
@@ -119,8 +119,8 @@ def test_data_that_is_not_base64_is_refused(data: str) -> None:
 
 
 @pytest.mark.parametrize(("ending", "other"), [(b"12", "J="), (b"1", "R==")])
-def test_data_whose_bytes_would_not_give_it_again_is_refused(ending: bytes, other: str) -> None:
-    data = b64encode(PICTURES["image/gif"].ljust(12) + ending).decode()
+def test_base64_that_is_not_canonical_is_refused(ending: bytes, other: str) -> None:
+    data = b64encode(IMAGES["image/gif"].ljust(12) + ending).decode()
     check_content("user", [ImageBlock(media_type="image/gif", data=data)])
     changed = data[: -len(other)] + other
     assert b64decode(changed) == b64decode(data)
@@ -128,18 +128,18 @@ def test_data_whose_bytes_would_not_give_it_again_is_refused(ending: bytes, othe
         check_content("user", [ImageBlock(media_type="image/gif", data=changed)])
 
 
-def test_an_image_gives_its_bytes_where_it_has_them() -> None:
-    assert check_image("image/png", PNG, None, None, ()) == PICTURES["image/png"]
+def test_checking_an_image_returns_the_bytes_that_it_carries() -> None:
+    assert check_image("image/png", PNG, None, None, ()) == IMAGES["image/png"]
     assert check_image("image/png", None, None, HASH, ()) is None
     assert check_image(None, None, "https://example.org/a.png", None, ()) is None
 
 
-@pytest.mark.parametrize("media_type", PICTURES)
-def test_a_kept_picture_is_known_by_its_hash(media_type: str) -> None:
+@pytest.mark.parametrize("media_type", IMAGES)
+def test_a_stored_image_is_referred_to_by_its_hash(media_type: str) -> None:
     check_content("user", [ImageBlock(media_type=media_type, sha256=HASH)])
 
 
-def test_a_kept_picture_is_of_the_four_types_too() -> None:
+def test_a_stored_image_needs_a_supported_media_type_too() -> None:
     with pytest.raises(UnsupportedImageError):
         check_content("user", [ImageBlock(media_type="image/svg+xml", sha256=HASH)])
 
@@ -150,7 +150,7 @@ def test_a_hash_is_64_hexadecimal_digits(hash_: str) -> None:
         ImageBlock(media_type="image/png", sha256=hash_)
 
 
-PNG = b64encode(PICTURES["image/png"]).decode()
+PNG = b64encode(IMAGES["image/png"]).decode()
 HASH = "0123456789abcdef" * 4
 
 
@@ -171,7 +171,7 @@ HASH = "0123456789abcdef" * 4
         ImageBlock(url="https://" + "a" * MAX_URL_CHARACTERS),
     ],
 )
-def test_an_image_is_either_whole_data_or_kept_or_a_web_address(block: ImageBlock) -> None:
+def test_an_image_has_either_data_or_a_hash_or_a_web_address(block: ImageBlock) -> None:
     with pytest.raises(InvalidContentError):
         check_content("user", [block])
 
@@ -193,13 +193,13 @@ def test_an_image_is_either_whole_data_or_kept_or_a_web_address(block: ImageBloc
         {"type": "tool_result", "tool_use_id": "1", "content": "\0"},
     ],
 )
-def test_a_block_of_no_known_shape_is_refused(block: object) -> None:
+def test_a_block_of_an_unknown_shape_is_refused(block: object) -> None:
     adapter: TypeAdapter[Content] = TypeAdapter(Content)
     with pytest.raises(ValidationError):
         adapter.validate_python([block])
 
 
-def test_the_spoken_text_is_that_of_the_text_blocks_only() -> None:
+def test_the_plain_text_of_a_message_is_that_of_its_text_blocks() -> None:
     assert (
         plain_text([ReasoningBlock(text="Hm"), TextBlock(text="One"), BLOCKS[4], TextBlock(text="Two")]) == "One\nTwo"
     )

@@ -1,4 +1,4 @@
-"""The state of a conversation: what each event makes of it, and that a snapshot gives it back."""
+"""The state of a conversation, folded from its events or restored from a snapshot."""
 
 import json
 
@@ -10,7 +10,7 @@ from domain.events import EVENT_TYPES, ConversationEvent
 from tests.support.histories.builders import BEGINNING, Story, folded, one_of_each
 
 
-def test_a_started_conversation_is_empty_idle_and_visible_at_its_first_version() -> None:
+def test_a_started_conversation_is_empty_and_idle_and_visible_at_version_one() -> None:
     story = Story(agent_id="support", title="Hello", metadata={"a": 1})
     state = story.state
     assert (state.id, state.owner_id, state.agent_id, state.title) == (story.id, "alice", "support", "Hello")
@@ -25,7 +25,7 @@ def test_an_update_replaces_title_and_metadata() -> None:
     assert (story.state.title, story.state.metadata) == ("New", {"b": 2})
 
 
-def test_messages_are_counted_and_a_deleted_one_is_counted_no_more() -> None:
+def test_the_message_count_excludes_deleted_messages() -> None:
     story = Story()
     story.say()
     story.say("Hi", "assistant")
@@ -35,7 +35,7 @@ def test_messages_are_counted_and_a_deleted_one_is_counted_no_more() -> None:
     assert story.state.updated_at > said_at
 
 
-def test_only_a_users_message_is_the_last_user_message() -> None:
+def test_only_a_message_of_a_user_becomes_the_last_user_message() -> None:
     story = Story()
     story.say()
     story.say("Hi", "assistant")
@@ -54,7 +54,7 @@ def test_a_turn_is_active_from_its_start_to_its_end() -> None:
 
 
 @pytest.mark.parametrize("end", ["complete", "fail", "cancel"])
-def test_after_any_end_of_a_turn_the_conversation_can_go_on(end: str) -> None:
+def test_a_new_turn_can_start_after_any_end_of_a_turn(end: str) -> None:
     story = Story()
     story.ask()
     getattr(story, end)("Well")
@@ -62,7 +62,7 @@ def test_after_any_end_of_a_turn_the_conversation_can_go_on(end: str) -> None:
     assert story.state.turn is not None
 
 
-def test_a_delta_moves_the_version_and_nothing_a_reader_can_see() -> None:
+def test_a_delta_changes_only_the_version_and_not_the_visible_version() -> None:
     story = Story()
     story.ask()
     before = story.state
@@ -71,7 +71,7 @@ def test_a_delta_moves_the_version_and_nothing_a_reader_can_see() -> None:
     assert (story.state.visible_version, story.state.updated_at) == (3, before.updated_at)
 
 
-def test_a_deleted_conversation_is_deleted_and_its_turn_over() -> None:
+def test_a_deleted_conversation_has_no_active_turn() -> None:
     story = Story()
     story.ask()
     story.delete()
@@ -79,13 +79,13 @@ def test_a_deleted_conversation_is_deleted_and_its_turn_over() -> None:
     assert story.state.turn is None
 
 
-def test_no_events_change_nothing() -> None:
+def test_folding_no_events_returns_the_same_state() -> None:
     state = Story().state
     assert fold(state, []) is state
     assert fold(None, []) is None
 
 
-def test_evolve_knows_every_type_of_event() -> None:
+def test_evolve_handles_every_type_of_event() -> None:
     assert {type(event) for event in one_of_each()} == set(EVENT_TYPES.values())
     assert folded(one_of_each()).deleted
 
@@ -104,17 +104,17 @@ def running() -> Conversation:
     return story.state
 
 
-def test_a_snapshot_gives_back_the_state_it_was_taken_of(running: Conversation) -> None:
+def test_a_snapshot_restores_the_state_that_it_was_taken_of(running: Conversation) -> None:
     assert ConversationSnapshot.take(running).restore() == running
 
 
-def test_a_snapshot_gives_back_the_state_through_json(running: Conversation) -> None:
+def test_a_snapshot_restores_the_state_from_json(running: Conversation) -> None:
     stored = ConversationSnapshot.take(running).model_dump_json()
     assert ConversationSnapshot.model_validate(from_json(stored)).restore() == running
     assert json.loads(stored)["originator_version"] == running.version
 
 
-def test_folding_goes_on_from_a_snapshot_as_from_the_events() -> None:
+def test_folding_from_a_snapshot_equals_folding_all_events() -> None:
     events = one_of_each()
     for cut in range(1, len(events)):
         snapshot: ConversationEvent = ConversationSnapshot.take(folded(events[:cut]))

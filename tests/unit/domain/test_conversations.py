@@ -1,4 +1,4 @@
-"""Given what has happened, when something is wished for, then these events, or this refusal."""
+"""Decisions on conversations and messages: given events, a command, new events."""
 
 import pytest
 
@@ -43,7 +43,7 @@ def test_a_conversation_starts_with_its_owner_title_and_metadata() -> None:
     )
 
 
-def test_first_messages_follow_the_start_and_an_answer_among_them_replies_to_the_question_before_it() -> None:
+def test_first_messages_follow_the_start_and_an_answer_replies_to_the_question_before_it() -> None:
     question, reply = draft("Why?"), draft("Because.", "assistant")
     first = draft("Be brief.", "system")
     events = conversations.start_conversation(some_id(), origin(), messages=[first, question, reply])
@@ -52,12 +52,12 @@ def test_first_messages_follow_the_start_and_an_answer_among_them_replies_to_the
     assert replies == [None, None, question.id]
 
 
-def test_a_start_with_a_message_that_breaks_a_rule_is_refused() -> None:
+def test_a_start_with_an_invalid_message_is_refused() -> None:
     with pytest.raises(InvalidContentError):
         conversations.start_conversation(some_id(), origin(), messages=[draft(), draft(content=())])
 
 
-def test_an_update_keeps_what_it_does_not_name() -> None:
+def test_an_update_keeps_the_fields_that_it_does_not_name() -> None:
     state = folded(Story(title="Old", metadata={"a": 1}).events)
     (event,) = conversations.update_conversation(state, origin(), {"title": "New"})
     assert isinstance(event, ConversationUpdated)
@@ -70,7 +70,7 @@ def test_an_update_can_remove_the_title() -> None:
     assert event.title is None
 
 
-def test_an_update_that_changes_nothing_is_no_event() -> None:
+def test_an_update_that_changes_nothing_records_no_event() -> None:
     assert conversations.update_conversation(idle().state, origin(), {"title": "Old"}) == []
 
 
@@ -78,7 +78,7 @@ def test_an_update_is_possible_while_a_turn_runs() -> None:
     assert types(conversations.update_conversation(locked().state, origin(), {"title": "New"})) == [ConversationUpdated]
 
 
-def test_the_expected_version_is_that_of_the_last_event_a_reader_can_see() -> None:
+def test_the_expected_version_is_compared_with_the_visible_version() -> None:
     story = locked()
     story.stream("a")
     assert story.state.version == 4
@@ -103,7 +103,7 @@ def test_deleting_a_conversation_cancels_its_running_turn_first() -> None:
     assert isinstance(events[0], TurnCancelled) and events[0].turn_id == story.turn_id
 
 
-def test_deleting_a_conversation_cancels_all_turns_that_have_not_ended_the_active_one_first() -> None:
+def test_deleting_a_conversation_cancels_the_active_turn_and_then_the_queued_ones() -> None:
     story = locked()
     story.queue("Second")
     story.queue("First", ahead=True)
@@ -114,7 +114,7 @@ def test_deleting_a_conversation_cancels_all_turns_that_have_not_ended_the_activ
     assert (versions([*cancelled, last]), story.state.turn, story.state.queue) == ([6, 7, 8, 9], None, ())
 
 
-def test_a_message_is_added_as_its_author_said_it() -> None:
+def test_a_message_is_added_with_its_content_and_author() -> None:
     said = draft("Hello you")
     (event,) = conversations.add_message(idle().state, origin(), said, some_id())
     assert isinstance(event, MessageAdded)
@@ -122,7 +122,7 @@ def test_a_message_is_added_as_its_author_said_it() -> None:
     assert (event.author_id, event.role, event.status, event.turn_id) == ("alice", "user", "completed", None)
 
 
-def test_an_assistants_message_has_no_author_and_answers_the_last_user_message() -> None:
+def test_an_assistant_message_has_no_author_and_replies_to_the_last_user_message() -> None:
     story = idle()
     story.say("First")
     (question,) = story.say("Second")
@@ -132,7 +132,7 @@ def test_an_assistants_message_has_no_author_and_answers_the_last_user_message()
     assert (event.author_id, event.in_reply_to) == (None, question.message_id)
 
 
-def test_an_assistants_message_answers_what_it_names() -> None:
+def test_an_assistant_message_replies_to_the_message_that_it_names() -> None:
     story, named = idle(), some_id()
     story.say()
     (event,) = conversations.add_message(story.state, origin(), draft(role="assistant", in_reply_to=named), some_id())
@@ -145,19 +145,19 @@ def test_a_message_without_content_is_refused() -> None:
         conversations.add_message(idle().state, origin(), draft(content=()), some_id())
 
 
-def test_a_message_with_a_block_its_role_may_not_use_is_refused() -> None:
+def test_a_message_with_a_block_that_its_role_may_not_use_is_refused() -> None:
     call = ToolUseBlock(id="1", name="f", input={})
     with pytest.raises(InvalidContentError):
         conversations.add_message(idle().state, origin(), draft(content=(call,)), some_id())
 
 
-def test_a_message_with_a_wrong_image_is_refused() -> None:
+def test_a_message_with_an_invalid_image_is_refused() -> None:
     image = ImageBlock(media_type="image/png", data="AAAA")
     with pytest.raises(UnsupportedImageError):
         conversations.add_message(idle().state, origin(), draft(content=(image,)), some_id())
 
 
-def test_a_message_that_exists_is_deleted() -> None:
+def test_an_existing_message_is_deleted() -> None:
     message_id = some_id()
     (event,) = conversations.delete_message(idle().state, origin(), message_id, MessagePlace(2))
     assert isinstance(event, MessageDeleted) and event.message_id == message_id
@@ -168,14 +168,14 @@ def test_a_message_that_does_not_exist_cannot_be_deleted() -> None:
         conversations.delete_message(idle().state, origin(), some_id(), None)
 
 
-def test_a_deleted_message_is_told_to_have_been_superseded_before() -> None:
+def test_the_deletion_of_a_message_records_whether_it_was_superseded() -> None:
     for superseded in (False, True):
         (event,) = conversations.delete_message(idle().state, origin(), some_id(), MessagePlace(2, superseded))
         assert isinstance(event, MessageDeleted) and event.superseded is superseded
 
 
 def calling(*calls: str) -> Story:
-    """Return a conversation whose client has recorded an answer that calls tools."""
+    """Return a conversation whose client recorded an answer with tool calls."""
     story = idle()
     story.say("What is it?")
     story.say(role="assistant", content=tuple(ToolUseBlock(id=call, name="f", input={}) for call in calls))
@@ -186,7 +186,7 @@ def result(call: str) -> ToolResultBlock:
     return ToolResultBlock(tool_use_id=call, content="42")
 
 
-def test_calls_that_a_client_left_open_are_closed_with_errors_before_a_user_says_more() -> None:
+def test_open_calls_of_a_client_get_error_results_before_the_next_user_message() -> None:
     story = calling("a", "b")
     closing, said = story.say("Never mind.")
     assert isinstance(closing, MessageAdded) and isinstance(said, MessageAdded)
@@ -197,7 +197,7 @@ def test_calls_that_a_client_left_open_are_closed_with_errors_before_a_user_says
     assert (said.role, versions([closing, said]), story.state.open_calls) == ("user", [4, 5], ())
 
 
-def test_only_calls_without_a_result_are_closed() -> None:
+def test_only_calls_without_a_result_get_an_error_result() -> None:
     story = calling("a", "b")
     story.say(role="tool", content=(result("a"),))
     assert story.state.open_calls == ("b",)
@@ -207,14 +207,14 @@ def test_only_calls_without_a_result_are_closed() -> None:
 
 
 @pytest.mark.parametrize("role", ["system", "tool", "assistant"])
-def test_what_no_user_says_leaves_calls_open(role: Role) -> None:
+def test_a_message_of_another_role_leaves_calls_open(role: Role) -> None:
     story = calling("a", "b")
     said = story.say(role="tool", content=(result("x"),)) if role == "tool" else story.say("Be brief.", role)
     assert len(said) == 1
     assert story.state.open_calls == ("a", "b")
 
 
-def test_calls_in_several_messages_are_all_open_until_they_are_answered() -> None:
+def test_calls_in_several_messages_are_open_until_each_has_a_result() -> None:
     story = calling("a", "b")
     story.say(role="assistant", content=(ToolUseBlock(id="c", name="f", input={}),))
     story.say(role="tool", content=(result("a"),))
@@ -224,16 +224,16 @@ def test_calls_in_several_messages_are_all_open_until_they_are_answered() -> Non
     assert [block.tool_use_id for block in closing.content if isinstance(block, ToolResultBlock)] == ["b", "c"]
 
 
-def test_calls_that_are_answered_need_no_closing() -> None:
+def test_calls_with_results_get_no_error_results() -> None:
     story = calling("a", "b")
     story.say(role="tool", content=(result("b"), result("a")))
     assert types(story.say("Thanks.")) == [MessageAdded]
 
 
-def test_nothing_is_closed_where_no_call_is_open() -> None:
+def test_closing_calls_records_nothing_if_no_call_is_open() -> None:
     assert conversations.close_calls(idle().state, origin(), some_id()) == []
 
 
-def test_content_is_checked_before_anything_is_recorded_but_after_the_lock() -> None:
+def test_the_lock_is_checked_before_the_content() -> None:
     with pytest.raises(ConversationLockedError):
         conversations.add_message(locked().state, origin(), draft(content=(TextBlock(text=""),)), some_id())

@@ -1,4 +1,4 @@
-"""The trees of errors are what their docstrings draw, and every refusal has its problem."""
+"""The error trees match their docstrings, and every error has its problem."""
 
 import inspect
 import re
@@ -61,16 +61,19 @@ CODES: list[tuple[DomainError | LogError | ProjectionError, int, str]] = [
     (RebuildRunningError("listing"), 409, "WRITE_CONFLICT"),
 ]
 
-NEVER_MET: set[type[Exception]] = {
+NEVER_RETURNED: set[type[Exception]] = {
     VersionTakenError,
     IdempotencyKeyTakenError,
     MissingImageError,
 }
-"""A lost race is decided again, a key recorded meanwhile is answered from the log, and an image that was removed is the
-operator's fault and nothing a client could act on."""
+"""Errors that no client can act on.
 
-MET_BY_OPERATORS: set[type[Exception]] = {UnknownProjectionError, RebuildRunningError}
-"""What else goes wrong while something is built, goes wrong in a process of its own."""
+A lost race is decided again. A key that was recorded meanwhile is answered from the log. A missing image is the fault
+of an operator.
+"""
+
+RETURNED_TO_OPERATORS: set[type[Exception]] = {UnknownProjectionError, RebuildRunningError}
+"""Errors of commands that operators run. Other errors of a build occur in a process of its own."""
 
 
 def classes_of(module: ModuleType) -> list[type]:
@@ -78,21 +81,21 @@ def classes_of(module: ModuleType) -> list[type]:
 
 
 @pytest.mark.parametrize("module", [domain.errors, eventlog.errors, projections.errors])
-def test_the_tree_of_errors_is_the_one_that_the_docstring_draws(module: ModuleType) -> None:
+def test_the_error_tree_matches_the_drawing_in_the_docstring(module: ModuleType) -> None:
     drawn = re.findall(r"^(?:[├└]── )?(\w+Error)\b", module.__doc__ or "", re.MULTILINE)
     root, *leaves = classes_of(module)
     assert drawn == [root.__name__, *(leaf.__name__ for leaf in leaves)]
     assert all(leaf.__bases__ == (root,) for leaf in leaves)
 
 
-def test_every_error_that_a_client_can_meet_has_a_problem_of_its_own() -> None:
+def test_every_error_that_a_client_can_receive_has_a_problem() -> None:
     errors = {*classes_of(domain.errors), *classes_of(eventlog.errors)} - {DomainError, LogError}
-    assert set(PROBLEM_KINDS) == errors - NEVER_MET | MET_BY_OPERATORS
+    assert set(PROBLEM_KINDS) == errors - NEVER_RETURNED | RETURNED_TO_OPERATORS
     assert {type(error) for error, _, _ in CODES} == set(PROBLEM_KINDS)
 
 
 @pytest.mark.parametrize(("error", "status", "code"), CODES, ids=[code for _, _, code in CODES])
-def test_an_error_is_told_with_its_status_and_code(
+def test_an_error_is_answered_with_its_status_and_code(
     error: DomainError | LogError | ProjectionError, status: int, code: str
 ) -> None:
     response = problem_response(problem_of(error))
@@ -104,16 +107,16 @@ def test_an_error_is_told_with_its_status_and_code(
 
 @pytest.mark.parametrize(
     "error",
-    [cls("the secret inside") for cls in (*sorted(NEVER_MET, key=repr), psycopg.errors.UndefinedTable)],
+    [cls("the secret inside") for cls in (*sorted(NEVER_RETURNED, key=repr), psycopg.errors.UndefinedTable)],
     ids=repr,
 )
-def test_an_error_of_the_store_that_no_client_should_meet_is_no_500_and_tells_nothing(error: Any) -> None:
+def test_an_internal_error_of_the_store_is_a_503_without_details(error: Any) -> None:
     problem = problem_of(error)
     assert problem.kind == (503, "STORE_UNAVAILABLE")
     assert "secret" not in problem.detail
 
 
-def test_an_error_that_nobody_expected_is_a_500_and_tells_nothing() -> None:
+def test_an_unexpected_error_is_a_500_without_details() -> None:
     problem = problem_of(ValueError("the secret inside"))
     assert problem.kind == INTERNAL
     assert "secret" not in problem.detail
@@ -124,24 +127,24 @@ def test_an_error_of_the_model_library_outside_of_a_turn_is_a_502() -> None:
     assert (problem.kind, problem.detail) == ((502, "MODEL_ERROR"), "The model library could not be loaded.")
 
 
-def test_a_locked_conversation_says_which_turn_locks_it_and_when_to_try_again() -> None:
+def test_the_problem_of_a_locked_conversation_names_the_turn_and_when_to_retry() -> None:
     turn_id = some_id()
     response = problem_response(problem_of(ConversationLockedError(some_id(), turn_id)))
     assert orjson.loads(response.body)["active_turn_id"] == str(turn_id)
     assert response.headers["retry-after"] == "1"
 
 
-def test_invalid_content_says_where() -> None:
+def test_the_problem_of_invalid_content_names_its_location() -> None:
     body = orjson.loads(problem_response(problem_of(InvalidContentError("must not be empty", ("content", 1)))).body)
     assert body["errors"] == [{"loc": ["body", "content", 1], "msg": "must not be empty"}]
 
 
-def test_an_event_of_a_newer_release_is_told_without_a_time_to_try_again() -> None:
+def test_the_problem_of_an_event_of_a_newer_release_has_no_time_to_retry() -> None:
     response = problem_response(problem_of(UnknownEventError("MessagePinned version 1 is unknown")))
     detail = "The conversation holds an event of a newer release: MessagePinned version 1 is unknown."
     assert orjson.loads(response.body)["detail"] == detail
     assert "retry-after" not in response.headers
 
 
-def test_a_store_that_is_away_says_when_to_try_again() -> None:
+def test_the_problem_of_an_unavailable_store_says_when_to_retry() -> None:
     assert problem_response(problem_of(StoreUnavailableError("Gone."))).headers["retry-after"] == "1"

@@ -1,4 +1,4 @@
-"""Given another's conversation, a deleted or a locked one, when anything is wished for, then it is refused."""
+"""Conversations of other owners, deleted and locked ones refuse commands."""
 
 from collections.abc import Callable
 from uuid import UUID
@@ -15,7 +15,7 @@ from tests.support.histories.stories import deleted, idle, locked, results
 
 SETTINGS = TurnSettings(MODEL)
 QUESTION, SUPERSEDED = Question(UUID(int=1), 2), Superseded(3, 1)
-OF_OWNERS: dict[str, Callable[[Conversation, str], Events]] = {
+OWNER_COMMANDS: dict[str, Callable[[Conversation, str], Events]] = {
     "update": lambda state, actor: conversations.update_conversation(state, origin(actor), {"title": "New"}),
     "delete": lambda state, actor: conversations.delete_conversation(state, origin(actor)),
     "add_message": lambda state, actor: conversations.add_message(state, origin(actor), draft(), some_id()),
@@ -34,23 +34,23 @@ OF_OWNERS: dict[str, Callable[[Conversation, str], Events]] = {
 }
 
 
-@pytest.mark.parametrize("decide", OF_OWNERS.values(), ids=OF_OWNERS)
-def test_another_owners_conversation_is_not_found(decide: Callable[[Conversation, str], Events]) -> None:
+@pytest.mark.parametrize("decide", OWNER_COMMANDS.values(), ids=OWNER_COMMANDS)
+def test_a_conversation_of_another_owner_is_not_found(decide: Callable[[Conversation, str], Events]) -> None:
     with pytest.raises(ConversationNotFoundError):
         decide(idle().state, "mallory")
     with pytest.raises(ConversationNotFoundError):
         decide(deleted().state, "mallory")
 
 
-@pytest.mark.parametrize("decide", OF_OWNERS.values(), ids=OF_OWNERS)
-def test_a_deleted_conversation_refuses_its_owner(decide: Callable[[Conversation, str], Events]) -> None:
+@pytest.mark.parametrize("decide", OWNER_COMMANDS.values(), ids=OWNER_COMMANDS)
+def test_a_deleted_conversation_refuses_commands_of_its_owner(decide: Callable[[Conversation, str], Events]) -> None:
     with pytest.raises(ConversationDeletedError):
         decide(deleted().state, "alice")
 
 
 @pytest.mark.parametrize("name", ["add_message", "delete_message", "start_turn", "answer_again"])
-def test_a_locked_conversation_refuses_and_names_the_turn_that_locks_it(name: str) -> None:
+def test_a_locked_conversation_refuses_commands_and_names_the_turn_that_locks_it(name: str) -> None:
     story = locked()
     with pytest.raises(ConversationLockedError) as refusal:
-        OF_OWNERS[name](story.state, "alice")
+        OWNER_COMMANDS[name](story.state, "alice")
     assert refusal.value.active_turn_id == story.turn_id

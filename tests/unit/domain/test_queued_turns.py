@@ -1,4 +1,4 @@
-"""Queued turns: their order, their start, and what is refused because of them."""
+"""Queued turns: their order, their start, and the commands that they block."""
 
 from collections.abc import Callable
 from uuid import UUID
@@ -15,7 +15,7 @@ from tests.support.histories.builders import TOOL, Story, draft, origin, some_id
 from tests.support.histories.stories import locked, waiting
 
 
-def test_a_queued_turn_holds_its_question_and_settings_and_says_nothing_yet() -> None:
+def test_a_queued_turn_holds_its_question_and_settings_and_adds_no_message_yet() -> None:
     story, said, ids = locked(), draft("And then?"), turn_ids()
     settings = TurnSettings("gpt-4o", 4000, 0.5, 100, {"k": "v"}, tools=(TOOL,))
     (queued,) = turn_starts.queue_turn(story.state, origin(), said, settings, ids, from_version=2)
@@ -26,7 +26,7 @@ def test_a_queued_turn_holds_its_question_and_settings_and_says_nothing_yet() ->
     assert (queued.originator_version, story.state.message_count) == (4, 1)
 
 
-def words_of(events: Events) -> list[str]:
+def texts_of(events: Events) -> list[str]:
     return [
         block.text
         for event in events
@@ -36,7 +36,7 @@ def words_of(events: Events) -> list[str]:
     ]
 
 
-def test_queued_turns_start_in_the_order_in_which_they_were_asked_for_but_for_those_that_go_ahead() -> None:
+def test_queued_turns_start_in_the_order_of_their_requests_after_those_queued_ahead() -> None:
     story = locked()
     story.queue("third")
     story.queue("fourth")
@@ -45,11 +45,11 @@ def test_queued_turns_start_in_the_order_in_which_they_were_asked_for_but_for_th
     asked: list[str] = []
     while story.state.queue:
         story.complete()
-        asked += words_of(story.start_next())
+        asked += texts_of(story.start_next())
     assert asked == ["first", "second", "third", "fourth"]
 
 
-def test_a_queued_turn_starts_as_it_was_asked_for() -> None:
+def test_a_queued_turn_starts_with_the_content_and_settings_of_its_request() -> None:
     story = locked()
     (queued,) = story.queue("And then?")
     assert isinstance(queued, TurnQueued)
@@ -64,7 +64,7 @@ def test_a_queued_turn_starts_as_it_was_asked_for() -> None:
     assert turn is not None and (turn.first_version, story.state.queue) == (started.originator_version, ())
 
 
-def test_a_hundred_turns_may_wait_and_one_more_is_refused() -> None:
+def test_a_hundred_turns_can_be_queued_and_one_more_is_refused() -> None:
     story = locked()
     for _ in range(MAX_QUEUED):
         story.queue()
@@ -77,7 +77,7 @@ def test_a_hundred_turns_may_wait_and_one_more_is_refused() -> None:
     assert (MAX_QUEUED, len(story.state.queue)) == (100, 100)
 
 
-def test_a_hundred_that_wait_are_full_even_where_the_active_turn_waits_for_results_or_has_ended() -> None:
+def test_a_full_queue_refuses_turns_even_if_the_active_turn_is_suspended_or_has_ended() -> None:
     story = locked()
     for _ in range(MAX_QUEUED):
         story.queue()
@@ -103,7 +103,7 @@ def test_a_queued_turn_does_not_start_while_another_is_active(make: Callable[[],
     assert refusal.value.active_turn_id == story.turn_id
 
 
-def test_a_queued_turn_does_not_start_before_those_that_come_before_it() -> None:
+def test_a_queued_turn_does_not_start_before_the_turns_ahead_of_it() -> None:
     story = locked()
     story.queue("First")
     story.queue("Second")
@@ -128,7 +128,7 @@ def test_a_queued_turn_that_was_cancelled_or_has_started_does_not_start() -> Non
             start_queued(story, turn_id)
 
 
-def test_a_cancelled_queued_turn_ends_without_a_word_and_disturbs_nobody() -> None:
+def test_a_cancelled_queued_turn_ends_without_a_message_and_leaves_other_turns_alone() -> None:
     story = locked()
     story.queue("First")
     story.queue("Second")
@@ -140,7 +140,7 @@ def test_a_cancelled_queued_turn_ends_without_a_word_and_disturbs_nobody() -> No
     assert (story.turn_id, [turn.id for turn in story.state.queue]) == (active, [second])
 
 
-def test_nobody_comes_before_those_that_wait() -> None:
+def test_turns_and_messages_are_refused_while_a_turn_is_queued() -> None:
     story = locked()
     story.queue()
     story.complete()

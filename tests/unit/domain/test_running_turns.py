@@ -1,4 +1,4 @@
-"""Given what has happened, when something is wished for a turn, then these events, or this refusal."""
+"""Decisions on running turns: given events, a command, new events."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +24,7 @@ CHUNKS: dict[str, Any] = {
 SETTINGS = TurnSettings(MODEL)
 
 
-def test_a_turn_starts_with_the_users_message_and_locks_the_conversation() -> None:
+def test_a_turn_starts_with_the_message_of_the_user_and_its_settings() -> None:
     story, said, ids = idle(), draft("Why?"), turn_ids()
     settings = TurnSettings("gpt-4o", 4000, 0.5, 100, {"k": "v"}, tools=(TOOL,))
     message, started = turn_starts.start_turn(story.state, origin(), said, settings, ids)
@@ -36,27 +36,27 @@ def test_a_turn_starts_with_the_users_message_and_locks_the_conversation() -> No
     assert (started.tools, started.user_message_version) == ((TOOL,), 2)
 
 
-def test_the_settings_of_a_turn_can_be_taken_from_its_start() -> None:
+def test_the_settings_of_a_turn_can_be_read_from_its_start() -> None:
     settings = TurnSettings("gpt-4o", 4000, 0.5, 100, {"k": "v"}, generate=False, tools=(TOOL,))
     *_, started = turn_starts.start_turn(idle().state, origin(), draft(), settings, turn_ids())
     assert isinstance(started, TurnStarted) and settings_of(started) == settings
 
 
-def test_a_turn_with_bad_content_is_refused() -> None:
+def test_a_turn_with_invalid_content_is_refused() -> None:
     with pytest.raises(InvalidContentError):
         turn_starts.start_turn(idle().state, origin(), draft(content=()), SETTINGS, turn_ids())
     with pytest.raises(InvalidContentError):
         turn_starts.queue_turn(locked().state, origin(), draft(content=()), SETTINGS, turn_ids())
 
 
-def test_a_delta_keeps_the_chunks_of_the_active_turn() -> None:
+def test_a_delta_records_chunks_of_the_active_turn() -> None:
     story = locked()
     (event,) = running_turns.record_delta(story.state, origin(), story.turn_id, **CHUNKS)
     assert isinstance(event, StreamDelta)
     assert (event.turn_id, event.chunks, event.originator_version) == (story.turn_id, ("a", "b"), 4)
 
 
-def test_a_completed_turn_holds_the_whole_answer_under_the_id_fixed_at_its_start() -> None:
+def test_a_completed_turn_adds_the_whole_answer_under_the_id_fixed_at_its_start() -> None:
     story = locked()
     turn = story.state.turn
     assert turn is not None
@@ -75,14 +75,14 @@ def test_a_completed_turn_holds_the_whole_answer_under_the_id_fixed_at_its_start
     assert (ended.time_to_first_token_ms, ended.duration_ms) == (3.0, 9.0)
 
 
-def test_a_turn_in_which_nothing_was_said_completes_without_a_message() -> None:
+def test_a_turn_without_text_completes_without_a_message() -> None:
     story = locked()
     events = running_turns.complete_turn(story.state, origin(), story.turn_id, answer(""))
     assert types(events) == [TurnCompleted]
     assert isinstance(events[0], TurnCompleted) and events[0].finish_reason == "stop"
 
 
-def test_a_failed_turn_keeps_what_was_said_as_an_interrupted_message() -> None:
+def test_a_failed_turn_keeps_its_text_as_an_interrupted_message() -> None:
     story = locked()
     message, ended = running_turns.fail_turn(
         story.state, origin(), story.turn_id, answer("Be"), reason="model_timeout", detail="Too slow."
@@ -92,7 +92,7 @@ def test_a_failed_turn_keeps_what_was_said_as_an_interrupted_message() -> None:
     assert (ended.reason, ended.detail, ended.originator_version) == ("model_timeout", "Too slow.", 5)
 
 
-def test_a_turn_that_failed_before_a_word_leaves_no_message() -> None:
+def test_a_turn_that_failed_before_any_text_adds_no_message() -> None:
     story = locked()
     events = running_turns.fail_turn(
         story.state, origin(), story.turn_id, answer(""), reason="model_auth", detail="No."
@@ -100,20 +100,20 @@ def test_a_turn_that_failed_before_a_word_leaves_no_message() -> None:
     assert types(events) == [TurnFailed]
 
 
-def test_a_cancelled_turn_keeps_what_was_said_as_an_interrupted_message() -> None:
+def test_a_cancelled_turn_keeps_its_text_as_an_interrupted_message() -> None:
     story = locked()
     message, ended = running_turns.cancel_turn(story.state, origin(), story.turn_id, answer("Be"), some_id())
     assert isinstance(message, MessageAdded) and isinstance(ended, TurnCancelled)
     assert (message.status, versions([message, ended])) == ("interrupted", [4, 5])
 
 
-def test_a_turn_cancelled_before_a_word_leaves_no_message() -> None:
+def test_a_turn_cancelled_before_any_text_adds_no_message() -> None:
     story = locked()
     events = running_turns.cancel_turn(story.state, origin(), story.turn_id, answer(""), some_id())
     assert types(events) == [TurnCancelled]
 
 
-OF_TURNS: dict[str, Callable[[Conversation, Any], Events]] = {
+TURN_COMMANDS: dict[str, Callable[[Conversation, Any], Events]] = {
     "record_delta": lambda state, turn_id: running_turns.record_delta(state, origin(), turn_id, **CHUNKS),
     "complete_turn": lambda state, turn_id: running_turns.complete_turn(state, origin(), turn_id, answer()),
     "fail_turn": lambda state, turn_id: running_turns.fail_turn(
@@ -126,8 +126,8 @@ OF_TURNS: dict[str, Callable[[Conversation, Any], Events]] = {
 }
 
 
-@pytest.mark.parametrize("decide", OF_TURNS.values(), ids=OF_TURNS)
-def test_an_ended_turn_takes_nothing_more(decide: Callable[[Conversation, Any], Events]) -> None:
+@pytest.mark.parametrize("decide", TURN_COMMANDS.values(), ids=TURN_COMMANDS)
+def test_an_ended_turn_refuses_every_command(decide: Callable[[Conversation, Any], Events]) -> None:
     story = locked()
     ended = story.turn_id
     story.complete()
@@ -135,13 +135,13 @@ def test_an_ended_turn_takes_nothing_more(decide: Callable[[Conversation, Any], 
         decide(story.state, ended)
 
 
-@pytest.mark.parametrize("decide", OF_TURNS.values(), ids=OF_TURNS)
-def test_a_turn_other_than_the_active_one_takes_nothing(decide: Callable[[Conversation, Any], Events]) -> None:
+@pytest.mark.parametrize("decide", TURN_COMMANDS.values(), ids=TURN_COMMANDS)
+def test_an_unknown_turn_refuses_every_command(decide: Callable[[Conversation, Any], Events]) -> None:
     with pytest.raises(TurnNotActiveError):
         decide(locked().state, some_id())
 
 
-def test_every_event_of_a_decision_carries_who_asked_when_and_in_which_request() -> None:
+def test_every_event_of_a_decision_has_the_actor_the_time_and_the_request_id() -> None:
     story, asked = waiting(), origin(request_id="req-9")
     events = turn_starts.start_turn(story.state, asked, draft(), SETTINGS, turn_ids(), Superseded(2, 2))
     assert len(events) == 5
@@ -150,16 +150,16 @@ def test_every_event_of_a_decision_carries_who_asked_when_and_in_which_request()
         assert event.originator_id == story.id
 
 
-def test_a_queued_turn_takes_no_chunks_and_no_end_but_a_cancel() -> None:
+def test_a_queued_turn_takes_no_chunks_and_neither_completes_nor_fails() -> None:
     story = locked()
     story.queue()
-    for decide in (OF_TURNS["record_delta"], OF_TURNS["complete_turn"], OF_TURNS["fail_turn"]):
+    for decide in (TURN_COMMANDS["record_delta"], TURN_COMMANDS["complete_turn"], TURN_COMMANDS["fail_turn"]):
         with pytest.raises(TurnNotActiveError):
             decide(story.state, story.state.queue[0].id)
 
 
-def test_a_turn_that_waits_takes_no_chunks_and_neither_completes_nor_fails() -> None:
+def test_a_suspended_turn_takes_no_chunks_and_neither_completes_nor_fails() -> None:
     story = waiting()
     for name in ("record_delta", "complete_turn", "fail_turn"):
         with pytest.raises(TurnNotActiveError):
-            OF_TURNS[name](story.state, story.turn_id)
+            TURN_COMMANDS[name](story.state, story.turn_id)

@@ -1,4 +1,4 @@
-"""Answering a question again, and saying something in the place of something else: what came after is superseded."""
+"""Another answer or an edited question supersedes the messages after it."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.support.histories.builders import origin, turn_ids
 from tests.support.histories.stories import idle, locked, types, versions, waiting
 
 
-def test_a_question_is_answered_again_and_all_that_came_after_it_is_superseded() -> None:
+def test_answering_a_question_again_supersedes_all_messages_after_it() -> None:
     story = locked()
     story.complete("One")
     story.ask("And?")
@@ -27,7 +27,7 @@ def test_a_question_is_answered_again_and_all_that_came_after_it_is_superseded()
     assert started.originator_version == 11
 
 
-def test_after_a_second_answer_the_superseded_are_counted_no_more_and_the_question_is_the_last_one() -> None:
+def test_the_message_count_excludes_superseded_messages_and_the_question_is_the_last_one() -> None:
     story = locked()
     story.complete("One")
     story.ask("And?")
@@ -39,13 +39,13 @@ def test_after_a_second_answer_the_superseded_are_counted_no_more_and_the_questi
     assert story.state.message_count == 2
 
 
-def test_what_nobody_answered_yet_is_answered_without_superseding_anything() -> None:
+def test_answering_an_unanswered_question_supersedes_nothing() -> None:
     story = idle()
     story.say()
     assert types(story.ask_again(story.messages()[0])) == [TurnStarted]
 
 
-def test_a_message_takes_the_place_of_another_and_of_all_after_it() -> None:
+def test_an_edited_question_supersedes_the_old_one_and_all_messages_after_it() -> None:
     story = locked()
     story.complete("One")
     superseded, said, started = story.ask("Otherwise?", replacing=2)
@@ -55,7 +55,7 @@ def test_a_message_takes_the_place_of_another_and_of_all_after_it() -> None:
     assert story.state.message_count == 1
 
 
-def test_what_is_superseded_already_or_deleted_is_not_counted_again() -> None:
+def test_messages_already_superseded_or_deleted_are_not_counted_again() -> None:
     story = locked()
     story.complete("One")
     story.say("Two")
@@ -67,7 +67,7 @@ def test_what_is_superseded_already_or_deleted_is_not_counted_again() -> None:
     assert (superseded.count, story.state.message_count) == (3, 1)
 
 
-def test_calls_are_closed_before_their_answer_is_superseded_and_the_results_go_with_it() -> None:
+def test_open_calls_are_closed_first_and_their_results_are_superseded_too() -> None:
     story = waiting()
     events = story.ask("Otherwise?", replacing=2)
     assert types(events) == [MessageAdded, TurnCancelled, MessagesSuperseded, MessageAdded, TurnStarted]
@@ -77,7 +77,7 @@ def test_calls_are_closed_before_their_answer_is_superseded_and_the_results_go_w
     assert (story.state.message_count, story.state.open_calls) == (1, ())
 
 
-def test_a_turn_that_waits_ends_before_its_question_is_answered_again() -> None:
+def test_a_suspended_turn_ends_before_its_question_is_answered_again() -> None:
     story = waiting()
     events = story.ask_again(story.messages()[0])
     assert types(events) == [MessageAdded, TurnCancelled, MessagesSuperseded, TurnStarted]
@@ -85,7 +85,7 @@ def test_a_turn_that_waits_ends_before_its_question_is_answered_again() -> None:
     assert story.state.message_count == 1
 
 
-def test_a_queued_turn_supersedes_when_it_starts_all_that_came_since() -> None:
+def test_a_queued_turn_supersedes_the_messages_present_at_its_start() -> None:
     story = locked()
     story.queue("Otherwise?", replacing=2)
     story.complete("One")
@@ -95,7 +95,7 @@ def test_a_queued_turn_supersedes_when_it_starts_all_that_came_since() -> None:
     assert (types([said, started]), story.state.message_count) == ([MessageAdded, TurnStarted], 1)
 
 
-def test_a_superseded_message_is_deleted_without_being_counted_again() -> None:
+def test_deleting_a_superseded_message_leaves_the_message_count_unchanged() -> None:
     story = locked()
     story.complete("One")
     question, reply = story.messages()
@@ -107,7 +107,7 @@ def test_a_superseded_message_is_deleted_without_being_counted_again() -> None:
     assert story.state.message_count == 1
 
 
-def test_nothing_is_answered_again_while_a_turn_runs_or_is_about_to() -> None:
+def test_a_question_is_not_answered_again_while_a_turn_runs_or_is_queued() -> None:
     story = locked()
     with pytest.raises(ConversationLockedError):
         story.ask_again(story.messages()[0])

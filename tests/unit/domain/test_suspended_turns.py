@@ -1,4 +1,4 @@
-"""Turns that called tools: they wait for the results, go on with them, or end with errors in their place."""
+"""Suspended turns resume with tool results, or end with error results."""
 
 from decimal import Decimal
 
@@ -21,15 +21,15 @@ from tests.support.histories.builders import MODEL, answer, draft, origin, some_
 from tests.support.histories.stories import locked, results, types, versions, waiting
 
 
-def errors_for(message: object) -> list[str]:
-    """Return the calls that a message answers with errors, which is all it does."""
+def calls_with_errors(message: object) -> list[str]:
+    """Return the calls that a message answers. All its blocks are error results."""
     assert isinstance(message, MessageAdded) and message.role == "tool"
     blocks = [block for block in message.content if isinstance(block, ToolResultBlock)]
     assert [block.is_error for block in blocks] == [True] * len(message.content)
     return [block.tool_use_id for block in blocks]
 
 
-def test_an_answer_that_calls_tools_makes_its_turn_wait_and_unlocks_the_conversation() -> None:
+def test_an_answer_with_tool_calls_suspends_its_turn_and_unlocks_the_conversation() -> None:
     story = locked()
     before = story.state.turn
     said, suspended = story.call_tools("a", "b", words="Let me see.", usage=usage(), time_to_first_token_ms=3.0)
@@ -42,7 +42,7 @@ def test_an_answer_that_calls_tools_makes_its_turn_wait_and_unlocks_the_conversa
     assert (story.state.open_calls, story.state.locked_by) == (("call_a_0", "call_b_1"), None)
 
 
-def test_the_results_of_all_open_calls_let_the_model_go_on_under_another_answers_id() -> None:
+def test_the_results_of_all_open_calls_resume_the_turn_with_a_new_answer_id() -> None:
     story, answer_id = waiting(), some_id()
     turn = story.state.turn
     assert turn is not None
@@ -56,7 +56,7 @@ def test_the_results_of_all_open_calls_let_the_model_go_on_under_another_answers
     assert versions([said, resumed]) == [story.state.version + 1, story.state.version + 2]
 
 
-def test_a_turn_that_goes_on_is_locked_again_and_ends_like_any_other() -> None:
+def test_a_resumed_turn_locks_the_conversation_again_and_ends_like_any_other() -> None:
     story = waiting()
     story.give_results()
     turn = story.state.turn
@@ -84,13 +84,13 @@ def test_results_must_be_exactly_those_of_the_open_calls(wrong: str) -> None:
     assert refusal.value.path == loc
 
 
-def test_a_turn_without_results_does_not_go_on() -> None:
+def test_a_suspended_turn_does_not_resume_without_results() -> None:
     story = waiting()
     with pytest.raises(InvalidContentError):
         running_turns.resume_turn(story.state, origin(), story.turn_id, results(), some_id())
 
 
-def test_only_a_turn_that_waits_takes_results() -> None:
+def test_only_a_suspended_turn_takes_results() -> None:
     story = waiting()
     turn_id = story.turn_id
     story.give_results()
@@ -101,11 +101,11 @@ def test_only_a_turn_that_waits_takes_results() -> None:
             story.complete()
 
 
-def test_a_users_message_to_a_turn_that_waits_closes_its_calls_with_errors_and_ends_it() -> None:
+def test_a_user_message_closes_the_calls_of_a_suspended_turn_with_errors_and_cancels_it() -> None:
     story = waiting(time_to_first_token_ms=3.0)
     turn_id = story.turn_id
     closing, ended, said = story.say("Never mind.")
-    assert errors_for(closing) == ["call_a_0", "call_b_1"]
+    assert calls_with_errors(closing) == ["call_a_0", "call_b_1"]
     assert isinstance(closing, MessageAdded) and isinstance(ended, TurnCancelled) and isinstance(said, MessageAdded)
     assert (closing.turn_id, closing.tokens, closing.encoding) == (
         turn_id,
@@ -117,17 +117,17 @@ def test_a_users_message_to_a_turn_that_waits_closes_its_calls_with_errors_and_e
     assert (story.state.turn, story.state.open_calls) == (None, ())
 
 
-def test_a_new_turn_ends_the_one_that_waits() -> None:
+def test_a_new_turn_cancels_the_suspended_one() -> None:
     story = waiting()
     events = story.ask("Something else")
     assert types(events) == [MessageAdded, TurnCancelled, MessageAdded, TurnStarted]
-    assert (errors_for(events[0]), versions(events)) == (["call_a_0", "call_b_1"], [6, 7, 8, 9])
+    assert (calls_with_errors(events[0]), versions(events)) == (["call_a_0", "call_b_1"], [6, 7, 8, 9])
     turn = story.state.turn
     assert turn is not None and (turn.first_version, turn.waiting, turn.duration_ms) == (9, False, 0.0)
 
 
 @pytest.mark.parametrize("role", ["system", "assistant", "tool"])
-def test_other_messages_to_a_turn_that_waits_are_refused(role: Role) -> None:
+def test_messages_of_other_roles_are_refused_while_a_turn_is_suspended(role: Role) -> None:
     story = waiting()
     content: Content = results("call_a_0", "call_b_1").content if role == "tool" else draft().content
     with pytest.raises(ConversationLockedError) as refusal:
@@ -135,13 +135,13 @@ def test_other_messages_to_a_turn_that_waits_are_refused(role: Role) -> None:
     assert refusal.value.active_turn_id == story.turn_id
 
 
-def test_no_message_is_deleted_while_a_turn_waits() -> None:
+def test_no_message_is_deleted_while_a_turn_is_suspended() -> None:
     story = waiting()
     with pytest.raises(ConversationLockedError):
         story.unsay(story.messages()[0].message_id)
 
 
-def test_a_message_to_a_turn_that_waits_is_refused_while_others_wait_for_that_turn() -> None:
+def test_a_message_to_a_suspended_turn_is_refused_while_turns_are_queued() -> None:
     story = locked()
     story.queue()
     story.call_tools("a")
@@ -150,15 +150,15 @@ def test_a_message_to_a_turn_that_waits_is_refused_while_others_wait_for_that_tu
     assert refusal.value.active_turn_id == story.state.queue[0].id
 
 
-def test_a_turn_that_waits_is_cancelled_with_errors_for_its_calls() -> None:
+def test_cancelling_a_suspended_turn_closes_its_calls_with_errors() -> None:
     story, closing_id = waiting(), some_id()
     closing, ended = running_turns.cancel_turn(story.state, origin(), story.turn_id, answer(""), closing_id)
-    assert errors_for(closing) == ["call_a_0", "call_b_1"]
+    assert calls_with_errors(closing) == ["call_a_0", "call_b_1"]
     assert isinstance(closing, MessageAdded) and isinstance(ended, TurnCancelled)
     assert (closing.message_id, ended.duration_ms, ended.turn_id) == (closing_id, 40.0, story.turn_id)
 
 
-def test_usage_and_times_of_a_turn_are_those_of_all_its_calls_of_the_model() -> None:
+def test_usage_and_times_of_a_turn_are_summed_over_its_model_calls() -> None:
     story = locked()
     first = usage(cost_usd=Decimal("0.001"), cached_input_tokens=3)
     _, suspended = story.call_tools("a", usage=first, time_to_first_token_ms=3.0, duration_ms=40.0)
@@ -183,7 +183,7 @@ def test_usage_and_times_of_a_turn_are_those_of_all_its_calls_of_the_model() -> 
     assert times == [(3.0, 40.0), (3.0, 90.5), (3.0, 99.5)]
 
 
-def test_the_first_token_of_a_turn_that_called_tools_in_silence_comes_after_what_it_ran_before() -> None:
+def test_the_time_to_the_first_token_includes_earlier_model_calls_without_text() -> None:
     story = waiting(duration_ms=40.0)
     story.give_results()
     *_, ended = story.fail("Be", time_to_first_token_ms=5.0, duration_ms=9.0)
@@ -191,7 +191,7 @@ def test_the_first_token_of_a_turn_that_called_tools_in_silence_comes_after_what
     assert (ended.time_to_first_token_ms, ended.duration_ms) == (45.0, 49.0)
 
 
-def test_what_is_not_known_of_the_last_call_of_a_model_is_not_known_of_its_turn_but_for_what_was_used_before() -> None:
+def test_an_unknown_duration_of_the_last_model_call_leaves_only_the_earlier_usage() -> None:
     story = waiting(usage=usage())
     story.give_results()
     (ended,) = story.complete("")

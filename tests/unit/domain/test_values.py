@@ -1,4 +1,4 @@
-"""Small values: what jsonb cannot hold is refused before it comes near it."""
+"""Validated values: JSON that jsonb can hold, metadata, texts, titles and labels."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ METADATA: TypeAdapter[dict[str, Any]] = TypeAdapter(Metadata)
 
 
 def nested(levels: int) -> dict[str, Any]:
-    """Return objects in each other, `levels` deep, the innermost with a value."""
+    """Return objects nested `levels` deep, the innermost with a value."""
     value: Any = 1
     for _ in range(levels):
         value = {"a": value}
@@ -38,17 +38,17 @@ def test_a_json_object_that_jsonb_cannot_hold_is_refused(value: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("value", [{}, {"a": None, "b": [True, 1.5, -0.0, 2**70, "ü𝄞"]}, {"": {"": []}}])
-def test_any_other_json_object_is_kept_as_it_is(value: dict[str, Any]) -> None:
+def test_any_other_json_object_is_unchanged(value: dict[str, Any]) -> None:
     assert JSON.validate_python(value) == value
 
 
-def test_json_may_be_nested_so_deep_and_no_deeper() -> None:
+def test_json_has_a_limit_of_nesting() -> None:
     JSON.validate_python(nested(MAX_JSON_DEPTH - 1))
     with pytest.raises(ValidationError, match="deeper"):
         JSON.validate_python(nested(MAX_JSON_DEPTH))
 
 
-def test_json_nested_a_hundred_thousand_levels_deep_is_refused_like_any_other() -> None:
+def test_json_nested_a_hundred_thousand_levels_deep_is_refused_too() -> None:
     with pytest.raises(ValidationError, match="deeper"):
         JSON.validate_python(nested(100_000))
 
@@ -60,7 +60,7 @@ def test_metadata_of_exactly_64_kib_is_accepted_and_one_byte_more_is_not() -> No
         METADATA.validate_python({"a": "x" * (MAX_METADATA_BYTES - empty + 1)})
 
 
-def test_metadata_is_measured_in_bytes_and_not_in_characters() -> None:
+def test_metadata_is_limited_in_bytes_and_not_in_characters() -> None:
     with pytest.raises(ValidationError):
         METADATA.validate_python({"a": "€" * (MAX_METADATA_BYTES // 2)})
 
@@ -84,7 +84,7 @@ def test_a_title_has_at_most_512_characters() -> None:
 
 
 @pytest.mark.parametrize("label", ["a", "support-1.2_X", "x" * 128])
-def test_a_label_is_short_and_plain(label: str) -> None:
+def test_a_label_has_up_to_128_plain_characters(label: str) -> None:
     assert TypeAdapter(Label).validate_python(label) == label
 
 

@@ -1,4 +1,4 @@
-"""Background tasks go on after errors, say each cause once, and end when they are asked to."""
+"""Background tasks run again after errors, log each cause once, and end on close."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ async def test_work_that_fails_is_run_again_until_it_returns() -> None:
 
 
 @in_fake_time
-async def test_a_cause_is_said_once_however_often_work_fails(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_cause_of_repeated_failures_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     runs: list[int] = []
 
     async def work() -> None:
@@ -63,7 +63,7 @@ async def test_closing_ends_a_task_that_swallows_a_cancellation() -> None:
 
 
 @in_fake_time
-async def test_work_that_is_closed_before_it_began_leaves_nothing_behind() -> None:
+async def test_work_that_is_closed_before_it_began_never_runs() -> None:
     async def work() -> None:
         raise AssertionError("it was closed before")
 
@@ -72,7 +72,7 @@ async def test_work_that_is_closed_before_it_began_leaves_nothing_behind() -> No
     await background.close()
 
 
-async def test_a_task_begun_after_the_close_does_nothing() -> None:
+async def test_a_task_begun_after_the_close_never_runs() -> None:
     background, done = Background(), list[int]()
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""Between events and what is stored: nothing is lost on the way, old shapes are lifted, newer ones refused."""
+"""Events to stored rows and back, older shapes upcast and newer ones refused."""
 
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -23,7 +23,7 @@ def stored(type_name: str, state: bytes) -> StoredEvent:
     return StoredEvent(some_id(), 1, type_name, state)
 
 
-def there_and_back(event: ConversationEvent) -> Any:
+def round_trip(event: ConversationEvent) -> Any:
     return MAPPER.to_domain_event(MAPPER.to_stored_event(event))  # pyright: ignore
 
 
@@ -32,8 +32,8 @@ def envelope() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("event", one_of_each(), ids=lambda event: type(event).__name__)
-def test_every_event_comes_back_as_it_was(event: ConversationEvent) -> None:
-    back = there_and_back(event)
+def test_every_event_survives_a_round_trip(event: ConversationEvent) -> None:
+    back = round_trip(event)
     assert type(back) is type(event)
     assert back == event
 
@@ -46,12 +46,12 @@ def test_an_event_is_stored_under_its_short_name_without_its_identity(event: Con
     assert (b'"class_version":%d' % event.class_version in row.state) == (event.class_version > 1)
 
 
-def test_a_snapshot_comes_back_as_it_was() -> None:
+def test_a_snapshot_survives_a_round_trip() -> None:
     story = Story(metadata={"n": 2**70})
     story.ask()
     snapshot = ConversationSnapshot.take(story.state)
-    assert there_and_back(snapshot) == snapshot
-    assert there_and_back(snapshot).restore() == folded(story.events)
+    assert round_trip(snapshot) == snapshot
+    assert round_trip(snapshot).restore() == folded(story.events)
 
 
 numbers = st.integers(-(2**200), 2**200) | st.floats(allow_nan=False, allow_infinity=False)
@@ -65,23 +65,23 @@ values = st.recursive(
 
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(texts, values, max_size=4))
-def test_any_json_object_comes_back_as_it_was(metadata: JsonObject) -> None:
+def test_any_json_object_survives_a_round_trip(metadata: JsonObject) -> None:
     started = ConversationStarted(**envelope(), owner_id="alice", metadata=metadata)
-    assert there_and_back(started) == started
+    assert round_trip(started) == started
 
 
 def test_large_integers_are_kept_to_the_last_digit() -> None:
     started = ConversationStarted(**envelope(), owner_id="alice", metadata={"n": 10**1000 + 1, "m": -(2**64)})
-    assert there_and_back(started).metadata == {"n": 10**1000 + 1, "m": -(2**64)}
+    assert round_trip(started).metadata == {"n": 10**1000 + 1, "m": -(2**64)}
 
 
 def test_a_cost_is_kept_to_the_last_digit() -> None:
     used = usage(cost_usd=Decimal("0.000000012345678901234567890"))
     completed = TurnCompleted(**envelope(), turn_id=some_id(), usage=used, finish_reason="stop")
-    assert there_and_back(completed).usage == used
+    assert round_trip(completed).usage == used
 
 
-def test_a_row_of_the_table_and_the_librarys_stored_event_say_the_same() -> None:
+def test_a_row_of_the_table_and_the_stored_event_of_the_library_are_equivalent() -> None:
     event = Story(title="Grüße").events[0]
     data = '{"owner_id": "alice", "agent_id": null, "title": "Grüße", "metadata": {}}'
     row = Row(7, event.originator_id, 1, "ConversationStarted", data, "alice", "req-1", event.timestamp)
@@ -90,7 +90,10 @@ def test_a_row_of_the_table_and_the_librarys_stored_event_say_the_same() -> None
 
 
 class Renamed(ConversationEvent):
-    """An event in its third shape: `words` was `text`, then `body`; `loud` came last."""
+    """An event in its third shape.
+
+    `words` was first `text`, then `body`. `loud` came with the third shape.
+    """
 
     class_version: ClassVar[int] = 3
     words: str
@@ -124,16 +127,16 @@ ENVELOPE = '"timestamp":"2026-01-02T03:04:05.678901Z","actor":"alice"'
         '{"class_version":3,"words":"HO","loud":true,%s}',
     ],
 )
-def test_an_older_shape_is_lifted_step_by_step(shape: str) -> None:
+def test_an_older_shape_is_upcast_step_by_step(shape: str) -> None:
     event: Any = MAPPER.to_domain_event(stored("Renamed", (shape % ENVELOPE).encode()))
     assert (event.words, event.loud, event.timestamp) == ("HO", True, BEGINNING)
 
 
 @pytest.mark.usefixtures("_third_shape")
-def test_a_later_shape_says_which_it_is_and_comes_back() -> None:
+def test_a_later_shape_is_stored_with_its_version_and_survives_a_round_trip() -> None:
     event = Renamed(**envelope(), words="Ho", loud=False)
     assert MAPPER.to_stored_event(event).state.startswith(b'{"class_version":3,')  # pyright: ignore
-    assert there_and_back(event) == event
+    assert round_trip(event) == event
 
 
 @pytest.mark.usefixtures("_third_shape")

@@ -35,6 +35,6 @@ async def test_another_error_is_raised_at_once() -> None:
         await retry(failing(1, VersionTakenError), StoreUnavailableError, equal_pauses(0))
 
 
-async def test_without_patience_one_attempt_is_made() -> None:
+async def test_one_attempt_is_made_without_time_for_a_second() -> None:
     with pytest.raises(StoreUnavailableError, match="attempt 1"):
         await retry(failing(1), StoreUnavailableError, equal_pauses(0, -1))

@@ -9,6 +9,6 @@ def test_named_parameters_get_numbers_in_the_order_of_their_first_use() -> None:
     assert names == ("b", "a")
 
 
-def test_a_statement_without_parameters_stays_as_it_is() -> None:
+def test_a_statement_without_parameters_is_unchanged() -> None:
     statement = load_statements("eventlog", "log.sql")["read_head"]
     assert numbered(statement) == (statement.encode(), ())

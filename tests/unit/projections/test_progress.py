@@ -1,4 +1,4 @@
-"""Waiting for projections: woken when all that run have come so far, and never by a clock before that."""
+"""Waiting until all running projections have reached a position."""
 
 import asyncio
 
@@ -16,13 +16,13 @@ async def waiting(work: asyncio.Task[list[str]]) -> bool:
     return not work.done()
 
 
-async def test_what_is_reached_is_not_waited_for() -> None:
+async def test_a_position_that_is_reached_needs_no_wait() -> None:
     reached = progress()
     reached.advance({"listing": 5, "history": 7})
     assert await reached.wait(5, 60) == []
 
 
-async def test_a_wait_ends_when_the_last_projection_comes() -> None:
+async def test_a_wait_ends_when_the_last_projection_reaches_the_position() -> None:
     coming = progress()
     work = asyncio.create_task(coming.wait(5, 60))
     coming.advance({"listing": 9})
@@ -44,20 +44,20 @@ async def test_waits_end_in_the_order_of_their_positions() -> None:
     assert await later == []
 
 
-async def test_older_news_change_nothing() -> None:
+async def test_an_older_position_changes_nothing() -> None:
     ahead = progress()
     ahead.advance({"listing": 5})
     ahead.advance({"listing": 3})
     assert ahead.positions == {"listing": 5, "history": 0}
 
 
-async def test_a_wait_that_takes_too_long_names_who_is_behind() -> None:
+async def test_a_wait_that_times_out_returns_the_projections_that_are_behind() -> None:
     behind = progress()
     behind.advance({"listing": 5})
     assert await behind.wait(5, 0.001) == ["history"]
 
 
-async def test_a_stopped_projection_is_waited_for_by_nobody_and_named() -> None:
+async def test_a_wait_skips_a_stopped_projection_and_returns_its_name() -> None:
     partly = progress()
     partly.set_stopped({"history"}, of={"listing", "history"})
     work = asyncio.create_task(partly.wait(5, 60))
@@ -66,7 +66,7 @@ async def test_a_stopped_projection_is_waited_for_by_nobody_and_named() -> None:
     assert await work == ["history"]
 
 
-async def test_a_projection_that_stops_releases_who_waits_for_it() -> None:
+async def test_a_projection_that_stops_ends_the_waits_for_it() -> None:
     stopping = progress()
     stopping.advance({"listing": 5})
     work = asyncio.create_task(stopping.wait(5, 60))
@@ -86,20 +86,20 @@ async def test_a_projection_that_runs_again_is_waited_for_again() -> None:
     assert await work == []
 
 
-async def test_news_of_one_projection_say_nothing_about_another_that_stopped() -> None:
+async def test_an_update_of_one_projection_leaves_another_stopped() -> None:
     shared = progress()
     shared.set_stopped({"history"}, of={"history"})
     shared.set_stopped(set(), of={"listing"})
     assert shared.stopped == {"history"}
 
 
-async def test_news_of_a_projection_that_this_release_does_not_know_are_ignored() -> None:
+async def test_positions_of_unknown_projections_are_ignored() -> None:
     older = progress()
     older.advance({"search": 5, "listing": 5})
     assert older.positions == {"listing": 5, "history": 0}
 
 
-async def test_a_caller_who_left_does_not_disturb_the_others() -> None:
+async def test_a_cancelled_wait_does_not_affect_the_others() -> None:
     coming = progress()
     leaving, staying = (asyncio.create_task(coming.wait(5, 60)) for _ in range(2))
     assert await waiting(leaving)
@@ -109,7 +109,7 @@ async def test_a_caller_who_left_does_not_disturb_the_others() -> None:
     assert await staying == []
 
 
-async def test_a_wait_goes_on_when_positions_are_forgotten_as_it_ends() -> None:
+async def test_a_wait_continues_when_positions_are_forgotten_as_it_ends() -> None:
     coming = progress()
     work = asyncio.create_task(coming.wait(5, 60))
     assert await waiting(work)

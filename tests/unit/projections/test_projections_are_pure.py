@@ -1,4 +1,4 @@
-"""Replaying the log has no side effects: a projection computes, and has nothing to do anything else with."""
+"""Projections are pure, so replaying the log has no side effects."""
 
 import ast
 import inspect
@@ -32,31 +32,31 @@ MAY_IMPORT = {
     "typing",
     "uuid",
 }
-"""What the modules of projections use; `eventlog` and `psycopg` are for the readers beside them."""
+"""The packages that projection modules import. Their readers need `eventlog` and `psycopg`."""
 
-_heard: list[str] | None = None
-
-
-def _hear(event: str, _: tuple[Any, ...]) -> None:
-    if _heard is not None and event.startswith(("socket.", "subprocess.", "os.", "open", "urllib.", "shutil.")):
-        _heard.append(event)
+_recorded: list[str] | None = None
 
 
-sys.addaudithook(_hear)
+def _record(event: str, _: tuple[Any, ...]) -> None:
+    if _recorded is not None and event.startswith(("socket.", "subprocess.", "os.", "open", "urllib.", "shutil.")):
+        _recorded.append(event)
+
+
+sys.addaudithook(_record)
 
 
 def side_effects(projection: Projection, events: Sequence[ConversationEvent]) -> list[str]:
-    """Return what Python's audit tells of files, sockets and processes while a projection works."""
-    global _heard
+    """Return the audit events of files, sockets and processes during a projection."""
+    global _recorded
     wanted = projection.select(events)
     projection.changes(wanted)  # loads the SQL file
-    _heard = heard = []
+    _recorded = recorded = []
     try:
         projection.changes(wanted)
         projection.rows(wanted)
     finally:
-        _heard = None
-    return heard
+        _recorded = None
+    return recorded
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
@@ -65,28 +65,28 @@ def test_a_projection_opens_no_file_no_socket_and_no_process(projection: Project
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
-def test_a_projection_gives_the_same_for_the_same_events(projection: Projection) -> None:
+def test_a_projection_returns_the_same_result_for_the_same_events(projection: Projection) -> None:
     wanted = projection.select(one_of_each())
     assert projection.changes(wanted) == projection.changes(wanted)
     assert projection.rows(wanted) == projection.rows(wanted)
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
-def test_a_projection_is_given_nothing_to_act_with(projection: Projection) -> None:
+def test_a_projection_has_no_state_but_its_build(projection: Projection) -> None:
     assert vars(type(projection)(7)) == {"build": 7}
     assert not inspect.iscoroutinefunction(projection.changes)
     assert not inspect.iscoroutinefunction(projection.rows)
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
-def test_the_module_of_a_projection_imports_nothing_that_acts(projection: Projection) -> None:
+def test_the_module_of_a_projection_imports_nothing_with_side_effects(projection: Projection) -> None:
     tree = ast.parse(Path(inspect.getfile(type(projection))).read_text())
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert {str(name).partition(".")[0] for name in imported} <= MAY_IMPORT
 
 
-def test_a_side_effect_would_be_heard() -> None:
+def test_a_side_effect_would_be_detected() -> None:
     class Acts(ListingProjection):
         def rows(self, events: Sequence[ConversationEvent]) -> Any:
             Path(__file__).read_text()

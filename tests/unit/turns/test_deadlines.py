@@ -1,4 +1,4 @@
-"""The deadlines of a call: each wait gets its result, our own time-out, or the cancel of somebody else, never two."""
+"""The deadlines of a model call. A wait ends in a result, a time-out or a cancel."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -23,17 +23,17 @@ def clock(first_token_s: float = 60, between_tokens_s: float = 60, total_s: floa
 
 
 def cancels() -> int:
-    """How many cancels the running task still has to obey."""
+    """Return how many cancels the running task has still to obey."""
     return cast("asyncio.Task[Any]", asyncio.current_task()).cancelling()
 
 
 async def at_once(result: str) -> str:
-    """Give what a provider has sent already, without suspending."""
+    """Return a result that a provider has already sent, without suspending."""
     return result
 
 
 async def timed_out(limited: Deadlines, waiting: Awaitable[Any] | None = None) -> tuple[str, float]:
-    """Return the detail of the time-out, and how many seconds it took to come."""
+    """Return the detail of the time-out and the seconds until it came."""
     began = now()
     with pytest.raises(ModelError) as failed:
         await limited.limit(waiting or asyncio.Event().wait())
@@ -42,12 +42,12 @@ async def timed_out(limited: Deadlines, waiting: Awaitable[Any] | None = None) -
 
 
 @in_fake_time
-async def test_a_wait_within_its_deadline_gives_its_result() -> None:
+async def test_a_wait_within_its_deadline_returns_its_result() -> None:
     assert await clock(first_token_s=60).limit(asyncio.sleep(59, "chunk")) == "chunk"
 
 
 @in_fake_time
-async def test_tokens_put_the_deadline_off_until_the_answer_takes_too_long_in_all() -> None:
+async def test_tokens_extend_the_deadline_up_to_the_limit_of_the_whole_answer() -> None:
     endless = clock(first_token_s=60, between_tokens_s=60, total_s=100)
     for _ in range(9):
         await endless.limit(asyncio.sleep(10))
@@ -56,7 +56,7 @@ async def test_tokens_put_the_deadline_off_until_the_answer_takes_too_long_in_al
 
 
 @in_fake_time
-async def test_a_model_that_sends_no_token_does_not_begin() -> None:
+async def test_a_model_that_sends_no_token_times_out_before_its_first_token() -> None:
     silent = clock(first_token_s=60)
     await silent.limit(asyncio.sleep(50))
     silent.received(token=False, finish=False)
@@ -64,7 +64,7 @@ async def test_a_model_that_sends_no_token_does_not_begin() -> None:
 
 
 @in_fake_time
-async def test_a_token_moves_the_deadline_nearer_while_the_provider_is_waited_for() -> None:
+async def test_a_token_during_a_wait_brings_the_deadline_forward() -> None:
     hurried = clock(first_token_s=60, between_tokens_s=0.25)
     asyncio.get_running_loop().call_later(2, lambda: hurried.received(token=True, finish=False))
     assert await timed_out(hurried) == (BROKEN_OFF, 2.25)
@@ -78,7 +78,7 @@ async def test_a_finish_shortens_the_wait() -> None:
 
 
 @in_fake_time
-async def test_a_provider_that_fails_because_it_is_timed_out_is_a_time_out() -> None:
+async def test_an_error_of_the_provider_caused_by_the_time_out_is_a_time_out() -> None:
     async def failing() -> None:
         try:
             await asyncio.Event().wait()
@@ -89,7 +89,7 @@ async def test_a_provider_that_fails_because_it_is_timed_out_is_a_time_out() -> 
 
 
 @in_fake_time
-async def test_what_is_there_already_is_taken_however_late_and_what_is_not_is_not_waited_for() -> None:
+async def test_after_the_deadline_only_results_that_are_ready_are_returned() -> None:
     late = clock(first_token_s=60)
     await asyncio.sleep(61)
     assert [await late.limit(at_once(chunk)) for chunk in "abc"] == ["a", "b", "c"]
@@ -99,7 +99,7 @@ async def test_what_is_there_already_is_taken_however_late_and_what_is_not_is_no
 
 
 @in_fake_time
-async def test_a_token_after_the_deadline_begins_another_wait() -> None:
+async def test_a_token_after_the_deadline_begins_a_new_deadline() -> None:
     late = clock(first_token_s=60, between_tokens_s=10)
     await asyncio.sleep(61)
     await late.limit(at_once("chunk"))
@@ -107,7 +107,7 @@ async def test_a_token_after_the_deadline_begins_another_wait() -> None:
     assert await timed_out(late) == (BROKEN_OFF, 10)
 
 
-async def by_our_clock() -> None:
+async def by_deadlines() -> None:
     await clock(first_token_s=60).limit(asyncio.Event().wait())
 
 
@@ -117,24 +117,27 @@ async def by_asyncio() -> None:
 
 
 async def outcome(limited: Limited) -> tuple[bool, int]:
-    """Whether a limited wait ended as cancelled, and how many cancels are left; its task can go on in any case."""
+    """Return whether a limited wait was cancelled, and how many cancels are left.
+
+    The task can continue in either case.
+    """
     with pytest.raises((TimeoutError, ModelError, asyncio.CancelledError)) as ended:
         await limited()
     await asyncio.sleep(100)
     return ended.type is asyncio.CancelledError, cancels()
 
 
-@pytest.mark.parametrize("limited", [by_our_clock, by_asyncio])
+@pytest.mark.parametrize("limited", [by_deadlines, by_asyncio])
 @pytest.mark.parametrize("before_the_timer", [True, False])
 @pytest.mark.parametrize(
     ("cancelled_after_s", "ends"), [((), (False, 0)), ((59,), (True, 1)), ((60,), (True, 1)), ((60, 60), (True, 2))]
 )
 @in_fake_time
-async def test_a_cancel_of_somebody_else_is_obeyed_as_by_a_timeout_of_asyncio(
+async def test_a_cancel_from_outside_is_obeyed_as_by_a_timeout_of_asyncio(
     limited: Limited, before_the_timer: bool, cancelled_after_s: tuple[float, ...], ends: tuple[bool, int]
 ) -> None:
     began, waiting = now(), asyncio.create_task(outcome(limited))
-    if not before_the_timer:  # what is set later for the same moment comes later
+    if not before_the_timer:  # of two timers for the same moment, the one set later fires later
         await asyncio.sleep(0)
     for seconds in cancelled_after_s:
         asyncio.get_running_loop().call_at(began + seconds, waiting.cancel)

@@ -1,4 +1,4 @@
-"""When streams are recorded: all of a tick together, none later than promised, and none held back by another."""
+"""The times at which streams are recorded."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +14,7 @@ A_LITTLE_S = 0.000_001
 
 
 class Log:
-    """Keeps what is recorded, as (first seq, texts), and the times at which that was."""
+    """A log that keeps records as (first seq, texts), and their times."""
 
     def __init__(self) -> None:
         self.recorded: list[tuple[int, tuple[str, ...]]] = []
@@ -29,50 +29,53 @@ def chunk(seq: int, text: str = "word") -> Chunk:
     return Chunk(seq, 0, "text", seq - 1, text)
 
 
-async def ring_times(*asked: tuple[float, float]) -> list[float]:
-    """Return when acts ring that were asked for after so many seconds, to come within so many seconds."""
-    clock, rung = FlushClock(), [asyncio.get_running_loop().create_future() for _ in asked]
+async def run_times(*scheduled: tuple[float, float]) -> list[float]:
+    """Return when actions run.
 
-    def act(of: asyncio.Future[float]) -> Callable[[], None]:
+    Each is scheduled after a number of seconds, to run within another number of seconds.
+    """
+    clock, ran = FlushClock(), [asyncio.get_running_loop().create_future() for _ in scheduled]
+
+    def action(of: asyncio.Future[float]) -> Callable[[], None]:
         return lambda: of.set_result(now())
 
-    for (after_s, within_s), one in zip(asked, rung, strict=True):
-        asyncio.get_running_loop().call_later(after_s, clock.within, within_s, act(one))
-    return await asyncio.gather(*rung)
+    for (after_s, within_s), one in zip(scheduled, ran, strict=True):
+        asyncio.get_running_loop().call_later(after_s, clock.within, within_s, action(one))
+    return await asyncio.gather(*ran)
 
 
 @in_fake_time
-async def test_acts_of_one_tick_ring_together() -> None:
+async def test_actions_of_one_tick_run_together() -> None:
     began = TICK_S - now() % TICK_S  # the beginning of a tick
-    sooner, later = await ring_times((began + 0.001, 0.04), (began + 0.007, 0.04))
+    sooner, later = await run_times((began + 0.001, 0.04), (began + 0.007, 0.04))
     assert sooner == later
 
 
 @in_fake_time
-async def test_acts_of_different_ticks_ring_each_in_its_own() -> None:
+async def test_actions_of_different_ticks_run_in_their_own_ticks() -> None:
     began = TICK_S - now() % TICK_S
-    sooner, later = await ring_times((began + 0.007, 0.04), (began + 0.009, 0.04))
+    sooner, later = await run_times((began + 0.007, 0.04), (began + 0.009, 0.04))
     assert later - sooner == pytest.approx(TICK_S)
 
 
 @pytest.mark.parametrize("within_s", [0.008, 0.011, FLUSH_INTERVAL_S, 1])
 @in_fake_time
-async def test_an_act_rings_at_most_a_tick_early_and_never_late(within_s: float) -> None:
+async def test_an_action_runs_at_most_a_tick_early_and_never_late(within_s: float) -> None:
     began, after_s = now(), [step * TICK_S / 10 for step in range(30)]
-    for after, rung_at in zip(after_s, await ring_times(*((after, within_s) for after in after_s)), strict=True):
+    for after, ran_at in zip(after_s, await run_times(*((after, within_s) for after in after_s)), strict=True):
         promised = began + after + within_s
-        assert promised - TICK_S - A_LITTLE_S <= rung_at <= promised + A_LITTLE_S
+        assert promised - TICK_S - A_LITTLE_S <= ran_at <= promised + A_LITTLE_S
 
 
 @in_fake_time
-async def test_an_act_that_fails_holds_no_other_of_its_tick_back() -> None:
+async def test_an_action_that_fails_does_not_stop_the_others_of_its_tick() -> None:
     failures: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
-    clock, rung = FlushClock(), asyncio.Event()
+    clock, ran = FlushClock(), asyncio.Event()
     clock.within(FLUSH_INTERVAL_S, lambda: 1 / 0)
-    clock.within(FLUSH_INTERVAL_S, rung.set)
+    clock.within(FLUSH_INTERVAL_S, ran.set)
     async with asyncio.timeout(1):
-        await rung.wait()
+        await ran.wait()
     assert [type(context["exception"]) for context in failures] == [ZeroDivisionError]
 
 
@@ -90,7 +93,7 @@ async def test_chunks_are_recorded_together_within_the_interval_of_the_first() -
 
 
 @in_fake_time
-async def test_each_pause_between_chunks_ends_in_a_recording() -> None:
+async def test_chunks_with_a_pause_between_them_are_recorded_separately() -> None:
     log = Log()
     buffer = DeltaBuffer(log.record, FlushClock())
     for seq in (1, 2):
@@ -127,7 +130,7 @@ async def test_a_kibibyte_is_recorded_at_once() -> None:
 
 
 @in_fake_time
-async def test_close_returns_what_is_not_recorded_yet() -> None:
+async def test_close_returns_the_chunks_that_are_not_recorded_yet() -> None:
     log = Log()
     buffer = DeltaBuffer(log.record, FlushClock())
     buffer.add(chunk(1, "left"))

@@ -1,4 +1,4 @@
-"""The frames of a turn: the same live and replayed, however its chunks were recorded, and numbered without a gap."""
+"""The frames of a turn: the same live and replayed, and numbered without a gap."""
 
 from itertools import chain
 from typing import Any
@@ -17,32 +17,33 @@ from tests.support.histories.builders import BEGINNING, OWNER, Story, answer, tu
 from turns.frames.frames import Chunk, Frame, TurnFrames
 from turns.frames.replay import TurnKey, TurnReplay
 
-Said = list[tuple[StreamedBlock, str]]
+TypedChunks = list[tuple[StreamedBlock, str]]
 
 
-def asked() -> Story:
+def story_with_a_turn() -> Story:
     story = Story()
     story.ask()
     return story
 
 
 def begun(story: Story) -> tuple[TurnFrames, Frame]:
-    """Return the frames of the only turn of a story, and the first of them."""
+    """Return the frames of the only turn of a story, and its first frame."""
     question, started, _ = turn_of(story.events)
     frames = TurnFrames(started)
     return frames, frames.start(started, question)
 
 
-def live(story: Story, chunks: Said) -> tuple[TurnFrames, list[Chunk], list[Frame]]:
-    """Return the frames of the only turn of a story as its model speaks, the chunks with their places, and all frames
-    up to the last of them.
+def live(story: Story, chunks: TypedChunks) -> tuple[TurnFrames, list[Chunk], list[Frame]]:
+    """Return the frames of the only turn, its placed chunks, and the sent frames.
+
+    The frames up to that of the last chunk are sent.
     """
     frames, first = begun(story)
     placed, sent = spoken(frames, chunks)
     return frames, placed, [first, *sent]
 
 
-def spoken(frames: TurnFrames, chunks: Said) -> tuple[list[Chunk], list[Frame]]:
+def spoken(frames: TurnFrames, chunks: TypedChunks) -> tuple[list[Chunk], list[Frame]]:
     """Return the chunks with their places, and their frames."""
     sent, placed = list[Frame](), list[Chunk]()
     for block_type, words in chunks:
@@ -64,7 +65,7 @@ def delta_of(run: list[Chunk]) -> dict[str, Any]:
 
 
 def recorded(story: Story, deltas: list[dict[str, Any]], content: Content) -> list[ConversationEvent]:
-    """Return the story's events with these deltas and the completed answer, as the log gives them back."""
+    """Return the events of a story with these deltas and the answer, as the log does."""
     by = Origin(OWNER, BEGINNING)
     state = story.state
     events = list(story.events)
@@ -92,8 +93,8 @@ def names(frames: list[Frame]) -> list[str]:
     return [frame.event for frame in frames]
 
 
-def test_a_turn_begins_with_the_question_the_answers_id_and_the_model() -> None:
-    story = asked()
+def test_the_first_frame_has_the_question_the_id_of_the_answer_and_the_model() -> None:
+    story = story_with_a_turn()
     _, frame = begun(story)
     data = frame.data
     question, started, _ = turn_of(story.events)
@@ -103,14 +104,14 @@ def test_a_turn_begins_with_the_question_the_answers_id_and_the_model() -> None:
     assert (data["conversation_id"], data["turn_id"]) == (str(story.id), str(story.turn_id))
 
 
-def test_each_chunk_is_one_delta_at_its_place_in_its_block() -> None:
-    _, _, frames = live(asked(), [("text", "Be"), ("text", "cause")])
+def test_each_chunk_is_one_delta_with_its_place_in_its_block() -> None:
+    _, _, frames = live(story_with_a_turn(), [("text", "Be"), ("text", "cause")])
     places = [(f.data["block_index"], f.data["delta_index"], f.data["text"]) for f in frames[1:]]
     assert places == [(0, 0, "Be"), (0, 1, "cause")]
 
 
-def test_a_block_is_done_when_another_begins_and_when_the_turn_ends() -> None:
-    story = asked()
+def test_a_block_is_done_when_another_begins_or_the_turn_ends() -> None:
+    story = story_with_a_turn()
     frames, _, sent = live(story, [("reasoning", "Hm"), ("text", "Yes"), ("text", "!")])
     sent += frames.end(*ending(recorded(story, [], frames.content())))
     assert names(sent) == ["turn.started", "delta", "block.done", "delta", "delta", "block.done", "turn.completed"]
@@ -119,14 +120,14 @@ def test_a_block_is_done_when_another_begins_and_when_the_turn_ends() -> None:
     assert [frame.terminal for frame in sent] == [False] * 6 + [True]
 
 
-def test_a_block_type_that_comes_back_is_a_block_of_its_own() -> None:
-    frames, placed, _ = live(asked(), [("text", "a"), ("reasoning", "b"), ("text", "c")])
+def test_a_block_type_that_returns_begins_a_new_block() -> None:
+    frames, placed, _ = live(story_with_a_turn(), [("text", "a"), ("reasoning", "b"), ("text", "c")])
     assert [(chunk.block_index, chunk.delta_index) for chunk in placed] == [(0, 0), (1, 0), (2, 0)]
     assert frames.content() == (TextBlock(text="a"), ReasoningBlock(text="b"), TextBlock(text="c"))
 
 
-def test_a_turn_without_a_word_ends_without_a_block() -> None:
-    story = asked()
+def test_a_turn_without_text_ends_without_a_block() -> None:
+    story = story_with_a_turn()
     frames, _, sent = live(story, [])
     sent += frames.end(*ending(recorded(story, [], ())))
     assert names(sent) == ["turn.started", "turn.completed"]
@@ -134,8 +135,8 @@ def test_a_turn_without_a_word_ends_without_a_block() -> None:
     assert frames.content() == ()
 
 
-def test_a_failed_turn_ends_with_what_was_said_and_why_it_broke() -> None:
-    story = asked()
+def test_a_failed_turn_ends_with_its_text_and_its_error() -> None:
+    story = story_with_a_turn()
     frames, _, _ = live(story, [("text", "Be")])
     said, failed = story.fail("Be", reason="model_timeout", detail="Too slow.")
     assert isinstance(said, MessageAdded) and isinstance(failed, TurnEnded)
@@ -147,7 +148,7 @@ def test_a_failed_turn_ends_with_what_was_said_and_why_it_broke() -> None:
 
 
 def test_a_cancelled_turn_ends_without_an_error() -> None:
-    story = asked()
+    story = story_with_a_turn()
     frames, _ = begun(story)
     (cancelled,) = story.cancel()
     assert isinstance(cancelled, TurnEnded)
@@ -155,8 +156,8 @@ def test_a_cancelled_turn_ends_without_an_error() -> None:
     assert (last.event, last.data["error"], last.data["turn"]["status"]) == ("turn.cancelled", None, "cancelled")
 
 
-def test_a_frame_is_one_line_of_json_on_the_wire_whatever_its_text() -> None:
-    _, _, (_, frame) = live(asked(), [("text", "line\none\r\ntwo\u2028three")])
+def test_a_frame_is_encoded_as_one_line_of_json_for_any_text() -> None:
+    _, _, (_, frame) = live(story_with_a_turn(), [("text", "line\none\r\ntwo\u2028three")])
     lines = b"".join(turn_event(frame)).decode().split("\n")
     assert lines[:2] == ["id: 2", "event: delta"]
     assert lines[2].startswith("data: {") and lines[3:] == ["", ""]
@@ -168,9 +169,9 @@ def test_a_frame_is_one_line_of_json_on_the_wire_whatever_its_text() -> None:
     chunks=st.lists(st.tuples(st.sampled_from(["text", "reasoning"]), st.text(min_size=1, max_size=5)), max_size=12),
     data=st.data(),
 )
-def test_a_turn_replays_as_it_was_live_however_its_chunks_were_recorded(chunks: Said, data: st.DataObject) -> None:
+def test_a_turn_replays_as_it_was_live_for_any_split_into_deltas(chunks: TypedChunks, data: st.DataObject) -> None:
     chunks = [(block_type, words.replace("\0", " ")) for block_type, words in chunks]
-    story = asked()
+    story = story_with_a_turn()
     frames, placed, sent = live(story, chunks)
     events = recorded(story, _split(placed, data), frames.content())
     sent += frames.end(*ending(events))
@@ -187,7 +188,7 @@ def test_a_turn_replays_as_it_was_live_however_its_chunks_were_recorded(chunks: 
 
 
 def _split(placed: list[Chunk], data: st.DataObject) -> list[dict[str, Any]]:
-    """Return the chunks as deltas, cut where the block changes and wherever else `data` says."""
+    """Return the chunks as deltas, split at each new block and where `data` decides."""
     runs: list[list[Chunk]] = []
     for chunk in placed:
         if runs and runs[-1][-1].block_index == chunk.block_index and data.draw(st.booleans()):

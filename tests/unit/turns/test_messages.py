@@ -1,4 +1,4 @@
-"""What a model is sent: OpenAI's chat form of each kind of message, and valid whatever was recorded."""
+"""The messages that a model is sent, in the chat format of OpenAI."""
 
 import json
 from typing import Any
@@ -43,14 +43,14 @@ def results(*answers: tuple[str, str]) -> MessageAdded:
     return message("tool", *(ToolResultBlock(tool_use_id=call_id, content=text) for call_id, text in answers))
 
 
-def only(said: MessageAdded) -> Any:
-    """Return the content of the one message that is sent for what a user said."""
+def sent_content(said: MessageAdded) -> Any:
+    """Return the content of the one message that is sent for a recorded one."""
     (sent,) = model_messages([said])
     return sent["content"]
 
 
-def told(*said: MessageAdded) -> list[str]:
-    """Return what is sent in short: a letter for the role and the words; calls with their ids."""
+def summaries(*said: MessageAdded) -> list[str]:
+    """Return each sent message in short: a letter for the role, text, ids of calls."""
     return [_short(sent) for sent in model_messages(said)]
 
 
@@ -72,10 +72,10 @@ def test_a_single_text_is_sent_as_a_plain_string() -> None:
     ]
 
 
-def test_a_picture_is_sent_as_its_address_or_as_a_data_url() -> None:
-    picture = ImageBlock(media_type="image/png", data="QUJD")
+def test_an_image_is_sent_as_its_address_or_as_a_data_url() -> None:
+    image = ImageBlock(media_type="image/png", data="QUJD")
     linked = ImageBlock(url="https://example.org/cat.png")
-    assert only(message("user", TextBlock(text="What?"), picture, linked)) == [
+    assert sent_content(message("user", TextBlock(text="What?"), image, linked)) == [
         {"type": "text", "text": "What?"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}},
         {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}},
@@ -84,17 +84,17 @@ def test_a_picture_is_sent_as_its_address_or_as_a_data_url() -> None:
 
 def test_context_is_sent_as_json_between_tags() -> None:
     said = message("user", ContextBlock(data={"page": 3, "title": "Ü"}))
-    assert only(said) == [{"type": "text", "text": '<context>{"page":3,"title":"Ü"}</context>'}]
+    assert sent_content(said) == [{"type": "text", "text": '<context>{"page":3,"title":"Ü"}</context>'}]
 
 
-def test_an_answer_is_sent_as_its_words_without_its_reasoning() -> None:
+def test_an_answer_is_sent_as_its_text_without_its_reasoning() -> None:
     said = message("assistant", ReasoningBlock(text="Hm"), TextBlock(text="One"), TextBlock(text="Two"))
-    assert told(user("q"), said) == ["u q", "a One\nTwo"]
+    assert summaries(user("q"), said) == ["u q", "a One\nTwo"]
 
 
 @pytest.mark.parametrize("silence", [(), (ReasoningBlock(text="Hm"),), (BLANK,)])
-def test_an_answer_that_says_nothing_is_left_out(silence: tuple[Any, ...]) -> None:
-    assert told(user("q1"), message("assistant", *silence), user("q2")) == ["u q1\n\nq2"]
+def test_an_answer_without_text_is_omitted(silence: tuple[Any, ...]) -> None:
+    assert summaries(user("q1"), message("assistant", *silence), user("q2")) == ["u q1\n\nq2"]
 
 
 def test_a_tool_call_is_sent_with_its_input_as_json() -> None:
@@ -106,29 +106,34 @@ def test_a_tool_call_is_sent_with_its_input_as_json() -> None:
 
 
 @pytest.mark.parametrize("blocks", [(CALL,), (BLANK, CALL), (ReasoningBlock(text="Hm"), CALL)])
-def test_a_tool_call_without_words_has_no_content(blocks: tuple[Any, ...]) -> None:
+def test_a_tool_call_without_text_has_no_content(blocks: tuple[Any, ...]) -> None:
     assert model_messages([user("q"), message("assistant", *blocks)])[1]["content"] is None
 
 
 @pytest.mark.parametrize(("name", "sent"), [("my tool.v2", "my_tool_v2"), ("", "tool"), ("n" * 65, "n" * 64)])
-def test_a_name_that_no_tool_may_have_is_mended(name: str, sent: str) -> None:
+def test_an_invalid_tool_name_is_replaced_by_a_valid_one(name: str, sent: str) -> None:
     called = message("assistant", ToolUseBlock(id="a", name=name, input={}))
     assert model_messages([user("q"), called])[1]["tool_calls"][0]["function"]["name"] == sent
 
 
 def test_results_follow_their_calls_in_the_order_of_the_calls() -> None:
     said = [user("q"), calls("a", "b"), results(("b", "2")), results(("a", "1")), assistant("3")]
-    assert told(*said) == ["u q", "a a b", "t 1 = a", "t 2 = b", "a 3"]
+    assert summaries(*said) == ["u q", "a a b", "t 1 = a", "t 2 = b", "a 3"]
 
 
-def test_a_result_that_came_after_other_words_moves_to_its_call() -> None:
+def test_a_result_after_other_messages_moves_to_its_call() -> None:
     said = [user("q1"), calls("a"), user("q2"), results(("a", "1")), user("q3")]
-    assert told(*said) == ["u q1", "a a", "t 1 = a", "u q2\n\nq3"]
-    assert told(user("q1"), calls("a"), assistant("Wait"), results(("a", "1"))) == ["u q1", "a a", "t 1 = a", "a Wait"]
+    assert summaries(*said) == ["u q1", "a a", "t 1 = a", "u q2\n\nq3"]
+    assert summaries(user("q1"), calls("a"), assistant("Wait"), results(("a", "1"))) == [
+        "u q1",
+        "a a",
+        "t 1 = a",
+        "a Wait",
+    ]
 
 
-def test_a_call_without_a_result_gets_one_that_says_so() -> None:
-    assert told(user("q1"), calls("a", "b"), results(("b", "2")), user("q2")) == [
+def test_a_call_without_a_result_gets_an_error_result() -> None:
+    assert summaries(user("q1"), calls("a", "b"), results(("b", "2")), user("q2")) == [
         "u q1",
         "a a b",
         f"t {UNANSWERED} = a",
@@ -137,14 +142,14 @@ def test_a_call_without_a_result_gets_one_that_says_so() -> None:
     ]
 
 
-def test_results_of_no_call_and_second_results_are_left_out() -> None:
+def test_results_without_a_call_and_second_results_are_omitted() -> None:
     said = [results(("a", "early")), user("q"), calls("a"), results(("a", "1"), ("a", "2")), results(("z", "3"))]
-    assert told(*said) == ["u q", "a a", "t 1 = a"]
+    assert summaries(*said) == ["u q", "a a", "t 1 = a"]
 
 
-def test_an_id_that_is_used_again_is_paired_with_the_nearest_call_and_sent_as_another() -> None:
+def test_a_result_belongs_to_the_nearest_call_of_its_id_and_repeated_ids_are_changed() -> None:
     said = [user("q1"), calls("a"), user("q2"), calls("a", "a"), results(("a", "1"), ("a", "2")), user("q3")]
-    assert told(*said) == [
+    assert summaries(*said) == [
         "u q1",
         "a a",
         f"t {UNANSWERED} = a",
@@ -167,7 +172,7 @@ def test_an_id_that_is_used_again_is_paired_with_the_nearest_call_and_sent_as_an
         (["a__thought__" + "x" * 99], ["a__thought__" + "x" * 99]),
     ],
 )
-def test_an_id_is_sent_as_it_is_unless_a_provider_would_refuse_it(recorded: list[str], sent: list[str]) -> None:
+def test_an_id_is_sent_unchanged_unless_a_provider_would_refuse_it(recorded: list[str], sent: list[str]) -> None:
     said = model_messages([user("q"), calls(*recorded), results(*((call_id, call_id) for call_id in recorded))])
     assert [call["id"] for call in said[1]["tool_calls"]] == sent
     assert [(result["tool_call_id"], result["content"]) for result in said[2:]] == [
@@ -186,19 +191,19 @@ def test_an_id_is_sent_as_it_is_unless_a_provider_would_refuse_it(recorded: list
         (UNANSWERED, True, UNANSWERED),
     ],
 )
-def test_a_result_says_whether_the_tool_failed(content: str, is_error: bool, sent: str) -> None:
+def test_a_failed_result_is_marked_as_an_error(content: str, is_error: bool, sent: str) -> None:
     result = message("tool", ToolResultBlock(tool_use_id="a", content=content, is_error=is_error))
     assert model_messages([user("q"), calls("a"), result])[2]["content"] == sent
 
 
 def test_system_messages_come_first() -> None:
     system = [message("system", TextBlock(text=words)) for words in ("Be brief", "\n", "Be kind")]
-    assert told(user("q"), *system, assistant("a")) == ["s Be brief", "s Be kind", "u q", "a a"]
+    assert summaries(user("q"), *system, assistant("a")) == ["s Be brief", "s Be kind", "u q", "a a"]
 
 
-def test_what_one_side_says_in_a_row_is_one_message() -> None:
-    assert told(user("q1"), user("q2"), assistant("a1"), assistant("a2")) == ["u q1\n\nq2", "a a1\n\na2"]
-    assert told(user("q"), assistant("a1"), calls("a"), assistant("a2"), assistant("a3")) == [
+def test_consecutive_messages_of_one_role_are_merged() -> None:
+    assert summaries(user("q1"), user("q2"), assistant("a1"), assistant("a2")) == ["u q1\n\nq2", "a a1\n\na2"]
+    assert summaries(user("q"), assistant("a1"), calls("a"), assistant("a2"), assistant("a3")) == [
         "u q",
         "a a1 a",
         f"t {UNANSWERED} = a",
@@ -206,9 +211,9 @@ def test_what_one_side_says_in_a_row_is_one_message() -> None:
     ]
 
 
-def test_texts_and_pictures_in_a_row_are_the_parts_of_one_message() -> None:
-    picture = ImageBlock(url="https://example.org/cat.png")
-    (sent,) = model_messages([user("Look:"), message("user", BLANK, picture), message("user", BLANK), user("Nice?")])
+def test_consecutive_texts_and_images_are_the_parts_of_one_message() -> None:
+    image = ImageBlock(url="https://example.org/cat.png")
+    (sent,) = model_messages([user("Look:"), message("user", BLANK, image), message("user", BLANK), user("Nice?")])
     assert sent["content"] == [
         {"type": "text", "text": "Look:"},
         {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}},
@@ -216,8 +221,8 @@ def test_texts_and_pictures_in_a_row_are_the_parts_of_one_message() -> None:
     ]
 
 
-def test_a_user_who_says_nothing_holds_a_place_between_answers() -> None:
-    assert told(user("q"), assistant("a1"), message("user", BLANK), assistant("a2")) == [
+def test_an_empty_user_message_between_answers_is_sent_as_a_placeholder() -> None:
+    assert summaries(user("q"), assistant("a1"), message("user", BLANK), assistant("a2")) == [
         "u q",
         "a a1",
         f"u {NO_CONTENT}",
@@ -225,11 +230,11 @@ def test_a_user_who_says_nothing_holds_a_place_between_answers() -> None:
     ]
 
 
-def test_where_no_user_begins_a_placeholder_does() -> None:
+def test_a_placeholder_comes_first_if_no_user_message_does() -> None:
     system = message("system", TextBlock(text="Be brief"))
-    assert told(system, assistant("Hello!")) == ["s Be brief", f"u {NO_CONTENT}", "a Hello!"]
-    assert told(system, results(("a", "1"))) == ["s Be brief"]
-    assert told() == []
+    assert summaries(system, assistant("Hello!")) == ["s Be brief", f"u {NO_CONTENT}", "a Hello!"]
+    assert summaries(system, results(("a", "1"))) == ["s Be brief"]
+    assert summaries() == []
 
 
 def thinking(thought: str, *blocks: Any) -> MessageAdded:
@@ -237,7 +242,7 @@ def thinking(thought: str, *blocks: Any) -> MessageAdded:
 
 
 def thoughts(said: list[MessageAdded], rules: ProviderRules | None = None) -> list[str | None]:
-    """Return the reasoning that is sent with each of an assistant's messages."""
+    """Return the reasoning that is sent with each message of the assistant."""
     sent = model_messages(said, rules)
     return [answer.get("reasoning_content") for answer in sent if answer["role"] == "assistant"]
 
@@ -245,13 +250,13 @@ def thoughts(said: list[MessageAdded], rules: ProviderRules | None = None) -> li
 LOOP = [user("q"), thinking("Hm", CALL), results(("call_1", "1"))]
 
 
-def test_in_an_open_tool_loop_reasoning_goes_back_beside_its_calls() -> None:
+def test_reasoning_of_an_open_tool_loop_is_sent_with_its_calls() -> None:
     (_, sent, _) = model_messages(LOOP)
     assert sent["reasoning_content"] == "Hm"
     assert [call["id"] for call in sent["tool_calls"]] == ["call_1"]
 
 
-def test_reasoning_in_several_blocks_goes_back_as_the_text_it_was() -> None:
+def test_reasoning_in_several_blocks_is_sent_as_one_text() -> None:
     said = thinking("One", TextBlock(text="Let me see"), ReasoningBlock(text=" and two"), CALL)
     assert thoughts([user("q"), said]) == ["One and two"]
 
@@ -261,28 +266,28 @@ def test_every_step_of_an_open_tool_loop_has_its_own_reasoning_or_a_space() -> N
     assert thoughts([*LOOP, *steps]) == ["Hm", " ", "So"]
 
 
-def test_what_is_merged_before_a_call_goes_back_with_all_its_reasoning() -> None:
+def test_messages_merged_before_a_call_are_sent_with_all_their_reasoning() -> None:
     said = [user("q"), thinking("One", TextBlock(text="Well")), thinking("Two", CALL)]
     assert thoughts(said) == ["One\n\nTwo"]
 
 
-def test_reasoning_of_finished_turns_goes_back_only_where_the_provider_wants_it_always() -> None:
+def test_reasoning_of_finished_turns_is_sent_only_if_the_provider_always_wants_it() -> None:
     later = [*LOOP, thinking("So", TextBlock(text="It is 1")), user("And?"), thinking("Oh", TextBlock(text="2"))]
     assert thoughts(later) == [None, None, None]
     assert thoughts(later, ProviderRules("always")) == ["Hm", "So", None]
 
 
 @pytest.mark.parametrize("reasoning", ["never", "loop", "always"])
-def test_reasoning_of_answers_that_called_nothing_stays_away(reasoning: Any) -> None:
+def test_reasoning_of_answers_without_calls_is_not_sent(reasoning: Any) -> None:
     assert thoughts([user("q"), thinking("Hm", TextBlock(text="a"))], ProviderRules(reasoning)) == [None]
 
 
-def test_reasoning_that_a_provider_does_not_take_stays_away() -> None:
+def test_reasoning_is_not_sent_to_a_provider_that_refuses_it() -> None:
     assert thoughts(LOOP, ProviderRules("never")) == [None]
 
 
 @pytest.mark.parametrize("thought", [" ", "\n"])
-def test_blank_reasoning_is_none(thought: str) -> None:
+def test_blank_reasoning_is_not_sent(thought: str) -> None:
     assert thoughts([user("q"), thinking(thought, CALL)]) == [None]
 
 
@@ -295,7 +300,7 @@ def extras(said: list[MessageAdded], rules: ProviderRules | None = None) -> list
     return [call.get("extra_content") for message in sent for call in message.get("tool_calls", ())]
 
 
-def test_the_extra_content_of_a_call_goes_back_with_that_call_and_no_other() -> None:
+def test_the_extra_content_of_a_call_is_sent_with_that_call_only() -> None:
     signed = CALL.model_copy(update={"extra_content": SIGNED})
     other = ToolUseBlock(id="call_2", name="search", input={})
     said = [user("q"), message("assistant", signed, other), results(("call_1", "1"), ("call_2", "2"))]
@@ -303,7 +308,7 @@ def test_the_extra_content_of_a_call_goes_back_with_that_call_and_no_other() -> 
     assert "extra_content" not in model_messages(said)[1]["tool_calls"][1]
 
 
-def test_the_extra_content_of_a_call_goes_back_to_the_model_that_sent_it() -> None:
+def test_the_extra_content_of_a_call_is_sent_to_the_model_that_it_came_from() -> None:
     signed = message("assistant", CALL.model_copy(update={"extra_content": SIGNED}))
     said = [user("q"), signed.model_copy(update={"model": "openai/gemini-3-pro"})]
     assert extras(said, ProviderRules(model="openai/gemini-3-pro")) == [SIGNED]
@@ -311,7 +316,7 @@ def test_the_extra_content_of_a_call_goes_back_to_the_model_that_sent_it() -> No
     assert extras([user("q"), signed], ProviderRules(model="gpt-4o")) == [SIGNED]  # a client recorded it
 
 
-def test_a_signature_in_an_id_and_one_in_extra_content_both_go_back() -> None:
+def test_a_signature_in_an_id_and_one_in_extra_content_are_both_sent() -> None:
     call = CALL.model_copy(update={"id": "a__thought__c2ln", "extra_content": SIGNED})
     said = [user("q"), message("assistant", call), results(("a__thought__c2ln", "1"))]
     (_, answer, result) = model_messages(said)
@@ -324,7 +329,9 @@ RULES = [ProviderRules(), ProviderRules("never", "gpt-4o"), ProviderRules("alway
 
 @settings(max_examples=150, deadline=None, database=None)
 @given(free_histories(), st.sampled_from(RULES))
-def test_whatever_is_recorded_what_is_sent_is_valid_for_openai(said: list[MessageAdded], rules: ProviderRules) -> None:
+def test_any_recorded_history_is_sent_in_a_form_valid_for_openai(
+    said: list[MessageAdded], rules: ProviderRules
+) -> None:
     sent = model_messages(said, rules)
     check_openai(sent)
     thinking = [place for place, message in enumerate(sent) if "reasoning_content" in message]

@@ -1,4 +1,4 @@
-"""What goes back to a model, by its name."""
+"""The provider rules of a model, found by its name."""
 
 import pytest
 
@@ -21,5 +21,5 @@ from turns.model.provider_rules import provider_rules
         ("anthropic", "loop"),
     ],
 )
-def test_a_provider_gets_the_reasoning_that_it_wants(model: str, reasoning: str) -> None:
+def test_the_model_name_decides_which_reasoning_is_sent(model: str, reasoning: str) -> None:
     assert provider_rules(model) == (reasoning, model)

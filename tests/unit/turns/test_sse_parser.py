@@ -1,4 +1,4 @@
-"""Server-sent events out of bytes, by the rules of the WHATWG and a little beyond them."""
+"""Parsing server-sent events by the rules of the WHATWG, and somewhat leniently."""
 
 import json
 from itertools import pairwise
@@ -42,28 +42,28 @@ def events_of(*pieces: bytes) -> list[ServerEvent]:
         b"data: %b\ndata: %b\n\n",
     ],
 )
-def test_every_framing_is_the_same_two_events(stream: bytes) -> None:
+def test_every_framing_gives_the_same_two_events(stream: bytes) -> None:
     whole = stream % (A, B)
     assert events_of(whole) == BOTH
     assert events_of(*(whole[at : at + 1] for at in range(len(whole)))) == BOTH
 
 
-def test_the_lines_of_data_of_an_event_are_joined() -> None:
+def test_the_data_lines_of_an_event_are_joined() -> None:
     assert events_of(b'data: {"a":\ndata: [1,\ndata: 2]}\n\n') == [ServerEvent(b"", b'{"a":\n[1,\n2]}')]
 
 
-def test_an_event_has_its_name_and_no_other() -> None:
+def test_an_event_has_its_own_name_only() -> None:
     stream = b"event: ping\n\nevent: a\ndata: %b\n\ndata: %b\n\n" % (A, B)
     assert events_of(stream) == [ServerEvent(b"ping", b""), ServerEvent(b"a", A), ServerEvent(b"", B)]
 
 
-def test_an_event_that_begins_before_the_last_one_ended_does_not_wait_for_the_end() -> None:
+def test_the_start_of_an_event_completes_the_one_before_it() -> None:
     parser = EventParser()
     assert parser.feed(b"data: %b\ndata: %b\n" % (A, B)) == BOTH[:1]
 
 
 @pytest.mark.parametrize("body", [b'{"error":\n  {"code": 429}\n}', b'\xef\xbb\xbf\n {"error": {"code": 429}}\n'])
-def test_a_json_document_in_place_of_a_stream_is_one_event(body: bytes) -> None:
+def test_a_json_document_instead_of_a_stream_is_one_event(body: bytes) -> None:
     (event,) = events_of(body)
     assert parsed(event.data) == {"error": {"code": 429}}
 
@@ -76,14 +76,14 @@ def test_lines_of_json_are_events() -> None:
     st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"data: 1", b"data", b":", b"event: x", b"\xef\xbb\xbf"])),
     st.data(),
 )
-def test_how_the_bytes_are_cut_makes_no_difference(parts: list[bytes], data: st.DataObject) -> None:
+def test_the_events_do_not_depend_on_how_the_bytes_are_split(parts: list[bytes], data: st.DataObject) -> None:
     whole = b"".join(parts)
     cuts = sorted(data.draw(st.sets(st.integers(0, len(whole)))) | {0, len(whole)})
     assert events_of(*(whole[begin:end] for begin, end in pairwise(cuts))) == events_of(whole)
 
 
 @given(st.text(), st.sampled_from([b"", b"message_start"]))
-def test_an_event_that_is_written_anew_is_a_single_line_with_the_same_text(text: str, name: bytes) -> None:
+def test_a_rewritten_event_is_a_single_line_with_the_same_text(text: str, name: bytes) -> None:
     data = json.dumps({"text": text}, ensure_ascii=False).encode("utf-8", "surrogatepass").decode(errors="replace")
     written = event_bytes(ServerEvent(name, data.encode()))
     *names, line = written.decode().splitlines()[:-1]
@@ -92,14 +92,14 @@ def test_an_event_that_is_written_anew_is_a_single_line_with_the_same_text(text:
 
 
 @pytest.mark.parametrize("stream", [b"data: " + b"x" * 100, b"data: {\n", b": comment"])
-def test_a_stream_that_never_comes_to_the_end_of_an_event_is_not_kept(stream: bytes) -> None:
+def test_an_endless_event_is_not_buffered(stream: bytes) -> None:
     parser = EventParser()
     parser.feed(stream)
     with pytest.raises(ModelError, match="too large"):
         parser.feed(b"x" * MAX_ANSWER_SIZE)
 
 
-def test_any_number_of_events_may_end_in_the_middle_of_a_piece() -> None:
+def test_a_piece_may_hold_any_number_of_events() -> None:
     parser = EventParser()
     parser.feed(b"data: ")
     piece = b'"%b"\n\ndata: ' % (b"x" * (MAX_ANSWER_SIZE // 8))
@@ -115,5 +115,5 @@ def test_any_number_of_events_may_end_in_the_middle_of_a_piece() -> None:
         (b'"\xe2\x80\xa8"', "\u2028"),
     ],
 )
-def test_text_that_strict_json_refuses_is_text_all_the_same(data: bytes, text: str) -> None:
+def test_text_that_strict_json_refuses_is_accepted(data: bytes, text: str) -> None:
     assert parsed(b'{"text": %b}' % data) == {"text": text}

@@ -1,4 +1,4 @@
-"""Tool calls out of the pieces that servers stream."""
+"""Assembling tool calls from streamed fragments."""
 
 import json
 from typing import Any
@@ -146,7 +146,7 @@ SHAPES: dict[str, list[list[dict[str, Any]]]] = {
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_calls_are_told_apart_however_they_are_streamed(shape: list[list[dict[str, Any]]]) -> None:
+def test_two_calls_are_told_apart_in_every_shape_of_stream(shape: list[list[dict[str, Any]]]) -> None:
     calls = calls_in(*shape)
     assert named(calls) == BOTH
     assert len({call.id for call in calls}) == 2
@@ -172,21 +172,21 @@ def test_two_calls_without_arguments_in_one_chunk_are_two(chunks: list[list[dict
     assert named(calls_in(*chunks)) == [("get_time", {}), ("get_time", {})]
 
 
-def test_the_one_function_that_older_servers_call_is_a_call() -> None:
+def test_the_single_function_call_of_older_servers_is_a_call() -> None:
     fragments = ToolFragments(NAMES)
     for called in ({"name": "get_time", "arguments": '{"city": '}, {"arguments": '"Paris"}'}):
         fragments.add(delta_of_json({"function_call": called}).fragments)
     assert named(fragments.complete_calls(cut_off=False)) == BOTH[:1]
 
 
-def test_a_call_alone_may_come_without_its_list_and_without_its_function() -> None:
+def test_a_single_call_needs_neither_a_list_nor_a_function_object() -> None:
     fragments = ToolFragments(NAMES)
     fragments.add(delta_of_json({"tool_calls": {"id": "a", "name": "get_time", "arguments": PARIS}}).fragments)
     assert named(fragments.complete_calls(cut_off=False)) == BOTH[:1]
 
 
 @pytest.mark.parametrize("arguments", ["", "null", " \n", None, '""', "[]", "{}", "  {} ", '"{}"', {}])
-def test_an_object_without_fields_has_many_spellings(arguments: object) -> None:
+def test_empty_arguments_in_any_form_are_an_empty_object(arguments: object) -> None:
     assert named(calls_in([piece(0, "a", "get_time", arguments)])) == [("get_time", {})]
 
 
@@ -204,7 +204,7 @@ def test_an_object_without_fields_has_many_spellings(arguments: object) -> None:
         ('{"a":' * 100 + "1" + "}" * 100, json.loads('{"a":' * 100 + "1" + "}" * 100)),
     ],
 )
-def test_arguments_with_one_reading_are_read(arguments: str, data: dict[str, Any]) -> None:
+def test_arguments_with_one_possible_meaning_are_accepted(arguments: str, data: dict[str, Any]) -> None:
     assert named(calls_in([piece(0, "a", "get_time", arguments)])) == [("get_time", data)]
 
 
@@ -225,7 +225,7 @@ def test_arguments_with_one_reading_are_read(arguments: str, data: dict[str, Any
         {"x": float("nan")},
     ],
 )
-def test_arguments_that_are_no_object_are_an_error(arguments: object) -> None:
+def test_arguments_that_are_not_a_valid_object_are_an_error(arguments: object) -> None:
     with pytest.raises(ModelError, match="cannot be read"):
         calls_in([piece(0, "a", "get_time", arguments)])
 
@@ -235,7 +235,7 @@ def test_a_call_without_a_name_is_an_error() -> None:
         calls_in([piece(0, "a", None, PARIS)])
 
 
-def test_what_a_provider_adds_to_a_call_is_kept_and_can_be_stored() -> None:
+def test_the_extra_content_of_a_call_is_kept_in_a_form_that_can_be_stored() -> None:
     signed = {**piece(0, "a", "get_time", PARIS), "extra_content": {"google": {"thought_signature": "c2ln\0"}}}
     plain = piece(1, "b", "get_weather", ROME)
     first, second = calls_in([signed], [plain])
@@ -243,6 +243,6 @@ def test_what_a_provider_adds_to_a_call_is_kept_and_can_be_stored() -> None:
     assert second.extra_content is None
 
 
-def test_there_are_no_more_calls_than_anybody_can_answer() -> None:
+def test_too_many_calls_are_an_error() -> None:
     with pytest.raises(ModelError, match="too many"):
         calls_in(*([piece(at, f"call_{at}", "get_time")] for at in range(1001)))

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL dies under running servers, and one of them starts it again."""
+"""One of the running servers restarts an embedded PostgreSQL that died."""
 
 import shutil
 from collections.abc import Generator, Iterator
@@ -31,13 +31,13 @@ def data_dir() -> Iterator[Path]:
 
 
 def serving(*arguments: str | Path, workers: int = 1) -> ServerProcess:
-    """Return a server that is not asked for any turn."""
+    """Return a server for requests without turns."""
     return ServerProcess(*arguments, workers=workers, program=UNHURRIED)
 
 
 @contextmanager
 def no_start(data_dir: Path) -> Generator[None]:
-    """Let PostgreSQL refuse to start for the block."""
+    """Make PostgreSQL refuse to start for the block."""
     settings = data_dir / "postgres" / "postgresql.auto.conf"
     before = settings.read_text()
     settings.write_text(f"{before}shared_buffers = 'a lot'\n")
@@ -69,11 +69,11 @@ def store_is(url: str, state: str) -> bool:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_while_it_is_away_requests_get_503_and_then_service_is_back(data_dir: Path, workers: int) -> None:
+def test_requests_get_503_while_postgresql_is_away_and_are_served_afterwards(data_dir: Path, workers: int) -> None:
     with serving("--data-dir", data_dir, workers=workers) as server:
         conversation_id = started(server.url, "before")
         with no_start(data_dir):
-            # A session that has not noticed yet still answers, and each worker has its own.
+            # A session may still answer until it notices, and each worker has its own sessions.
             kill_postgres(data_dir)
             eventually(lambda: store_is(server.url, "restarting"))
             status, ready = get(server.url, "/readyz")
@@ -85,7 +85,7 @@ def test_while_it_is_away_requests_get_503_and_then_service_is_back(data_dir: Pa
             assert (refused.status_code, refused.json()["code"]) == (503, "STORE_UNAVAILABLE")
             eventually(lambda: "could not be restarted" in "".join(server.output))
         eventually(lambda: serves(server.url))
-        # What a read model had of the last moments was not on the disk yet, and is made again from the log.
+        # The read models may have lost their newest rows, which are rebuilt from the log.
         eventually(lambda: get(server.url, f"/v1/conversations/{conversation_id}")[1]["title"] == "before")
         eventually(lambda: start(server.url, "after").status_code == 201)
         server.terminate()
@@ -95,7 +95,7 @@ def test_while_it_is_away_requests_get_503_and_then_service_is_back(data_dir: Pa
     assert "Traceback" not in output, output
 
 
-def test_two_servers_on_one_directory_have_it_started_once_and_the_last_one_stops_it(data_dir: Path) -> None:
+def test_two_servers_on_one_directory_restart_it_once_and_the_last_one_stops_it(data_dir: Path) -> None:
     with serving("--data-dir", data_dir) as one, serving("--data-dir", data_dir) as other:
         started(one.url, "before")
         kill_postmaster(data_dir)
@@ -109,7 +109,7 @@ def test_two_servers_on_one_directory_have_it_started_once_and_the_last_one_stop
     assert postmaster_pid(data_dir) is None
 
 
-def test_a_server_whose_postgresql_does_not_come_back_ends_in_order(data_dir: Path) -> None:
+def test_a_server_whose_postgresql_does_not_restart_shuts_down_cleanly(data_dir: Path) -> None:
     with serving("--data-dir", data_dir) as server, no_start(data_dir):
         kill_postmaster(data_dir)
         eventually(lambda: "could not be restarted" in "".join(server.output))
@@ -117,7 +117,7 @@ def test_a_server_whose_postgresql_does_not_come_back_ends_in_order(data_dir: Pa
         assert server.wait() == 0
 
 
-def test_one_that_an_operator_stopped_stays_down_while_its_directory_is_replaced(data_dir: Path) -> None:
+def test_a_postgresql_that_an_operator_stopped_is_not_restarted_while_its_directory_is_replaced(data_dir: Path) -> None:
     postgres, copy = data_dir / "postgres", data_dir / "copy"
     with serving("--data-dir", data_dir) as server:
         kept = started(server.url, "kept")
@@ -135,7 +135,7 @@ def test_one_that_an_operator_stopped_stays_down_while_its_directory_is_replaced
     assert postmaster_pid(data_dir) is None
 
 
-def test_a_temporary_one_is_started_again_too_and_leaves_nothing_behind() -> None:
+def test_an_ephemeral_postgresql_is_restarted_too_and_removed_at_the_end() -> None:
     with serving("--ephemeral") as server:
         (data_dir,) = {
             Path(line.split()[-1].decode()).parent

@@ -1,4 +1,4 @@
-"""Commands in trouble: callers who lose every race, lose their answer or leave, and the commands after them."""
+"""Commands with lost races, lost answers and cancelled callers."""
 
 import asyncio
 from typing import Any
@@ -17,7 +17,7 @@ from tests.support.store import ALICE, HELLO, Store, started
 
 
 class Losing(GroupCommitWriter):
-    """A writer that always comes too late."""
+    """A writer that always loses the race for a version."""
 
     def append(self, *_: Any, **__: Any) -> asyncio.Future[int]:
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -25,7 +25,7 @@ class Losing(GroupCommitWriter):
         return done
 
 
-async def test_a_caller_who_loses_every_time_is_told_of_the_conflict(here: Store) -> None:
+async def test_a_caller_that_loses_every_race_gets_a_conflict(here: Store) -> None:
     conversation_id = await started(here)
     losing = CommandExecutor(here.log, Losing(here.database), conflict_pauses_s=(0, 0))
     with pytest.raises(WriteConflictError):
@@ -45,7 +45,7 @@ class Forgetful(GroupCommitWriter):
         return asyncio.ensure_future(self.lose(super().append(*arguments, **more)))
 
 
-async def test_a_commit_whose_answer_was_lost_is_found_by_the_next_command(here: Store) -> None:
+async def test_the_next_command_finds_a_commit_whose_answer_was_lost(here: Store) -> None:
     conversation_id = await started(here)
     writer = Forgetful(here.database)
     await writer.open()
@@ -61,7 +61,7 @@ async def test_a_commit_whose_answer_was_lost_is_found_by_the_next_command(here:
     await writer.close()
 
 
-async def test_a_caller_who_leaves_in_the_middle_disturbs_no_later_command(here: Store) -> None:
+async def test_a_cancelled_caller_does_not_affect_later_commands(here: Store) -> None:
     conversation_id = await started(here)
     leaving = asyncio.create_task(here.commands.add_message(ALICE, conversation_id, HELLO))
     for _ in range(3):
@@ -71,7 +71,7 @@ async def test_a_caller_who_leaves_in_the_middle_disturbs_no_later_command(here:
     assert after.state == await here.log.state(conversation_id)
 
 
-async def test_commands_take_turns_and_who_leaves_the_queue_holds_nobody_up(here: Store) -> None:
+async def test_commands_run_one_at_a_time_and_a_cancelled_one_delays_no_other(here: Store) -> None:
     conversation_id = await started(here)
     adding = [asyncio.create_task(here.commands.add_message(ALICE, conversation_id, HELLO)) for _ in range(9)]
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What a server remembers of clients that send half a body and no more."""
+"""The memory of a server whose clients send incomplete bodies."""
 
 from contextlib import ExitStack
 
@@ -13,8 +13,8 @@ HALVES = 40
 REQUEST = b"POST /v1/conversations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n\r\n" + b"x" * 9 * MIB
 
 
-def test_half_bodies_hold_so_much_memory_at_most_and_give_it_back() -> None:
-    # The model library takes memory of its own as it loads.
+def test_incomplete_bodies_use_limited_memory_and_release_it() -> None:
+    # The model library would use memory of its own while it loads.
     with ServerProcess("--ephemeral", model_library=False) as server:
         assert httpx.post(f"{server.url}/v1/conversations", json={}).status_code == 201
         before = server.resident_bytes()

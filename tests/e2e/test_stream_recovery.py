@@ -1,4 +1,4 @@
-"""Streams outlive refreshes, other processes, and the death of their server: real processes, one scripted model."""
+"""Streams survive refreshes, other processes, and the death of their server."""
 
 import os
 import signal
@@ -18,9 +18,12 @@ from tests.support.waiting import PATIENCE_S, eventually
 pytestmark = pytest.mark.slow
 
 CHUNKS = [f"chunk {number} " for number in range(40)]
-SPEAKING = Script(["one ", "two ", Hang()])
+UNFINISHED = Script(["one ", "two ", Hang()])
 Servers = tuple[ServerProcess, ServerProcess, ServerProcess]
-"""Three servers on one log: the first with two processes, the last to be paused and, by the last test, killed."""
+"""Three servers on one log.
+
+The first has two workers. The last one is paused, and the last test kills it.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +43,11 @@ def servers(tmp_path_factory: pytest.TempPathFactory, model_server: ModelServer)
 
 
 @contextmanager
-def speaking_turn(one: ServerProcess, other: ServerProcess) -> Generator[tuple[Iterator[Frame], str]]:
-    """The frames still to come of a turn that runs in one server and whose model is not done; its URL on the other."""
+def streaming_turn(one: ServerProcess, other: ServerProcess) -> Generator[tuple[Iterator[Frame], str]]:
+    """Yield the remaining frames of a turn that runs on `one`, and its URL on `other`.
+
+    The model does not finish its answer.
+    """
     with streamed("POST", f"{one.url}/v1/turns", {"content": "Hi", "stream": True}) as seen:
         first = next(seen)
         assert [next(seen)["text"] for _ in range(2)] == ["one ", "two "]
@@ -54,7 +60,7 @@ def assert_cancelled(rest: list[Frame]) -> None:
     assert rest[-1]["message"]["content"][0]["text"] == "one two "
 
 
-def test_a_refresh_on_any_worker_two_tabs_and_a_look_back_show_the_same_frames(
+def test_refreshes_on_any_worker_and_later_reads_return_the_same_frames(
     servers: Servers, model_server: ModelServer
 ) -> None:
     model_server.script("scripted", Script(CHUNKS, delay_s=0.03))
@@ -63,7 +69,7 @@ def test_a_refresh_on_any_worker_two_tabs_and_a_look_back_show_the_same_frames(
         seen = [next(first) for _ in range(10)]
         turn = turn_url(one.url, seen[0])
         with ThreadPoolExecutor(12) as threads:
-            # Twelve connections: both workers take some.
+            # Of twelve connections, both workers accept some.
             refreshed = [threads.submit(read, turn, number) for number in [None, 0, 3, 9] * 3]
             seen += first
             for number, tab in zip([0, 0, 3, 9] * 3, refreshed, strict=True):
@@ -74,13 +80,13 @@ def test_a_refresh_on_any_worker_two_tabs_and_a_look_back_show_the_same_frames(
         assert read(turn) == seen
         assert read(turn, 20) == seen[20:]
         assert read(turn, 10_000) == seen[-1:]
-    # The other server has heard of the turn by nobody.
+    # The other server has not been involved in the turn.
     assert read(turn_url(other.url, seen[0])) == seen
 
 
 def test_a_cancel_through_another_process_stops_the_model(servers: Servers, model_server: ModelServer) -> None:
-    model_server.script("scripted", SPEAKING)
-    with speaking_turn(*servers[:2]) as (seen, turn):
+    model_server.script("scripted", UNFINISHED)
+    with streaming_turn(*servers[:2]) as (seen, turn):
         cancelled = httpx.post(f"{turn}/cancel", timeout=PATIENCE_S)
         rest = list(seen)
     assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
@@ -88,11 +94,11 @@ def test_a_cancel_through_another_process_stops_the_model(servers: Servers, mode
     eventually(lambda: model_server.requests[-1].gave_up)
 
 
-def test_an_interrupt_through_another_process_stops_the_model_and_the_new_turn_runs(
+def test_an_interrupt_through_another_process_stops_the_model_and_runs_the_new_turn(
     servers: Servers, model_server: ModelServer
 ) -> None:
-    model_server.script("scripted", SPEAKING, Script(["second"]))
-    with speaking_turn(*servers[:2]) as (seen, turn):
+    model_server.script("scripted", UNFINISHED, Script(["second"]))
+    with streaming_turn(*servers[:2]) as (seen, turn):
         interrupted = model_server.requests[-1]
         body = {"content": "No, wait", "on_busy": "interrupt"}
         answer = httpx.post(turn.rsplit("/", 1)[0], json=body, timeout=PATIENCE_S)
@@ -103,7 +109,7 @@ def test_an_interrupt_through_another_process_stops_the_model_and_the_new_turn_r
     assert answer.json()["assistant_message"]["content"][0]["text"] == "second"
 
 
-def test_a_paused_server_writes_nothing_more_into_a_turn_that_was_ended_without_it(
+def test_a_paused_server_records_nothing_for_a_turn_that_another_server_ended(
     servers: Servers, model_server: ModelServer
 ) -> None:
     endless: list[Step] = ["before ", *([Pause(0.2), "and on "] * 5000)]
@@ -126,7 +132,7 @@ def test_a_paused_server_writes_nothing_more_into_a_turn_that_was_ended_without_
     eventually(lambda: model_server.requests[-1].gave_up)
 
 
-def test_the_turn_of_a_killed_server_ends_for_readers_elsewhere_and_its_queue_runs_on_in_order(
+def test_the_turn_of_a_killed_server_ends_for_other_readers_and_its_queue_continues_in_order(
     servers: Servers, model_server: ModelServer
 ) -> None:
     model_server.script("scripted", Script(["said ", "so far", Hang()]), Script(["yes"]))

@@ -1,4 +1,4 @@
-"""The frames of turns that wait: for others before them in the queue, and for the results of tools."""
+"""The frames of queued and suspended turns."""
 
 import json
 from itertools import chain
@@ -18,7 +18,7 @@ MAPPER = ConversationMapper(JSONBytesTranscoder())
 
 
 class LiveTurn:
-    """A turn as the process that runs it sends its frames, and its story as the log has it."""
+    """The frames of a turn as its process sends them, and its story as in the log."""
 
     def __init__(self, *, queued: bool = False) -> None:
         self.story = Story()
@@ -35,7 +35,7 @@ class LiveTurn:
             self._begin(started)
             self._start(question, started)
 
-    def speak(self, block_type: StreamedBlock, *chunks: str) -> None:
+    def stream(self, block_type: StreamedBlock, *chunks: str) -> None:
         for words in chunks:
             self.sent += self._frames.chunk(block_type, words)[1]
             self.story.stream(words, block_type=block_type)
@@ -59,7 +59,7 @@ class LiveTurn:
         self.sent += self._frames.end(events[-1], said[0] if said else self._answer)
 
     def replayed(self) -> list[Frame]:
-        """Return the turn's frames as they are made of the log."""
+        """Return the frames of the turn, replayed from the log."""
         replay = TurnReplay(self.key)
         stored = [MAPPER.to_domain_event(MAPPER.to_stored_event(event)) for event in self.story.events]  # pyright: ignore
         return replay.take([Recorded(position, event) for position, event in enumerate(stored, 1)])  # pyright: ignore
@@ -83,13 +83,13 @@ def names(frames: list[Frame]) -> list[str]:
 
 
 def block_indexes(frames: list[Frame]) -> list[int]:
-    """Return which block each frame of a block is about."""
+    """Return the block index of each frame that has one."""
     return [frame.data["block_index"] for frame in frames if "block_index" in frame.data]
 
 
-def test_calls_are_frames_of_their_own_before_the_turn_asks_for_their_results() -> None:
+def test_each_call_has_a_frame_before_the_turn_asks_for_the_results() -> None:
     turn = LiveTurn()
-    turn.speak("text", "Let me", " see.")
+    turn.stream("text", "Let me", " see.")
     turn.call_tools("add", "find")
     assert names(turn.sent)[1:] == ["delta", "delta", "block.done", "tool_use", "tool_use", "turn.requires_action"]
     assert block_indexes(turn.sent) == [0, 0, 0, 1, 2]
@@ -105,7 +105,7 @@ def test_calls_are_frames_of_their_own_before_the_turn_asks_for_their_results() 
 
 def test_only_the_frame_that_asks_for_results_pauses_a_turn() -> None:
     turn = LiveTurn()
-    turn.speak("text", "Hm")
+    turn.stream("text", "Hm")
     turn.call_tools("add")
     turn.give_results()
     turn.end("complete", "Four.")
@@ -113,48 +113,48 @@ def test_only_the_frame_that_asks_for_results_pauses_a_turn() -> None:
     assert [frame.event for frame in turn.sent if frame.terminal] == ["turn.completed"]
 
 
-def test_blocks_and_frames_are_counted_on_after_results() -> None:
+def test_the_numbers_of_blocks_and_frames_continue_after_results() -> None:
     turn = LiveTurn()
-    turn.speak("reasoning", "Hm")
-    turn.speak("text", "Let me see.")
+    turn.stream("reasoning", "Hm")
+    turn.stream("text", "Let me see.")
     turn.call_tools("add", "find")
     turn.give_results()
-    turn.speak("text", "Four", ".")
+    turn.stream("text", "Four", ".")
     turn.call_tools("add")
     turn.give_results()
-    turn.speak("text", "Five.")
+    turn.stream("text", "Five.")
     turn.end("complete", "Five.")
     assert block_indexes(turn.sent) == [0, 0, 1, 1, 2, 3, 4, 4, 4, 5, 6, 6]
     assert [frame.seq for frame in turn.sent] == list(range(1, len(turn.sent) + 1))
     assert [frame.data["delta_index"] for frame in turn.sent if frame.event == "delta"] == [0, 0, 0, 1, 0]
 
 
-def test_calls_without_a_word_before_them_are_the_first_blocks() -> None:
+def test_calls_without_text_before_them_are_the_first_blocks() -> None:
     turn = LiveTurn()
     turn.call_tools("add", "find")
     turn.give_results()
-    turn.speak("text", "Four.")
+    turn.stream("text", "Four.")
     assert block_indexes(turn.sent) == [0, 1, 2]
 
 
-def test_what_was_said_so_far_is_what_was_said_since_the_results() -> None:
+def test_the_content_so_far_begins_after_the_last_results() -> None:
     turn = LiveTurn()
-    turn.speak("text", "Let me see.")
+    turn.stream("text", "Let me see.")
     turn.call_tools("add")
     replay = TurnReplay(turn.key)
     replay.take([Recorded(position, event) for position, event in enumerate(turn.story.events, 1)])
     assert (replay.content(), replay.waits, replay.ended) == ((), True, None)
     turn.give_results()
-    turn.speak("text", "Four.")
+    turn.stream("text", "Four.")
     replay = TurnReplay(turn.key)
     replay.take([Recorded(position, event) for position, event in enumerate(turn.story.events, 1)])
     assert [block.model_dump() for block in replay.content()] == [{"type": "text", "text": "Four."}]
     assert not replay.waits
 
 
-def test_a_turn_that_is_cancelled_while_it_waits_ends_with_its_calls_as_its_message() -> None:
+def test_a_cancelled_suspended_turn_ends_with_its_calls_as_its_message() -> None:
     turn = LiveTurn()
-    turn.speak("text", "Let me see.")
+    turn.stream("text", "Let me see.")
     turn.call_tools("add")
     turn.end("cancel")
     last = turn.sent[-1]
@@ -165,7 +165,7 @@ def test_a_turn_that_is_cancelled_while_it_waits_ends_with_its_calls_as_its_mess
     assert wire(turn.replayed()) == wire(turn.sent)
 
 
-def test_a_queued_turn_is_silent_until_it_starts() -> None:
+def test_a_queued_turn_sends_no_frames_until_it_starts() -> None:
     turn = LiveTurn(queued=True)
     *waited, started = turn.story.events
     replay = TurnReplay(turn.key)
@@ -175,7 +175,7 @@ def test_a_queued_turn_is_silent_until_it_starts() -> None:
     assert (replay.started, replay.next_seq) == (started, 2)
 
 
-def test_a_turn_that_answers_again_begins_with_the_question_that_was_said_before() -> None:
+def test_another_answer_begins_with_the_question_that_it_answers() -> None:
     story = Story()
     story.ask("Why?")
     story.complete("One")
@@ -189,7 +189,7 @@ def test_a_turn_that_answers_again_begins_with_the_question_that_was_said_before
     assert (last.event, last.data["message"]["in_reply_to"]) == ("turn.completed", str(question.message_id))
 
 
-def test_a_turn_that_was_cancelled_in_the_queue_has_one_frame() -> None:
+def test_a_cancelled_queued_turn_has_one_frame() -> None:
     story = Story()
     story.ask()
     (queued,) = story.queue()
@@ -212,13 +212,13 @@ ending = st.sampled_from(["complete", "fail", "cancel"])
 
 @settings(max_examples=40, deadline=None)
 @given(calling=calling, last=spoken, how=ending, waits=st.booleans(), queued=st.booleans())
-def test_a_turn_replays_as_it_was_live_whatever_it_waited_for(
+def test_a_queued_or_suspended_turn_replays_as_it_was_live(
     calling: list[tuple[list[Any], list[str]]], last: list[Any], how: str, waits: bool, queued: bool
 ) -> None:
     turn = LiveTurn(queued=queued)
     for place, (words, tools) in enumerate(calling):
         for block_type, text in words:
-            turn.speak(block_type, text)
+            turn.stream(block_type, text)
         turn.call_tools(*tools)
         turn.story.rename(title=str(place))
         if waits and place == len(calling) - 1:
@@ -228,7 +228,7 @@ def test_a_turn_replays_as_it_was_live_whatever_it_waited_for(
         turn.end("cancel")
     else:
         for block_type, text in last:
-            turn.speak(block_type, text)
+            turn.stream(block_type, text)
         turn.end(how, "".join(text for _, text in last))
     assert wire(turn.replayed()) == wire(turn.sent)
     assert [frame.seq for frame in turn.sent] == list(range(1, len(turn.sent) + 1))

@@ -1,4 +1,4 @@
-"""A server as a process: starting, ending, many workers, and a PostgreSQL that comes and goes under load."""
+"""Server processes: starts, shutdowns, many workers, and restarts of PostgreSQL."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ def started_conversation(url: str) -> str:
     return answer.json()["id"]
 
 
-def said_in(url: str, conversation_id: str) -> list[str]:
+def texts_of(url: str, conversation_id: str) -> list[str]:
     texts: list[str] = []
     cursor: dict[str, Any] = {}
     while True:
@@ -58,11 +58,11 @@ def frames(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
             yield {"event": event, **json.loads(line.removeprefix("data: "))}
 
 
-def test_a_server_is_ready_though_its_model_library_still_loads_and_goes_on_with_an_older_log(tmp_path: Path) -> None:
+def test_a_server_is_ready_before_its_model_library_has_loaded_and_opens_an_older_log(tmp_path: Path) -> None:
     data = ("--data-dir", tmp_path / "data")
     with ServerProcess(*data, model_library=False) as first:
         conversation_id = started_conversation(first.url)
-    # The first start makes the database, which takes PostgreSQL's programs their time but this one no more of its own.
+    # The first start also creates the database, so only the second one is measured.
     with ServerProcess(*data, model_library=False) as second:
         assert second.cpu_s() < 4 * cpu_s_of_importing_the_application()
         assert httpx.get(f"{second.url}/v1/conversations/{conversation_id}").status_code == 200
@@ -79,13 +79,13 @@ def test_a_server_that_is_asked_to_end_does_not_wait_for_its_model_library(tmp_p
 
 
 def cpu_s_of_importing_the_application() -> float:
-    """Return the processor time of a Python that does nothing else, as it counts it itself."""
+    """Return the processor time that a Python process needs for the imports alone."""
     program = "import cli.serve, cli.server, api.app, time; print(time.process_time())"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
-def test_a_running_turn_gets_time_to_finish_when_the_server_is_asked_to_end(
+def test_a_running_turn_gets_time_to_finish_when_the_server_shuts_down(
     tmp_path: Path, model_server: ModelServer
 ) -> None:
     model_server.script("scripted", Script(["a", "b", "c", "d", "e"], delay_s=0.2))
@@ -94,7 +94,7 @@ def test_a_running_turn_gets_time_to_finish_when_the_server_is_asked_to_end(
         body = {"content": "Hi", "stream": True}
         with httpx.stream("POST", f"{server.url}/v1/turns", json=body, timeout=PATIENCE_S) as answer:
             seen = frames(answer.iter_lines())
-            # The model is asked by then, however long its library took to load.
+            # The first delta shows that the model library is loaded and the model answers.
             assert [next(seen)["event"] for _ in range(2)] == ["turn.started", "delta"]
             server.terminate()
             events = [frame["event"] for frame in seen]
@@ -102,7 +102,7 @@ def test_a_running_turn_gets_time_to_finish_when_the_server_is_asked_to_end(
         assert server.wait() == 0
 
 
-def test_a_turn_that_does_not_finish_in_time_is_ended_in_the_log_and_keeps_what_was_said(
+def test_a_turn_that_does_not_finish_in_time_fails_and_keeps_its_text(
     tmp_path: Path, model_server: ModelServer
 ) -> None:
     model_server.script("scripted", Script(["so far", Hang()]))
@@ -120,11 +120,11 @@ def test_a_turn_that_does_not_finish_in_time_is_ended_in_the_log_and_keeps_what_
     assert last["error"]["code"] == "interrupted"
     assert last["message"]["status"] == "interrupted"
     with ServerProcess("--data-dir", tmp_path / "data", model_library=False) as server:
-        assert said_in(server.url, conversation_id) == ["Hi", "so far"]
+        assert texts_of(server.url, conversation_id) == ["Hi", "so far"]
         assert httpx.get(f"{server.url}/v1/conversations/{conversation_id}").json()["status"] == "idle"
 
 
-def test_two_servers_started_at_once_on_a_fresh_directory_both_come_up_and_share_the_log(tmp_path: Path) -> None:
+def test_two_servers_started_at_once_on_a_new_directory_share_the_log(tmp_path: Path) -> None:
     one, other = (ServerProcess("--data-dir", tmp_path / "data", model_library=False) for _ in range(2))
     with together(one, other):
         for writer, reader in ((one, other), (other, one)):
@@ -132,14 +132,14 @@ def test_two_servers_started_at_once_on_a_fresh_directory_both_come_up_and_share
             assert httpx.get(f"{reader.url}/v1/conversations/{conversation_id}").status_code == 200
 
 
-def test_eight_callers_over_two_workers_lose_nothing_and_read_their_writes(tmp_path: Path) -> None:
+def test_eight_callers_of_two_workers_lose_nothing_and_read_their_writes(tmp_path: Path) -> None:
     with ServerProcess("--data-dir", tmp_path / "data", workers=2, model_library=False) as server:
         path = f"{server.url}/v1/conversations/{started_conversation(server.url)}/messages"
 
         def add_ten(caller: int) -> list[str]:
             added: list[str] = []
             for number in range(10):
-                # A connection of its own for each request, so that both workers answer.
+                # Each request has its own connection, so that both workers answer.
                 answer = httpx.post(path, json={"role": "user", "content": f"{caller}.{number}"})
                 assert answer.status_code == 201, answer.text
                 added.append(answer.json()["id"])
@@ -149,14 +149,14 @@ def test_eight_callers_over_two_workers_lose_nothing_and_read_their_writes(tmp_p
 
         with ThreadPoolExecutor(8) as threads:
             added = list(threads.map(add_ten, range(8)))
-        texts = said_in(server.url, path.split("/")[-2])
+        texts = texts_of(server.url, path.split("/")[-2])
     assert sorted(texts) == sorted(f"{caller}.{number}" for caller in range(8) for number in range(10))
     assert len({id_ for ids in added for id_ in ids}) == 80
     for caller in range(8):
         assert [text for text in texts if text.startswith(f"{caller}.")] == [f"{caller}.{n}" for n in range(10)]
 
 
-def test_what_was_answered_201_survives_a_postgresql_that_stops_and_starts_under_load(tmp_path: Path) -> None:
+def test_a_message_answered_with_201_survives_a_restart_of_postgresql_under_load(tmp_path: Path) -> None:
     database = EmbeddedPostgres(tmp_path / "data")
     database.start()
     stopped = False
@@ -165,7 +165,7 @@ def test_what_was_answered_201_survives_a_postgresql_that_stops_and_starts_under
             conversation_ids = [started_conversation(server.url) for _ in range(4)]
             done = Event()
 
-            def talk(conversation_id: str) -> tuple[list[str], set[int]]:
+            def write(conversation_id: str) -> tuple[list[str], set[int]]:
                 kept: list[str] = []
                 codes: set[int] = set()
                 path = f"{server.url}/v1/conversations/{conversation_id}/messages"
@@ -182,30 +182,30 @@ def test_what_was_answered_201_survives_a_postgresql_that_stops_and_starts_under
                 return kept, codes
 
             with ThreadPoolExecutor(4) as threads:
-                talks = [threads.submit(talk, id_) for id_ in conversation_ids]
-                eventually(lambda: all(said_in(server.url, id_) for id_ in conversation_ids))
+                writes = [threads.submit(write, id_) for id_ in conversation_ids]
+                eventually(lambda: all(texts_of(server.url, id_) for id_ in conversation_ids))
                 database.stop()
                 stopped = True
                 eventually(lambda: _readiness(server.url) == 503)
                 database.start()
                 stopped = False
                 eventually(lambda: _readiness(server.url) == 200)
-                before = [len(said_in(server.url, id_)) for id_ in conversation_ids]
+                before = [len(texts_of(server.url, id_)) for id_ in conversation_ids]
                 eventually(
-                    lambda: all(len(said_in(server.url, i)) > n for i, n in zip(conversation_ids, before, strict=True))
+                    lambda: all(len(texts_of(server.url, i)) > n for i, n in zip(conversation_ids, before, strict=True))
                 )
                 done.set()
-                kept = [talk.result() for talk in talks]
+                kept = [write.result() for write in writes]
             assert set().union(*(codes for _, codes in kept)) == {201, 503}
             for conversation_id, (texts, _) in zip(conversation_ids, kept, strict=True):
-                assert set(texts) <= set(said_in(server.url, conversation_id))
+                assert set(texts) <= set(texts_of(server.url, conversation_id))
             assert "Traceback" not in "".join(server.output)
     finally:
         if not stopped:
             database.stop()
 
 
-def test_a_turn_whose_server_was_killed_is_ended_by_the_next_one_and_keeps_what_was_said(
+def test_the_next_server_ends_a_turn_of_a_killed_one_and_keeps_its_text(
     tmp_path: Path, model_server: ModelServer
 ) -> None:
     model_server.script("scripted", Script(["said ", "so far", Hang()]))

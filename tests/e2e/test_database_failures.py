@@ -1,4 +1,4 @@
-"""Servers whose PostgreSQL ends their sessions, freezes, or is an earlier one all of a sudden."""
+"""Servers whose PostgreSQL ends sessions, freezes, or is restored from a copy."""
 
 import shutil
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from tests.support.store import end_sessions
 from tests.support.waiting import PATIENCE_S, eventually
 
 ANSWERED_WITHIN_S = 20.0
-"""A server gives up after 6 s, and promises 10 s. The rest is for a busy machine."""
+"""A server gives up after 6 s and is documented to answer within 10 s. The rest is for a busy machine."""
 PATIENT = {"TURNLOG_SHUTDOWN_GRACE_S": "20"}
 
 
@@ -53,7 +53,7 @@ def conversation(client: httpx.Client) -> str:
     return client.post("/v1/conversations", json={}).raise_for_status().json()["id"]
 
 
-def test_a_server_goes_on_after_its_sessions_were_ended_and_ends_when_it_is_asked_to(either_url: str) -> None:
+def test_a_server_reconnects_after_its_sessions_ended_and_shuts_down_on_request(either_url: str) -> None:
     with serving("--database-url", as_url(either_url)) as server:
         with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
             id_ = conversation(client)
@@ -66,7 +66,7 @@ def test_a_server_goes_on_after_its_sessions_were_ended_and_ends_when_it_is_aske
 
 
 def test_requests_are_answered_in_time_while_postgresql_is_frozen_and_served_afterwards(data_dir: Path) -> None:
-    """Writes queue behind each other: on one conversation, in the writer, and for the leases of turns."""
+    """Check writes that wait on one conversation, in the writer, and for turn leases."""
     with serving("--data-dir", data_dir) as server, httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
         ids = [conversation(client) for _ in range(6)]
         list(map(partial(message, client), ids))
@@ -90,11 +90,12 @@ def test_requests_are_answered_in_time_while_postgresql_is_frozen_and_served_aft
         eventually(lambda: client.get("/readyz").status_code == 200)
 
 
-def test_a_server_ends_in_its_time_though_postgresql_is_frozen(data_dir: Path) -> None:
-    """Its supervisor would kill a worker that is not done 5 s after the grace of running turns, and exit with 1.
+def test_a_server_shuts_down_in_time_while_postgresql_is_frozen(data_dir: Path) -> None:
+    """Check that the supervisor exits with 0.
 
-    No turn runs, so the grace is not waited for. It leaves a worker of a busy machine more than its usual 10 s.
+    It kills a worker that is not done 5 s after the grace of running turns, and then exits with 1.
     """
+    # No turn runs, so the grace is not used up. It gives a worker on a busy machine more than the usual 10 s.
     with (
         EmbeddedPostgres(data_dir) as embedded,
         serving("--database-url", as_url(embedded.conninfo), workers=2, settings=PATIENT) as server,
@@ -109,7 +110,7 @@ def test_a_server_ends_in_its_time_though_postgresql_is_frozen(data_dir: Path) -
             assert asking.exception() or asking.result().status_code == 503
 
 
-def test_a_server_goes_on_with_what_the_log_holds_after_postgresql_was_restored(data_dir: Path) -> None:
+def test_a_server_continues_with_the_restored_log_after_a_restore(data_dir: Path) -> None:
     postgres, copy = data_dir / "postgres", data_dir / "copy"
     with serving("--data-dir", data_dir) as server, httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
         id_ = conversation(client)

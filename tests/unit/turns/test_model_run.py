@@ -1,4 +1,4 @@
-"""A model's tool calls as they are recorded."""
+"""The tool calls of a model as they are recorded."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from turns.model_run import _tool_use  # pyright: ignore[reportPrivateUsage]
 SIGNED = {"google": {"thought_signature": "c2ln"}}
 
 
-def test_a_call_is_recorded_with_what_its_provider_sent_beside_it() -> None:
+def test_a_call_is_recorded_with_the_extra_content_of_its_provider() -> None:
     assert _tool_use(ToolCall("1", "f", {"a": 1}, SIGNED)).extra_content == SIGNED
     assert "extra_content" not in _tool_use(ToolCall("1", "f", {"a": 1})).model_dump()
 
 
-def test_what_cannot_be_stored_of_it_is_mended() -> None:
+def test_characters_that_cannot_be_stored_are_replaced() -> None:
     recorded = _tool_use(ToolCall("1", "f", {}, {"a\0": ["\ud800"]}))
     assert recorded.extra_content == {"a\ufffd": ["\ufffd"]}
 
@@ -28,6 +28,6 @@ def nested(levels: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "extra", [{"a": "x" * 64 * 1024}, {"a": float("inf")}, nested(65)], ids=["too large", "infinite", "too deep"]
 )
-def test_a_call_whose_extra_content_cannot_be_kept_fails_the_turn(extra: dict[str, Any]) -> None:
+def test_a_call_whose_extra_content_cannot_be_stored_fails_the_turn(extra: dict[str, Any]) -> None:
     with pytest.raises(ModelError):
         _tool_use(ToolCall("1", "f", {}, extra))

@@ -1,4 +1,4 @@
-"""Streams in trouble: PostgreSQL away, readers that stall, models that hang, break off, send garbage or 10 MB."""
+"""Streams during failures of PostgreSQL, of readers and of models."""
 
 import json
 import os
@@ -83,7 +83,7 @@ def texts(frames: list[Frame]) -> list[str]:
     return [frame["text"] for frame in frames if frame["event"] == "delta"]
 
 
-def test_a_stream_goes_on_while_postgresql_is_away_and_its_log_has_every_chunk_once(
+def test_a_stream_continues_while_postgresql_is_away_and_every_chunk_is_recorded_once(
     data_dir: Path, server: ServerProcess, other: ServerProcess, models: ModelServer
 ) -> None:
     models.script("scripted", Script(SLOW, delay_s=0.02))
@@ -96,8 +96,8 @@ def test_a_stream_goes_on_while_postgresql_is_away_and_its_log_has_every_chunk_o
         seen_elsewhere = [next(elsewhere)]
         for stop, start in ((database.stop, database.start), (lambda: kill(database), lambda: None)):
             stop()
-            frames += islice(seen, 100)  # two seconds of chunks, live all the same
-            start()  # after a crash a server does so
+            frames += islice(seen, 100)  # two seconds of chunks, still live
+            start()  # a server does so after a crash
             while len(seen_elsewhere) < len(frames):
                 seen_elsewhere.append(next(elsewhere))
         frames += seen
@@ -130,11 +130,11 @@ def test_two_tabs_on_two_processes_get_the_same_bytes(
     assert [bytes_of(turn) for turn in turns] == live
 
 
-def test_twenty_readers_that_stall_cost_neither_time_nor_memory_and_miss_nothing(
+def test_twenty_stalled_readers_cost_neither_time_nor_memory_and_miss_nothing(
     server: ServerProcess, models: ModelServer
 ) -> None:
     models.script("scripted", Script(["x" * 64_000] * 64))
-    turn_of(server)  # what one turn of this size costs is not asked here
+    turn_of(server)  # loads what one turn of this size needs, which is not measured
     before = server.resident_bytes()
     with ExitStack() as stalled, streamed("POST", f"{server.url}/v1/turns", {"content": "Hi", "stream": True}) as seen:
         frames = [next(seen)]
@@ -153,9 +153,9 @@ def test_twenty_readers_that_stall_cost_neither_time_nor_memory_and_miss_nothing
 @pytest.mark.parametrize(
     ("steps", "said"),
     [([Hang()], None), ([Wire(b""), Hang()], None), (["so far", Hang()], "so far")],
-    ids=["silence", "only headers", "one chunk"],
+    ids=["nothing", "only headers", "one chunk"],
 )
-def test_a_model_that_hangs_times_out_and_the_conversation_takes_the_next_turn(
+def test_a_model_that_hangs_times_out_and_the_next_turn_runs(
     server: ServerProcess, other: ServerProcess, models: ModelServer, steps: list[Step], said: str | None
 ) -> None:
     models.script("scripted", Script(steps))
@@ -186,7 +186,7 @@ def test_a_model_that_hangs_times_out_and_the_conversation_takes_the_next_turn(
         ([Wire(b"data: " + b"x" * 40_000_000), Hang()], "model_error"),
     ],
 )
-def test_a_model_that_breaks_off_or_sends_garbage_fails_its_turn_and_nothing_else(
+def test_a_model_that_breaks_off_or_sends_garbage_fails_only_its_turn(
     server: ServerProcess, models: ModelServer, steps: list[Step], code: str
 ) -> None:
     models.script("scripted", Script(["so ", "far", *steps], finish_reason=None))
@@ -207,7 +207,7 @@ def assert_failed(last: Frame, code: str, said: str | None) -> None:
     assert (last["event"], last["error"]["code"], message) == ("turn.failed", code, said and (said, "interrupted"))
 
 
-def test_ten_megabytes_in_one_chunk_are_one_frame_like_any_other_and_hold_up_nobody(
+def test_ten_megabytes_in_one_chunk_are_one_frame_and_delay_no_other_stream(
     server: ServerProcess, other: ServerProcess, models: ModelServer
 ) -> None:
     text = "Some words of an answer, ünd söme möre. " * 250_000
@@ -215,7 +215,7 @@ def test_ten_megabytes_in_one_chunk_are_one_frame_like_any_other_and_hold_up_nob
     before = server.resident_bytes()
     parts: list[float] = []
     frames: list[Frame] = []
-    while not parts or (parts[-1] > 0.25 and len(parts) < 3):  # the load of the machine is no defect
+    while not parts or (parts[-1] > 0.25 and len(parts) < 3):  # another attempt, as the machine may be busy
         frames, part = beside_a_slow_stream(server, models, lambda: turn_of(server, model="large"))
         parts.append(part)
     assert min(parts) < 0.25, parts
@@ -232,21 +232,24 @@ def test_ten_megabytes_in_one_chunk_are_one_frame_like_any_other_and_hold_up_nob
 def beside_a_slow_stream(
     server: ServerProcess, models: ModelServer, work: Callable[[], list[Frame]]
 ) -> tuple[list[Frame], float]:
-    """What `work` gives, and how much of its time a stream of a chunk every 20 ms was silent at a stretch."""
+    """Return the result of `work`, and the longest pause of a concurrent stream.
+
+    The pause is a fraction of the duration of `work`. The stream has a chunk every 20 ms.
+    """
     models.script("slow", Script(["tick "] * 5000, delay_s=0.02))
-    heard: list[float] = []
+    arrivals: list[float] = []
     done = Event()
 
     def listen() -> None:
         with streamed("POST", f"{server.url}/v1/turns", {"content": "Hi", "model": "slow", "stream": True}) as seen:
             for frame in seen:
-                heard.append(monotonic())
+                arrivals.append(monotonic())
                 if done.is_set():
                     httpx.post(f"{turn_url(server.url, frame)}/cancel", timeout=PATIENCE_S)
 
     with ThreadPoolExecutor(1) as threads:
         listening = threads.submit(listen)
-        eventually(lambda: len(heard) > 20)
+        eventually(lambda: len(arrivals) > 20)
         try:
             began = monotonic()
             result = work()
@@ -254,4 +257,4 @@ def beside_a_slow_stream(
         finally:
             done.set()
         listening.result()
-    return result, max(later - max(began, earlier) for earlier, later in pairwise(heard)) / took
+    return result, max(later - max(began, earlier) for earlier, later in pairwise(arrivals)) / took
