@@ -26,7 +26,7 @@ VARIANTS_OF_EACH = 10
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 30
 
-_ROOT = Path(__file__).parent.parent
+_ROOT = Path(__file__).parents[2]
 _READY = re.compile(rb"ready at http://127\.0\.0\.1:(\d+)")
 
 
