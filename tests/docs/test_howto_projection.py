@@ -63,8 +63,8 @@ async def test_the_changes_of_the_page_rebuild_the_listing_from_version_2_to_3(
     await asyncio.to_thread(install, database_url)
     story, silent = Story(title="Talk"), Story(title="Silence")
     async with opened(database_url) as store, store.projecting(*PROJECTIONS) as progress:
-        said = [*story.events, *story.say("Why?"), *story.say("Because.", "assistant"), *silent.events]
-        assert await progress.wait(await store.append(said), PATIENCE_S) == []
+        events = [*story.events, *story.say("Why?"), *story.say("Because.", "assistant"), *silent.events]
+        assert await progress.wait(await store.append(events), PATIENCE_S) == []
         await asyncio.to_thread(run, changed_copy(tmp_path), database_url)
     listing = "SELECT title, last_role FROM listing ORDER BY title"
     assert rows(database_url, listing) == [("Silence", None), ("Talk", "assistant")]

@@ -38,7 +38,7 @@ def _changed(recorded: Any, shape: Any) -> list[str]:
 
     Other differences are named by their schema key.
     """
-    told = {**recorded, **recorded["properties"], **recorded.get("$defs", {})}
+    known = {**recorded, **recorded["properties"], **recorded.get("$defs", {})}
     found = {**shape, **shape["properties"], **shape.get("$defs", {})}
-    changed = {name for name in {*told, *found} if told.get(name) != found.get(name)}
+    changed = {name for name in {*known, *found} if known.get(name) != found.get(name)}
     return sorted(changed - {"properties", "$defs"}) or sorted(changed)

@@ -80,13 +80,13 @@ def examples() -> list[ConversationEvent]:
         ToolUseBlock(id="call_2", name="search", input={}, extra_content={"google": {"thought_signature": "c2ln"}}),
         ToolResultBlock(tool_use_id="call_1", content="[]", is_error=True),
     )
-    (said,) = story.say()
+    (message,) = story.say()
     story.ask()
     runs = ConversationSnapshot.take(story.state)
     story.queue()
     story.call_tools("add", usage=usage(), time_to_first_token_ms=12.5)
     waits = ConversationSnapshot.take(story.state)
-    return [*events, said.model_copy(update={"content": blocks}), runs, waits]
+    return [*events, message.model_copy(update={"content": blocks}), runs, waits]
 
 
 def record(cls: type[ConversationEvent], events: Sequence[ConversationEvent], folder: Path = FOLDER) -> Path | None:

@@ -1,4 +1,4 @@
-"""`turnlog serve` as a process of its own, as a user starts it.
+"""`turnlog serve` as a separate process, as a user starts it.
 
 with ServerProcess("--data-dir", directory, workers=2) as server:
     httpx.get(f"{server.url}/readyz")
@@ -28,8 +28,8 @@ NO_MODEL_LIBRARY = Path(__file__).parent / "no_model_library"
 class ServerProcess:
     """A running server.
 
-    Without its `model_library` it asks no model, and saves the seconds of CPU that loading one takes: the library
-    loads for as long as the server runs.
+    Without `model_library` it calls no model and saves the seconds of CPU that loading the library takes. The stand-in
+    loads as long as the server runs.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class ServerProcess:
         self._reader.start()
 
     def wait_until_ready(self) -> None:
-        """Return when the server has said that it is ready."""
+        """Wait until the server has printed that it is ready."""
         deadline = monotonic() + PATIENCE_S
         while not self.url:
             assert self.process.poll() is None, f"the server ended: {''.join(self.output)}"
@@ -81,17 +81,20 @@ class ServerProcess:
             sleep(0.01)
 
     def terminate(self) -> None:
-        """Ask the server to end, as a service manager does."""
+        """Send SIGTERM to the server, as a service manager does."""
         self.process.send_signal(signal.SIGTERM)
         self._end_loading()
 
     def cpu_s(self) -> float:
-        """Return the processor time that the process itself has used so far."""
+        """Return the processor time of the process so far, without its children."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def resident_bytes(self) -> int:
-        """Return how much memory the process holds now; that of its workers and of PostgreSQL does not count."""
+        """Return the resident memory of the process.
+
+        The memory of its workers and of PostgreSQL is not included.
+        """
         pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
@@ -108,7 +111,7 @@ class ServerProcess:
         self.wait()
 
     def _end_loading(self) -> None:
-        # A server waits at its end for a library that is being loaded. The one that stands in fails to load by this.
+        # At its end a server waits for a library that is being loaded. Closing stdin makes the stand-in fail to load.
         assert self.process.stdin is not None
         self.process.stdin.close()
 
@@ -123,7 +126,7 @@ class ServerProcess:
 
 @contextmanager
 def together(*servers: ServerProcess) -> Generator[None]:
-    """Start servers at the same time, and end them so."""
+    """Start servers at the same time, and end them at the same time."""
     with ExitStack() as stack:
         for server in servers:
             server.begin()

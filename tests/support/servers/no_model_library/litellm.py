@@ -1,4 +1,7 @@
-"""Stands in for litellm in servers that ask no model: it loads until stdin is closed, and then fails to load."""
+"""A stand-in for litellm that loads until stdin is closed, and then fails.
+
+It is used by servers that call no model.
+"""
 
 import sys
 
