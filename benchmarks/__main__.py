@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: runs benchmarks, each with its baseline, on a temporary PostgreSQL of their own."""
+"""Run benchmarks, each beside its baseline, on a temporary PostgreSQL."""
 
 import argparse
 import json
@@ -48,7 +48,10 @@ BENCHMARKS = {module.NAME: module.run for module in _MODULES}
 
 
 def main() -> None:
-    """Run what the command line asks for; a missed target is a line of the report, not a failure."""
+    """Run the benchmarks that the command line names and print their report.
+
+    A missed target is a line of the report and no failure.
+    """
     options = _options()
     run = json.loads(options.read.read_text()) if options.read else _measured(options)
     if options.json:
@@ -93,7 +96,7 @@ def _run(name: str, conninfo: str, options: argparse.Namespace) -> Any:
 
 
 def _database(conninfo: str, name: str) -> str:
-    """Make a database of the benchmark's own and return its URL."""
+    """Create a separate database for the benchmark and return its URL."""
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     path = f"/{conninfo_to_dict(conninfo)['dbname']}?"

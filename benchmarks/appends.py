@@ -1,4 +1,4 @@
-"""Durable appends of one event each by 32 concurrent callers, against the eventsourcing library's own recorder."""
+"""Durable single-event appends, against the eventsourcing library's recorder."""
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from benchmarks.measure import CALLERS, Measurement, Plan, Target
 from benchmarks.workload.callers import Work, rate, thread_rate
-from benchmarks.workload.store import CALLER, open_store, said
+from benchmarks.workload.store import CALLER, open_store, text_message
 from benchmarks.workload.texts import turns
 from commands.tokens import Tokenizer
 from domain.decisions import conversations
@@ -25,7 +25,7 @@ BASELINE = "eventsourcing's PostgresApplicationRecorder, 32 threads"
 
 
 async def run(plan: Plan) -> list[Measurement]:
-    """Return appends a second of the writer's 32 coroutines and of the recorder's 32 threads."""
+    """Return appends per second of 32 coroutines and of 32 threads."""
     states = _states()
     with _library_recorder(plan.conninfo) as library, _log_recorder(plan.conninfo) as recorder:
         async with open_store(plan.conninfo) as store:
@@ -48,11 +48,11 @@ async def run(plan: Plan) -> list[Measurement]:
 
 
 def _states() -> list[bytes]:
-    """Return the bytes of different messages of 200 characters, as they are recorded."""
+    """Return the recorded bytes of different messages of 200 characters."""
     mapper, tokenizer = ConversationMapper(JSONBytesTranscoder()), Tokenizer()
     states: list[bytes] = []
     for turn in turns():
-        message = said("user", turn.question)
+        message = text_message("user", turn.question)
         draft = conversations.Draft(
             new_id(), message.role, message.content, tokenizer.count(turn.question), tokenizer.name
         )
@@ -62,14 +62,14 @@ def _states() -> list[bytes]:
 
 
 def _events(states: list[bytes]) -> Iterator[StoredEvent]:
-    """Return the events of a new conversation, without end."""
+    """Yield endless events of a new conversation."""
     conversation_id = new_id()
     for version, state in zip(count(1), cycle(states), strict=False):
         yield StoredEvent(conversation_id, version, "MessageAdded", state)
 
 
 def _rows(rows: list[NewRow]) -> Iterator[NewRow]:
-    """Return the same events as the writer takes them, in a new conversation, without end."""
+    """Yield the same endless events as rows for the writer."""
     conversation_id = new_id()
     for version, row in zip(count(1), cycle(rows), strict=False):
         yield row._replace(conversation_id=conversation_id, version=version)

@@ -1,4 +1,7 @@
-"""How long a cancel takes until the turn's stream ends: through the process that runs the turn, and through another."""
+"""The time from a cancel to the end of the turn's stream.
+
+The cancel goes through the process that runs the turn, or through another one.
+"""
 
 import asyncio
 from statistics import median
@@ -12,11 +15,11 @@ from benchmarks.workload.serving import Server, serve, turnlog_serve
 
 NAME = "cancels"
 QUESTION = "word " * 20_000
-"""The demo model says it again, word by word, for minutes."""
+"""The demo model repeats it word by word for minutes."""
 
 
 async def run(plan: Plan) -> list[Measurement]:
-    """Return the median time from the request to the last frame of the turn's own stream."""
+    """Return the median time from the request to the last frame of the stream."""
     command = turnlog_serve(plan.conninfo)
     async with serve(*command) as one, serve(*command) as other:
         rounds = await plan.interleave(
@@ -30,18 +33,18 @@ async def run(plan: Plan) -> list[Measurement]:
     return [Measurement(NAME, through, "ms", rounds["other"], "through the same process", rounds["same"], target)]
 
 
-def _cancelled_ms(runs: Server, hears: Server, seconds: float) -> float:
-    """Start turns in one server and cancel them through one, for so long."""
+def _cancelled_ms(runner: Server, canceller: Server, seconds: float) -> float:
+    """Start turns in `runner` and cancel them through `canceller`, for `seconds`."""
     end, times = perf_counter() + seconds, list[float]()
     body = {"content": QUESTION, "model": "turnlog/demo", "stream": True}
     while not times or perf_counter() < end:
-        with httpx.stream("POST", f"{runs.process.url}/v1/turns", json=body, timeout=30) as answer:
+        with httpx.stream("POST", f"{runner.process.url}/v1/turns", json=body, timeout=30) as answer:
             frames = (orjson.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: "))
             first = next(frames)
-            next(frames)  # the model speaks
+            next(frames)  # the model has begun to answer
             path = f"/v1/conversations/{first['conversation_id']}/turns/{first['turn_id']}/cancel"
             began = perf_counter()
-            httpx.post(f"{hears.process.url}{path}", timeout=30).raise_for_status()
+            httpx.post(f"{canceller.process.url}{path}", timeout=30).raise_for_status()
             for _ in frames:
                 pass
             times.append((perf_counter() - began) * 1000)

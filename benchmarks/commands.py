@@ -1,11 +1,14 @@
-"""A command on a long conversation, against the same on a short one, with and without its state in memory."""
+"""A command on a long conversation, against the same on a short one.
+
+Both are measured with and without the state in memory.
+"""
 
 from collections.abc import Iterator
 from uuid import UUID
 
 from benchmarks.measure import Measurement, Plan, Round, Target
 from benchmarks.workload.callers import call_ms
-from benchmarks.workload.store import CALLER, Store, dialogue, open_store, said, settle, start_conversations
+from benchmarks.workload.store import CALLER, Store, dialogue, open_store, settle, start_conversations, text_message
 from benchmarks.workload.texts import turns
 from commands.commands import Commands
 
@@ -15,11 +18,11 @@ CALLS = 200
 
 
 async def run(plan: Plan) -> list[Measurement]:
-    """Return the time of adding a message to 10,000, beside that of adding one to 10.
+    """Return the times of adding a message to 10,000 messages and to 10.
 
-    Cold is a first command: nothing of the conversation is in the process, while connections and code are warm. The
-    long conversation grows by one message a call, so its calls meet its last snapshot at every distance there is; a
-    short conversation is used once.
+    A cold command is the first on its conversation: the process has no state of it, while connections and code are
+    warm. The long conversation grows by one message per call, so the calls cover every distance from its last
+    snapshot. A short conversation is used once.
     """
     messages = dialogue(turns(), LONG)
     async with open_store(plan.conninfo) as store:
@@ -52,4 +55,4 @@ def _cold_once(store: Store, conversation_ids: Iterator[UUID]) -> Round:
 
 
 async def _add(commands: Commands, conversation_id: UUID) -> None:
-    await commands.add_message(CALLER, conversation_id, said("user", "And what of the second one?"))
+    await commands.add_message(CALLER, conversation_id, text_message("user", "And what of the second one?"))

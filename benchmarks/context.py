@@ -4,7 +4,7 @@ from uuid import UUID
 
 from benchmarks.measure import Measurement, Plan, Round, Target
 from benchmarks.workload.callers import call_ms
-from benchmarks.workload.store import dialogue, open_store, said, settle, start_conversations
+from benchmarks.workload.store import dialogue, open_store, settle, start_conversations, text_message
 from benchmarks.workload.texts import turns
 from projections.catalog import PROJECTIONS
 from projections.models.context import Context
@@ -17,9 +17,12 @@ CALLS = 500
 
 
 async def run(plan: Plan) -> list[Measurement]:
-    """Return the time of a window from 10,000 messages, beside that from 100 messages with the same end."""
+    """Return the times of one window of 10,000 messages and of 100.
+
+    Both conversations end with the same messages.
+    """
     messages = dialogue(turns(), LONG)
-    system = said("system", "You are a careful assistant that answers in full sentences.")
+    system = text_message("system", "You are a careful assistant that answers in full sentences.")
     async with open_store(plan.conninfo, PROJECTIONS) as store:
         (long,) = await start_conversations(store, 1, [system, *messages])
         (short,) = await start_conversations(store, 1, [system, *messages[-SHORT:]])

@@ -1,4 +1,4 @@
-"""How far reading is behind writing: from a commit to its row in the read models, and one client's whole request."""
+"""The lag of the read models: from a commit to its row, and a whole request."""
 
 import asyncio
 from random import Random
@@ -8,7 +8,7 @@ from uuid import UUID
 from benchmarks.measure import Measurement, Plan, Target
 from benchmarks.workload.callers import call_ms
 from benchmarks.workload.serving import serve, turnlog_serve
-from benchmarks.workload.store import CALLER, Store, open_store, said, start_conversations
+from benchmarks.workload.store import CALLER, Store, open_store, start_conversations, text_message
 from benchmarks.workload.texts import Turn, turns
 from domain.events import MessageAdded
 from projections.catalog import PROJECTIONS
@@ -24,7 +24,10 @@ CALLS = 10_000
 
 
 class Appends:
-    """Messages recorded at a fixed rate, whatever the projections do; every tenth is looked for in the history."""
+    """Messages recorded at a fixed rate, independent of the projections.
+
+    Every tenth message is looked up in the history.
+    """
 
     def __init__(self, store: Store, conversations: list[UUID], texts: list[Turn]) -> None:
         self._store = store
@@ -36,7 +39,7 @@ class Appends:
         self._visible_ms: list[float] = []
 
     async def visible_ms(self, seconds: float) -> float:
-        """Append for so long; return the 99th percentile of the time from a commit until its row is read."""
+        """Append for `seconds` and return the p99 time from a commit to its row."""
         self._commit_ms, self._visible_ms = [], []
         async with asyncio.TaskGroup() as tasks:
             start, made = perf_counter(), 0
@@ -49,13 +52,13 @@ class Appends:
         return _p99(self._visible_ms)
 
     async def commit_ms(self, _: float) -> float:
-        """Return the 99th percentile of the same appends' time from a command to its commit."""
+        """Return the p99 time from command to commit of the same appends."""
         return _p99(self._commit_ms)
 
     async def _append(self, *, look: bool) -> None:
         conversation_id, text = self._random.choice(self._conversations), self._random.choice(self._texts)
         asked = perf_counter()
-        committed = await self._store.commands.add_message(CALLER, conversation_id, said("user", text.question))
+        committed = await self._store.commands.add_message(CALLER, conversation_id, text_message("user", text.question))
         done = perf_counter()
         if look:
             (message,) = committed.events
@@ -68,7 +71,10 @@ class Appends:
 
 
 async def run(plan: Plan) -> list[Measurement]:
-    """Return the 99th percentile of the live lag, and the median of a request that waits for its own write."""
+    """Return the p99 of the lag, and the median of a request with its wait.
+
+    The request waits for its own write.
+    """
     texts = turns()
     async with open_store(plan.conninfo, PROJECTIONS) as store:
         conversations = await start_conversations(store, CONVERSATIONS)
@@ -97,7 +103,7 @@ async def run(plan: Plan) -> list[Measurement]:
 
 
 async def _record(store: Store, conversation_id: UUID) -> None:
-    await store.commands.add_message(CALLER, conversation_id, said("user", "And what of the second one?"))
+    await store.commands.add_message(CALLER, conversation_id, text_message("user", "And what of the second one?"))
 
 
 def _p99(times: list[float]) -> float:

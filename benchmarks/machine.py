@@ -1,4 +1,4 @@
-"""On what a run was made: the machine, the versions, the commit."""
+"""Description of a run: the machine, the versions and the commit."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ _SERVER_SETTINGS = ("server_version", "fsync", "synchronous_commit")
 
 
 def describe(conninfo: str) -> dict[str, Any]:
-    """Return date, commit and machine, as the JSON of a run holds them."""
+    """Return date, commit and machine for the JSON of a run."""
     with psycopg.connect(conninfo) as connection:
         settings = {name: _setting(connection, name) for name in _SERVER_SETTINGS}
     return {
@@ -44,7 +44,10 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """Return the commit, with a plus where files differ from it; None outside a repository."""
+    """Return the commit, or None outside a repository.
+
+    A plus marks a working tree with changes.
+    """
     commit, changes = _git("rev-parse", "--short=12", "HEAD"), _git("status", "--porcelain")
     return f"{commit}{'+' if changes else ''}" if commit else None
 

@@ -1,4 +1,4 @@
-"""What a benchmark is: sides that take turns, round after round, and measurements made of their medians."""
+"""Interleaved rounds of a benchmark and measurements of their medians."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import NamedTuple
 CALLERS = 32
 
 Round = Callable[[float], Awaitable[float]]
-"""Works for so many seconds and returns one figure, such as appends a second."""
+"""Work for a number of seconds that returns one figure, such as appends per second."""
 
 
 class Target(NamedTuple):
@@ -19,7 +19,7 @@ class Target(NamedTuple):
     of_ratio: bool = True
 
     def met(self, value: float, ratio: float | None) -> bool:
-        """Return whether the measurement keeps to the bound."""
+        """Return whether the measurement is within the bound."""
         figure = ratio if self.of_ratio else value
         assert figure is not None
         return figure >= self.bound if self.at_least else figure <= self.bound
@@ -27,7 +27,10 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True)
 class Measurement:
-    """One line of the report; `rounds` and `baseline_rounds` hold a figure per round, in `unit`."""
+    """One line of the report.
+
+    `rounds` and `baseline_rounds` hold one figure per round, in `unit`.
+    """
 
     benchmark: str
     measure: str
@@ -60,7 +63,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a benchmark is to be run: on which database of its own, how often, how long, and on a log of which length."""
+    """Database, rounds, seconds per round and log length of a benchmark."""
 
     conninfo: str
     rounds: int
@@ -68,7 +71,7 @@ class Plan:
     events: int
 
     async def interleave(self, sides: dict[str, Round]) -> dict[str, list[float]]:
-        """Warm every side up, then let them take turns; return each side's figures, one a round."""
+        """Warm up all sides, run them in alternation and return a figure per round."""
         for work in sides.values():
             await work(self.seconds / 2)
         figures: dict[str, list[float]] = {name: [] for name in sides}

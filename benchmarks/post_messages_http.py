@@ -1,4 +1,4 @@
-"""`POST …/messages` with its read-your-writes wait, against an endpoint of the same application that does nothing."""
+"""`POST …/messages` with its read-your-writes wait, against an empty endpoint."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -17,7 +17,7 @@ Groups = Sequence[tuple[bytes, ...]]
 
 
 async def run(plan: Plan) -> list[Measurement]:
-    """Return requests a second at 32 connections, and the 99th percentile at a steady half of that."""
+    """Return requests per second at 32 connections, and the p99 at half the rate."""
     async with serve(*empty_app(plan.conninfo)) as server:
         messages = [(request,) for request in chain.from_iterable(server.turns(turns()))]
         full = {"empty": _per_second(server, EMPTY), "messages": _per_second(server, messages)}

@@ -1,4 +1,4 @@
-"""A rebuild of the read models with two workers, against the eventsourcing library's runner and against bare SQL."""
+"""A rebuild by two workers, against the eventsourcing library and plain SQL."""
 
 import asyncio
 from collections.abc import Callable
@@ -24,7 +24,10 @@ LIBRARY_EVENTS = 20_000
 
 
 class Rebuilds:
-    """Rebuilds of one log, as the command makes them; `peaks_mb` has the most that a worker of each held in memory."""
+    """Rebuilds of one log, run as the command runs them.
+
+    `peaks_mb` holds the peak memory of a worker for each rebuild.
+    """
 
     def __init__(self, conninfo: str, schema: str, events: int) -> None:
         self.events = events
@@ -33,13 +36,16 @@ class Rebuilds:
         self._schema = schema
 
     async def make(self) -> None:
-        """Make the log, and its read models a first time, so that the next ones have something to be compared with."""
+        """Create the log and the first read models, with which later ones compare."""
         await asyncio.to_thread(make_log, self._conninfo, self._schema, self.events)
         await asyncio.to_thread(install, self._conninfo, self._schema)
         await self._rebuild()
 
     async def rate(self, _: float) -> float:
-        """Start the workers, plan, load, index, compare and switch; return events a second."""
+        """Run a whole rebuild and return events per second.
+
+        A rebuild starts workers, plans, loads, indexes, compares and switches.
+        """
         start = perf_counter()
         switched = await self._rebuild()
         seconds = perf_counter() - start
@@ -55,7 +61,7 @@ class Rebuilds:
 
 
 async def run(plan: Plan) -> list[Measurement]:
-    """Return events a second of a whole rebuild, how they hold up as the log grows, and a worker's memory."""
+    """Return events per second of rebuilds, also on a longer log, and peak memory."""
     shortest = Rebuilds(plan.conninfo, "first_events", min(LIBRARY_EVENTS, plan.events))
     short = Rebuilds(plan.conninfo, "first_tenth", plan.events // 10)
     long = Rebuilds(plan.conninfo, "turnlog", plan.events)
@@ -94,10 +100,10 @@ def _rate(events: int, seconds: Callable[[], float]) -> Round:
 
 
 def _peak_mb(pid: int | None) -> float:
-    """Return the most memory that a process has held so far, in units of 10^6 bytes."""
+    """Return a process's peak memory so far, in units of 10^6 bytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
 
 
 def _ignore(_: BuildStep) -> None:
-    """Nobody watches."""
+    """Ignore a step of the progress."""

@@ -1,4 +1,4 @@
-"""A run as a table for people, as Markdown for the documentation, and as JSON to keep."""
+"""Reports of a run: a plain table, Markdown for the documentation, and JSON."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ _RIGHT = frozenset({"value", "ratio"})
 
 
 def result(measurement: Measurement) -> dict[str, Any]:
-    """Return a measurement as JSON holds it."""
+    """Return a measurement as a JSON object."""
     return {
         "benchmark": measurement.benchmark,
         "measure": measurement.measure,
@@ -26,7 +26,7 @@ def result(measurement: Measurement) -> dict[str, Any]:
 
 
 def plain(run: dict[str, Any]) -> str:
-    """Return a run's table in columns, with where it was made above it."""
+    """Return a run's table in columns, below a line about its machine."""
     rows = [_HEADINGS, *map(_cells, run["results"])]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
@@ -39,7 +39,7 @@ def plain(run: dict[str, Any]) -> str:
 
 
 def markdown(run: dict[str, Any]) -> str:
-    """Return a run's table in Markdown, with where it was made above it."""
+    """Return a run's table in Markdown, below a line about its machine."""
     rules = ["---:" if name in _RIGHT else "---" for name in _HEADINGS]
     rows = [_HEADINGS, rules, *map(_cells, run["results"])]
     return "\n".join([_origin(run), "", *(f"| {' | '.join(row)} |" for row in rows)])

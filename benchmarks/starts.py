@@ -1,4 +1,7 @@
-"""How long `turnlog serve` takes until it is ready: on a directory where nothing is yet, and on one that has a log."""
+"""The time until `turnlog serve` is ready.
+
+It starts on an empty directory, and on a directory that has a log.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,11 +16,14 @@ from postgres.embedded import EmbeddedPostgres
 NAME = "starts"
 
 Started = Callable[[Path], Awaitable[float]]
-"""Start something on a data directory, end it, and return after how many milliseconds it was ready."""
+"""Start and end a program on a data directory and return the milliseconds until it was ready."""
 
 
 async def run(plan: Plan) -> list[Measurement]:
-    """Return the time of a first start and of a later one; PostgreSQL's own part of it is the baseline."""
+    """Return the times of a first start and of a later one.
+
+    PostgreSQL's part of each is the baseline.
+    """
     with TemporaryDirectory(prefix="turnlog-") as directory:
         data_dir = Path(directory) / "again"
         rounds = await plan.interleave(

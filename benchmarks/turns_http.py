@@ -1,4 +1,4 @@
-"""A turn of two messages over HTTP on `turnlog serve`, beside bare INSERTs of the same messages in process."""
+"""A turn of two messages over HTTP, against bare INSERTs of the same messages."""
 
 from benchmarks.baselines.floor import open_floor
 from benchmarks.measure import Measurement, Plan, Target
@@ -10,7 +10,10 @@ NAME = "turns_http"
 
 
 async def run(plan: Plan) -> list[Measurement]:
-    """Return turns a second at 32 connections; each message is answered once every projection shows it."""
+    """Return turns per second at 32 connections.
+
+    Each answer waits until all projections show the message.
+    """
     texts = turns()
     async with (
         open_store(plan.conninfo) as store,

@@ -1,4 +1,4 @@
-"""A turn of two durable messages through the commands, against the floor: the same rows without any domain."""
+"""A turn of two durable messages through the commands, against the floor."""
 
 from random import Random
 from uuid import UUID
@@ -6,14 +6,17 @@ from uuid import UUID
 from benchmarks.baselines.floor import CONVERSATIONS, open_floor
 from benchmarks.measure import CALLERS, Measurement, Plan, Target
 from benchmarks.workload.callers import Work, rate
-from benchmarks.workload.store import CALLER, Store, open_store, said, start_conversations
+from benchmarks.workload.store import CALLER, Store, open_store, start_conversations, text_message
 from benchmarks.workload.texts import Turn, turns
 
 NAME = "turns_in_process"
 
 
 async def run(plan: Plan) -> list[Measurement]:
-    """Return turns a second with decisions, token counts and serialisation, beside those of the floor."""
+    """Return turns per second of the commands and of the floor.
+
+    The commands decide, count tokens and serialise.
+    """
     texts = turns()
     async with open_store(plan.conninfo) as store, open_floor(store.database, texts) as floor:
         conversations = await start_conversations(store, CONVERSATIONS)
@@ -35,7 +38,7 @@ def _caller(store: Store, conversations: list[UUID], texts: list[Turn]) -> Work:
 
     async def turn() -> None:
         conversation_id, text = random.choice(conversations), random.choice(texts)
-        await store.commands.add_message(CALLER, conversation_id, said("user", text.question))
-        await store.commands.add_message(CALLER, conversation_id, said("assistant", text.answer))
+        await store.commands.add_message(CALLER, conversation_id, text_message("user", text.question))
+        await store.commands.add_message(CALLER, conversation_id, text_message("assistant", text.answer))
 
     return turn

@@ -1,6 +1,7 @@
-"""One embedded PostgreSQL for the whole run, xdist's workers included, and a fresh database for each test that asks.
+"""One embedded PostgreSQL for the whole run, with a new database per test.
 
-It listens on its unix socket and on TCP. Tests use the socket unless TURNLOG_TEST_TRANSPORT is `tcp`.
+The workers of xdist share it. It listens on its unix socket and on TCP. Tests use the socket unless
+TURNLOG_TEST_TRANSPORT is `tcp`.
 """
 
 import os
@@ -30,22 +31,26 @@ _shared = pytest.StashKey[EmbeddedPostgres]()
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Use all cores, and at least four processes, because the tests spend half of their time waiting.
+    """Return the number of cores, at least 4, or 0 with `-k`.
 
-    Tests that `-k` chooses run in this process: they are few, and each other one would collect all tests first.
+    The tests wait for half of their time, so two cores can run four processes. Tests that `-k` selects run in this
+    process, because they are few and each further process would first collect all tests.
     """
     return 0 if config.option.keyword else max(4, os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files first that take longest, so that no process is left alone with one of them in the end."""
+    """Put the slowest files first, so that the processes end at about the same time."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path not in slow, "e2e" not in item.path.parts))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Run by xdist for each worker: all share one directory, in which the first of them starts PostgreSQL."""
+    """Give each worker of xdist the same data directory.
+
+    The first worker starts PostgreSQL in it.
+    """
     if _shared not in node.config.stash:
         node.config.stash[_shared] = _listening(_ephemeral())
     node.workerinput["data_dir"] = str(node.config.stash[_shared].data_dir)
@@ -58,7 +63,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The conninfo of the run's PostgreSQL, with the migrated template database in it."""
+    """Yield the conninfo of the run's PostgreSQL, which has the template database."""
     worker: dict[str, Any] | None = getattr(request.config, "workerinput", None)
     with EmbeddedPostgres(Path(worker["data_dir"])) if worker else _listening(_ephemeral()) as embedded:
         _make_template(embedded.conninfo)
@@ -75,13 +80,13 @@ def over_tcp(conninfo: str) -> str:
 
 @pytest.fixture(params=["unix", "tcp"])
 def either_url(request: pytest.FixtureRequest, database_url: str) -> str:
-    """The conninfo of `database_url` over a unix socket, and over TCP."""
+    """Return the conninfo of `database_url` over a unix socket, and over TCP."""
     return over_tcp(database_url) if request.param == "tcp" else database_url
 
 
 @pytest.fixture
 def empty_database_url(postgres: str) -> Iterator[str]:
-    """The conninfo of a database of this test's own, with nothing in it."""
+    """Yield the conninfo of an empty database for this test."""
     name = _create(postgres, "template0")
     yield make_conninfo(postgres, dbname=name)
     _drop(postgres, name)
@@ -89,7 +94,10 @@ def empty_database_url(postgres: str) -> Iterator[str]:
 
 @pytest.fixture
 def database_url(postgres: str, _next_database: "_NextDatabase") -> Iterator[str]:
-    """The conninfo of a database of this test's own, with a migrated log in the schema `turnlog`."""
+    """Yield the conninfo of a database for this test, with a migrated log.
+
+    The log is in the schema `turnlog`.
+    """
     name = _next_database.take()
     yield make_conninfo(postgres, dbname=name)
     _drop(postgres, name)
@@ -97,14 +105,16 @@ def database_url(postgres: str, _next_database: "_NextDatabase") -> Iterator[str
 
 @pytest.fixture(scope="session")
 def shared_database_url(postgres: str) -> Iterator[str]:
-    """The conninfo of a migrated database for tests that need no log of their own."""
+    """Yield the conninfo of a migrated database that tests share."""
     name = _create(postgres, TEMPLATE)
     yield make_conninfo(postgres, dbname=name)
     _drop(postgres, name)
 
 
 class _NextDatabase:
-    """Copying the template takes longer than most tests, so the next copy is made while a test runs."""
+    """Copies of the template, each made while the previous test runs."""
+
+    # Copying the template takes longer than most tests.
 
     def __init__(self, conninfo: str, executor: Executor) -> None:
         self._conninfo = conninfo
@@ -126,7 +136,8 @@ def _next_database(postgres: str) -> Iterator[_NextDatabase]:
 
 
 def _ephemeral() -> EmbeddedPostgres:
-    """Return a PostgreSQL in memory where there is room: a database is copied there in a seventh of the time."""
+    """Return a PostgreSQL on temporary storage, in memory where there is room."""
+    # Copying a database in memory takes a seventh of the time.
     with pytest.MonkeyPatch.context() as patched:
         if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES:
             patched.setattr(tempfile, "tempdir", str(MEMORY))
@@ -134,7 +145,10 @@ def _ephemeral() -> EmbeddedPostgres:
 
 
 def _listening(embedded: EmbeddedPostgres) -> EmbeddedPostgres:
-    """Let a PostgreSQL that was never started listen on a loopback address of its own, whose port nobody else uses."""
+    """Make a PostgreSQL that was never started listen on a loopback address.
+
+    The address is random, so that no other process uses its port.
+    """
     directory = embedded.data_dir / "postgres"
     embedded.data_dir.chmod(0o711)
     Cluster(directory, embedded.data_dir / "postgres.log").create()
@@ -157,7 +171,10 @@ def _drop(conninfo: str, name: str) -> None:
 
 
 def _make_template(conninfo: str) -> None:
-    """Made by whoever comes first while the others wait; renamed last, so that a half-made one is never used."""
+    """Create the template database unless another process has created it.
+
+    It gets its name at the end, so that an incomplete one is never used.
+    """
     from eventlog.migrations import migrate
 
     with psycopg.connect(conninfo, autocommit=True) as connection:

@@ -1,1 +1,1 @@
-"""What benchmarks are compared with: other programs that do the same, and less."""
+"""Baselines of the benchmarks: programs that do the same work and check less."""

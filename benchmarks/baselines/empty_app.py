@@ -1,6 +1,7 @@
-"""The API with one more endpoint that does nothing: the most that FastAPI serves on this machine.
+"""The API with one more endpoint, which does nothing.
 
-`python -m benchmarks.empty_app DATABASE_URL` serves it with the settings of `turnlog serve` and prints its port.
+It shows the most requests that FastAPI can serve on this machine. `python -m benchmarks.baselines.empty_app
+DATABASE_URL` serves it with the settings of `turnlog serve` and prints its port.
 """
 
 import socket
@@ -14,7 +15,7 @@ from cli.server import configure
 
 
 def create_empty_app(database_url: str) -> TurnlogApplication:
-    """Return the API with `POST /empty`, which is tried before all other routes."""
+    """Return the API with `POST /empty` as the first route."""
     app = create_app(load_settings(database_url=database_url), database_url)
     app.fastapi.post("/empty")(empty)
     routes = app.fastapi.router.routes
@@ -28,7 +29,7 @@ async def empty() -> dict[str, str]:
 
 
 def main() -> None:
-    """Serve until a signal says to end."""
+    """Serve until a signal arrives."""
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
         print(f"ready at http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
         uvicorn.Server(configure(create_empty_app(sys.argv[1]))).run(sockets=[listener])

@@ -1,4 +1,7 @@
-"""Messages written without any domain: by one batched writer, which is the floor, and by one INSERT each."""
+"""Messages written without a domain: by a batched writer and by single INSERTs.
+
+The batched writer is the floor of other benchmarks.
+"""
 
 import asyncio
 import gc
@@ -34,7 +37,7 @@ _PLACEHOLDER = UUID(int=0)
 
 
 class Row(NamedTuple):
-    """One message as the log holds it, ready to be sent."""
+    """One row of the log, ready to be sent."""
 
     conversation_id: UUID
     version: int
@@ -47,7 +50,10 @@ class Row(NamedTuple):
 
 
 class Rows:
-    """Prebuilt turns, two rows each, over 200 conversations; what the log would hold, byte for byte alike."""
+    """Prebuilt turns of two rows each, over 200 conversations.
+
+    The rows equal those of the log byte for byte.
+    """
 
     def __init__(self, turns: list[Turn]) -> None:
         self._random = Random(0)
@@ -73,7 +79,7 @@ class Rows:
 
 
 class BatchedWriter:
-    """Writes everything that is waiting in one statement, again and again."""
+    """Writer that puts all waiting rows into one statement, repeatedly."""
 
     def __init__(self, connection: AsyncConnection[TupleRow]) -> None:
         self._connection = connection
@@ -81,7 +87,7 @@ class BatchedWriter:
         self._wake = asyncio.Event()
 
     def append(self, row: Row) -> Future[None]:
-        """Return a future of the row's commit."""
+        """Return a future that is done when the row is committed."""
         done: Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((row, done))
         self._wake.set()
@@ -105,7 +111,7 @@ class BatchedWriter:
 
 
 class Floor:
-    """Both ways to write messages without a domain, in turns a second."""
+    """Both ways to write messages without a domain, in turns per second."""
 
     def __init__(
         self, turns: list[Turn], writer: BatchedWriter, connections: Sequence[AsyncConnection[TupleRow]]
@@ -116,18 +122,24 @@ class Floor:
         self._positions = count(1)
 
     async def batched(self, seconds: float) -> float:
-        """Return turns a second of 32 callers of the one writer, each waiting for its row's commit."""
+        """Return turns per second of 32 callers that share the batched writer.
+
+        Each caller waits until its row is committed.
+        """
         with self._prebuilt(seconds) as turns:
             return await rate(seconds, [self._through_writer(turns) for _ in range(CALLERS)])
 
     async def bare(self, seconds: float) -> float:
-        """Return turns a second of 32 connections, each with an INSERT and a commit of its own for every message."""
+        """Return turns per second of 32 connections with single INSERTs.
+
+        Each message is one INSERT and one commit.
+        """
         with self._prebuilt(seconds) as turns:
             return await rate(seconds, [self._through(connection, turns) for connection in self._connections])
 
     @contextmanager
     def _prebuilt(self, seconds: float) -> Generator[Iterator[tuple[Row, Row]]]:
-        """Lend more turns than can be written, out of the garbage collector's sight."""
+        """Provide more turns than can be written, hidden from the garbage collector."""
         turns = self._rows.turns(int(seconds * MOST_TURNS_A_SECOND))
         gc.collect()
         gc.freeze()
@@ -153,7 +165,7 @@ class Floor:
 
 @asynccontextmanager
 async def open_floor(database: Database, turns: list[Turn]) -> AsyncGenerator[Floor]:
-    """Make the floor's tables beside those of the log, and open its connections."""
+    """Create the floor's tables beside those of the log and open its connections."""
     async with AsyncExitStack() as stack:
         connections = [await stack.enter_async_context(await database.connect()) for _ in range(CALLERS + 1)]
         for name, statement in _SQL.items():

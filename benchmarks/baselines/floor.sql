@@ -1,13 +1,13 @@
 -- name: create_schema
--- Where the tables without a domain live, beside the log.
+-- Schema of the tables without a domain, beside the log.
 CREATE SCHEMA floor
 
 -- name: create_batched
--- One row per message; the columns, constraints and indexes of the log's events, fed by one batched writer.
+-- One row per message, with the columns, constraints and indexes of the log's events. The batched writer feeds it.
 CREATE TABLE floor.batched (LIKE turnlog.events INCLUDING ALL)
 
 -- name: create_bare
--- One row per message; the same again, fed by one INSERT a message.
+-- One row per message, with the same columns. One INSERT per message feeds it.
 CREATE TABLE floor.bare (LIKE turnlog.events INCLUDING ALL)
 
 -- name: create_head
@@ -15,7 +15,7 @@ CREATE TABLE floor.bare (LIKE turnlog.events INCLUDING ALL)
 CREATE TABLE floor.head (LIKE turnlog.head INCLUDING ALL)
 
 -- name: first_head
--- Nothing is written yet.
+-- Position 0: the table is empty.
 INSERT INTO floor.head (only_row, position) VALUES (true, 0)
 
 -- name: insert_batch
@@ -31,6 +31,6 @@ FROM next, unnest(%b::uuid[], %b::integer[], %b::text[], %b::text[], %b::text[],
     WITH ORDINALITY AS r(conversation_id, version, type, data, actor, request_id, recorded_at, digest, n)
 
 -- name: insert_one
--- One row with a position that was given to it.
+-- Insert one row at a given position.
 INSERT INTO floor.bare (position, conversation_id, version, type, data, actor, request_id, recorded_at, digest)
 VALUES (%b, %b, %b, %b, %b::text::jsonb, %b, %b, %b, %b)

@@ -1,8 +1,8 @@
-"""What a stream costs without Turnlog: a FastAPI route that hands a model's chunks on and stores nothing.
+"""FastAPI routes that forward a model's chunks and store nothing.
 
-`python -m benchmarks.passthrough_app MODEL_URL` serves it with the settings of `turnlog serve`, litellm's included, and
-prints its port. `/litellm` reads the model through litellm, as an application does; `/openai` reads the stream of the
-OpenAI library inside of it.
+They show the cost of a stream without Turnlog. `python -m benchmarks.baselines.passthrough_app MODEL_URL` serves them
+with the settings of `turnlog serve`, including those of litellm, and prints the port. `/litellm` reads the model
+through litellm, as an application does. `/openai` reads the stream of the OpenAI library inside litellm.
 """
 
 import asyncio
@@ -76,7 +76,7 @@ class _Server(uvicorn.Server):
 
 
 def main() -> None:
-    """Serve until a signal says to end."""
+    """Serve until a signal arrives."""
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
         _Server(configure(ConnectionTracking(create_passthrough_app(sys.argv[1])))).run(sockets=[listener])
 

@@ -1,4 +1,4 @@
-"""The floor of a rebuild: the tables of the read models filled inside PostgreSQL, by SQL that knows no domain."""
+"""The floor of a rebuild: read models filled inside PostgreSQL by plain SQL."""
 
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
@@ -10,14 +10,17 @@ SETTINGS = {"work_mem": "64MB", "maintenance_work_mem": "64MB"}
 
 
 class RebuildFloor:
-    """One INSERT … SELECT a table, keys and indexes last; two connections at once, as a rebuild has two workers."""
+    """One INSERT … SELECT per table, with keys and indexes last.
+
+    It uses two connections at once, because a rebuild has two workers.
+    """
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._fills = list(tables.statements("rebuild_floor.sql").values())
 
     def seconds(self) -> float:
-        """Return how long it takes to make, fill and index the tables and to give them statistics."""
+        """Return the seconds to create, fill, index and analyse the tables."""
         start = perf_counter()
         self._tables.create()
         for statements in (self._fills, self._tables.indexes(), self._analyzes()):

@@ -1,5 +1,5 @@
 -- name: fill_history
--- The messages that are left, and the empty answers of turns that run.
+-- Messages that are not deleted, and the empty answers of running turns.
 INSERT INTO {history}
 SELECT m.conversation_id, (m.data ->> 'message_id')::uuid, m.version, (m.data ->> 'turn_id')::uuid, m.data ->> 'role',
     m.data ->> 'author_id', m.data -> 'content', (m.data ->> 'in_reply_to')::uuid, m.data ->> 'status',
@@ -20,7 +20,7 @@ WHERE s.type = 'TurnStarted'
         AND e.conversation_id = s.conversation_id AND e.data ->> 'turn_id' = s.data ->> 'turn_id')
 
 -- name: fill_turns
--- Turns, each with its end if it has one.
+-- Turns, each with its end if it has ended.
 INSERT INTO {turns}
 SELECT s.conversation_id, (s.data ->> 'turn_id')::uuid, s.version, (s.data ->> 'user_message_id')::uuid,
     (s.data ->> 'message_id')::uuid,
@@ -37,7 +37,7 @@ WHERE s.type = 'TurnStarted'
         AND d.conversation_id = s.conversation_id)
 
 -- name: fill_stream_text
--- What running turns have said so far.
+-- The text of running turns so far.
 INSERT INTO {stream_text}
 SELECT (t.data ->> 'turn_id')::uuid, (t.data ->> 'first_seq')::integer, (t.data ->> 'block_index')::integer,
     t.data ->> 'block_type', (SELECT string_agg(c.chunk, '' ORDER BY c.n)
@@ -49,7 +49,7 @@ WHERE s.type = 'TurnStarted'
         AND e.conversation_id = s.conversation_id AND e.data ->> 'turn_id' = s.data ->> 'turn_id')
 
 -- name: fill_context
--- The messages that are left, with running totals.
+-- Messages that are not deleted, with running totals.
 INSERT INTO {context}
 SELECT m.conversation_id, m.version, (m.data ->> 'message_id')::uuid, m.data ->> 'role',
     (m.data ->> 'tokens')::integer,
@@ -66,7 +66,7 @@ WINDOW earlier AS (
 )
 
 -- name: fill_listing
--- Conversations, each with its last title and what its events add up to; times grow with versions in a made log.
+-- Conversations, each with its last title and the totals of its events. In a generated log times grow with versions.
 INSERT INTO {listing}
 SELECT s.conversation_id, s.data ->> 'owner_id', s.data ->> 'agent_id',
     CASE WHEN u.data IS NULL THEN s.data ->> 'title' ELSE u.data ->> 'title' END,

@@ -1,4 +1,7 @@
-"""The baseline of a rebuild: the eventsourcing library's own ProjectionRunner, which commits event by event."""
+"""A rebuild by the eventsourcing library's ProjectionRunner.
+
+The runner commits event by event.
+"""
 
 from time import perf_counter
 from typing import Any, ClassVar
@@ -34,7 +37,7 @@ _STATEMENTS: dict[type[ConversationEvent], list[str]] = {
     MessageDeleted: ["unlist_message", "delete_message", "delete_context"],
     TurnStarted: ["list_turn", "add_message", "add_turn"],
     StreamDelta: ["add_stream_text"],
-    TurnEnded: ["list_turn", "end_turn", "delete_unsaid", "delete_stream_text"],
+    TurnEnded: ["list_turn", "end_turn", "delete_empty_answer", "delete_stream_text"],
     ConversationDeleted: [
         "list_deletion",
         "delete_conversation_messages",
@@ -45,7 +48,7 @@ _STATEMENTS: dict[type[ConversationEvent], list[str]] = {
 
 
 class ViewsRecorder(PostgresTrackingRecorder):
-    """Writes what one event changes, and that it was read, in one transaction."""
+    """Recorder of the changes of one event and its position in one transaction."""
 
     statements: ClassVar[dict[str, bytes]] = {}
 
@@ -58,18 +61,21 @@ class ViewsRecorder(PostgresTrackingRecorder):
 
 
 class Views(Projection[ViewsRecorder]):
-    """Keeps listing, history and context."""
+    """Projection of the listing, the history and the context."""
 
     def process_event(  # pyright: ignore[reportIncompatibleVariableOverride] - the library dispatches by type here
         self, domain_event: ConversationEvent, tracking: Tracking
     ) -> None:
-        """Write what one event changes."""
+        """Write the changes of one event."""
         kind = TurnEnded if isinstance(domain_event, TurnEnded) else type(domain_event)
         self.view.write(_STATEMENTS[kind], _parameters(domain_event), tracking)
 
 
 def library_seconds(tables: Tables) -> float:
-    """Return how long the library's runner takes to read the whole log into empty tables with keys and indexes."""
+    """Return the seconds in which the library's runner projects the whole log.
+
+    The tables are empty at first and have their keys and indexes.
+    """
     tables.create()
     with tables.connect() as connection:
         for statement in tables.indexes():
@@ -104,7 +110,7 @@ def _environment(tables: Tables) -> dict[str, str]:
 
 
 def _parameters(event: ConversationEvent) -> dict[str, Any]:
-    """Return an event's fields as its statements take them."""
+    """Return an event's fields as parameters of its statements."""
     fields = {name: getattr(event, name) for name in type(event).model_fields}
     fields |= {"conversation_id": event.originator_id, "version": event.originator_version, "at": event.timestamp}
     for name in ("metadata", "content", "usage"):
@@ -114,11 +120,11 @@ def _parameters(event: ConversationEvent) -> dict[str, Any]:
 
 
 def _derived(event: ConversationEvent) -> dict[str, Any]:
-    """Return what the rows hold that is no field of the event."""
+    """Return the row values that are not fields of the event."""
     if isinstance(event, TurnStarted):
-        unsaid = {"status": "streaming", "tokens": 0, "usage": None, "finish_reason": None, "author_id": None}
-        said = {"role": "assistant", "content": "[]", "in_reply_to": event.user_message_id}
-        return {**unsaid, **said, "active_turn_id": event.turn_id}
+        empty = {"status": "streaming", "tokens": 0, "usage": None, "finish_reason": None, "author_id": None}
+        answer = {"role": "assistant", "content": "[]", "in_reply_to": event.user_message_id}
+        return {**empty, **answer, "active_turn_id": event.turn_id}
     if isinstance(event, StreamDelta):
         return {"text": "".join(event.chunks)}
     if isinstance(event, TurnEnded):

@@ -1,4 +1,4 @@
-"""The tables of the read models that a rebuild is measured on, made again elsewhere to be filled by other means."""
+"""Copies of the read models' tables, to be filled by a baseline."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,20 +19,23 @@ Connection = psycopg.Connection[TupleRow]
 
 
 class Tables(NamedTuple):
-    """Tables like those of the read models, in a schema of their own beside the log of another schema."""
+    """Tables like those of the read models, in another schema than the log's."""
 
     conninfo: str
     schema: str
     log: str
 
     def connect(self, **settings: str) -> Connection:
-        """Return a connection that sees these tables, then the log's; commits do not wait for the disk."""
+        """Return a connection with these tables before the log's in its search path.
+
+        Its commits do not wait for the disk.
+        """
         options = {"search_path": f"{self.schema},{self.log}", "timezone": "UTC", "synchronous_commit": "off"}
         given = " ".join(f"-c {name}={setting}" for name, setting in {**options, **settings}.items())
         return psycopg.connect(self.conninfo, autocommit=True, options=given)
 
     def create(self) -> None:
-        """Make the tables anew, without keys and indexes."""
+        """Create the tables again, without keys and indexes."""
         with self.connect(client_min_messages="warning") as connection:
             schema = sql.Identifier(self.schema)
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(schema))
@@ -42,15 +45,15 @@ class Tables(NamedTuple):
                     connection.execute(definition)
 
     def indexes(self) -> list[bytes]:
-        """Return the statements that make the keys and indexes."""
+        """Return the statements that create the keys and indexes."""
         return [statement for view in VIEWS for statement in view.indexes()]
 
     def names(self) -> dict[str, str]:
-        """Return what each table is called here."""
+        """Return the qualified name of each table."""
         return {table: view.table(table) for view in VIEWS for table in view.tables}
 
     def statements(self, path: str) -> dict[str, bytes]:
-        """Return the statements of one of the benchmarks' SQL files on these tables, by name."""
+        """Return the statements of a benchmark's SQL file on these tables, by name."""
         tables = {table: sql.Identifier(self.schema, name) for table, name in self.names().items()}
         return {
             name: sql.SQL(statement).format(**tables).as_bytes(None)
@@ -58,10 +61,10 @@ class Tables(NamedTuple):
         }
 
     def check(self) -> None:
-        """Hold these tables against what is read of the log's.
+        """Compare these tables with the read models of the log.
 
         Raises:
-            AssertionError: they do not hold the same rows.
+            AssertionError: a table has other rows.
         """
         live = {table: view_name(table, view.version) for view in VIEWS for table in view.tables}
         with self.connect() as connection:
@@ -71,5 +74,5 @@ class Tables(NamedTuple):
 
 
 def _print(connection: Connection, *name: str) -> Sequence[object] | None:
-    """Return how many rows a table has, and a hash of them all."""
+    """Return a table's number of rows and a hash of all rows."""
     return connection.execute(sql.SQL(_SQL["fingerprint"]).format(table=sql.Identifier(*name))).fetchone()

@@ -1,3 +1,3 @@
 -- name: fingerprint
--- How many rows a table has, and a sum over the hashes of its rows.
+-- A table's number of rows, and the sum of the hashes of its rows.
 SELECT count(*), sum(hashtextextended(t::text, 0)) FROM {table} AS t

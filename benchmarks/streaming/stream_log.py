@@ -1,4 +1,4 @@
-"""How far the log is behind what readers of running turns have seen, and how many commits that takes."""
+"""The lag of the log behind readers of running turns, and its commits."""
 
 import asyncio
 import re
@@ -11,9 +11,9 @@ from typing import Any
 import psycopg
 
 from benchmarks.measure import Measurement, Plan, Target
+from benchmarks.workload.concurrent_streams import CHUNKS_A_SECOND, quantile, read_streams, upcoming_script
 from benchmarks.workload.model_server import now_us
 from benchmarks.workload.serving import Server, launch, model_server, serve, turnlog_serve
-from benchmarks.workload.speech import CHUNKS_A_SECOND, coming_script, listen, quantile
 from eventlog.db.statements import load_statements
 
 NAME = "stream_log"
@@ -26,7 +26,10 @@ _STAMP = re.compile(r"@(\d+)@")
 
 
 class Head:
-    """The log's head as it was seen to grow; a commit is at most a poll older than it seems."""
+    """The observed growth of the log's head.
+
+    A commit is at most one poll older than its observation.
+    """
 
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
         self._connection = connection
@@ -34,7 +37,7 @@ class Head:
         self._positions: list[int] = []
 
     async def watch(self) -> None:
-        """Look again and again, without end."""
+        """Poll the head until cancelled."""
         while True:
             position = await self.position()
             if not self._positions or position > self._positions[-1]:
@@ -51,17 +54,17 @@ class Head:
         return await (await self._connection.execute(_SQL[statement], parameters)).fetchall()
 
     def seen_us(self, position: int) -> int:
-        """Return when this position was first seen to be there."""
+        """Return the time at which this position was first observed."""
         return self._seen_us[bisect_left(self._positions, position)]
 
     def between(self, from_us: int, to_us: int) -> tuple[int, int]:
-        """Return the positions that were the last at two times."""
+        """Return the positions of the head at two times."""
         first, last = (bisect_left(self._seen_us, at_us) - 1 for at_us in (from_us, to_us))
         return self._positions[first], self._positions[last]
 
 
 class Recording:
-    """Rounds with so many streams: what the log lagged, and its commits a second."""
+    """Rounds with a number of streams: the lag of the log and its commits."""
 
     def __init__(self, server: Server, conninfo: str, streams: int) -> None:
         self._server = server
@@ -70,22 +73,22 @@ class Recording:
         self.commits: list[float] = []
 
     async def lag_ms(self, seconds: float) -> float:
-        """Return the 99th percentile of the time from a chunk's arrival at its reader to its commit."""
-        script = coming_script(seconds, self._streams)
+        """Return the p99 time from a chunk's arrival at its reader to its commit."""
+        script = upcoming_script(seconds, self._streams)
         async with _watched(self._conninfo) as head:
             start = await head.position()
-            speech = await listen(self._server, "/v1/turns", script, self._streams)
+            received = await read_streams(self._server, "/v1/turns", script, self._streams)
             await asyncio.sleep(POLL_S * 10)
-            first, last = head.between(speech.from_us, speech.to_us)
+            first, last = head.between(received.from_us, received.to_us)
             ((commits,),) = await head.fetch("count_commits", first, last)
             recorded = await head.fetch("read_chunks", start, await head.position())
         self.commits.append(commits / seconds)
         seen_us = {int(stamp): head.seen_us(position) for position, data in recorded for stamp in _STAMP.findall(data)}
-        return quantile([(seen_us[sent] - arrived) / 1000 for sent, arrived in speech.arrivals().items()], 0.99)
+        return quantile([(seen_us[sent] - arrived) / 1000 for sent, arrived in received.arrivals().items()], 0.99)
 
 
 async def run(plan: Plan) -> list[Measurement]:
-    """Return the lag, and the commits a second, at several numbers of streams."""
+    """Return lag and commits per second at several numbers of streams."""
     plan = replace(plan, rounds=min(plan.rounds, MOST_ROUNDS))
     async with (
         launch(*model_server()) as models,

@@ -1,4 +1,4 @@
-"""A finished turn replayed to one reader, and a running turn followed by hundreds."""
+"""A replay of a finished turn, and a running turn with hundreds of readers."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -13,11 +13,11 @@ import orjson
 import psycopg
 
 from benchmarks.measure import Measurement, Plan, Round, Target
+from benchmarks.workload.concurrent_streams import SETTLE_S, ConcurrentStreams, upcoming_script
 from benchmarks.workload.load import HOST
 from benchmarks.workload.model_server import Script
 from benchmarks.workload.serving import Server, launch, model_server, serve, turnlog_serve
-from benchmarks.workload.speech import SETTLE_S, Speech, coming_script
-from benchmarks.workload.store import CALLER, open_store, said
+from benchmarks.workload.store import CALLER, open_store, text_message
 from benchmarks.workload.stream_load import get
 from domain.content import TextBlock
 from domain.conversation import fold
@@ -49,7 +49,10 @@ class Replays:
         self.first_ms: list[float] = []
 
     async def whole_ms(self, seconds: float) -> float:
-        """Replay again and again for so long; return the median time to the end, and keep that to the first frame."""
+        """Replay for `seconds` and return the median time to the last frame.
+
+        The median time to the first frame is appended to `first_ms`.
+        """
         end = perf_counter() + seconds
         first_ms: list[float] = []
         whole_ms: list[float] = []
@@ -62,7 +65,7 @@ class Replays:
         return median(whole_ms)
 
     async def sql_ms(self, seconds: float) -> float:
-        """Read the turn's events as often; return the median time."""
+        """Read the turn's events by SQL for `seconds` and return the median time."""
         return await asyncio.to_thread(self._sql_ms, seconds)
 
     def _sql_ms(self, seconds: float) -> float:
@@ -77,7 +80,7 @@ class Replays:
 
 
 async def run(plan: Plan) -> list[Measurement]:
-    """Return the times of a replay, and the delay of a running turn's chunks at each of many readers."""
+    """Return the times of a replay, and the delay of chunks at many readers."""
     plan = replace(plan, rounds=min(plan.rounds, MOST_ROUNDS))
     turn_id = new_id()
     events = _finished_turn(turn_id)
@@ -101,12 +104,15 @@ async def run(plan: Plan) -> list[Measurement]:
 
 
 def _finished_turn(turn_id: UUID) -> Events:
-    """Return a conversation with one turn, recorded as a model of 30 chunks a second makes it: two in an event."""
+    """Return the events of a conversation with one turn.
+
+    Each delta holds two chunks, as with a model of 30 chunks per second.
+    """
     origin, texts = CALLER.origin(), [f" w{number % 1000}" for number in range(CHUNKS)]
     events = conversations.start_conversation(new_id(), origin)
     state = fold(None, events)
     assert state is not None
-    draft = conversations.Draft(new_id(), "user", said("user", "Tell me everything.").content, 4, "o200k_base")
+    draft = conversations.Draft(new_id(), "user", text_message("user", "Tell me everything.").content, 4, "o200k_base")
     ids = TurnIds(turn_id, new_id(), new_id())
     events += turn_starts.start_turn(state, origin, draft, TurnSettings("turnlog/demo"), ids)
     state = fold(state, events[1:])
@@ -129,17 +135,17 @@ def _finished_turn(turn_id: UUID) -> Events:
 
 
 def _delay_ms(server: Server, readers: int) -> Round:
-    """Return a round in which so many readers follow one turn and each has to get every frame."""
+    """Return a round in which each of `readers` must receive every frame."""
 
     async def work(seconds: float) -> float:
-        script = coming_script(seconds, READERS_JOIN_LIKE)
+        script = upcoming_script(seconds, READERS_JOIN_LIKE)
         async with _started(server, script) as path:
             streams = await server.read([get(path)] * readers)
         for stream in streams:
             assert stream.sent_us == streams[0].sent_us, "a reader missed a chunk"
             assert stream.frames == len(stream.sent_us) + OTHER_FRAMES, "a reader missed a frame"
         from_us = script.begins_us + int(SETTLE_S * 1_000_000)
-        return Speech(streams, from_us, script.begins_us + int(script.seconds * 1_000_000)).delay_ms(0.99)
+        return ConcurrentStreams(streams, from_us, script.begins_us + int(script.seconds * 1_000_000)).delay_ms(0.99)
 
     return work
 

@@ -1,3 +1,3 @@
 -- name: read_turn
--- What a turn is replayed from.
+-- The events from which a turn is replayed.
 SELECT position, type, data::text FROM events WHERE conversation_id = %s AND version >= %s ORDER BY version

@@ -1,4 +1,7 @@
-"""Chunks of many models handed on at once by `turnlog serve`, against passthroughs that store nothing."""
+"""Many concurrent streams of `turnlog serve`, against passthroughs.
+
+A passthrough stores nothing.
+"""
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -6,6 +9,13 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from benchmarks.measure import Measurement, Plan, Round, Target
+from benchmarks.workload.concurrent_streams import (
+    CHUNKS_A_SECOND,
+    SETTLE_S,
+    ConcurrentStreams,
+    read_streams,
+    upcoming_script,
+)
 from benchmarks.workload.serving import (
     Process,
     Server,
@@ -16,7 +26,6 @@ from benchmarks.workload.serving import (
     serve,
     turnlog_serve,
 )
-from benchmarks.workload.speech import CHUNKS_A_SECOND, SETTLE_S, Speech, coming_script, listen
 
 NAME = "streams"
 STREAMS = 200
@@ -30,27 +39,30 @@ OPENAI = "a passthrough of the OpenAI library's stream"
 
 
 class Side(NamedTuple):
-    """A server that streams, and the route that does it; only Turnlog goes on where nobody listens."""
+    """A server and its streaming route.
+
+    Only Turnlog's turns continue without a reader.
+    """
 
     server: Server
     path: str
 
-    async def speech(self, seconds: float, streams: int, rate: float = CHUNKS_A_SECOND) -> Speech:
-        """Let models speak for so long."""
-        script = coming_script(seconds, streams, rate)
-        return await listen(self.server, self.path, script, streams, to_the_end=self.path == "/v1/turns")
+    async def stream(self, seconds: float, streams: int, rate: float = CHUNKS_A_SECOND) -> ConcurrentStreams:
+        """Stream for `seconds` and return what the readers received."""
+        script = upcoming_script(seconds, streams, rate)
+        return await read_streams(self.server, self.path, script, streams, to_the_end=self.path == "/v1/turns")
 
     def per_second(self, rate: float) -> Round:
-        """Return a round that counts the chunks a second of 200 streams."""
+        """Return a round that measures the chunks per second of 200 streams."""
 
         async def work(seconds: float) -> float:
-            return (await self.speech(seconds, STREAMS, rate)).per_second
+            return (await self.stream(seconds, STREAMS, rate)).per_second
 
         return work
 
 
 class Delays:
-    """Rounds of a side below saturation: the delay of chunks, and the server's processor time for one."""
+    """Rounds of a side below saturation: chunk delay and processor time per chunk."""
 
     def __init__(self, side: Side, streams: int) -> None:
         self._side = side
@@ -60,23 +72,26 @@ class Delays:
         self.cpu_us: list[float] = []
 
     async def work(self, seconds: float) -> float:
-        """Let the models speak; the processor time is that of whole streams, their starts and ends included."""
+        """Run a round and return its median delay.
+
+        The processor time covers whole streams, including their starts and ends.
+        """
         before = self._side.server.process.cpu_s()
-        speech = await self._side.speech(seconds, self._streams)
+        received = await self._side.stream(seconds, self._streams)
         used = self._side.server.process.cpu_s() - before
         self.cpu_us.append(used * 1_000_000 / (self._streams * CHUNKS_A_SECOND * (seconds + SETTLE_S)))
-        self.p50_ms.append(speech.delay_ms(0.5))
-        self.p99_ms.append(speech.delay_ms(0.99))
+        self.p50_ms.append(received.delay_ms(0.5))
+        self.p99_ms.append(received.delay_ms(0.99))
         return self.p50_ms[-1]
 
-    def forget_warm_up(self) -> None:
+    def drop_warm_up(self) -> None:
         """Drop the first round."""
         for figures in (self.p50_ms, self.p99_ms, self.cpu_us):
             del figures[0]
 
 
 async def run(plan: Plan) -> list[Measurement]:
-    """Return chunks a second at saturation, and the delay of a chunk at 100 streams."""
+    """Return chunks per second at saturation, and the chunk delay at 100 streams."""
     plan = replace(plan, rounds=min(plan.rounds, MOST_ROUNDS))
     async with open_sides() as sides:
         rate = await _saturating(sides["litellm"])
@@ -84,7 +99,7 @@ async def run(plan: Plan) -> list[Measurement]:
         delays = {name: Delays(side, SUSTAINED) for name, side in sides.items()}
         await plan.interleave({name: each.work for name, each in delays.items()})
     for each in delays.values():
-        each.forget_warm_up()
+        each.drop_warm_up()
     return [_at_saturation(full, rate), *_below(delays)]
 
 
@@ -94,7 +109,10 @@ def _at_saturation(full: dict[str, list[float]], rate: float) -> Measurement:
 
 
 def _below(delays: dict[str, Delays]) -> list[Measurement]:
-    """The targets are for what Turnlog adds to a passthrough; its whole delay has to keep them."""
+    """Return the measurements below saturation.
+
+    The targets bound Turnlog's whole delay, not only its addition to the passthrough's.
+    """
     ours, theirs, at_rate = delays["turnlog"], delays["openai"], f"{SUSTAINED} streams at {CHUNKS_A_SECOND} chunks/s"
     p50, p99 = Target(5, at_least=False, of_ratio=False), Target(40, at_least=False, of_ratio=False)
     through_litellm = delays["litellm"].cpu_us
@@ -107,11 +125,14 @@ def _below(delays: dict[str, Delays]) -> list[Measurement]:
 
 
 async def _saturating(passthrough: Side) -> float:
-    """Return the pace of a stream, 30 chunks a second or a multiple, at which the passthrough does not keep up."""
+    """Return the chunks per second and stream that saturate the passthrough.
+
+    The rate starts at 30 and doubles.
+    """
     paces = 1
     while paces < MOST_PACES:
         rate = CHUNKS_A_SECOND * paces
-        if (await passthrough.speech(1.0, STREAMS, rate)).per_second < SATURATED * STREAMS * rate:
+        if (await passthrough.stream(1.0, STREAMS, rate)).per_second < SATURATED * STREAMS * rate:
             break
         paces *= 2
     return CHUNKS_A_SECOND * paces
@@ -119,7 +140,7 @@ async def _saturating(passthrough: Side) -> float:
 
 @asynccontextmanager
 async def open_sides() -> AsyncGenerator[dict[str, Side]]:
-    """Run the model server, the passthrough and Turnlog."""
+    """Run the model server, the passthrough app and Turnlog."""
     async with AsyncExitStack() as stack:
         models = await stack.enter_async_context(launch(*model_server()))
         passthrough = await stack.enter_async_context(loaded(*passthrough_app(_api(models))))

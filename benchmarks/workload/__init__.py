@@ -1,1 +1,1 @@
-"""Made logs, servers, model servers and load generators that several benchmarks use."""
+"""Generated logs, servers, model servers and load generators for benchmarks."""

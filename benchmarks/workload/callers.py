@@ -1,4 +1,4 @@
-"""Callers that work at once or one after another for a time: completions a second, or the time of one call."""
+"""Concurrent and sequential callers, with their rate or the time of a call."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,23 +10,26 @@ Work = Callable[[], Awaitable[object]]
 
 
 class ExhaustedError(Exception):
-    """Raised by work that has nothing left to do; its caller ends."""
+    """Raised by work that has nothing left to do, which ends its caller."""
 
 
 async def rate(seconds: float, callers: list[Work]) -> float:
-    """Let each caller work again and again, all at once; return what they complete a second."""
+    """Repeat all callers concurrently and return completions per second."""
     start = perf_counter()
     done = await asyncio.gather(*(_repeat(start + seconds, work) for work in callers))
     return sum(done) / (perf_counter() - start)
 
 
 async def thread_rate(seconds: float, callers: list[Callable[[], object]]) -> float:
-    """Do the same with a thread for each caller."""
+    """Return completions per second, with one thread per caller."""
     return await asyncio.to_thread(_thread_rate, seconds, callers)
 
 
 async def call_ms(seconds: float, calls: int, work: Work) -> float:
-    """Call one after another, at most so often and so long; return the median time of a call in milliseconds."""
+    """Return the median milliseconds of sequential calls.
+
+    Stop after `calls` calls or after `seconds`.
+    """
     end = perf_counter() + seconds
     times: list[float] = []
     while len(times) < calls and perf_counter() < end:

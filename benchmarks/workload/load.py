@@ -1,8 +1,9 @@
-"""The load: a small HTTP/1.1 client on keep-alive connections, run in a process of its own so that it is cheap.
+"""A small HTTP/1.1 load generator on keep-alive connections.
 
-Closed loop: each connection sends its next request when the answer to the last is there. Open loop: requests fall due
-at a fixed rate whatever the server does, wait for a free connection where there is none, and their time counts from
-the moment they fell due; the clock of the loop ticks in milliseconds, which is the figure's error.
+It is meant to run in a separate process. In a closed loop each connection sends its next request when it has the
+answer to the last. In an open loop requests are due at a fixed rate, independent of the server. They wait for a free
+connection, and their time counts from the moment they were due. The loop's clock ticks in milliseconds, which is the
+error of the figure.
 """
 
 import asyncio
@@ -21,13 +22,14 @@ GRACE_S = 30.0
 
 
 class LoadError(Exception):
-    """An answer was not the expected one."""
+    """Raised for an unexpected answer."""
 
 
 class Load(NamedTuple):
-    """What to send: groups of ready requests; a connection sends a group whole, then takes another at random.
+    """Groups of prepared requests, and how to send them.
 
-    `rate` in requests a second makes the loop open, None makes it closed.
+    A connection sends a whole group, then takes another at random. A `rate` in requests per second makes the loop open,
+    and None makes it closed.
     """
 
     port: int
@@ -38,7 +40,7 @@ class Load(NamedTuple):
 
 
 class Served(NamedTuple):
-    """How it went: answers a second, and the time of one in milliseconds."""
+    """Answers per second, and the time of an answer in milliseconds."""
 
     per_second: float
     p50_ms: float
@@ -46,7 +48,7 @@ class Served(NamedTuple):
 
 
 def post(path: str, body: bytes) -> bytes:
-    """Return the bytes of a POST request of JSON."""
+    """Return the bytes of a POST request with a JSON body."""
     head = f"POST {path} HTTP/1.1\r\nhost: {HOST}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
     return head.encode() + b"\r\n\r\n" + body
 
@@ -55,13 +57,13 @@ def run(load: Load) -> Served:
     """Send the load and return how it was served.
 
     Raises:
-        LoadError: an answer was no success, or named a projection that is behind.
+        LoadError: an answer was not a success, or named a projection that is behind.
     """
     return uvloop.run(_Driver(load).run())
 
 
 class _Driver:
-    """Hands requests to connections and takes down the times."""
+    """Driver that gives requests to connections and records the times."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -89,16 +91,16 @@ class _Driver:
         return self._served(perf_counter() - self._start)
 
     def free(self, connection: "_Connection") -> None:
-        """Take back a connection that has nothing to do."""
+        """Take back an idle connection."""
         self._idle.append(connection)
         self._dispatch()
 
     def answered(self, seconds: float) -> None:
-        """Take down the time of one answer."""
+        """Record the time of one answer."""
         self._times.append(seconds)
 
     def failed(self, reason: str) -> None:
-        """Let the run end with an error."""
+        """Make the run end with an error."""
         self._error = self._error or LoadError(reason)
 
     def _connection(self, number: int) -> "_Connection":
@@ -135,7 +137,7 @@ class _Driver:
 
 
 class _Connection(asyncio.Protocol):
-    """One keep-alive connection with at most one request on its way."""
+    """One keep-alive connection with at most one pending request."""
 
     def __init__(self, driver: _Driver, requests: Iterator[bytes]) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -151,12 +153,12 @@ class _Connection(asyncio.Protocol):
         self._transport.write(next(self._requests))
 
     def close(self) -> None:
-        """Send nothing more."""
+        """Close the connection without an error."""
         self._closing = True
         self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its type
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's class does not inherit from it
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._closing:

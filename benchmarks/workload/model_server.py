@@ -1,7 +1,7 @@
-"""A model server as cheap as one can be: OpenAI's streaming protocol, and each chunk carries the time of its sending.
+"""A minimal model server that speaks OpenAI's streaming protocol.
 
-`python -m benchmarks.model_server` serves it and prints its port. The name of a model is the script by which it speaks.
-The processes of one machine share the clock.
+Each chunk contains the time of its sending, on a clock that all processes of a machine share.
+`python -m benchmarks.workload.model_server` serves it and prints its port. A model's name encodes its script.
 """
 
 import asyncio
@@ -16,14 +16,17 @@ import uvloop
 HOST = "127.0.0.1"
 FREELY_AT_ONCE = 8
 TIMER_RESOLUTION_S = 0.001
-"""The event loop's timers fire up to so early; to wait for the rest would be to spin."""
+"""The event loop's timers fire this much early at most. Waiting for the rest would spin."""
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 class Script(NamedTuple):
-    """How a model speaks: so many chunks a second, 0 for as many as are taken, from when on, and for how long."""
+    """Chunks per second, start and duration of a model's output.
+
+    A rate of 0 sends as fast as the client reads.
+    """
 
     rate: float
     begins_us: int
@@ -31,23 +34,23 @@ class Script(NamedTuple):
 
     @property
     def model(self) -> str:
-        """Return the name of a model that speaks so."""
+        """Return the name of the model with this script."""
         return f"script-{self.rate:g}-{self.begins_us}-{self.seconds:g}"
 
     @classmethod
     def of(cls, model: str) -> Self:
-        """Return what a name says."""
+        """Return the script of a model by its name."""
         _, rate, begins_us, seconds = model.split("-")
         return cls(float(rate), int(begins_us), float(seconds))
 
 
 def now_us() -> int:
-    """Return the time on the clock that all processes share, in microseconds."""
+    """Return the time of the shared clock in microseconds."""
     return int(perf_counter() * 1_000_000)
 
 
 class _Stamps:
-    """Times of sending, none of them twice, so that each names its chunk."""
+    """Sending times, all different, so that each identifies a chunk."""
 
     def __init__(self) -> None:
         self._last = 0
@@ -58,7 +61,7 @@ class _Stamps:
 
 
 class _Connection(asyncio.Protocol):
-    """A keep-alive connection: one request, its stream, the next request."""
+    """A keep-alive connection that answers one request after another."""
 
     def __init__(self, stamps: _Stamps, random: Random) -> None:
         self._loop = asyncio.get_running_loop()
@@ -70,7 +73,7 @@ class _Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its type
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's class does not inherit from it
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer:
@@ -82,7 +85,7 @@ class _Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._writable = True
         if self._freely:
-            self._speak_freely()
+            self._send_freely()
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -106,33 +109,33 @@ class _Connection(asyncio.Protocol):
         self._ends = begins + script.seconds
         self._freely = not script.rate
         if self._freely:
-            self._timer = self._loop.call_at(begins, self._speak_freely)
+            self._timer = self._loop.call_at(begins, self._send_freely)
         else:
             self._interval_s = 1 / script.rate
             self._due = max(begins, self._loop.time()) + self._random.random() * self._interval_s
-            self._timer = self._loop.call_at(self._due, self._speak)
+            self._timer = self._loop.call_at(self._due, self._send_due)
 
-    def _speak(self) -> None:
-        """Send what is due and come back for the next chunk."""
+    def _send_due(self) -> None:
+        """Send the chunks that are due and schedule the next one."""
         while self._due <= self._loop.time() + TIMER_RESOLUTION_S and self._due < self._ends:
-            self._say()
+            self._send_chunk()
             self._due += self._interval_s
         if self._due >= self._ends:
             self._finish()
         else:
-            self._timer = self._loop.call_at(self._due, self._speak)
+            self._timer = self._loop.call_at(self._due, self._send_due)
 
-    def _speak_freely(self) -> None:
-        """Send a few chunks and come back when they are taken."""
+    def _send_freely(self) -> None:
+        """Send a few chunks and continue when the client has read them."""
         for _ in range(FREELY_AT_ONCE):
-            self._say()
+            self._send_chunk()
         if self._loop.time() >= self._ends:
             self._freely = False
             self._finish()
         elif self._writable:
-            self._timer = self._loop.call_later(0, self._speak_freely)
+            self._timer = self._loop.call_later(0, self._send_freely)
 
-    def _say(self) -> None:
+    def _send_chunk(self) -> None:
         self._write(self._chunk % self._stamps.next())
 
     def _finish(self) -> None:

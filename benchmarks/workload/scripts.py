@@ -1,6 +1,7 @@
-"""What happens in the conversations of a made log: scripts of steps, each played once by the domain's own decisions.
+"""Scripts of the generated log's conversations, made by the domain's decisions.
 
-A step is JSON with names where ids go, so that a log of a million events costs no million models.
+A step is a JSON template with names in the places of ids. The decisions run once for each text, because running them
+for each of a million events would take too long.
 """
 
 import re
@@ -32,9 +33,9 @@ _IDS = {name: UUID(int=number) for number, name in enumerate(_NAMES, start=1)}
 
 
 class Step(NamedTuple):
-    """One event: its type, its JSON as a template, and how long after the one before it comes.
+    """One event: its type, its JSON template, and its delay after the previous one.
 
-    The template takes the ids of `_IDS`, and as `asked` the version of its script's first event, the question.
+    The template takes the ids of `_IDS`, and as `asked` the version of the question, which is its script's first event.
     """
 
     type: str
@@ -46,7 +47,7 @@ Script = list[Step]
 
 
 class Scripts(NamedTuple):
-    """Of each kind some, with different texts."""
+    """Several scripts of each kind, with different texts."""
 
     beginnings: list[Script]
     completed: list[Script]
@@ -59,7 +60,10 @@ class Scripts(NamedTuple):
 
 
 def scripts(random: Random) -> Scripts:
-    """Return all scripts: questions of 200 characters, answers of 800 on average, streamed in seven deltas."""
+    """Return all scripts.
+
+    Questions have 200 characters. Answers have 800 on average and are streamed in seven deltas.
+    """
     return Scripts(
         [_beginning(random, number) for number in range(RARE_VARIANTS)],
         [_Turn(random).completed() for _ in range(VARIANTS)],
@@ -72,13 +76,13 @@ def scripts(random: Random) -> Scripts:
     )
 
 
-class _Rehearsal:
-    """A conversation in the making, whose steps are kept from where `started` leaves it."""
+class _ScriptBuilder:
+    """A conversation that records its steps, without those of its start."""
 
     def __init__(self, **started: Any) -> None:
         self.steps: Script = []
         self._state: Conversation | None = None
-        self.play(0, conversations.start_conversation(UUID(int=0), self.origin(), **started))
+        self.record(0, conversations.start_conversation(UUID(int=0), self.origin(), **started))
 
     @property
     def state(self) -> Conversation:
@@ -88,7 +92,7 @@ class _Rehearsal:
     def origin(self) -> Origin:
         return Origin(str(_IDS["owner"]), now())
 
-    def play(self, after_us: int, events: Events) -> None:
+    def record(self, after_us: int, events: Events) -> None:
         self._state = fold(self._state, events)
         delays = [after_us, *([0] * len(events))]
         self.steps += [Step(event.TOPIC, _template(event), delay) for event, delay in zip(events, delays, strict=False)]
@@ -97,8 +101,8 @@ class _Rehearsal:
         return self.steps[1:]
 
 
-class _Turn(_Rehearsal):
-    """A turn up to before its end."""
+class _Turn(_ScriptBuilder):
+    """A turn that has streamed its answer and is not yet ended."""
 
     def __init__(self, random: Random) -> None:
         super().__init__()
@@ -107,7 +111,7 @@ class _Turn(_Rehearsal):
         self._streamed = 0
         asked = _draft("question", "user", english(random, random.randint(120, 280)))
         ids = TurnIds(_IDS["turn"], _IDS["answer"], _IDS["closing"])
-        self.play(0, turn_starts.start_turn(self.state, self.origin(), asked, TurnSettings(MODEL), ids))
+        self.record(0, turn_starts.start_turn(self.state, self.origin(), asked, TurnSettings(MODEL), ids))
 
     def completed(self) -> Script:
         self._stream(len(self._chunks))
@@ -132,55 +136,55 @@ class _Turn(_Rehearsal):
             # The first frame of a turn is its start, so the first chunk is the second.
             place = {"first_seq": first + 2, "block_index": 0, "block_type": "text", "first_delta_index": first}
             delta = running_turns.record_delta(self.state, self.origin(), _IDS["turn"], **place, chunks=chunks)
-            self.play(self._random.randint(100_000, 500_000), delta)
+            self.record(self._random.randint(100_000, 500_000), delta)
         self._streamed = count
 
     def _answer(self, text: str = "", usage: Usage | None = None, finish_reason: str | None = None) -> ModelAnswer:
-        said = text or "".join(self._chunks[: self._streamed])
+        content = text or "".join(self._chunks[: self._streamed])
         timings = (self._random.uniform(200, 900), self._random.uniform(1000, 9000))
-        return ModelAnswer((TextBlock(text=said),), len(said) // 5, ENCODING, usage, finish_reason, *timings)
+        return ModelAnswer((TextBlock(text=content),), len(content) // 5, ENCODING, usage, finish_reason, *timings)
 
     def _ended(self, events: Events) -> Script:
-        self.play(20_000, events)
+        self.record(20_000, events)
         return self.since_start()
 
 
 def _beginning(random: Random, number: int) -> Script:
-    """Half of them with a system message."""
+    """Return the start of a conversation, in half the cases with a system message."""
     system = [_draft("question", "system", english(random, 300))] if number % 2 else []
     metadata = {"plan": random.choice(["free", "pro"]), "locale": "en", "number": number}
     title = english(random, random.randint(20, 60))
-    return _Rehearsal(agent_id=f"agent-{number % 5}", title=title, metadata=metadata, messages=system).steps
+    return _ScriptBuilder(agent_id=f"agent-{number % 5}", title=title, metadata=metadata, messages=system).steps
 
 
 def _recorded(random: Random) -> Script:
-    """Return a question and its answer, both recorded by the client."""
-    told = _Rehearsal()
+    """Return a question and its answer, both added by the client."""
+    builder = _ScriptBuilder()
     question, answer = english(random, random.randint(120, 280)), english(random, random.randint(300, 1300))
     asked, answered = _draft("question", "user", question), _draft("answer", "assistant", answer)
-    told.play(0, conversations.add_message(told.state, told.origin(), asked, _IDS["closing"]))
-    told.play(500_000, conversations.add_message(told.state, told.origin(), answered, _IDS["closing"]))
-    return told.since_start()
+    builder.record(0, conversations.add_message(builder.state, builder.origin(), asked, _IDS["closing"]))
+    builder.record(500_000, conversations.add_message(builder.state, builder.origin(), answered, _IDS["closing"]))
+    return builder.since_start()
 
 
 def _update(random: Random) -> Script:
-    told = _Rehearsal()
+    builder = _ScriptBuilder()
     changes = {"title": english(random, random.randint(20, 60)), "metadata": {"starred": True}}
-    told.play(0, conversations.update_conversation(told.state, told.origin(), changes))
-    return told.since_start()
+    builder.record(0, conversations.update_conversation(builder.state, builder.origin(), changes))
+    return builder.since_start()
 
 
 def _deletion() -> Script:
     """Return the deletion of an earlier message."""
-    told = _Rehearsal(messages=[_draft("deleted", "user", "So?")])
-    told.play(0, conversations.delete_message(told.state, told.origin(), _IDS["deleted"], MessagePlace(2)))
-    return told.steps[2:]
+    builder = _ScriptBuilder(messages=[_draft("deleted", "user", "So?")])
+    builder.record(0, conversations.delete_message(builder.state, builder.origin(), _IDS["deleted"], MessagePlace(2)))
+    return builder.steps[2:]
 
 
 def _end() -> Script:
-    told = _Rehearsal()
-    told.play(0, conversations.delete_conversation(told.state, told.origin()))
-    return told.since_start()
+    builder = _ScriptBuilder()
+    builder.record(0, conversations.delete_conversation(builder.state, builder.origin()))
+    return builder.since_start()
 
 
 def _draft(name: str, role: Role, text: str) -> Draft:

@@ -1,4 +1,4 @@
-"""Servers as processes of their own, the conversations in them, and requests ready to be sent."""
+"""Server processes, their conversations, and prepared requests."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ VARIANTS_OF_EACH = 10
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 30
 
-_ROOT = Path(__file__).parent.parent
+_ROOT = Path(__file__).parents[2]
 _READY = re.compile(rb"ready at http://127\.0\.0\.1:(\d+)")
 
 
@@ -38,17 +38,17 @@ class Process(NamedTuple):
 
     @property
     def url(self) -> str:
-        """Return where it listens."""
+        """Return the URL of the server."""
         return f"http://{HOST}:{self.port}"
 
     def cpu_s(self) -> float:
-        """Return the processor time that it has used so far, its children's not included."""
+        """Return the processor time used so far, without that of child processes."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Server:
-    """A server that is ready, and a process that puts load on it."""
+    """A server that is ready, and a process that generates its load."""
 
     def __init__(self, process: Process, loader: ProcessPoolExecutor) -> None:
         self.process = process
@@ -56,7 +56,7 @@ class Server:
         self._loader = loader
 
     def post(self, path: str, body: Any) -> Any:
-        """Send one request and return its answer's JSON."""
+        """Send one request and return the JSON of its answer."""
         connection = HTTPConnection(HOST, self.port, timeout=START_TIMEOUT_S)
         try:
             connection.request("POST", path, orjson.dumps(body), {"content-type": "application/json"})
@@ -75,17 +75,23 @@ class Server:
         rate: float | None = None,
         connections: int = CALLERS,
     ) -> Served:
-        """Send groups of requests on some connections: as fast as they are answered, or at a fixed rate."""
+        """Send groups of requests as fast as possible, or at a fixed rate."""
         load = Load(self.port, groups, seconds, connections, rate)
         return await asyncio.get_running_loop().run_in_executor(self._loader, partial(run, load))
 
     async def read(self, requests: Sequence[bytes], leave_us: int | None = None) -> list[Stream]:
-        """Send requests at once, and read the streams that answer them to their ends, or until it is time to leave."""
+        """Send requests at once and read their streams.
+
+        Read to the end, or until `leave_us`.
+        """
         reading = Reading(self.port, requests, leave_us)
         return await asyncio.get_running_loop().run_in_executor(self._loader, read, reading)
 
     def turns(self, turns: Sequence[Turn]) -> list[tuple[bytes, bytes]]:
-        """Start 200 conversations and return turns in them: the user's message, then the assistant's."""
+        """Start 200 conversations and return turns in them.
+
+        A turn is the request of a user's message, then that of an assistant's.
+        """
         ids = [self.post("/v1/conversations", {})["id"] for _ in range(CONVERSATIONS)]
         return [
             (_message(id_, "user", turn.question), _message(id_, "assistant", turn.answer))
@@ -96,7 +102,7 @@ class Server:
 
 @asynccontextmanager
 async def launch(*command: str, **settings: str) -> AsyncGenerator[Process]:
-    """Run a server that says "ready at <url>" until the end of the block."""
+    """Run a server that prints "ready at <url>" until the end of the block."""
     process = await asyncio.create_subprocess_exec(
         *command, cwd=_ROOT, env=_environment() | settings, stdout=subprocess.PIPE, start_new_session=True
     )
@@ -108,7 +114,7 @@ async def launch(*command: str, **settings: str) -> AsyncGenerator[Process]:
 
 @asynccontextmanager
 async def loaded(*command: str, **settings: str) -> AsyncGenerator[Server]:
-    """Run such a server, and a process that puts load on it."""
+    """Run such a server and a process that generates its load."""
     async with launch(*command, **settings) as process:
         with ProcessPoolExecutor(1, get_context("spawn")) as loader:
             yield Server(process, loader)
@@ -116,15 +122,15 @@ async def loaded(*command: str, **settings: str) -> AsyncGenerator[Server]:
 
 @asynccontextmanager
 async def serve(*command: str, **settings: str) -> AsyncGenerator[Server]:
-    """Run Turnlog so, warmed up by a turn of the demo model."""
+    """Run Turnlog and warm it up with a turn of the demo model."""
     async with loaded(*command, **settings) as server:
-        # Its answer also means that the model library, which loads for seconds in the background, is there.
+        # Its answer also shows that the model library, which takes seconds to load in the background, is loaded.
         await asyncio.to_thread(server.post, "/v1/turns", {"content": "Hello!", "stream": False})
         yield server
 
 
 def turnlog_serve(conninfo: str | None = None) -> tuple[str, ...]:
-    """Return the command of a server as users start it, on a database or on a temporary one of its own."""
+    """Return the command of `turnlog serve` on a database or a temporary one."""
     database = ("--database-url", conninfo) if conninfo else ("--ephemeral",)
     return turnlog(), "serve", *database, "--port", "0"
 
@@ -140,17 +146,17 @@ def model_server() -> tuple[str, ...]:
 
 
 def passthrough_app(model_url: str) -> tuple[str, ...]:
-    """Return the command of the server that hands a model's chunks on and stores nothing."""
+    """Return the command of the passthrough server."""
     return sys.executable, "-m", "benchmarks.baselines.passthrough_app", model_url
 
 
 def empty_app(conninfo: str) -> tuple[str, ...]:
-    """Return the command of the server that has the empty endpoint too."""
+    """Return the command of the server with the empty endpoint."""
     return sys.executable, "-m", "benchmarks.baselines.empty_app", conninfo
 
 
 def _environment() -> dict[str, str]:
-    """Without the settings of whoever runs this, and with the model that needs no network."""
+    """Return the environment with default settings and the demo model."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TURNLOG_")}
     return {**kept, "TURNLOG_MODEL": "turnlog/demo", "PYTHONUNBUFFERED": "1"}
 

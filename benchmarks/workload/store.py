@@ -1,4 +1,4 @@
-"""The store in this process, wired as a server wires it, without HTTP and without a model."""
+"""The store in this process, wired as in a server, without HTTP and model."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -26,7 +26,7 @@ CALLER = Caller("local")
 
 
 class Store(NamedTuple):
-    """What benchmarks work with."""
+    """The parts of an open store."""
 
     database: Database
     log: Log
@@ -36,14 +36,14 @@ class Store(NamedTuple):
     progress: Progress
 
     def fresh_commands(self) -> Commands:
-        """Return commands that remember no conversation, on the same connections."""
+        """Return commands without cached conversations, on the same connections."""
         conversations = CommandExecutor(self.log, self.writer)
         return Commands(conversations, self.tokenizer, Images(self.database))
 
 
 @asynccontextmanager
 async def open_store(conninfo: str, projections: Sequence[Projection] = ()) -> AsyncGenerator[Store]:
-    """Open the store with its feed and its announcements, and with these projections running."""
+    """Open the store with its feed and announcements and run these projections."""
     async with AsyncExitStack() as stack:
         await asyncio.to_thread(migrate, conninfo)
         await asyncio.to_thread(install, conninfo)
@@ -65,25 +65,25 @@ async def open_store(conninfo: str, projections: Sequence[Projection] = ()) -> A
 
 
 async def start_conversations(store: Store, count: int, messages: Sequence[ClientMessage] = ()) -> list[UUID]:
-    """Return the ids of so many new conversations, each with these messages."""
+    """Return the ids of `count` new conversations, each with these messages."""
     started = await asyncio.gather(*(store.commands.start(CALLER, messages=messages) for _ in range(count)))
     return [committed.state.id for committed in started]
 
 
 async def settle(store: Store) -> None:
-    """Wait for the projections, then give the tables the statistics that a running server's autovacuum gives them."""
+    """Wait for the projections, then analyse the tables as autovacuum does."""
     await store.progress.wait(await store.log.head(), 300)
     async with await store.database.connect() as connection:
         await connection.execute("VACUUM ANALYZE")
 
 
-def said(role: Role, text: str) -> ClientMessage:
+def text_message(role: Role, text: str) -> ClientMessage:
     """Return a message of one text block."""
     return ClientMessage(role, (TextBlock(text=text),))
 
 
 def dialogue(turns: Sequence[Turn], count: int) -> list[ClientMessage]:
-    """Return so many messages, user and assistant in turn."""
+    """Return `count` messages, alternating between user and assistant."""
     speakers: tuple[Role, Role] = ("user", "assistant")
-    messages = [said(role, text) for turn in turns for role, text in zip(speakers, turn, strict=True)]
+    messages = [text_message(role, text) for turn in turns for role, text in zip(speakers, turn, strict=True)]
     return [messages[number % len(messages)] for number in range(count)]

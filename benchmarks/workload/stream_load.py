@@ -1,6 +1,7 @@
-"""The readers of streams: many connections in a process of their own that only note what arrives when.
+"""Readers of many streams that record arrival times.
 
-Nothing is parsed before the last stream has ended, so that reading costs little of the machine while it is measured.
+They are meant to run in a separate process. Nothing is parsed before the last stream has ended, so that reading takes
+little processor time during the measurement.
 """
 
 import asyncio
@@ -20,9 +21,9 @@ _FRAME = re.compile(rb"(?:id: (\d+)\n)?event: ([a-z.]+)\ndata: (?:[^@\n]*@(\d+)@
 
 
 class Reading(NamedTuple):
-    """Requests that are sent at once, each on a connection of its own and answered by a stream.
+    """Requests to send at once, each on its own connection and with a stream.
 
-    At `leave_us` of the shared clock the readers go, whatever is still to come; None lets them stay to the end.
+    At `leave_us` of the shared clock the readers leave. With None they stay to the end.
     """
 
     port: int
@@ -31,9 +32,9 @@ class Reading(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """How one stream arrived, in microseconds of the shared clock.
+    """The times of one stream in microseconds of the shared clock.
 
-    `sent_us` and `arrived_us` have an element for each chunk of the model; `frames` counts the other frames too.
+    `sent_us` and `arrived_us` have an element for each chunk of the model. `frames` counts all frames.
     """
 
     asked_us: int
@@ -53,7 +54,7 @@ def read(reading: Reading) -> list[Stream]:
     """Read all streams.
 
     Raises:
-        LoadError: an answer was no success, broke off, failed, or its frames were not numbered without a gap.
+        LoadError: an answer was not a success, broke off, failed, or its frame numbers have a gap.
     """
     return uvloop.run(_read(reading))
 
@@ -75,7 +76,7 @@ async def _read(reading: Reading) -> list[Stream]:
 
 
 class _Connection(asyncio.Protocol):
-    """One request and what came back, piece by piece."""
+    """One request and the pieces of its answer."""
 
     def __init__(self, request: bytes) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -85,7 +86,7 @@ class _Connection(asyncio.Protocol):
         self._last = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its type
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's class does not inherit from it
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.ended.done():
@@ -98,7 +99,7 @@ class _Connection(asyncio.Protocol):
         self._transport.write(self._request)
 
     def leave(self) -> None:
-        """Read no further."""
+        """Stop reading and close the connection."""
         if not self.ended.done():
             self.ended.set_result(None)
             self._transport.close()
@@ -112,7 +113,7 @@ class _Connection(asyncio.Protocol):
             self.leave()
 
     def stream(self) -> Stream:
-        """Return what has arrived."""
+        """Return the times of the received stream."""
         sent, arrived = array("q"), array("q")
         first_us, frames, rest = 0, 0, b""
         for at_us, data in self._pieces:

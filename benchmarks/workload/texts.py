@@ -1,4 +1,4 @@
-"""English-like text: sentences of common and less common words, the same in every run."""
+"""English-like text of common and rare words, the same in every run."""
 
 from pathlib import Path
 from random import Random
@@ -12,7 +12,7 @@ _WORDS = Path(__file__).with_name("words.txt").read_text().split()
 
 
 class Turn(NamedTuple):
-    """What is said in one turn."""
+    """The texts of one turn."""
 
     question: str
     answer: str
@@ -25,7 +25,7 @@ def turns(count: int = VARIANTS) -> list[Turn]:
 
 
 def english(random: Random, characters: int) -> str:
-    """Return exactly so many characters of sentences."""
+    """Return sentences of exactly `characters` characters."""
     text = ""
     while len(text) < characters:
         text += _sentence(random)

@@ -1,4 +1,4 @@
-"""What the eventsourcing library asks of an application recorder, whatever keeps the events."""
+"""The eventsourcing library's contract for an application recorder."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ def some_events(conversation_id: UUID, last: int) -> list[StoredEvent]:
 
 
 def plain(stored: Any) -> tuple[Any, ...]:
-    """Return a stored event as a value: its JSON may be spelled anew on the way."""
+    """Return a stored event as a value whose JSON is parsed."""
     return stored.originator_id, stored.originator_version, stored.topic, from_json(stored.state)
 
 
@@ -32,9 +32,9 @@ def versions(events: Sequence[StoredEvent]) -> list[int]:
 
 
 class RecorderContract:
-    """Inherit, and give a fixture `recorder` with an empty recorder."""
+    """Tests to inherit, with a fixture `recorder` that is an empty recorder."""
 
-    def test_what_is_inserted_is_selected_again(self, recorder: ApplicationRecorder) -> None:
+    def test_inserted_events_are_selected_again(self, recorder: ApplicationRecorder) -> None:
         first, other = uuid4(), uuid4()
         assert list(recorder.insert_events(some_events(first, 2)) or []) == [1, 2]
         assert list(recorder.insert_events([event(other, 1, "TurnStarted")]) or []) == [3]
@@ -44,11 +44,11 @@ class RecorderContract:
     def test_an_unknown_conversation_has_no_events(self, recorder: ApplicationRecorder) -> None:
         assert list(recorder.select_events(uuid4())) == []
 
-    def test_no_events_are_no_insert(self, recorder: ApplicationRecorder) -> None:
+    def test_an_insert_of_no_events_writes_nothing(self, recorder: ApplicationRecorder) -> None:
         assert not recorder.insert_events([])
         assert recorder.max_notification_id() is None
 
-    def test_a_version_that_is_taken_is_refused(self, recorder: ApplicationRecorder) -> None:
+    def test_a_taken_version_is_refused(self, recorder: ApplicationRecorder) -> None:
         conversation_id = uuid4()
         recorder.insert_events(some_events(conversation_id, 1))
         with pytest.raises(IntegrityError):
@@ -143,7 +143,7 @@ class RecorderContract:
         assert [item.id for item in found] == list(range(1, THREADS * EACH + 1))
         assert len({(item.originator_id, item.originator_version) for item in found}) == THREADS * EACH
 
-    def test_of_threads_that_want_one_version_exactly_one_gets_it(self, recorder: ApplicationRecorder) -> None:
+    def test_exactly_one_of_the_threads_that_insert_one_version_succeeds(self, recorder: ApplicationRecorder) -> None:
         conversation_id, ready = uuid4(), Barrier(THREADS)
 
         def insert() -> bool:
@@ -157,7 +157,7 @@ class RecorderContract:
         assert sorted(in_threads(insert)) == [False] * (THREADS - 1) + [True]
         assert recorder.max_notification_id() == 1
 
-    def test_a_subscription_sees_what_was_there_and_what_comes(self, recorder: ApplicationRecorder) -> None:
+    def test_a_subscription_yields_old_and_new_events(self, recorder: ApplicationRecorder) -> None:
         conversation_id = uuid4()
         recorder.insert_events(some_events(conversation_id, 2))
         with recorder.subscribe() as subscription:
@@ -165,7 +165,7 @@ class RecorderContract:
             recorder.insert_events([event(conversation_id, 3)])
             assert plain(next(subscription)) == plain(event(conversation_id, 3))
 
-    def test_a_subscription_starts_after_a_position_and_takes_the_wanted_topics(
+    def test_a_subscription_starts_after_a_position_and_yields_the_chosen_topics(
         self, recorder: ApplicationRecorder
     ) -> None:
         conversation_id = uuid4()
@@ -173,7 +173,7 @@ class RecorderContract:
         with recorder.subscribe(gt=1, topics=["A", "C"]) as subscription:
             assert [next(subscription).id for _ in range(3)] == [3, 4, 6]
 
-    def test_a_subscription_sees_every_event_once_in_order_while_threads_write(
+    def test_a_subscription_yields_every_event_once_in_order_while_threads_write(
         self, recorder: ApplicationRecorder
     ) -> None:
         with recorder.subscribe() as subscription, ThreadPoolExecutor(1) as executor:

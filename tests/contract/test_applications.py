@@ -1,4 +1,4 @@
-"""The conversations as an application: the same in memory and on PostgreSQL."""
+"""One contract of the conversation application, in memory and on PostgreSQL."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -42,7 +42,7 @@ def test_every_event_folds_to_the_same_state_after_it_was_recorded(application: 
     assert application.conversation(events[0].originator_id) == folded(events)
 
 
-def test_a_conversation_is_read_as_it_was_at_each_of_its_versions(application: ConversationApplication) -> None:
+def test_a_conversation_can_be_read_at_each_of_its_versions(application: ConversationApplication) -> None:
     events = one_of_each()
     application.start(events)
     for version in range(1, len(events) + 1):
@@ -57,7 +57,7 @@ def test_a_decision_is_recorded_and_its_state_returned(application: Conversation
     assert application.conversation(story.id) == after
 
 
-def test_a_refusal_records_nothing(application: ConversationApplication) -> None:
+def test_a_refused_decision_records_nothing(application: ConversationApplication) -> None:
     story = Story()
     story.ask()
     application.start(story.events)
@@ -66,7 +66,7 @@ def test_a_refusal_records_nothing(application: ConversationApplication) -> None
     assert application.conversation(story.id).version == 3
 
 
-def test_a_conversation_that_never_was_is_not_found(application: ConversationApplication) -> None:
+def test_an_unknown_conversation_is_not_found(application: ConversationApplication) -> None:
     with pytest.raises(ConversationNotFoundError):
         application.conversation(some_id())
     with pytest.raises(ConversationNotFoundError):
@@ -80,7 +80,7 @@ def test_a_second_start_of_one_conversation_is_refused(application: Conversation
         application.start(story.events)
 
 
-def test_a_long_conversation_keeps_snapshots_and_its_whole_past(application: ConversationApplication) -> None:
+def test_a_long_conversation_keeps_snapshots_and_all_events(application: ConversationApplication) -> None:
     story = Story()
     application.start(story.events)
     latest = story.state
@@ -97,7 +97,7 @@ def test_a_long_conversation_keeps_snapshots_and_its_whole_past(application: Con
         assert application.conversation(story.id, version).message_count == version - 1
 
 
-def test_the_notification_log_holds_what_was_recorded_in_order(application: ConversationApplication) -> None:
+def test_the_notification_log_contains_the_recorded_events_in_order(application: ConversationApplication) -> None:
     events = one_of_each()
     application.start(events)
     log = application.notification_log

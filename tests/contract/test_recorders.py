@@ -1,4 +1,4 @@
-"""The library's own recorder in memory and the log's recorder keep one contract."""
+"""The library's in-memory recorder and the log's recorder keep one contract."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ class TestOnTheLog(RecorderContract):
         yield factory.application_recorder()
         factory.close()
 
-    def test_a_state_that_postgresql_cannot_hold_is_the_librarys_data_error(
+    def test_a_state_that_postgresql_cannot_store_raises_the_librarys_data_error(
         self, recorder: ApplicationRecorder
     ) -> None:
         state = event(some_id(), 1).state.replace(b'"words":"', b'"words":"\\u0000')

@@ -1,4 +1,4 @@
-"""docs/events.md tells every field of every event as the code does, and no other."""
+"""docs/events.md documents the events and fields of the code, and no others."""
 
 import json
 import re
@@ -41,7 +41,7 @@ MODELS: dict[str, type[BaseModel]] = {
 
 
 class Section:
-    """What the page says of one type: its sentence, and its rows by field."""
+    """The page's section of one type: its sentence, and its rows by field."""
 
     def __init__(self, text: str) -> None:
         self.sentence = text.strip().splitlines()[0]
@@ -55,12 +55,12 @@ SECTIONS = {
 }
 
 
-def test_every_type_is_told_and_no_other() -> None:
+def test_every_type_and_no_other_is_documented() -> None:
     assert set(SECTIONS) == set(MODELS)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_field_is_told_as_in_the_code_and_no_other(name: str) -> None:
+def test_every_field_and_no_other_is_documented_as_in_the_code(name: str) -> None:
     section, model = SECTIONS[name], MODELS[name]
     fields = {field: info for field, info in model.model_fields.items() if field not in ENVELOPE_FIELDS}
     assert section.sentence == model.__doc__
@@ -71,33 +71,33 @@ def test_every_field_is_told_as_in_the_code_and_no_other(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_field_may_be_null_where_the_page_says_so(name: str) -> None:
-    told = {field: type_.endswith(" or null") for field, type_ in SECTIONS[name].types.items()}
-    assert told == {field: nullable(MODELS[name].model_fields[field]) for field in told}
+    documented = {field: type_.endswith(" or null") for field, type_ in SECTIONS[name].types.items()}
+    assert documented == {field: nullable(MODELS[name].model_fields[field]) for field in documented}
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_field_is_of_the_type_that_the_page_says(name: str) -> None:
-    told = {field: re.sub(" of .*| or null", "", type_) for field, type_ in SECTIONS[name].types.items()}
-    assert told == {field: json_type(MODELS[name].model_fields[field]) for field in told}
+    documented = {field: re.sub(" of .*| or null", "", type_) for field, type_ in SECTIONS[name].types.items()}
+    assert documented == {field: json_type(MODELS[name].model_fields[field]) for field in documented}
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_field_says_who_supplies_it(name: str) -> None:
+def test_every_field_names_its_supplier(name: str) -> None:
     for field, meaning in SECTIONS[name].meanings.items():
         assert field == "type" or re.search(r"[.:] (Client|Model|Server)\b[^.]*\.$", meaning), field
 
 
-def test_the_blocks_of_each_role_are_told() -> None:
+def test_the_blocks_of_each_role_are_documented() -> None:
     for role, blocks in content.BLOCKS_OF_ROLE.items():
-        told = re.search(rf"`{role}`:\s+([\w,\s]+)", TEXT)
-        assert told
-        assert set(re.split(r",\s+", told[1].strip())) == blocks
+        documented = re.search(rf"`{role}`:\s+([\w,\s]+)", TEXT)
+        assert documented
+        assert set(re.split(r",\s+", documented[1].strip())) == blocks
 
 
-def test_the_reasons_of_a_failure_are_told() -> None:
-    told = re.search(rf"`reason` of `{TurnFailed.__name__}` is (.*?)\.\n", TEXT, re.DOTALL)
-    assert told
-    assert set(re.findall(r"`(\w+)`", told[1])) == {SERVER_GONE[0], CLIENT_LOST[0], *MODEL_ERROR_CODES}
+def test_the_reasons_of_a_failure_are_documented() -> None:
+    documented = re.search(rf"`reason` of `{TurnFailed.__name__}` is (.*?)\.\n", TEXT, re.DOTALL)
+    assert documented
+    assert set(re.findall(r"`(\w+)`", documented[1])) == {SERVER_GONE[0], CLIENT_LOST[0], *MODEL_ERROR_CODES}
 
 
 def test_the_example_is_a_message() -> None:
@@ -114,7 +114,7 @@ def nullable(info: FieldInfo) -> bool:
 
 
 def json_type(info: FieldInfo) -> str:
-    """Return what the page calls a field's type where it is not null, without what an array holds."""
+    """Return the page's name for a field's type, without null and item types."""
     options = get_args(info.annotation) if nullable(info) else (info.annotation,)
     option = next(each for each in options if each is not NoneType)
     plain = get_args(option)[0] if get_origin(option) is Annotated else option

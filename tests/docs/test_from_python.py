@@ -1,4 +1,4 @@
-"""docs/from-python.md: its blocks run from top to bottom and print what the page says, in memory and on PostgreSQL."""
+"""The code of docs/from-python.md runs and prints the output on the page."""
 
 import re
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def opening(request: pytest.FixtureRequest) -> Iterator[str]:
     assert recorded == [(number, number) for number in range(1, 9)]
 
 
-def test_the_page_prints_what_it_says(opening: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_code_prints_the_output_on_the_page(opening: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert STEPS[0][0].count(IN_MEMORY) == 1
     names: dict[str, Any] = {}
     for code, printed in STEPS:

@@ -1,4 +1,4 @@
-"""docs/howto-projection.md: its changes apply to the code as it is, and what they make is built and read."""
+"""The changes of docs/howto-projection.md apply to the code and work."""
 
 import asyncio
 import re
@@ -31,7 +31,7 @@ if __name__ == "__main__":
 
 
 def changed_copy(folder: Path) -> Path:
-    """Return a copy of the code with the changes of the page in it."""
+    """Copy the code, apply the page's changes, and return a rebuild script."""
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package)
     page = (ROOT / "docs" / "howto-projection.md").read_text()
@@ -57,12 +57,14 @@ def run(script: Path, conninfo: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-async def test_the_listing_goes_from_version_2_to_3_as_the_page_says(database_url: str, tmp_path: Path) -> None:
+async def test_the_changes_of_the_page_rebuild_the_listing_from_version_2_to_3(
+    database_url: str, tmp_path: Path
+) -> None:
     await asyncio.to_thread(install, database_url)
     story, silent = Story(title="Talk"), Story(title="Silence")
     async with opened(database_url) as store, store.projecting(*PROJECTIONS) as progress:
-        said = [*story.events, *story.say("Why?"), *story.say("Because.", "assistant"), *silent.events]
-        assert await progress.wait(await store.append(said), PATIENCE_S) == []
+        events = [*story.events, *story.say("Why?"), *story.say("Because.", "assistant"), *silent.events]
+        assert await progress.wait(await store.append(events), PATIENCE_S) == []
         await asyncio.to_thread(run, changed_copy(tmp_path), database_url)
     listing = "SELECT title, last_role FROM listing ORDER BY title"
     assert rows(database_url, listing) == [("Silence", None), ("Talk", "assistant")]

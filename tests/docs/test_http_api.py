@@ -1,4 +1,4 @@
-"""docs/http-api.md lists the routes, frames and error codes that exist, and no others."""
+"""docs/http-api.md lists the existing routes, frames and error codes."""
 
 import json
 import re
@@ -32,27 +32,27 @@ def section(title: str) -> str:
     return found[1]
 
 
-def test_every_route_is_told_and_no_other() -> None:
+def test_every_route_and_no_other_is_documented() -> None:
     app = create_app(load_settings(), "")
     routes = {
         (method, route.path)
         for route in app.fastapi.routes
-        if isinstance(route, JSONRoute) and route.include_in_schema  # HEAD goes without saying
+        if isinstance(route, JSONRoute) and route.include_in_schema  # HEAD routes are not listed
         for method in route.methods or ()
     }
-    told = re.findall(r"^\| `(\w+) (/[^`]*)` \|", section("Routes"), re.MULTILINE)
-    assert set(told) == routes
-    assert len(told) == len(routes)
+    documented = re.findall(r"^\| `(\w+) (/[^`]*)` \|", section("Routes"), re.MULTILINE)
+    assert set(documented) == routes
+    assert len(documented) == len(routes)
 
 
-def test_every_error_code_is_told_and_no_other() -> None:
+def test_every_error_code_and_no_other_is_documented() -> None:
     modules = [
         import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
         for path in (ROOT / "api").rglob("[!_]*.py")
     ]
     here = {value for module in modules for value in vars(module).values() if isinstance(value, ProblemKind)}
-    told = re.findall(r"^\| (\d+) \| `(\w+)` \|", section("Error codes"), re.MULTILINE)
-    assert {ProblemKind(int(status), code) for status, code in told} == {
+    documented = re.findall(r"^\| (\d+) \| `(\w+)` \|", section("Error codes"), re.MULTILINE)
+    assert {ProblemKind(int(status), code) for status, code in documented} == {
         *PROBLEM_KINDS.values(),
         *here,
         INTERNAL,
@@ -60,10 +60,10 @@ def test_every_error_code_is_told_and_no_other() -> None:
     }
 
 
-def test_every_field_of_a_turn_is_told() -> None:
-    told = re.search(r"Body: `\{(.*?)\}`", section("Turns"), re.DOTALL)
-    assert told
-    fields = {field.strip().removesuffix("?") for field in told[1].split(",")}
+def test_every_field_of_a_turn_is_documented() -> None:
+    documented = re.search(r"Body: `\{(.*?)\}`", section("Turns"), re.DOTALL)
+    assert documented
+    fields = {field.strip().removesuffix("?") for field in documented[1].split(",")}
     assert fields == set(NewTurn.model_fields)
     assert set(NewConversationTurn.model_fields) - set(NewTurn.model_fields) == {"title", "agent_id"}
 
@@ -78,15 +78,15 @@ def test_every_field_of_a_turn_is_told() -> None:
         ("GET /v1/events", EventsQuery),
     ],
 )
-def test_every_query_parameter_is_told(route: str, query: type[ListingQuery]) -> None:
+def test_every_query_parameter_is_documented(route: str, query: type[ListingQuery]) -> None:
     row = next(line for line in section("Routes").splitlines() if line.startswith(f"| `{route}` |"))
     assert set(query.model_fields) - {"include"} <= set(re.findall(r"`(\w+)`", row))
 
 
-def test_the_frames_are_those_that_the_code_sends() -> None:
-    told = set(re.findall(r"`((?:turn|block)\.\w+|delta)`", section("Turns")))
+def test_the_documented_frames_are_those_of_the_code() -> None:
+    documented = set(re.findall(r"`((?:turn|block)\.\w+|delta)`", section("Turns")))
     code = (ROOT / "turns" / "frames" / "frames.py").read_text()
-    assert told == set(re.findall(r'"((?:turn|block)\.\w+|delta)"', code))
+    assert documented == set(re.findall(r'"((?:turn|block)\.\w+|delta)"', code))
 
 
 def test_resources_are_json() -> None:

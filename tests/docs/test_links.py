@@ -1,4 +1,4 @@
-"""Every link between the pages leads somewhere."""
+"""Every link between the pages has a target."""
 
 import re
 from pathlib import Path

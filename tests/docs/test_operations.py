@@ -1,4 +1,4 @@
-"""docs/operations.md lists every setting with its default and its meaning, and its figures are those of the code."""
+"""docs/operations.md lists the settings and figures of the code."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ from turns.frames.turn_recorder import PATIENCE_S
 TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 
 
-def test_every_setting_is_told_and_no_other() -> None:
+def test_every_setting_and_no_other_is_documented() -> None:
     rows = re.findall(r"^\| `(TURNLOG_\w+)` \| (.+?) \| (.+?) \|$", TEXT, re.MULTILINE)
     code = [
         (f"TURNLOG_{name.upper()}", default_of(field.default), field.description)
@@ -33,7 +33,7 @@ def default_of(value: Any) -> str:
 
 
 def test_figures_are_those_of_the_code() -> None:
-    for told in (
+    for documented in (
         f"{ENDING_TIMEOUT_S:.0f} s after the grace",
         f"up to {PATIENCE_S:.0f} s to record",
         f"up to {POOL_SIZE} for reading",
@@ -41,4 +41,4 @@ def test_figures_are_those_of_the_code() -> None:
         f"the last {TAIL_EVENTS:,} events",
         f"every {SNAPSHOT_INTERVAL} versions",
     ):
-        assert told in " ".join(TEXT.split())
+        assert documented in " ".join(TEXT.split())

@@ -1,4 +1,4 @@
-"""What keeps the log readable: whether a type's shape of today, and each it ever had, is recorded and can be lifted."""
+"""Check that every shape of a stored type is recorded and can be upcast."""
 
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ from tests.golden.record import FOLDER, golden_file, read, shape_of
 RECORD = "run `python -m tests.golden.record`"
 
 
-def why_refused(cls: type[ConversationEvent], folder: Path = FOLDER) -> str | None:
-    """Return in one sentence what is wrong with the type's record and what to do; None if all is well."""
+def fault_of(cls: type[ConversationEvent], folder: Path = FOLDER) -> str | None:
+    """Return the fault of a type's golden files and its remedy, or None."""
     name, today = cls.TOPIC, cls.class_version
     for version in range(1, today):
         if not golden_file(name, version, folder).exists():
@@ -34,8 +34,11 @@ def _upcast(version: int) -> str:
 
 
 def _changed(recorded: Any, shape: Any) -> list[str]:
-    """Return the names of the fields, and of the models in them, that differ; what else may differ comes by its key."""
-    told = {**recorded, **recorded["properties"], **recorded.get("$defs", {})}
+    """Return the names of the fields and nested models that differ.
+
+    Other differences are named by their schema key.
+    """
+    known = {**recorded, **recorded["properties"], **recorded.get("$defs", {})}
     found = {**shape, **shape["properties"], **shape.get("$defs", {})}
-    changed = {name for name in {*told, *found} if told.get(name) != found.get(name)}
+    changed = {name for name in {*known, *found} if known.get(name) != found.get(name)}
     return sorted(changed - {"properties", "$defs"}) or sorted(changed)

@@ -1,11 +1,11 @@
-"""Adds the golden files that are missing: `python -m tests.golden.record`.
+"""Add the missing golden files: `python -m tests.golden.record`.
 
 Each shape in which an event was ever stored has a file here, `<type>-v<class_version>.json`: examples as they are
-stored, and the JSON schema of the shape. Files are only added, never changed: what they hold is in somebody's log. To
-change a shape, raise the event's `class_version`, write its `upcast_vX_vY`, and run this.
+stored, and the JSON schema of the shape. Files are only added, never changed, because deployed logs contain these
+shapes. To change a shape, raise the event's `class_version`, write its `upcast_vX_vY`, and run this module.
 
-`types_used.json` says which types of events each version of a projection and of the snapshot was made from. A release
-skips types that it does not know. That is right only as long as a version never begins to use a further type.
+`types_used.json` lists the event types from which each version of a projection and of the snapshot is built. A release
+skips types that it does not know. That is correct only as long as a version never begins to use a further type.
 """
 
 import json
@@ -41,12 +41,15 @@ def golden_file(type_name: str, version: int, folder: Path = FOLDER) -> Path:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return what a golden file holds: of a shape `stored`, a list of states, and `shape`, a JSON schema."""
+    """Return the content of a golden file.
+
+    A shape's file has `stored`, a list of states, and `shape`, a JSON schema.
+    """
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def shape_of(cls: type[ConversationEvent]) -> Any:
-    """Return the JSON schema of what is stored for `cls`, without the words in it, which may change."""
+    """Return the JSON schema of the stored states of `cls`, without descriptions."""
     schema = cls.model_json_schema()
     if cls is ConversationSnapshot:
         schema["properties"]["state"] = TypeAdapter(Conversation).json_schema()
@@ -58,12 +61,12 @@ def _wordless(schema: Any) -> Any:
         return [_wordless(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    # A property may be called `title`: then it is an object and no word.
+    # A property may have the name `title`. Then it is an object, not a string.
     return {k: _wordless(v) for k, v in schema.items() if not (k in {"title", "description"} and isinstance(v, str))}
 
 
 def examples() -> list[ConversationEvent]:
-    """Return events that between them use every field and every block."""
+    """Return events that together use every field and every block."""
     events = one_of_each()
     story = Story()
     blocks = (
@@ -77,17 +80,20 @@ def examples() -> list[ConversationEvent]:
         ToolUseBlock(id="call_2", name="search", input={}, extra_content={"google": {"thought_signature": "c2ln"}}),
         ToolResultBlock(tool_use_id="call_1", content="[]", is_error=True),
     )
-    (said,) = story.say()
+    (message,) = story.say()
     story.ask()
     runs = ConversationSnapshot.take(story.state)
     story.queue()
     story.call_tools("add", usage=usage(), time_to_first_token_ms=12.5)
     waits = ConversationSnapshot.take(story.state)
-    return [*events, said.model_copy(update={"content": blocks}), runs, waits]
+    return [*events, message.model_copy(update={"content": blocks}), runs, waits]
 
 
 def record(cls: type[ConversationEvent], events: Sequence[ConversationEvent], folder: Path = FOLDER) -> Path | None:
-    """Write the file of today's shape of `cls`, with the examples among `events`; None where it is there already."""
+    """Write the file of the current shape of `cls`, with its examples in `events`.
+
+    Return None if the file exists.
+    """
     path = golden_file(cls.TOPIC, cls.class_version, folder)
     if path.exists():
         return None
@@ -98,14 +104,14 @@ def record(cls: type[ConversationEvent], events: Sequence[ConversationEvent], fo
 
 
 def types_used() -> dict[str, list[str]]:
-    """Return the types from which each projection and the snapshot are made today, by name and version."""
+    """Return the types that projections and the snapshot use, by name and version."""
     used = {f"{each.name}-v{each.version}": sorted(cls.TOPIC for cls in each.types) for each in PROJECTIONS}
     folded = sorted(name for name in EVENT_TYPES if name != StreamDelta.TOPIC)
     return {**used, f"{ConversationSnapshot.TOPIC}-v{ConversationSnapshot.class_version}": folded}
 
 
 def record_types_used(path: Path = TYPES_USED) -> Path | None:
-    """Add today's versions; None where they are there already."""
+    """Add the current versions to the file, or return None if it has them."""
     recorded: dict[str, list[str]] = read(path) if path.exists() else {}
     merged = {**types_used(), **recorded}
     if merged == recorded:

@@ -1,4 +1,4 @@
-"""The golden files as conversations: for each version, one in which every type is stored as it was then."""
+"""Conversations made of golden files, one for each class version."""
 
 from collections import Counter
 from copy import deepcopy
@@ -14,7 +14,7 @@ from tests.support.store import MAPPER
 
 
 class Stored(NamedTuple):
-    """A stored event: its type and state, and what today's code reads it as."""
+    """A stored event: its type and state, and the event that the code reads."""
 
     type: str
     state: dict[str, Any]
@@ -27,26 +27,29 @@ TIES = (
     *("timestamp", "turn_id", "message_id", "user_message_id", "in_reply_to", "role", "status"),
     *("from_version", "count", "ahead", "superseded", "user_message_version", "first_seq"),
 )
-"""The fields that make a conversation of events: each golden file has ids, places and times of its own."""
+"""The fields that connect the events of a conversation. Each golden file has its own ids, places and times."""
 
 
 def conversation(version: int) -> list[Stored]:
-    """Return a conversation in one version of every type; a type that has it not yet is there in its latest.
+    """Return a conversation with each type in one version, or in its latest.
 
-    What happens in it is what happens in today's builders; how each event is stored is an example of that version, or
-    of the latest where it could not have happened then.
+    The events are those of the builders. Each is stored as an example of that version. The latest version is used where
+    the event could not have occurred in that version.
     """
     seen: Counter[tuple[str, str | None]] = Counter()
-    told: list[Stored] = []
+    events: list[Stored] = []
     for event in one_of_each():
         seen[event.TOPIC, getattr(event, "role", None)] += 1
         as_then = _stored(event, version, seen)
-        told.append(as_then if _tied(as_then.event) == _tied(event) else _stored(event, event.class_version, seen))
-    return told
+        events.append(as_then if _tied(as_then.event) == _tied(event) else _stored(event, event.class_version, seen))
+    return events
 
 
 def _stored(event: ConversationEvent, version: int, seen: Counter[tuple[str, str | None]]) -> Stored:
-    """Return the next example of a type in a version, of the same role where there is one, in the place of an event."""
+    """Return the next example of a type in a version, in the place of `event`.
+
+    The example has the role of `event` where there is one.
+    """
     now: dict[str, Any] = from_json(MAPPER.to_stored_event(event).state)  # pyright: ignore
     stored: list[dict[str, Any]] = read(golden_file(event.TOPIC, min(version, event.class_version)))["stored"]
     role: str | None = now.get("role")

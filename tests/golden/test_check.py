@@ -1,4 +1,4 @@
-"""The check of the golden files itself: it refuses what would make a log unreadable and lets a proper change pass."""
+"""The check refuses changes that make a log unreadable and accepts others."""
 
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -20,13 +20,13 @@ from domain.events import (
 from domain.model_usage import Usage
 from domain.values import Label
 from eventlog import mapper
-from tests.golden.check import why_refused
+from tests.golden.check import fault_of
 from tests.golden.record import golden_file, read, record
 from tests.support.histories.builders import BEGINNING, some_id
 
 
 def changed(base: type[Any], **fields: Any) -> type[Any]:
-    """Return a model of the same name with some fields added or otherwise."""
+    """Return a model of the same name with added or changed fields."""
     return create_model(base.__name__, __base__=base, **fields)
 
 
@@ -36,50 +36,62 @@ WITHOUT_DETAIL = create_model(
     **{name: (info.annotation, info) for name, info in TurnFailed.model_fields.items() if name != "detail"},  # pyright: ignore
 )
 CHANGED = {
-    "a field more": (changed(MessageDeleted, surplus=(str | None, None)), "surplus"),
-    "a field less": (WITHOUT_DETAIL, "detail"),
-    "a type": (changed(TurnFailed, reason=(int, Field())), "reason"),
-    "a bound": (changed(StreamDelta, first_seq=(int, Field(ge=0))), "first_seq"),
-    "a length": (changed(ConversationStarted, title=(Label | None, None)), "title"),
-    "a default": (changed(MessageAdded, model=(str | None, Field())), "required"),
-    "a value": (changed(StreamDelta, block_type=(Literal["text", "reasoning", "tool_use"], Field())), "block_type"),
-    "a nested model": (changed(TurnCompleted, usage=(changed(Usage, audio_tokens=(int, 0)) | None, None)), "Usage"),
-    "a block": (changed(MessageAdded, content=(tuple[changed(TextBlock, tone=(str, "")), ...], Field())), "TextBlock"),
+    "an added field": (changed(MessageDeleted, surplus=(str | None, None)), "surplus"),
+    "a removed field": (WITHOUT_DETAIL, "detail"),
+    "another type": (changed(TurnFailed, reason=(int, Field())), "reason"),
+    "another bound": (changed(StreamDelta, first_seq=(int, Field(ge=0))), "first_seq"),
+    "another length": (changed(ConversationStarted, title=(Label | None, None)), "title"),
+    "another default": (changed(MessageAdded, model=(str | None, Field())), "required"),
+    "another value": (
+        changed(StreamDelta, block_type=(Literal["text", "reasoning", "tool_use"], Field())),
+        "block_type",
+    ),
+    "another nested model": (
+        changed(TurnCompleted, usage=(changed(Usage, audio_tokens=(int, 0)) | None, None)),
+        "Usage",
+    ),
+    "another block": (
+        changed(MessageAdded, content=(tuple[changed(TextBlock, tone=(str, "")), ...], Field())),
+        "TextBlock",
+    ),
 }
 
 
-@pytest.mark.parametrize("what", CHANGED)
-def test_a_changed_shape_is_refused_without_a_new_version_and_told_by_its_field(what: str) -> None:
-    cls, field = CHANGED[what]
-    refusal = why_refused(cls)
-    assert refusal
-    assert field in refusal.split("(")[1].split(")")[0].split(", ")
+@pytest.mark.parametrize("change", CHANGED)
+def test_a_changed_shape_without_a_new_version_is_refused_by_its_field(change: str) -> None:
+    cls, field = CHANGED[change]
+    fault = fault_of(cls)
+    assert fault
+    assert field in fault.split("(")[1].split(")")[0].split(", ")
     upcast = f"{cls.TOPIC}.upcast_v{cls.class_version}_v{cls.class_version + 1}"
-    assert refusal.endswith(
+    assert fault.endswith(
         f": set its class_version to {cls.class_version + 1}, write {upcast}, and run `python -m tests.golden.record`."
     )
 
 
-def test_words_may_change() -> None:
-    told = {"__doc__": "Another sentence.", "message_id": (UUID, Field(description="In other words."))}
-    assert why_refused(changed(MessageDeleted, **told)) is None
+def test_descriptions_may_change() -> None:
+    descriptions: dict[str, Any] = {
+        "__doc__": "Another sentence.",
+        "message_id": (UUID, Field(description="In other words.")),
+    }
+    assert fault_of(changed(MessageDeleted, **descriptions)) is None
 
 
 class FirstShape(ConversationEvent):
-    """Somebody marked a message."""
+    """A user marked a message."""
 
     message_id: UUID
 
 
 class SecondShape(FirstShape):
-    """The same, and why."""
+    """The same, with a reason."""
 
     class_version: ClassVar[int] = 2
     reason: str
 
 
 class WithUpcast(SecondShape):
-    """The same, and how the first shape is read."""
+    """The same, with an upcast of the first shape."""
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
@@ -97,34 +109,34 @@ def recorded(cls: type[FirstShape], folder: Path, **fields: Any) -> Path | None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Golden files of the first release, which knew the first shape."""
+    """Return a folder with the golden file of the first shape."""
     recorded(FirstShape, tmp_path)
     return tmp_path
 
 
 def test_the_recorded_shape_passes(folder: Path) -> None:
-    assert why_refused(FirstShape, folder) is None
+    assert fault_of(FirstShape, folder) is None
 
 
 def test_a_new_version_without_an_upcast_is_refused(folder: Path) -> None:
     recorded(SecondShape, folder, reason="rude")
-    assert why_refused(SecondShape, folder) == (
+    assert fault_of(SecondShape, folder) == (
         "MessageMarked version 1 cannot be read as version 2: write MessageMarked.upcast_v1_v2."
     )
 
 
 def test_a_new_version_without_a_golden_file_is_refused(folder: Path) -> None:
-    assert why_refused(WithUpcast, folder) == (
+    assert fault_of(WithUpcast, folder) == (
         "MessageMarked version 2 has no golden file: run `python -m tests.golden.record`,"
         " which adds MessageMarked-v2.json."
     )
 
 
-def test_a_new_version_with_its_upcast_and_golden_file_passes_and_reads_the_old_one(
+def test_a_new_version_with_upcast_and_golden_file_passes_and_reads_the_old_version(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert recorded(WithUpcast, folder, reason="rude") == folder / "MessageMarked-v2.json"
-    assert why_refused(WithUpcast, folder) is None
+    assert fault_of(WithUpcast, folder) is None
     monkeypatch.setitem(mapper._STORABLE, "MessageMarked", WithUpcast)  # pyright: ignore[reportPrivateUsage]
     for version, reason in ((1, "unknown"), (2, "rude")):
         (state,) = read(golden_file("MessageMarked", version, folder))["stored"]
@@ -132,15 +144,15 @@ def test_a_new_version_with_its_upcast_and_golden_file_passes_and_reads_the_old_
         assert (type(event), event.reason) == (WithUpcast, reason)
 
 
-def test_a_golden_file_that_was_removed_is_missed(folder: Path) -> None:
+def test_a_removed_golden_file_is_reported(folder: Path) -> None:
     recorded(WithUpcast, folder, reason="rude")
     golden_file("MessageMarked", 1, folder).unlink()
-    assert why_refused(WithUpcast, folder) == (
+    assert fault_of(WithUpcast, folder) == (
         "MessageMarked version 1 was stored, but its golden file is gone: take it back from git."
     )
 
 
-def test_a_file_that_is_there_is_never_written_again(folder: Path) -> None:
+def test_an_existing_golden_file_is_never_overwritten(folder: Path) -> None:
     before = golden_file("MessageMarked", 1, folder).read_bytes()
     assert recorded(FirstShape, folder) is None
     assert golden_file("MessageMarked", 1, folder).read_bytes() == before

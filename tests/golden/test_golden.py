@@ -1,4 +1,4 @@
-"""What was ever stored can be read for ever, and no shape changes without a new version of it."""
+"""Every stored shape stays readable, and shapes change only with a version."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from domain.events import EVENT_TYPES, ConversationEvent
 from eventlog.mapper import Recorded, rebuild
 from projections.catalog import PROJECTIONS
 from projections.projection import Projection
-from tests.golden.check import why_refused
+from tests.golden.check import fault_of
 from tests.golden.record import FOLDER, STORED_TYPES, TYPES_USED, golden_file, read, record_types_used, types_used
 from tests.golden.replay import VERSIONS, conversation
 from tests.support.histories.builders import some_id
@@ -21,13 +21,13 @@ FILES = sorted(FOLDER.glob("*-v*.json"))
 
 
 @pytest.mark.parametrize("cls", STORED_TYPES.values(), ids=STORED_TYPES)
-def test_every_shape_that_was_ever_stored_is_recorded_and_lifted_and_today_s_is_the_recorded_one(
+def test_every_stored_shape_is_recorded_and_upcast_and_the_current_shape_is_unchanged(
     cls: type[ConversationEvent],
 ) -> None:
-    assert (refusal := why_refused(cls)) is None, refusal
+    assert (fault := fault_of(cls)) is None, fault
 
 
-def test_no_file_is_of_a_shape_that_the_code_does_not_know() -> None:
+def test_every_golden_file_belongs_to_a_known_shape() -> None:
     known = {
         golden_file(cls.TOPIC, version) for cls in STORED_TYPES.values() for version in range(1, cls.class_version + 1)
     }
@@ -35,7 +35,7 @@ def test_no_file_is_of_a_shape_that_the_code_does_not_know() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_what_was_stored_is_still_read(path: Path) -> None:
+def test_stored_states_are_still_readable(path: Path) -> None:
     type_name = path.stem.rsplit("-v", 1)[0]
     stored: list[dict[str, Any]] = read(path)["stored"]
     assert stored
@@ -45,7 +45,7 @@ def test_what_was_stored_is_still_read(path: Path) -> None:
 
 
 @pytest.mark.parametrize("cls", STORED_TYPES.values(), ids=STORED_TYPES)
-def test_what_is_stored_today_is_stored_as_it_was(cls: type[ConversationEvent]) -> None:
+def test_current_states_are_stored_again_unchanged(cls: type[ConversationEvent]) -> None:
     for state in read(golden_file(cls.TOPIC, cls.class_version))["stored"]:
         event = rebuild(cls.TOPIC, some_id(), 1, dict(state))
         assert from_json(MAPPER.to_stored_event(event).state) == state  # pyright: ignore
@@ -60,19 +60,19 @@ def test_the_examples_use_every_field(cls: type[ConversationEvent]) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_was_stored_is_folded(version: int) -> None:
-    told = conversation(version)
-    shapes = {(stored.type, stored.state.get("class_version", 1)) for stored in told}
+def test_stored_events_fold_to_a_conversation(version: int) -> None:
+    stored_events = conversation(version)
+    shapes = {(stored.type, stored.state.get("class_version", 1)) for stored in stored_events}
     assert {(name, min(version, cls.class_version)) for name, cls in EVENT_TYPES.items()} <= shapes
-    state = fold(None, [stored.event for stored in told])
+    state = fold(None, [stored.event for stored in stored_events])
     assert state is not None
-    assert (state.version, state.owner_id, state.title, state.deleted) == (len(told), "alice", "Later", True)
+    assert (state.version, state.owner_id, state.title, state.deleted) == (len(stored_events), "alice", "Later", True)
     assert state.turn is None
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_was_stored_is_projected_by_batches_and_by_conversations(version: int, projection: Projection) -> None:
+def test_stored_events_are_projected_by_batch_and_by_conversation(version: int, projection: Projection) -> None:
     recorded = [Recorded(position, stored.event) for position, stored in enumerate(conversation(version), start=1)]
     wanted = projection.select(item.event for item in recorded)
     assert projection.changes(wanted)
@@ -81,14 +81,14 @@ def test_what_was_stored_is_projected_by_batches_and_by_conversations(version: i
     assert any(rows.values())
 
 
-def test_what_begins_to_use_a_further_type_takes_a_new_version() -> None:
+def test_a_projection_that_uses_a_further_type_needs_a_new_version() -> None:
     recorded = read(TYPES_USED)
     for version, used in types_used().items():
         assert version in recorded, f"run `python -m tests.golden.record`, which adds {version}"
         assert used == recorded[version], f"{version} was made from other types: give it a new version"
 
 
-def test_the_types_that_a_version_was_made_from_are_never_written_again(tmp_path: Path) -> None:
+def test_the_recorded_types_of_a_version_are_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "types_used.json"
     path.write_text('{"listing-v2": ["MessageAdded"]}')
     assert record_types_used(path) == path
@@ -116,8 +116,8 @@ EDGES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("type_name", EDGES)
-def test_the_most_extreme_values_that_could_be_stored_are_still_read(type_name: str) -> None:
-    """A rule that is written as a function is in no JSON schema: values at its edge tell when it becomes stricter."""
+def test_the_most_extreme_values_that_could_be_stored_are_still_readable(type_name: str) -> None:
+    # A JSON schema contains no rule that is a function. Values at the edge show when such a rule becomes stricter.
     cls = STORED_TYPES[type_name]
     state = {**read(golden_file(type_name, cls.class_version))["stored"][0], **EDGES[type_name]}
     assert type(rebuild(type_name, some_id(), 1, state)) is cls

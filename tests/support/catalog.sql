@@ -22,7 +22,7 @@ WHERE c.relnamespace = %s::regnamespace AND NOT t.tgisinternal ORDER BY t.tgname
 SELECT proname, pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = %s::regnamespace ORDER BY proname
 
 -- name: outside
--- Relations, functions, types, schemas and extensions that are in none of some schemas and not PostgreSQL's own.
+-- Relations, functions, types, schemas and extensions outside some schemas, without those of PostgreSQL.
 SELECT o.kind, o.name FROM (
     SELECT 'relation' AS kind, relname::text AS name, relnamespace AS space FROM pg_class
     UNION ALL SELECT 'function', proname, pronamespace FROM pg_proc

@@ -1,4 +1,4 @@
-"""Tests whose event loop does not wait: its time jumps to the next timer, so that hours pass at once."""
+"""An event loop for tests whose time jumps to the next timer without waiting."""
 
 import asyncio
 import functools
@@ -10,7 +10,10 @@ P = ParamSpec("P")
 
 
 def in_fake_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Run an async test on a loop of its own; a test that waits for what no timer brings fails at once."""
+    """Run an async test on a loop with fake time.
+
+    The test fails at once if all its tasks wait and no timer is set.
+    """
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -21,12 +24,12 @@ def in_fake_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, No
 
 
 def now() -> float:
-    """The running loop's time."""
+    """Return the running loop's time."""
     return asyncio.get_running_loop().time()
 
 
 async def left_behind() -> set[asyncio.Task[Any]]:
-    """Return the tasks of the loop, other than the caller's, that do not end within a second."""
+    """Return the loop's other tasks that do not end within a second."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     return (await asyncio.wait(others, timeout=1))[1] if others else set()
 
@@ -39,7 +42,7 @@ class _JumpingSelector(DefaultSelector):
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         ready = super().select(0)
         if timeout is None and not ready:
-            raise AssertionError("everybody waits, and nothing is left that could happen")
+            raise AssertionError("all tasks wait, and no timer is set")
         self.now += timeout or 0
         return ready
 

@@ -1,4 +1,4 @@
-"""Projections that only tests have, each of its own module level so that worker processes can import it."""
+"""Projections for tests, at module level so that worker processes import them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,10 @@ POISON = "poison"
 
 
 class Titles(Projection):
-    """Every conversation's first title; what follows below are the same, each with one defect of its code."""
+    """Every conversation's first title.
+
+    The projections below are the same, each with one defect.
+    """
 
     name = "titles"
     version = 1
@@ -41,7 +44,7 @@ class Titles(Projection):
 
 
 class TitlesThatCannotLoad(Titles):
-    """Cannot load a poisonous event."""
+    """The same, but it cannot load a poisonous event."""
 
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:
         _refuse_poison(events)
@@ -49,7 +52,7 @@ class TitlesThatCannotLoad(Titles):
 
 
 class TitlesThatCannotFollow(Titles):
-    """Cannot apply a poisonous event."""
+    """The same, but it cannot apply a poisonous event."""
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
         _refuse_poison(events)
@@ -57,35 +60,35 @@ class TitlesThatCannotFollow(Titles):
 
 
 class TitlesThatCannotBeStored(Titles):
-    """Makes rows that its table does not take."""
+    """The same, but its rows do not fit its table."""
 
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:
         return {"titles": [("no uuid", None) for _ in events]}
 
 
 class TitlesWithoutATable(Titles):
-    """Has a definition that PostgreSQL does not understand."""
+    """The same, but its definition is not valid SQL."""
 
     def definitions(self) -> list[bytes]:
         return [*super().definitions(), b"CREATE TABEL more ()"]
 
 
 class TitlesWithoutAnIndex(Titles):
-    """Has a key that its rows break."""
+    """The same, but its rows violate its key."""
 
     def indexes(self) -> list[bytes]:
         return [*super().indexes(), b"CREATE UNIQUE INDEX ON %s ((true))" % self._table]
 
 
 class FirstTitles(Titles):
-    """The same by another name, for a release that is the first to have it."""
+    """The same by another name, for the first release that has it."""
 
     name = "first_titles"
     tables = ("first_titles",)
 
 
 class ListingV3(ListingProjection):
-    """What a later release might make of the listing: it also tells who spoke last."""
+    """A later version of the listing with the role of the last message."""
 
     version = 3
 
@@ -100,8 +103,8 @@ class ListingV3(ListingProjection):
         )
         last = _last_roles(events)
         roles = [{"conversation_id": id_, "role": role} for id_, role in last.items()]
-        spoke = [Change(update, {"rows": json_text(roles)})] if last else []
-        return [*super().changes(events), *spoke]
+        role_changes = [Change(update, {"rows": json_text(roles)})] if last else []
+        return [*super().changes(events), *role_changes]
 
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:
         last = _last_roles(events)
@@ -113,7 +116,7 @@ class ListingV3(ListingProjection):
 
 
 class ListingRenamed(ListingProjection):
-    """Another later release might call a column otherwise."""
+    """A later version of the listing with a renamed column."""
 
     version = 3
 

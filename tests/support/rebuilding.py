@@ -1,4 +1,4 @@
-"""Building read models in a test: small parts, so that any log has several, and threads that load them at once."""
+"""Rebuilds in tests, with small parts and with threads as workers."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -43,21 +43,24 @@ SELECT pg_advisory_lock(1)
 
 @pytest.fixture
 def prepared_url(database_url: str) -> str:
-    """A database with a log and the tables of all projections, and of one that only tests have."""
+    """Return a database with the tables of all projections and of `Titles`."""
     install(database_url, projections=[*PROJECTIONS, Titles()])
     return database_url
 
 
 @pytest.fixture
 async def store(prepared_url: str) -> AsyncIterator[Store]:
-    """The log of a process that hears nothing of the others: what it projects is what a test lets it project."""
+    """Yield the log of a process that does not listen to others.
+
+    It projects only on a test's request.
+    """
     async with opened(prepared_url, listening=False) as store:
         yield store
 
 
 @pytest.fixture
 def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let threads load, which start in no time, and do so in parts of a few events."""
+    """Load with threads, which start quickly, in parts of a few events."""
 
     def threads(number: int, *_: Any) -> Executor:
         return ThreadPoolExecutor(number)
@@ -69,7 +72,7 @@ def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], Part]]:
-    """Give the parts that were loaded since, with the names of the projections."""
+    """Return a list to which loaded parts and their projections are appended."""
     seen: list[tuple[list[str], Part]] = []
     load_part = builder.load_part
 
@@ -83,26 +86,29 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], Part]]:
 
 @asynccontextmanager
 async def opened_builder(conninfo: str) -> AsyncGenerator[Builder]:
-    """Open a builder; what it leaves when it is closed is what one that was killed leaves."""
+    """Open a builder.
+
+    A closed builder leaves the same tables and records as a killed one.
+    """
     async with open_builder(conninfo, "turnlog", WORKERS, _ignore) as builder:
         yield builder
 
 
 def stories(number: int) -> list[ConversationEvent]:
-    """Return conversations, each with a turn that runs and one that has ended, mixed."""
-    told = [Story(title=f"Story {each}") for each in range(number)]
-    for story in told:
+    """Return interleaved conversations, each with a running and an ended turn."""
+    conversations = [Story(title=f"Story {each}") for each in range(number)]
+    for story in conversations:
         story.ask("Why so?")
         story.stream("Be", "cause")
         story.complete("Because")
         story.ask("Why not?")
         story.stream("Well")
-    lives = [story.events for story in told]
-    return [event for step in zip(*lives, strict=True) for event in step]
+    event_lists = [story.events for story in conversations]
+    return [event for step in zip(*event_lists, strict=True) for event in step]
 
 
 async def caught_up(store: Store, *projections: Projection) -> None:
-    """Let an engine apply what is still to be applied."""
+    """Run an engine until it has applied all events."""
     async with store.projecting(*(projections or PROJECTIONS)) as progress:
         assert await progress.wait(await store.log.head(), PATIENCE_S) == []
 
@@ -112,7 +118,7 @@ def _ignore(_: BuildStep) -> None:
 
 
 def read_models(conninfo: str, schema: str = "turnlog") -> dict[str, list[Row]]:
-    """Return all rows of all read models, as analysts see them."""
+    """Return all rows of all read models, read through their views."""
     options = f"-c search_path={schema} -c timezone=UTC"
     with psycopg.Connection[Row].connect(conninfo, row_factory=dict_row, options=options) as connection:
         return {
@@ -122,7 +128,7 @@ def read_models(conninfo: str, schema: str = "turnlog") -> dict[str, list[Row]]:
 
 
 def check_read_models(conninfo: str, events: Sequence[ConversationEvent], schema: str = "turnlog") -> None:
-    """Hold the read models against the naive reading of `events`."""
+    """Compare the read models with the naive views of `events`."""
     for table, found in read_models(conninfo, schema).items():
         built, wanted = in_order(found), in_order(NAIVE[table](events))
         unexpected = [row for row in built if row not in wanted]
@@ -132,7 +138,7 @@ def check_read_models(conninfo: str, events: Sequence[ConversationEvent], schema
 class BuildRecords(NamedTuple):
     """The builds of a projection, their tables, and the number of their plans.
 
-    A build has name, version, build and state.
+    A build consists of name, version, build and state.
     """
 
     builds: list[tuple[str, int, int, str]]
@@ -141,7 +147,7 @@ class BuildRecords(NamedTuple):
 
     @property
     def states(self) -> list[tuple[int, str]]:
-        """Build and state of each, for a projection of which there is one version."""
+        """Return number and state of each build of a projection with one version."""
         return [build[2:] for build in self.builds]
 
 
@@ -163,20 +169,23 @@ def build_records(conninfo: str, name: str) -> BuildRecords:
 
 
 def url(conninfo: str) -> str:
-    """Return a conninfo as the URL that the command line takes."""
+    """Return a conninfo as a URL for the command line."""
     parts = conninfo_to_dict(conninfo)
     host = quote(str(parts["host"]), safe="")
     return f"postgresql://{parts['user']}@/{parts['dbname']}?host={host}&port={parts['port']}"
 
 
 def run_turnlog(conninfo: str, *arguments: str) -> tuple[int, str, str]:
-    """Run `turnlog projections` in this process and return its exit code, output and errors but its progress."""
+    """Run `turnlog projections` in this process.
+
+    Return the exit code, the output, and the errors without progress lines.
+    """
     command = ["projections", *arguments, "--database-url", url(conninfo)]
     result = CliRunner().invoke(turnlog, command)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    told = [line for line in result.stderr.splitlines() if " events/s" not in line]
-    return result.exit_code, result.stdout, "\n".join(told)
+    lines = [line for line in result.stderr.splitlines() if " events/s" not in line]
+    return result.exit_code, result.stdout, "\n".join(lines)
 
 
 @contextmanager
@@ -189,9 +198,9 @@ def locked(conninfo: str, statement: str) -> Generator[psycopg.Connection[Any]]:
 
 @contextmanager
 def held_parts(conninfo: str, parts: int) -> Generator[None]:
-    """Let workers load only up to the last `parts` parts for the block, however quick they are.
+    """Hold workers up before the last `parts` parts until the end of the block.
 
-    One worker each may be a part ahead: more than `parts - WORKERS` are left.
+    Each worker may be one part ahead, so that more than `parts - WORKERS` parts are left.
     """
     with psycopg.connect(conninfo, autocommit=True, options="-c search_path=turnlog") as connection:
         connection.execute(sql.SQL(HOLD).format(parts=sql.Literal(parts)))

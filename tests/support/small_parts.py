@@ -1,4 +1,7 @@
-"""`python -m tests.support.small_parts` is the `turnlog` command whose rebuilds have many parts on a short log."""
+"""The `turnlog` command with small parts, so that a short log has many.
+
+Run it as `python -m tests.support.small_parts`.
+"""
 
 import signal
 
@@ -8,7 +11,7 @@ from projections.rebuild import plan
 PART_EVENTS = 200
 
 if __name__ == "__main__":
-    # Who runs the tests in the background of a shell hands on that Ctrl-C is ignored.
+    # A shell that runs the tests in the background makes them ignore Ctrl-C, and child processes inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     plan.PART_EVENTS = PART_EVENTS
     main()

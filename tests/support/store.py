@@ -1,4 +1,7 @@
-"""One process's share of the log, opened for a test: any number of them on one database are as many processes."""
+"""The log's parts of one process, opened for a test.
+
+Several of them on one database act as several processes.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
@@ -33,7 +36,7 @@ MAPPER = ConversationMapper(JSONBytesTranscoder())
 
 
 class WordTokenizer(Tokenizer):
-    """Counts words: quick to load, and easy to count along."""
+    """A tokenizer that counts words and needs no loading."""
 
     name = "words"
 
@@ -43,7 +46,7 @@ class WordTokenizer(Tokenizer):
 
 @dataclass(frozen=True)
 class Store:
-    """What a process has of the log."""
+    """The log's parts of one process."""
 
     database: Database
     log: Log
@@ -53,12 +56,12 @@ class Store:
     commands: Commands
 
     async def append(self, events: Sequence[ConversationEvent]) -> int:
-        """Record events as they are and return the position of the last."""
+        """Record events without a decision and return the position of the last."""
         return await self.writer.append(list(map(new_row, events)), None, events)
 
     @asynccontextmanager
     async def projecting(self, *projections: Projection) -> AsyncGenerator[Progress]:
-        """Run projections in this process, which listens to what others run."""
+        """Run projections in this process, which also listens to other processes."""
         progress = Progress(projection.name for projection in projections)
         channels = Channels(self.database)
         engine = Engine(self.database, self.feed, channels, progress, projections)
@@ -73,7 +76,10 @@ class Store:
 
 @asynccontextmanager
 async def opened(conninfo: str, schema: str = "turnlog", *, listening: bool = True) -> AsyncGenerator[Store]:
-    """Open the log; without `listening` this process hears nothing of the others, and tells them nothing."""
+    """Open the log.
+
+    Without `listening` this process neither receives nor sends notifications.
+    """
     async with open_log(conninfo, schema, listening=listening) as log:
         conversations = CommandExecutor(log.log, log.writer)
         commands = Commands(conversations, WordTokenizer(), log.images)
@@ -84,7 +90,7 @@ async def opened(conninfo: str, schema: str = "turnlog", *, listening: bool = Tr
 
 
 async def started(store: Store, **fields: Any) -> UUID:
-    """Start a conversation of Alice's and return its id."""
+    """Start a conversation as Alice and return its id."""
     return (await store.commands.start(ALICE, **fields)).state.id
 
 
@@ -93,14 +99,14 @@ async def nothing(conversation_id: UUID, turn_id: UUID) -> None:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    """Return as soon as `condition` holds; fail where it does not in a good while."""
+    """Wait until `condition` holds, and fail on a timeout."""
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - what is waited for is in another process, which wakes nothing here
+        while not condition():  # noqa: ASYNC110 - the condition is in another process, which cannot set an event here
             await asyncio.sleep(0.005)
 
 
 def rows(conninfo: str, statement: LiteralString, parameters: Sequence[Any] = (), schema: str = "turnlog") -> list[Any]:
-    """Return the rows of a statement, run on a connection of its own."""
+    """Return the rows of a statement, run on a new connection."""
     with psycopg.connect(conninfo, autocommit=True, options=f"-c search_path={schema} -c timezone=UTC") as connection:
         cursor = connection.execute(statement, parameters)
         return cursor.fetchall() if cursor.description else []
@@ -116,8 +122,8 @@ SESSIONS: LiteralString = "FROM pg_stat_activity WHERE datname = current_databas
 
 
 def end_sessions(conninfo: str) -> int:
-    """End every session of the log, and return how many there were once all are gone."""
-    # One after the other would take a tenth of a second each: PostgreSQL looks so often whether a session has ended.
+    """End all sessions of the log, wait for it and return their number."""
+    # Waiting for each in turn would take 0.1 s per session, the interval at which PostgreSQL checks for its end.
     pids = [row[0] for row in rows(conninfo, f"SELECT pid, pg_terminate_backend(pid) {SESSIONS}")]
     gone = "SELECT NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = ANY(%s))"
     eventually(lambda: value(conninfo, gone, [pids]))
@@ -125,7 +131,7 @@ def end_sessions(conninfo: str) -> int:
 
 
 def plant(conninfo: str, events: Sequence[ConversationEvent]) -> None:
-    """Put events at the end of the log that no writer would take there, each by a statement of its own."""
+    """Append events that the writer would refuse, each by one statement."""
     for row in map(new_row, events):
         rows(
             conninfo,
@@ -138,14 +144,17 @@ def plant(conninfo: str, events: Sequence[ConversationEvent]) -> None:
 
 @contextmanager
 def blocked_head(conninfo: str) -> Generator[Callable[[], None]]:
-    """Hold every append up in the database until the block ends, or the given function is called."""
+    """Block all appends in the database until the block ends.
+
+    Calling the yielded function ends the blocking earlier.
+    """
     with psycopg.connect(conninfo, options="-c search_path=turnlog") as connection:
         connection.execute("SELECT position FROM head FOR UPDATE")
         yield connection.rollback
 
 
 async def blocked_backend(conninfo: str) -> int:
-    """Wait until a connection of the log is held up by a lock, and return its process id."""
+    """Wait until a session of the log waits for a lock, and return its process id."""
     blocked = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     found: list[Any] = []
     await until(lambda: found.extend(rows(conninfo, blocked)) or found)

@@ -1,4 +1,4 @@
-"""Waiting in a test without a loop of its own for what another thread or process does."""
+"""Waiting in a test for a condition in another thread or process."""
 
 from collections.abc import Callable
 from time import monotonic, sleep
@@ -7,16 +7,16 @@ from typing import TypeVar
 T = TypeVar("T")
 
 PATIENCE_S = 60.0
-"""How long a test waits before it gives up. A test that depends on it has failed already."""
+"""The time after which a wait fails. No passing test depends on it."""
 
 NEVER_S = 3600.0
-"""An interval that no test sees the end of."""
+"""An interval longer than any test."""
 
 
 def eventually(condition: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
-    """Return the first true value of a condition that is asked again and again."""
+    """Poll a condition and return its first true value."""
     deadline = monotonic() + timeout_s
     while not (value := condition()):
-        assert monotonic() < deadline, "it did not come true"
+        assert monotonic() < deadline, "the condition did not become true"
         sleep(0.005)
     return value

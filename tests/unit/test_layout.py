@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("domain", "postgres", "eventlog", "commands", "projections", "turns", "api", "cli")
-FOLDERS_WITHOUT_RULES_OF_LANGUAGE = ("tests", "benchmarks")  # of docstrings, comments, pages and SQL
+FOLDERS_WITHOUT_RULES_OF_LANGUAGE: tuple[str, ...] = ()  # of docstrings, comments, pages and SQL
 MAX_MODULES = 16
 MAX_FIRST_LINE = 80
 SHARED_NAMES = {"__init__", "errors"}

@@ -1,4 +1,4 @@
-"""Valid conversations, as short as a test wants them: told by the decisions themselves, a second for each step."""
+"""Builders of valid conversations, made by the domain's decisions."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -60,14 +60,17 @@ def usage(**changes: Any) -> Usage:
 
 
 def folded(events: list[ConversationEvent]) -> Conversation:
-    """Return the state after `events`, which begin a conversation."""
+    """Return the state after `events`, which start a conversation."""
     state = fold(None, events)
     assert state is not None
     return state
 
 
 class Story:
-    """A conversation in the making: each step decides on the state so far, keeps its events and returns them."""
+    """A builder of one conversation.
+
+    Each step makes a decision on the current state, keeps its events and returns them. A step takes one second.
+    """
 
     def __init__(self, *, owner: str = OWNER, begins: datetime = BEGINNING, **started: Any) -> None:
         self.id = some_id()
@@ -84,7 +87,7 @@ class Story:
         return self._state
 
     def origin(self) -> Origin:
-        """Return the owner's origin, a second after the one before."""
+        """Return the owner's origin, one second after the previous one."""
         self._now += timedelta(seconds=1)
         return Origin(self._owner, self._now, "req-1")
 
@@ -97,7 +100,10 @@ class Story:
         return self._keep(conversations.update_conversation(self.state, self.origin(), changes))
 
     def ask(self, words: str = "Why?", *, replacing: int | None = None, **settings: Any) -> Events:
-        """Start a turn; `replacing` is the version from which on messages are superseded."""
+        """Start a turn.
+
+        It supersedes the messages from the version `replacing` on.
+        """
         self._frames = 1
         chosen = TurnSettings(MODEL, **settings)
         superseded = None if replacing is None else self.superseded(replacing)
@@ -106,7 +112,7 @@ class Story:
         )
 
     def ask_again(self, question: MessageAdded, **settings: Any) -> Events:
-        """Start a turn that answers a question once more."""
+        """Start a turn that answers a question again."""
         self._frames = 1
         version = question.originator_version
         again = turn_starts.answer_again(
@@ -122,7 +128,10 @@ class Story:
     def queue(
         self, words: str = "And then?", *, ahead: bool = False, replacing: int | None = None, **settings: Any
     ) -> Events:
-        """Let a turn wait for those before it; from the version `replacing` on messages are superseded as it starts."""
+        """Queue a turn.
+
+        When it starts, it supersedes the messages from the version `replacing` on.
+        """
         chosen = TurnSettings(MODEL, **settings)
         queued = turn_starts.queue_turn(
             self.state, self.origin(), draft(words), chosen, turn_ids(), from_version=replacing, ahead=ahead
@@ -138,15 +147,15 @@ class Story:
         return self._keep(turn_starts.start_queued_turn(self.state, self.origin(), queued, some_id(), superseded))
 
     def superseded(self, from_version: int) -> Superseded:
-        """Return the messages from a version on that still count, as the log does."""
+        """Return a version and the number of live messages from it on."""
         gone = {event.message_id for event in self.events if isinstance(event, MessageDeleted)}
         cuts = [event for event in self.events if isinstance(event, MessagesSuperseded)]
         left = [
-            said
-            for said in self.messages()
-            if said.originator_version >= from_version
-            and said.message_id not in gone
-            and not any(cut.from_version <= said.originator_version < cut.originator_version for cut in cuts)
+            message
+            for message in self.messages()
+            if message.originator_version >= from_version
+            and message.message_id not in gone
+            and not any(cut.from_version <= message.originator_version < cut.originator_version for cut in cuts)
         ]
         return Superseded(from_version, len(left))
 
@@ -162,32 +171,35 @@ class Story:
         return self._keep(running_turns.record_delta(self.state, self.origin(), self.turn_id, **fields))
 
     def complete(self, words: str = "Because.", **changes: Any) -> Events:
-        said = answer(words, **changes)
-        return self._keep(running_turns.complete_turn(self.state, self.origin(), self.turn_id, said))
+        reply = answer(words, **changes)
+        return self._keep(running_turns.complete_turn(self.state, self.origin(), self.turn_id, reply))
 
     def call_tools(self, *names: str, words: str = "", **changes: Any) -> Events:
-        """End what the model says with a call of each tool, whose id is the tool's name and its place."""
+        """End the answer with a call of each tool.
+
+        A call's id consists of the tool's name and its index.
+        """
         calls = tuple(
             ToolUseBlock(id=f"call_{name}_{index}", name=name, input={"n": index}) for index, name in enumerate(names)
         )
-        said = answer(words, finish_reason="tool_use", **{"duration_ms": 40.0, **changes})
-        said = said._replace(content=(*said.content, *calls))
-        events = running_turns.complete_turn(self.state, self.origin(), self.turn_id, said)
+        reply = answer(words, finish_reason="tool_use", **{"duration_ms": 40.0, **changes})
+        reply = reply._replace(content=(*reply.content, *calls))
+        events = running_turns.complete_turn(self.state, self.origin(), self.turn_id, reply)
         self._frames += len(names) + 1
         return self._keep(events)
 
     def give_results(self, words: str = "42") -> Events:
         """Answer all open calls."""
         results = tuple(ToolResultBlock(tool_use_id=call, content=words) for call in self.state.open_calls)
-        said = draft(role="tool", content=results, tokens=len(results))
-        return self._keep(running_turns.resume_turn(self.state, self.origin(), self.turn_id, said, some_id()))
+        reply = draft(role="tool", content=results, tokens=len(results))
+        return self._keep(running_turns.resume_turn(self.state, self.origin(), self.turn_id, reply, some_id()))
 
     def fail(
         self, words: str = "", reason: str = "model_error", detail: str = "The model broke.", **changes: Any
     ) -> Events:
-        said = answer(words, **changes)
+        reply = answer(words, **changes)
         return self._keep(
-            running_turns.fail_turn(self.state, self.origin(), self.turn_id, said, reason=reason, detail=detail)
+            running_turns.fail_turn(self.state, self.origin(), self.turn_id, reply, reason=reason, detail=detail)
         )
 
     def cancel(self, words: str = "", **changes: Any) -> Events:
@@ -211,7 +223,7 @@ class Story:
         return self.state.turn.id
 
     def messages(self) -> list[MessageAdded]:
-        """Return everything that was ever said."""
+        """Return all messages, including deleted and superseded ones."""
         return [event for event in self.events if isinstance(event, MessageAdded)]
 
     def _keep(self, events: Events) -> Events:
@@ -221,7 +233,7 @@ class Story:
 
 
 def one_of_each() -> list[ConversationEvent]:
-    """Return a conversation in which every type of event happens, with every field set somewhere."""
+    """Return a conversation with every event type and every field."""
     story = Story(agent_id="support-1", title="Grüße", metadata={"plan": "pro", "n": 2**70})
     story.rename(title="Later", metadata={})
     story.unsay(story.say()[0].message_id)  # pyright: ignore[reportAttributeAccessIssue]
@@ -237,7 +249,7 @@ def one_of_each() -> list[ConversationEvent]:
     story.call_tools("add", "find", words="Let me see.", usage=used, time_to_first_token_ms=12.5)
     story.give_results()
     story.complete("Found.", usage=usage(), finish_reason="stop", duration_ms=80.25)
-    question = next(said for said in reversed(story.messages()) if said.role == "user")
+    question = next(message for message in reversed(story.messages()) if message.role == "user")
     story.ask_again(question)
     story.queue("Next", replacing=question.originator_version)
     story.queue("Now", ahead=True, max_context_tokens=4000, temperature=0.5, max_output_tokens=100, tools=(TOOL,))

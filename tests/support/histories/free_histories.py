@@ -1,4 +1,7 @@
-"""Histories as clients may record them: any role after any other, calls and results that do not match, blank texts."""
+"""Histories without rules, as clients may record them.
+
+Any role follows any other, tool calls and results do not match, and texts are blank.
+"""
 
 from collections.abc import Sequence
 from itertools import product
@@ -20,7 +23,7 @@ from domain.events import MessageAdded
 from domain.tools import UNANSWERED
 from tests.support.histories.builders import BEGINNING, some_id
 
-# Few of them, so that they meet again; what only differs in `.` and `:` is the same to Anthropic once it is mended.
+# Few ids, so that they occur repeatedly. Ids that differ only in `.` and `:` are equal after the repair for Anthropic.
 CALL_IDS = ["a", "b", "a_1", "c.1", "c:1", "", "ü", "x" * 41, "x" * 300, "a__thought__+/=", "__thought__"]
 NAMES = ["search", "", "my tool.v2", "n" * 65]
 BLANKS = ["", " ", "\n\t", "\u2003"]
@@ -48,11 +51,11 @@ CONTENTS: dict[Role, list[Content]] = {
     role: [content for most in range(3) for content in product(blocks, repeat=most)] for role, blocks in BLOCKS.items()
 }
 ROLES: list[Role] = ["system", "user", "user", "assistant", "assistant", "assistant", "tool", "tool", "tool"]
-"""Calls and results are the better half of a history."""
+"""More than half of a history consists of calls and results."""
 
 
 def message(role: Role, *content: ContentBlock) -> MessageAdded:
-    """Return a message as the log holds it, whether or not anyone could have recorded it."""
+    """Return a message of the log, even one that no decision records."""
     return MessageAdded(
         originator_id=some_id(),
         originator_version=2,
@@ -67,7 +70,8 @@ def message(role: Role, *content: ContentBlock) -> MessageAdded:
 
 
 def free_histories(most: int = 12) -> st.SearchStrategy[list[MessageAdded]]:
-    """Return what a window onto a conversation may hold. Numbers are drawn instead of blocks: a tenth of the time."""
+    """Return a strategy for the messages of a context window."""
+    # Drawing numbers takes a tenth of the time of drawing blocks.
     drawn = st.lists(st.tuples(st.sampled_from(ROLES), st.integers(0, 10_000)), max_size=most)
     return drawn.map(lambda messages: [_said(role, number) for role, number in messages])
 

@@ -14,7 +14,7 @@ from tests.support.naive_views.history import naive_history
 
 @st.composite
 def histories(draw: st.DrawFn, most_steps: int = 40) -> list[ConversationEvent]:
-    """Return the events of some conversations, each of them possible, mixed as a log mixes them."""
+    """Return the events of some valid conversations, interleaved as in a log."""
     log: list[ConversationEvent] = []
     stories: list[Story] = []
     for _ in range(draw(st.integers(1, most_steps))):
@@ -44,7 +44,7 @@ def _step(draw: st.DrawFn, story: Story) -> Sequence[ConversationEvent]:
     steps["rename"] = lambda: story.rename(title=words, metadata={"w": words})
     if draw(st.integers(0, 24)) == 7:
         return story.delete()
-    # Half of the time what is under way goes on: by chance alone few turns would get far.
+    # Half of the steps continue a running turn. With random steps alone few turns would end.
     onward = sorted(steps.keys() & ONWARD)
     chosen = onward if onward and draw(st.booleans()) else sorted(steps)
     return steps[draw(st.sampled_from(chosen))]()
@@ -104,11 +104,13 @@ def _of_the_queue(draw: st.DrawFn, story: Story, words: str) -> Steps:
 
 
 def _to_begin(draw: st.DrawFn, story: Story, words: str) -> Steps:
-    """Return what a user can do both where nothing is going on and where a turn waits for tool results."""
+    """Return the steps of an idle conversation or one that waits for results."""
     steps: Steps = {"say": lambda: story.say(words), "ask": lambda: story.ask(words)}
     if places := _places(story):
         steps["ask instead"] = lambda: story.ask(words, replacing=draw(st.sampled_from(places)))
-    if questions := [said for said in story.messages() if said.role == "user" and said.originator_version in places]:
+    if questions := [
+        message for message in story.messages() if message.role == "user" and message.originator_version in places
+    ]:
         steps["ask again"] = lambda: story.ask_again(draw(st.sampled_from(questions)))
     return steps
 
@@ -132,5 +134,5 @@ def _while_it_is_idle(draw: st.DrawFn, story: Story, words: str) -> Steps:
 
 
 def _places(story: Story) -> list[int]:
-    """Return where the messages are that were neither deleted nor superseded."""
+    """Return the versions of messages that are neither deleted nor superseded."""
     return sorted(row["version"] for row in naive_context(story.events))

@@ -1,4 +1,4 @@
-"""Rows of the log as other releases write them."""
+"""Rows of the log with the shapes of other releases."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tests.support.store import value
 
 
 def store_row(conninfo: str, event: ConversationEvent, type_name: str, data: Any) -> int:
-    """Write a row of any shape in the place of `event`, as another release would; return its position."""
+    """Write a row of any shape in the place of `event` and return its position."""
     columns = [event.originator_id, event.originator_version, type_name, to_json(data).decode()]
     statement = (
         "WITH next AS (UPDATE head SET position = position + 1 RETURNING position) INSERT INTO events (position,"

@@ -1,4 +1,4 @@
-"""Stories as far as a test wants them told, and what to hold its decisions against."""
+"""Conversations in common states, and drafts of tool results."""
 
 from typing import Any
 
@@ -12,16 +12,19 @@ def idle() -> Story:
 
 
 def locked() -> Story:
-    """Return a conversation whose turn runs."""
+    """Return a conversation with a running turn."""
     story = idle()
     story.ask()
     return story
 
 
-def waiting(*tools: str, **said: Any) -> Story:
-    """Return a conversation whose turn waits for the results of calls, `call_a_0` and so on."""
+def waiting(*tools: str, **changes: Any) -> Story:
+    """Return a conversation whose turn waits for the results of tool calls.
+
+    The calls' ids are `call_a_0` and so on.
+    """
     story = locked()
-    story.call_tools(*(tools or ("a", "b")), **said)
+    story.call_tools(*(tools or ("a", "b")), **changes)
     return story
 
 
@@ -32,7 +35,7 @@ def deleted() -> Story:
 
 
 def results(*calls: str) -> Draft:
-    """Return a message that answers calls."""
+    """Return a draft with the results of tool calls."""
     return draft(role="tool", content=tuple(ToolResultBlock(tool_use_id=call, content="42") for call in calls))
 
 

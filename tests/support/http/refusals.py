@@ -1,4 +1,4 @@
-"""Requests that the API must refuse: its routes, what each takes, and what a refusal looks like."""
+"""Requests that the API must refuse, and the shape of a refusal."""
 
 import httpx
 
@@ -39,7 +39,7 @@ def ask(api: Api, method: str, path: str, id_: str, content: bytes | str, **head
 
 
 def check_invalid(response: httpx.Response, *loc: str | int) -> None:
-    """Hold a refusal against the shape of a validation problem; one of its errors must be at `loc`."""
+    """Check that a refusal is a validation problem with an error at `loc`."""
     problem = check_problem(response, 422, "VALIDATION_FAILED")
     assert problem["errors"]
     if loc:

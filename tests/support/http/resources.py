@@ -1,4 +1,4 @@
-"""What the API's resources must look like: their exact keys, and the forms of ids and times in them."""
+"""Checks of the API's resources: exact keys, and forms of ids and times."""
 
 import re
 from collections.abc import Collection
@@ -65,7 +65,7 @@ _INSIDES = re.compile(r"Traceback|psycopg|pydantic|File \"|SELECT |INSERT |UPDAT
 
 
 def check_conversation(resource: dict[str, Any]) -> None:
-    """Hold a conversation against its shape."""
+    """Check the shape of a conversation."""
     assert resource.keys() == CONVERSATION_KEYS
     assert resource["object"] == "conversation"
     assert resource["owner_id"] == "local"
@@ -75,7 +75,7 @@ def check_conversation(resource: dict[str, Any]) -> None:
 
 
 def check_message(resource: dict[str, Any]) -> None:
-    """Hold a message against its shape."""
+    """Check the shape of a message."""
     assert resource.keys() == MESSAGE_KEYS
     assert resource["object"] == "message"
     assert resource["status"] in {"completed", "streaming", "interrupted", "superseded"}
@@ -85,7 +85,7 @@ def check_message(resource: dict[str, Any]) -> None:
 
 
 def check_turn(resource: dict[str, Any]) -> None:
-    """Hold a turn against its shape."""
+    """Check the shape of a turn."""
     assert resource.keys() == TURN_KEYS
     assert resource["object"] == "turn"
     _check_forms(resource, ids={"id", "conversation_id", "user_message_id", "message_id"})
@@ -97,7 +97,7 @@ def check_turn(resource: dict[str, Any]) -> None:
 
 
 def check_event(resource: dict[str, Any]) -> None:
-    """Hold a recorded event against its shape."""
+    """Check the shape of a recorded event."""
     assert resource.keys() == EVENT_KEYS
     assert re.fullmatch("[0-9a-f]{64}", resource["digest"])
     assert resource["actor"] == "local"
@@ -106,7 +106,7 @@ def check_event(resource: dict[str, Any]) -> None:
 
 
 def check_problem(response: httpx.Response, status: int, code: str, *members: str) -> dict[str, Any]:
-    """Return the problem that a refusal must be; `members` are further keys that it must have."""
+    """Check that a refusal is a problem with `members` and return it."""
     assert (response.status_code, response.json().get("code")) == (status, code), response.text
     assert response.headers["content-type"] == "application/problem+json"
     problem = response.json()
@@ -123,7 +123,7 @@ def check_problem(response: httpx.Response, status: int, code: str, *members: st
 
 
 def check_position(response: httpx.Response) -> int:
-    """Return the log position that a write must name."""
+    """Check that a write names a log position and return it."""
     assert response.is_success, response.text
     assert "turnlog-behind" not in response.headers
     return int(response.headers["turnlog-position"])

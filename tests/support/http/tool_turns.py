@@ -1,4 +1,4 @@
-"""Turns whose model calls two tools and answers with their results, and what clients ask of such a turn."""
+"""Turns whose model calls two tools and then answers with their results."""
 
 from typing import Any
 

@@ -1,13 +1,15 @@
-"""A turn's stream as a client reads it: over real HTTP, on a connection of its own, as any worker may take it.
+"""Readers of a turn's stream over real HTTP, each on its own connection.
+
+Any worker may take a connection.
 
 with streamed("POST", f"{server.url}/v1/turns", {"content": "Hi", "stream": True}) as seen:
     first = next(seen)                                      # a frame: its id, its event and its data in one dict
-    turn = turn_url(other.url, first)                       # the same turn, by way of another server
+    turn = turn_url(other.url, first)                       # the same turn, through another server
     assert read(turn) == [first, *seen]
 
-with StalledReader(turn) as stalled:                        # asks for the stream, and reads nothing
+with StalledReader(turn) as stalled:                        # requests the stream and reads nothing
     ...
-    assert stalled.read_on() == bytes_of(turn)              # reads on, and to the end
+    assert stalled.read_on() == bytes_of(turn)              # reads to the end
 """
 
 import json
@@ -29,7 +31,7 @@ Frame = dict[str, Any]
 
 @contextmanager
 def streamed(method: str, url: str, body: Any = None, last_event_id: int | None = None) -> Generator[Iterator[Frame]]:
-    """Open a stream and give its frames as they come."""
+    """Open a stream and yield its frames as they arrive."""
     headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
     with httpx.stream(method, url, json=body, headers=headers, timeout=PATIENCE_S) as answer:
         assert answer.status_code == 200
@@ -37,7 +39,10 @@ def streamed(method: str, url: str, body: Any = None, last_event_id: int | None 
 
 
 def frames(lines: Iterator[str]) -> Iterator[Frame]:
-    """The frames in the lines of a stream; comments alone are not waited for without end."""
+    """Yield the frames of a stream.
+
+    Fail when only comments arrive for a long time.
+    """
     frame: Frame = {}
     deadline = monotonic() + PATIENCE_S
     for line in lines:
@@ -51,28 +56,28 @@ def frames(lines: Iterator[str]) -> Iterator[Frame]:
 
 
 def turn_url(url: str, frame: Frame) -> str:
-    """The address of a frame's turn on a server."""
+    """Return the URL of a frame's turn on a server."""
     return f"{conversation_url(url, frame)}/turns/{frame['turn_id']}"
 
 
 def conversation_url(url: str, frame: Frame) -> str:
-    """The address of a frame's conversation on a server."""
+    """Return the URL of a frame's conversation on a server."""
     return f"{url}/v1/conversations/{frame['conversation_id']}"
 
 
 def read(url: str, last_event_id: int | None = None) -> list[Frame]:
-    """All frames of a turn to its end, perhaps only those after one."""
+    """Return all frames of a turn, or those after one."""
     with streamed("GET", f"{url}/stream", last_event_id=last_event_id) as seen:
         return list(seen)
 
 
 def bytes_of(url: str) -> bytes:
-    """The stream of a turn to its end, byte for byte, without the comments that only keep it alive."""
+    """Return the bytes of a turn's whole stream, without keep-alive comments."""
     return _without_comments(httpx.get(f"{url}/stream", timeout=PATIENCE_S).content)
 
 
 def recorded_chunks(conversation: str) -> list[str]:
-    """All chunks in the log of a conversation, in its order."""
+    """Return all chunks in the log of a conversation, in order."""
     chunks: list[str] = []
     query: dict[str, Any] = {"limit": 100}
     while True:
@@ -84,7 +89,7 @@ def recorded_chunks(conversation: str) -> list[str]:
 
 
 class StalledReader:
-    """A client that has asked for a turn's stream and reads nothing of it until it is told to."""
+    """A client that requests a turn's stream and reads nothing until `read_on`."""
 
     def __init__(self, turn: str) -> None:
         self._url = urlsplit(f"{turn}/stream")
@@ -102,7 +107,7 @@ class StalledReader:
         self._connection.close()
 
     def read_on(self) -> bytes:
-        """The stream to its end, without comments."""
+        """Return the rest of the stream, without comments."""
         self._connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         return _without_comments(self._connection.getresponse().read())
 

@@ -1,4 +1,4 @@
-"""Anthropic's rules for a list of messages, as its API answers them with a 400.
+"""Anthropic's rules for a list of messages, whose violation its API refuses.
 
 Source: https://docs.anthropic.com/en/api/messages and https://docs.anthropic.com/en/docs/build-with-claude/tool-use
 """
@@ -12,7 +12,7 @@ Message = dict[str, Any]
 
 
 def check_anthropic(messages: list[Message]) -> None:
-    """Fail where Anthropic would refuse `messages`, which have the user's and the assistant's turns only."""
+    """Fail where Anthropic would refuse `messages` of user and assistant."""
     roles = [message["role"] for message in messages]
     assert roles == [("user", "assistant")[n % 2] for n in range(len(roles))], roles
     for message in messages:
@@ -38,7 +38,7 @@ def _check_block(role: str, block: Block) -> None:
 
 
 def _check_results(before: list[Block], after: list[Block]) -> None:
-    """Fail unless the calls in one message are answered in the next, once each and before anything else there."""
+    """Fail unless the next message begins with one result for each call."""
     calls = [block["id"] for block in before if block["type"] == "tool_use"]
     answered = [block["tool_use_id"] for block in after if block["type"] == "tool_result"]
     assert sorted(calls) == sorted(answered)

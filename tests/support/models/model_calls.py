@@ -1,4 +1,4 @@
-"""Calls through a model gateway, as short as a test wants them."""
+"""Short calls through a model gateway."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from turns.model.gateway_types import ModelChunk, ModelEnd, ModelRequest, ModelT
 KEY = "sk-test-4f7a9b2c1d8e"
 PROMPT = "the prompt that nobody may log"
 PATIENT = ModelTimeouts(first_token_s=60, between_tokens_s=60, total_s=120)
-"""Nothing but a hang is that slow, on a busy machine neither."""
+"""Only a hang takes longer, even on a busy machine."""
 
 
 def gateway_to(server: ModelServer, timeouts: ModelTimeouts = PATIENT, max_attempts: int = 3) -> ModelGateway:

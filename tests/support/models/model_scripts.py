@@ -1,12 +1,12 @@
-"""What a scripted model answers: streams of any steps, and refusals.
+"""Scripted answers of a model: streams of steps, and refusals.
 
     Script(["a", "b"], delay_s=0.03)                            # a pause before each chunk
     Script([Reasoning("Hm"), "Yes"], usage=None)                # reasoning; a provider that sends no usage
     Script([ToolFragment(0, "call_1", "add", '{"a":'), ToolFragment(0, arguments="1}")], finish_reason="tool_calls")
-    Script(["a", Hang()])   Script(["a", BreakOff()])           # goes silent; closes the socket
+    Script(["a", Hang()])   Script(["a", BreakOff()])           # falls silent; closes the socket
     Script(["a"], finish_reason=None)                           # ends without a finish
     Script(["a", Raw("{not json")])                             # any line of data
-    Script([Wire(b""), Hang()])                                 # any bytes of the body; none at all: only the headers
+    Script([Wire(b""), Hang()])                                 # any bytes of the body; with none only the headers
     Refusal(429, "rate_limit_exceeded", headers={"Retry-After": "1"})   # any HTTP error; some are named below
 
 The status line goes out with the first step that sends anything, as a real server's does: `Script([Hang()])` hangs
@@ -26,7 +26,10 @@ class Reasoning(NamedTuple):
 
 @dataclass(frozen=True)
 class ToolFragment:
-    """A piece of a tool call; the first of a call carries its id and name."""
+    """A fragment of a tool call.
+
+    The first fragment of a call has its id and name.
+    """
 
     index: int
     id: str | None = None
@@ -35,19 +38,19 @@ class ToolFragment:
 
 
 class Raw(NamedTuple):
-    """One `data:` line as it stands, broken JSON included."""
+    """One literal `data:` line, which may hold broken JSON."""
 
     data: str
 
 
 class Wire(NamedTuple):
-    """Bytes of the body as they stand, in as few pieces as the network makes of them."""
+    """Literal bytes of the body, written at once."""
 
     data: bytes
 
 
 class Pause(NamedTuple):
-    """Silence for a while."""
+    """Silence for some seconds."""
 
     seconds: float
 
@@ -57,7 +60,7 @@ class Hang(NamedTuple):
 
 
 class BreakOff(NamedTuple):
-    """The socket is closed at once, in the middle of the answer, or its connection reset."""
+    """An immediate close of the socket within the answer, or a reset."""
 
     reset: bool = False
 
@@ -66,7 +69,7 @@ Step = str | Reasoning | ToolFragment | Raw | Wire | Pause | Hang | BreakOff
 
 
 def usage(input_tokens: int, output_tokens: int, *, cached: int = 0, reasoning: int = 0) -> dict[str, Any]:
-    """A usage block in OpenAI's words."""
+    """Return a usage block in OpenAI's format."""
     return {
         "prompt_tokens": input_tokens,
         "completion_tokens": output_tokens,
@@ -81,7 +84,10 @@ USAGE = usage(11, 7)
 
 @dataclass(frozen=True)
 class Script:
-    """One streamed answer: its steps in order, its finish, its usage (where the request asks for it), and `[DONE]`."""
+    """One streamed answer: its steps in order, its finish, its usage and `[DONE]`.
+
+    The usage is sent if the request asks for it.
+    """
 
     chunks: Sequence[Step] = ("Hello", " there")
     delay_s: float = 0.0

@@ -1,4 +1,4 @@
-"""A scripted OpenAI-compatible model server on loopback: real HTTP, real sockets, no model.
+"""A scripted OpenAI-compatible model server on loopback, with real HTTP.
 
     with ModelServer() as server:
         server.script("gpt-x", Script(["Hel", Pause(0.02), "lo"]))
@@ -8,7 +8,7 @@
         assert request.body["messages"][-1] == {"role": "user", "content": "Hi"}
         assert not request.gave_up
 
-A model answers its scripts in turn and goes on with the last one; a model without a script is a 404.
+A model answers with its scripts in order and repeats the last one. A model without a script is a 404.
 """
 
 import asyncio
@@ -37,17 +37,17 @@ from tests.support.models.model_scripts import (
 )
 
 ANY_MODEL = "*"
-"""The name to script what models answer that have no script of their own."""
+"""The model name whose script is used for models without their own."""
 
 HANG_S = 60
-"""What is waited for so long does not come."""
+"""The longest time to wait for an event."""
 
 
 class ReceivedRequest:
-    """One request as the server got it, and what became of the client."""
+    """One received request, and whether its client left."""
 
     def __init__(self, path: str, headers: Mapping[str, str], body: dict[str, Any]) -> None:
-        """`headers` have lower-case names."""
+        """Keep the request, whose `headers` have lower-case names."""
         self.path, self.headers, self.body = path, headers, body
         self.client_port = 0
         self.model = str(body.get("model"))
@@ -55,19 +55,25 @@ class ReceivedRequest:
 
     @property
     def gave_up(self) -> bool:
-        """Whether the client closed the connection before the answer's end."""
+        """Return whether the client closed the connection before the answer's end."""
         return self.given_up.is_set()
 
     async def wait_until_given_up(self, timeout_s: float = HANG_S) -> bool:
-        """Wait, without blocking the caller's event loop, until the client left early; False when the time is over."""
+        """Wait until the client left early, and return False on a timeout.
+
+        The caller's event loop is not blocked.
+        """
         return await asyncio.to_thread(self.given_up.wait, timeout_s)
 
 
 class ModelServer:
-    """The server as a context manager; it runs in a thread of its own, so any test and any process can use it."""
+    """The server as a context manager, run in its own thread.
+
+    Any test and any process can use it.
+    """
 
     def __init__(self) -> None:
-        """The server listens once entered."""
+        """Create a server that listens once the context is entered."""
         self.requests: list[ReceivedRequest] = []
         self.open_connections = 0
         self.url = ""
@@ -79,11 +85,11 @@ class ModelServer:
         self._thread = threading.Thread(target=self._run, name="model-server", daemon=True)
 
     def script(self, model: str, *answers: Script | Refusal) -> None:
-        """Set what `model` answers from now on: each in turn, the last one for good."""
+        """Set the answers of `model`: each in order, then the last one repeatedly."""
         self._scripts[model] = list(answers)
 
     async def wait_until_all_left(self, timeout_s: float = HANG_S) -> bool:
-        """Wait until no connection is open; False when the time is over."""
+        """Wait until no connection is open, and return False on a timeout."""
 
         def wait() -> bool:
             with self._arrived:
@@ -92,7 +98,10 @@ class ModelServer:
         return await asyncio.to_thread(wait)
 
     async def wait_for_requests(self, count: int, timeout_s: float = HANG_S) -> bool:
-        """Wait, without blocking the caller's event loop, for `count` requests; False when the time is over."""
+        """Wait for `count` requests, and return False on a timeout.
+
+        The caller's event loop is not blocked.
+        """
 
         def wait() -> bool:
             with self._arrived:
@@ -140,7 +149,7 @@ class ModelServer:
             self._arrived.notify_all()
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer one request; True if the connection can take another."""
+        """Answer one request and return whether the connection can take another."""
         request = await _read_request(reader)
         request.client_port = writer.get_extra_info("peername")[1]
         with self._arrived:
@@ -194,11 +203,11 @@ def _head(status: int, headers: Mapping[str, str], *, keep_alive: bool = False) 
 
 
 class _BrokenOffError(Exception):
-    """The script closed the connection, not the client."""
+    """Raised when the script, not the client, closed the connection."""
 
 
 class _Stream:
-    """One answer on its way out, as chunked SSE."""
+    """One answer that is being sent as chunked SSE."""
 
     def __init__(self, writer: asyncio.StreamWriter, request: ReceivedRequest, script: Script) -> None:
         self._writer = writer

@@ -1,7 +1,7 @@
-"""OpenAI's rules for a list of chat messages, as a checker that shares nothing with the code it checks.
+"""OpenAI's rules for chat messages, checked without the code under test.
 
-Source: https://platform.openai.com/docs/api-reference/chat/create and what its 400s say about ids and names. It is
-stricter in what other providers demand: a user begins, speakers alternate, and no text is blank.
+Source: https://platform.openai.com/docs/api-reference/chat/create and the messages of its 400s about ids and names. It
+also checks the rules of other providers: a user begins, roles alternate, and no text is blank.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 Message = dict[str, Any]
 
-MAY_FOLLOW = {"nobody": {"user"}, "user": {"assistant"}, "assistant": {"user"}, "tool": {"user", "assistant"}}
+MAY_FOLLOW = {"the start": {"user"}, "user": {"assistant"}, "assistant": {"user"}, "tool": {"user", "assistant"}}
 
 
 def check_openai(messages: list[Message]) -> None:
@@ -19,10 +19,10 @@ def check_openai(messages: list[Message]) -> None:
     for message in takewhile(_is_system, messages):
         _check_message(message)
     rest = dropwhile(_is_system, messages)
-    speaker = "nobody"
+    previous = "the start"
     for message in rest:
-        assert message["role"] in MAY_FOLLOW[speaker], f"{message['role']} speaks after {speaker}"
-        speaker = message["role"]
+        assert message["role"] in MAY_FOLLOW[previous], f"{message['role']} follows {previous}"
+        previous = message["role"]
         _check_message(message)
         for call in message.get("tool_calls", ()):
             _check_call(call)
@@ -30,7 +30,7 @@ def check_openai(messages: list[Message]) -> None:
             assert result.keys() == {"role", "tool_call_id", "content"}
             assert (result["role"], result["tool_call_id"]) == ("tool", call["id"])
             _check_text(result["content"])
-            speaker = "tool"
+            previous = "tool"
     ids = [call["id"] for message in messages for call in message.get("tool_calls", ())]
     assert len(ids) == len(set(ids)), f"an id is used twice: {ids}"
 
@@ -66,7 +66,7 @@ def _check_part(part: dict[str, Any]) -> None:
 def _check_call(call: dict[str, Any]) -> None:
     assert call.keys() - {"extra_content"} == {"id", "type", "function"} and call["type"] == "function"
     assert isinstance(call.get("extra_content", {}), dict)
-    own_id, _, _ = call["id"].partition("__thought__")  # litellm takes Gemini's signature off for all others
+    own_id, _, _ = call["id"].partition("__thought__")  # litellm removes Gemini's signature for other providers
     assert 1 <= len(own_id) <= 40
     assert call["function"].keys() == {"name", "arguments"}
     assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", call["function"]["name"])

@@ -1,7 +1,8 @@
-"""OpenAI's published recipe for the tokens of chat messages, on OpenAI's own tokenizer; it shares no code with ours.
+"""OpenAI's published recipe for the tokens of chat messages.
 
-Source: https://github.com/openai/openai-cookbook/blob/main/examples/How_to_count_tokens_with_tiktoken.ipynb. What it
-says nothing of (calls, images, two tokens for each 1,024 characters of a text) is counted as docs/http-api.md tells.
+Source: https://github.com/openai/openai-cookbook/blob/main/examples/How_to_count_tokens_with_tiktoken.ipynb. It uses
+OpenAI's own tokenizer and no code of Turnlog. Calls, images and two tokens for each 1,024 characters of a text are not
+in the recipe, and are counted as in docs/http-api.md.
 """
 
 import importlib.util
@@ -32,7 +33,7 @@ def text_tokens(text: str) -> int:
 
 
 def openai_tokens(messages: list[dict[str, Any]]) -> int:
-    """Return the tokens of a request with these messages, 0 for none."""
+    """Return the tokens of a request with these messages, or 0 without messages."""
     total = 3 if messages else 0
     for message in messages:
         total += 3 + text_tokens(message["role"])

@@ -1,1 +1,4 @@
-"""What the read models must hold, computed in the plainest way from all events; slow, and easy to believe."""
+"""The expected read models, computed from all events in the simplest way.
+
+The views are slow and easy to verify.
+"""

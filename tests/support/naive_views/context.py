@@ -1,4 +1,4 @@
-"""The context, and the window of it that a model is sent, told plainly."""
+"""A naive view of the context and of the window that is sent to a model."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -46,7 +46,10 @@ def naive_context(events: Iterable[ConversationEvent]) -> list[Row]:
 
 
 def about(event: MessageAdded) -> int:
-    """Return the estimate that the table holds: the tokens that are recorded, without reasoning, and what is around."""
+    """Return the table's token estimate of a message.
+
+    It is the recorded tokens without reasoning, and the overhead of the message.
+    """
     images = calls = results = characters = thought = other = 0
     for block in event.content:
         match block.type:
@@ -71,7 +74,7 @@ def about(event: MessageAdded) -> int:
 
 
 class NaiveWindow(NamedTuple):
-    """What a model is sent, its tokens, and how many messages were dropped."""
+    """The messages sent to a model, their tokens, and the number of dropped ones."""
 
     messages: list[dict[str, Any]]
     tokens: int
@@ -79,11 +82,14 @@ class NaiveWindow(NamedTuple):
 
 
 def naive_window(events: Sequence[ConversationEvent], max_tokens: int, last: int | None = None) -> NaiveWindow:
-    """Return the window of the only conversation in `events`, found by trying every start from the oldest on."""
+    """Return the window of the only conversation in `events`.
+
+    Every start is tried, beginning with the oldest.
+    """
     rows = sorted(naive_context(events), key=lambda row: row["version"])
-    said = {event.originator_version: event for event in events if isinstance(event, MessageAdded)}
-    system = [said[row["version"]] for row in rows if row["role"] == "system"]
-    others = [said[row["version"]] for row in rows if row["role"] != "system"]
+    by_version = {event.originator_version: event for event in events if isinstance(event, MessageAdded)}
+    system = [by_version[row["version"]] for row in rows if row["role"] == "system"]
+    others = [by_version[row["version"]] for row in rows if row["role"] != "system"]
     if not rows:
         return NaiveWindow([], 0, 0)
     questions = [place for place, message in enumerate(others) if message.role == "user"]

@@ -1,4 +1,4 @@
-"""The messages, and the text of those that still stream, told plainly."""
+"""A naive view of the messages and of the text of running turns."""
 
 from collections.abc import Iterable
 from uuid import UUID
@@ -19,7 +19,7 @@ from tests.support.naive_views.rows import Row, without
 
 
 def naive_history(events: Iterable[ConversationEvent]) -> list[Row]:
-    """Return the messages, a streaming one without the text of its deltas."""
+    """Return the messages. A streaming one has no text."""
     history: dict[UUID, Row] = {}
     for event in events:
         if isinstance(event, MessageAdded):
@@ -70,7 +70,7 @@ def naive_history(events: Iterable[ConversationEvent]) -> list[Row]:
 
 
 def naive_stream_text(events: Iterable[ConversationEvent]) -> list[Row]:
-    """Return the deltas of the turns that still run."""
+    """Return the deltas of running turns."""
     running: dict[UUID, list[Row]] = {}
     for event in events:
         if isinstance(event, StreamDelta):

@@ -1,4 +1,4 @@
-"""The listing, told plainly."""
+"""A naive view of the listing."""
 
 from collections.abc import Iterable
 from uuid import UUID

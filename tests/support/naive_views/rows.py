@@ -18,7 +18,7 @@ def _plain(value: Any) -> str:
 
 
 def _sorted(value: Any) -> Any:
-    """Return `value` with its objects' keys in one order: jsonb has an order of its own."""
+    """Return `value` with sorted keys, because jsonb has its own order."""
     if isinstance(value, dict):
         return {key: _sorted(value[key]) for key in sorted(value)}
     return [_sorted(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,4 +1,4 @@
-"""The turns, told plainly."""
+"""A naive view of the turns."""
 
 from collections.abc import Iterable
 from uuid import UUID
@@ -58,7 +58,10 @@ def _new(event: TurnQueued | TurnStarted, status: str) -> Row:
 
 
 def _note_what_is_known(turn: Row, event: TurnSuspended | TurnEnded) -> None:
-    """Take in what an event knows of the whole turn so far; what it does not know stays as it was."""
+    """Update a row with the totals of the turn that an event holds.
+
+    Other values are kept.
+    """
     if event.time_to_first_token_ms is not None:
         turn["time_to_first_token_ms"] = event.time_to_first_token_ms
     if event.duration_ms is not None:

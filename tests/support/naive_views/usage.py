@@ -1,4 +1,4 @@
-"""What turns have used, told plainly."""
+"""A naive view of the usage of turns."""
 
 from collections.abc import Iterable
 from datetime import date
@@ -16,7 +16,7 @@ from tests.support.naive_views.rows import Row
 
 
 def naive_usage(events: Iterable[ConversationEvent]) -> list[Row]:
-    """Return the turns that there ever were, whatever was deleted since."""
+    """Return all turns, including those that were deleted."""
     started: dict[UUID, ConversationStarted] = {}
     turns: dict[UUID, Row] = {}
     for event in events:

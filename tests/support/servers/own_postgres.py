@@ -1,7 +1,7 @@
-"""An embedded PostgreSQL of a test's own, to stop, kill and replace.
+"""A separate embedded PostgreSQL for a test, to stop, kill and replace.
 
 with data_directory() as data_dir:
-    put_cluster(data_dir)                   # a copy: initdb takes a second, so it runs once in a test process
+    put_cluster(data_dir)                   # a copy, because initdb takes a second and runs once per test process
     with EmbeddedPostgres(data_dir) as embedded:
         killed = kill_postmaster(data_dir)
 """
@@ -26,9 +26,9 @@ from tests.support.waiting import eventually
 
 @contextmanager
 def data_directory() -> Generator[Path]:
-    """Give an empty directory; at the end, whatever PostgreSQL still runs in it is killed and the directory removed.
+    """Yield an empty directory, then kill its PostgreSQL and remove it.
 
-    pytest's own paths are near the limit of a socket's, and closed to the user that root's PostgreSQL runs as.
+    pytest's paths are almost too long for a socket, and the user of root's PostgreSQL has no access to them.
     """
     directory = _new_directory()
     try:
@@ -39,7 +39,7 @@ def data_directory() -> Generator[Path]:
 
 
 def put_cluster(data_dir: Path) -> None:
-    """Put a cluster that was never started into a data directory that has none."""
+    """Put a cluster that was never started into an empty data directory."""
     data_dir.mkdir(exist_ok=True)
     copy_cluster(_made(), data_dir / "postgres")
 
@@ -62,7 +62,7 @@ def _made() -> Path:
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     with EmbeddedPostgres(directory) as embedded, psycopg.connect(embedded.conninfo, autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET fsync = off")  # tests end processes, not the machine's power
-        # Nothing is created in a copy, which is so a quarter as large.
+        # No database is created in a copy, which therefore has a quarter of the size.
         for name in ("template0", "template1"):
             connection.execute(f"ALTER DATABASE {name} IS_TEMPLATE false".encode())
             connection.execute(f"DROP DATABASE {name}".encode())
@@ -81,7 +81,10 @@ def select(conninfo: str, expression: str) -> object:
 
 
 def postmaster_pid(data_dir: Path) -> int | None:
-    """Return the process id in the pid file, None where there is none or it is being written."""
+    """Return the process id in the pid file.
+
+    Return None if there is no file or it is being written.
+    """
     try:
         return int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0])
     except (FileNotFoundError, IndexError, ValueError):
@@ -89,7 +92,7 @@ def postmaster_pid(data_dir: Path) -> int | None:
 
 
 def postgres_processes(data_dir: Path) -> list[int]:
-    """Return the process ids of the postmaster and of its children, which come first."""
+    """Return the process ids of the postmaster's children and its own."""
     postmaster = postmaster_pid(data_dir)
     assert postmaster
     children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
@@ -97,7 +100,10 @@ def postgres_processes(data_dir: Path) -> list[int]:
 
 
 def kill_postmaster(data_dir: Path) -> int:
-    """Kill the postmaster and return its process id. Its sessions live on until they have noticed."""
+    """Kill the postmaster and return its process id.
+
+    Its sessions continue until they notice its death.
+    """
     pid = postmaster_pid(data_dir)
     assert pid
     os.kill(pid, signal.SIGKILL)
@@ -105,14 +111,14 @@ def kill_postmaster(data_dir: Path) -> int:
 
 
 def kill_postgres(data_dir: Path) -> None:
-    """Kill the postmaster, and return when none of its processes is left."""
+    """Kill the postmaster and wait until none of its processes is left."""
     processes = postgres_processes(data_dir)
     kill_postmaster(data_dir)
     wait_for_end_of(*processes)
 
 
 def end_postgres(data_dir: Path) -> None:
-    """Kill the postmaster where there is one, and return when it has gone."""
+    """Kill the postmaster if there is one, and wait for its end."""
     if (pid := postmaster_pid(data_dir)) is not None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -120,13 +126,13 @@ def end_postgres(data_dir: Path) -> None:
 
 
 def wait_for_end_of(*pids: int) -> None:
-    """Wait until these processes have ended, be it that nobody has asked for their exit codes yet."""
+    """Wait until these processes have ended, even if they are not yet reaped."""
     eventually(lambda: not any(Path(f"/proc/{pid}/cwd").exists() for pid in pids))
 
 
 @contextmanager
 def frozen_postgres(data_dir: Path) -> Generator[None]:
-    """Stop every process of a PostgreSQL for as long as the block lasts."""
+    """Stop every process of a PostgreSQL until the end of the block."""
     pids = postgres_processes(data_dir)
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)

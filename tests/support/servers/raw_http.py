@@ -1,9 +1,9 @@
-"""A connection that sends bytes as they are, for what no HTTP client would send.
+"""A connection that sends literal bytes, which no HTTP client would send.
 
 with RawConnection(api.url) as raw:
     raw.send(b"GET /healthz HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
     assert raw.answer().status == 200
-    assert raw.rest() == b""            # and the server has hung up
+    assert raw.rest() == b""            # and the server has closed the connection
 """
 
 import json
@@ -17,14 +17,14 @@ from tests.support.waiting import PATIENCE_S
 
 
 class Answer(NamedTuple):
-    """An answer; the names of its headers are in lower case."""
+    """An answer, with header names in lower case."""
 
     status: int
     headers: dict[str, str]
     body: bytes
 
     def problem(self) -> dict[str, Any]:
-        """Return the problem that it tells."""
+        """Return the problem in the body."""
         assert self.headers["content-type"] == "application/problem+json"
         return json.loads(self.body)
 
@@ -49,7 +49,7 @@ class RawConnection:
         self._socket.sendall(data)
 
     def answer(self) -> Answer:
-        """Return the next answer, whose length must be told."""
+        """Return the next answer, which must have a content length."""
         answer = self.head()
         return answer._replace(body=self._received.read(int(answer.headers["content-length"])))
 
@@ -67,7 +67,7 @@ class RawConnection:
         return line
 
     def rest(self) -> bytes:
-        """Return what the server still sends before it hangs up."""
+        """Return the bytes that the server sends before it closes the connection."""
         found = b""
         try:
             while piece := self._received.read1(65536):

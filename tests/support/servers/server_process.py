@@ -1,4 +1,4 @@
-"""`turnlog serve` as a process of its own, as a user starts it.
+"""`turnlog serve` as a separate process, as a user starts it.
 
 with ServerProcess("--data-dir", directory, workers=2) as server:
     httpx.get(f"{server.url}/readyz")
@@ -30,8 +30,8 @@ LOADING = "the model library loads"
 class ServerProcess:
     """A running server.
 
-    Without its `model_library` it calls no model: the library loads for as long as the server runs. This saves the
-    seconds of CPU that loading it takes.
+    Without `model_library` it calls no model and saves the seconds of CPU that loading the library takes. The stand-in
+    loads as long as the server runs.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class ServerProcess:
         self._reader.start()
 
     def wait_until_ready(self) -> None:
-        """Return when the server has said that it is ready."""
+        """Wait until the server has printed that it is ready."""
         deadline = monotonic() + PATIENCE_S
         while not self.url:
             assert self.process.poll() is None, f"the server ended: {''.join(self.output)}"
@@ -83,16 +83,19 @@ class ServerProcess:
             sleep(0.01)
 
     def terminate(self) -> None:
-        """Ask the server to end, as a service manager does."""
+        """Send SIGTERM to the server, as a service manager does."""
         self.process.send_signal(signal.SIGTERM)
 
     def cpu_s(self) -> float:
-        """Return the processor time that the process itself has used so far."""
+        """Return the processor time of the process so far, without its children."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def resident_bytes(self) -> int:
-        """Return how much memory the process holds now; that of its workers and of PostgreSQL does not count."""
+        """Return the resident memory of the process.
+
+        The memory of its workers and of PostgreSQL is not included.
+        """
         pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
@@ -118,7 +121,7 @@ class ServerProcess:
 
 @contextmanager
 def together(*servers: ServerProcess) -> Generator[None]:
-    """Start servers at the same time, and end them so."""
+    """Start servers at the same time, and end them at the same time."""
     with ExitStack() as stack:
         for server in servers:
             server.begin()

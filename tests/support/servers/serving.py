@@ -1,4 +1,4 @@
-"""The real application under the real server, in a thread of the test process, on a free port of loopback."""
+"""The application under the real server, in a thread of the test process."""
 
 import signal
 import socket
@@ -14,7 +14,7 @@ from tests.support.waiting import PATIENCE_S
 
 
 class ServedApp:
-    """The application on a database, as a context manager; `url` is where it listens.
+    """The application on a database as a context manager, listening at `url`.
 
     It may be entered again after it was left, which is a restart on the same database and another port.
     """

@@ -1,4 +1,4 @@
-"""A command on a pseudo-terminal, and what a user then sees on its screen.
+"""A command on a pseudo-terminal, and the resulting screen.
 
 code, screen = on_terminal(["turnlog", "log", "tail"], columns=80)
 """
@@ -17,7 +17,7 @@ _TOKEN = re.compile(r"\x1b\[(\??[0-9;]*)([A-Za-z])|(\r)|(\n)|([^\x1b\r\n])", re.
 
 
 class Seen(NamedTuple):
-    """What a command left: its exit code, what it wrote, and the lines of the screen with those scrolled off."""
+    """Exit code and output of a command, and the screen with scrolled-off lines."""
 
     code: int
     written: str
@@ -27,7 +27,7 @@ class Seen(NamedTuple):
 def on_terminal(
     command: Sequence[str], columns: int = 100, rows: int = 40, environment: Mapping[str, str] | None = None
 ) -> Seen:
-    """Run a command whose stdin, stdout and stderr are one terminal."""
+    """Run a command with one terminal as stdin, stdout and stderr."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     process = subprocess.Popen(
@@ -44,7 +44,7 @@ def on_terminal(
 
 
 def screen(written: str) -> list[str]:
-    """Return the lines that a terminal shows after it was sent this."""
+    """Return the lines that a terminal shows after `written`."""
     lines, row, column = [""], 0, 0
     for parameters, action, back, feed, character in _TOKEN.findall(written):
         if back:
@@ -69,7 +69,7 @@ def _all_of(descriptor: int) -> str:
         while True:
             try:
                 some = terminal.read(65536)
-            except OSError:  # how Linux says that the other end was closed
+            except OSError:  # on Linux the other end was closed
                 some = b""
             if not some:
                 return written.decode(errors="replace")

@@ -1,8 +1,8 @@
-"""`python -m tests.support.unhurried` is the `turnlog` command whose servers are those of a test that asks no model.
+"""The `turnlog` command for tests whose servers call no model.
 
-They load the model library only when a turn asks for it, because it takes five seconds of CPU. And an answer to a write
-waits for the read models as long as a busy machine may take, so that it says `Turnlog-Behind` only where they do not
-move.
+`python -m tests.support.servers.unhurried` loads the model library only when a turn needs it, because loading takes five
+seconds of CPU. The answer to a write waits for the read models as long as a busy machine may take, so that it has
+`Turnlog-Behind` only where they make no progress.
 """
 
 from api.http import read_your_writes
@@ -13,10 +13,10 @@ WRITE_WAIT_S = 30.0
 
 
 async def _warm_up(self: ModelGateway) -> None:
-    """Leave the library to the first turn."""
+    """Load nothing, so that the first turn loads the library."""
 
 
-# Not only where this is the program: workers import it too.
+# Also set where this is not the main program, because workers import it.
 ModelGateway.warm_up = _warm_up
 read_your_writes.WRITE_WAIT_S = WRITE_WAIT_S
 

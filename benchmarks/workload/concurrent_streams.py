@@ -1,4 +1,4 @@
-"""Models that speak in many streams at once, and what of it arrived while all of them spoke."""
+"""Concurrent streams of models, and the chunks that arrived meanwhile."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -15,8 +15,11 @@ SETTLE_S = 0.5
 START_S, START_OF_ONE_S = 1.0, 0.04
 
 
-class Speech(NamedTuple):
-    """Streams asked for at once that begin to speak together, once the server has had the time to start them all."""
+class ConcurrentStreams(NamedTuple):
+    """Streams that were requested at once and begin to send at one time.
+
+    They begin after the server has had the time to start all of them.
+    """
 
     streams: Sequence[Stream]
     from_us: int
@@ -24,15 +27,15 @@ class Speech(NamedTuple):
 
     @property
     def per_second(self) -> float:
-        """Return the chunks a second that arrived."""
+        """Return the chunks per second that arrived."""
         return sum(1 for _ in self._chunks()) * 1_000_000 / (self.to_us - self.from_us)
 
     def delay_ms(self, part: float) -> float:
-        """Return a quantile of the time from a chunk's sending by the model to its arrival."""
+        """Return a quantile of the time from sending to arrival of a chunk."""
         return quantile([(arrived - sent) / 1000 for sent, arrived in self._chunks()], part)
 
     def arrivals(self) -> dict[int, int]:
-        """Return when each chunk arrived, by when it was sent."""
+        """Return the arrival time of each chunk by its sending time."""
         return dict(self._chunks())
 
     def _chunks(self) -> Iterator[tuple[int, int]]:
@@ -42,25 +45,30 @@ class Speech(NamedTuple):
                     yield sent, arrived
 
 
-def coming_script(seconds: float, streams: int, rate: float = CHUNKS_A_SECOND) -> Script:
-    """Return a script that begins when a server has had the time to start so many streams."""
+def upcoming_script(seconds: float, streams: int, rate: float = CHUNKS_A_SECOND) -> Script:
+    """Return a script that begins after a server can start `streams` streams."""
     lead_s = START_S + START_OF_ONE_S * streams
     return Script(rate, now_us() + int(lead_s * 1_000_000), SETTLE_S + seconds)
 
 
-def question(path: str, script: Script) -> bytes:
-    """Return the request of a stream, in words that Turnlog and the passthrough understand."""
+def stream_request(path: str, script: Script) -> bytes:
+    """Return the request of a stream, for Turnlog or for a passthrough."""
     body = {"content": "Tell me what time it is.", "model": script.model}
     return post(path, orjson.dumps({**body, "stream": True} if path == "/v1/turns" else body))
 
 
-async def listen(server: Server, path: str, script: Script, streams: int, *, to_the_end: bool = True) -> Speech:
-    """Ask for streams and read them; who does not listen to the end leaves when the model has said all."""
+async def read_streams(
+    server: Server, path: str, script: Script, streams: int, *, to_the_end: bool = True
+) -> ConcurrentStreams:
+    """Request streams and read them.
+
+    Without `to_the_end` the readers leave when the model's script ends.
+    """
     ends_us = script.begins_us + int(script.seconds * 1_000_000)
-    read = await server.read([question(path, script)] * streams, None if to_the_end else ends_us)
-    return Speech(read, script.begins_us + int(SETTLE_S * 1_000_000), ends_us)
+    read = await server.read([stream_request(path, script)] * streams, None if to_the_end else ends_us)
+    return ConcurrentStreams(read, script.begins_us + int(SETTLE_S * 1_000_000), ends_us)
 
 
 def quantile(figures: list[float], part: float) -> float:
-    """Return the figure under which such a part of them lies."""
+    """Return the quantile `part` of the figures."""
     return sorted(figures)[int(len(figures) * part)]
