@@ -1,7 +1,7 @@
 """The `turnlog` command for tests whose servers call no model.
 
-`python -m tests.support.servers.unhurried` loads the model library only when a turn needs it, because loading takes five
-seconds of CPU. The answer to a write waits for the read models as long as a busy machine may take, so that it has
+`python -m tests.support.servers.unhurried` loads the model library only when a turn needs it, because loading takes
+five seconds of CPU. The answer to a write waits for the read models as long as a busy machine may take, so that it has
 `Turnlog-Behind` only where they make no progress.
 """
 
