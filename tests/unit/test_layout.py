@@ -12,7 +12,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("domain", "postgres", "eventlog", "commands", "projections", "turns", "api", "cli")
-FOLDERS_WITHOUT_RULES_OF_LANGUAGE: tuple[str, ...] = ()  # of docstrings, comments, pages and SQL
 MAX_MODULES = 16
 MAX_FIRST_LINE = 80
 SHARED_NAMES = {"__init__", "errors"}
@@ -34,8 +33,7 @@ def name(path: Path) -> str:
 
 CODE = tracked("*.py")
 PACKAGED = [path for path in CODE if folder(path) in PACKAGES]
-READ = [path for path in CODE if folder(path) not in FOLDERS_WITHOUT_RULES_OF_LANGUAGE]
-PAGES = [path for path in tracked("*.md") + tracked("*.sql") if folder(path) not in FOLDERS_WITHOUT_RULES_OF_LANGUAGE]
+PAGES = tracked("*.md") + tracked("*.sql")
 
 
 @cache
@@ -92,7 +90,7 @@ def test_the_first_line_of_a_docstring_is_short_and_one_clause() -> None:
         lines = [text.splitlines()[0] for text in docstrings(path)]
         return [line for line in lines if ";" in line or len(line) > MAX_FIRST_LINE]
 
-    assert broken(READ, faults) == {}
+    assert broken(CODE, faults) == {}
 
 
 def test_no_sentence_of_the_code_begins_with_a_pronoun() -> None:
@@ -100,7 +98,7 @@ def test_no_sentence_of_the_code_begins_with_a_pronoun() -> None:
         found = [text for text in docstrings(path) if re.search(rf"(?:^|[.:]\s+){NO_SUBJECT}", text)]
         return found + [text for text in comments(path) if re.search(rf"(?:^|[.]\s+){NO_SUBJECT}", text)]
 
-    assert broken(READ, faults) == {}
+    assert broken(CODE, faults) == {}
 
 
 def test_no_sentence_of_a_page_or_a_statement_begins_with_a_pronoun() -> None:
