@@ -1,39 +1,82 @@
 """`POST …/messages` with its read-your-writes wait, against an empty endpoint."""
 
+import asyncio
 from collections.abc import Sequence
 from itertools import chain
-from statistics import median
+from typing import NamedTuple
+
+import psycopg
 
 from benchmarks.measure import Measurement, Plan, Round, Target
-from benchmarks.workload.load import Served, post
+from benchmarks.workload.load import post
 from benchmarks.workload.serving import Server, empty_app, serve
 from benchmarks.workload.texts import turns
+from eventlog.db.statements import load_statements
 
 NAME = "post_messages_http"
 EMPTY = [(post("/empty", b"{}"),)]
 BASELINE = "an empty POST"
+REQUESTS_A_SECOND = 1200
 
 Groups = Sequence[tuple[bytes, ...]]
 
+_SQL = load_statements("benchmarks", "post_messages_http.sql")
+
+
+class Paced:
+    """Rounds at a fixed rate: the p99 and the server's processor time per request."""
+
+    def __init__(self, server: Server, groups: Groups) -> None:
+        self._server = server
+        self._groups = groups
+        self.p99_ms: list[float] = []
+        self.cpu_us: list[float] = []
+
+    async def work(self, seconds: float) -> float:
+        """Run a round and return its p99."""
+        before = self._server.process.cpu_s()
+        served = await self._server.load(self._groups, seconds, REQUESTS_A_SECOND)
+        used = self._server.process.cpu_s() - before
+        self.cpu_us.append(used * 1_000_000 / served.answers)
+        self.p99_ms.append(served.p99_ms)
+        return served.p99_ms
+
+    def drop_warm_up(self) -> None:
+        """Drop the first round."""
+        for figures in (self.p99_ms, self.cpu_us):
+            del figures[0]
+
+
+class BytesPerMessage(NamedTuple):
+    """Bytes divided by the number of messages.
+
+    `log` is the table `events` with its indexes. `everything` is all tables of the schema with theirs.
+    """
+
+    log: float
+    everything: float
+    text: float
+
 
 async def run(plan: Plan) -> list[Measurement]:
-    """Return requests per second at 32 connections, and the p99 at half the rate."""
+    """Return requests per second, p99 and processor time at a fixed rate, and disk space."""
     async with serve(*empty_app(plan.conninfo)) as server:
         messages = [(request,) for request in chain.from_iterable(server.turns(turns()))]
-        full = {"empty": _per_second(server, EMPTY), "messages": _per_second(server, messages)}
-        figures = await plan.interleave(full)
-        half = median(figures["messages"]) / 2
-        paced = await plan.interleave(
-            {"empty": _p99_ms(server, EMPTY, half), "messages": _p99_ms(server, messages, half)}
-        )
-    share, latency = Target(0.4), Target(25, at_least=False, of_ratio=False)
-    at_half = f"p99 at {half:,.0f} requests/s (half of that), open loop"
-    return [
-        Measurement(
-            NAME, "POST messages, 32 connections", "requests/s", figures["messages"], BASELINE, figures["empty"], share
-        ),
-        Measurement(NAME, at_half, "ms", paced["messages"], BASELINE, paced["empty"], latency),
-    ]
+        full = await plan.interleave({"empty": _per_second(server, EMPTY), "messages": _per_second(server, messages)})
+        paced = {"empty": Paced(server, EMPTY), "messages": Paced(server, messages)}
+        await plan.interleave({name: each.work for name, each in paced.items()})
+    for each in paced.values():
+        each.drop_warm_up()
+    at_rest = await asyncio.to_thread(bytes_per_message, plan.conninfo)
+    return [_full(full), *_paced(paced["messages"], paced["empty"]), *_at_rest(at_rest)]
+
+
+def bytes_per_message(conninfo: str) -> BytesPerMessage:
+    """Return the disk space of a log and its read models, dead rows included."""
+    with psycopg.connect(conninfo, options="-c search_path=turnlog") as connection:
+        row = connection.execute(_SQL["read_bytes_per_message"]).fetchone()
+    assert row
+    return BytesPerMessage(*row)
 
 
 def _per_second(server: Server, groups: Groups) -> Round:
@@ -43,9 +86,22 @@ def _per_second(server: Server, groups: Groups) -> Round:
     return work
 
 
-def _p99_ms(server: Server, groups: Groups, rate: float) -> Round:
-    async def work(seconds: float) -> float:
-        served: Served = await server.load(groups, seconds, rate)
-        return served.p99_ms
+def _full(figures: dict[str, list[float]]) -> Measurement:
+    measure, target = "POST messages, 32 connections", Target(0.3)
+    return Measurement(NAME, measure, "requests/s", figures["messages"], BASELINE, figures["empty"], target)
 
-    return work
+
+def _paced(messages: Paced, empty: Paced) -> list[Measurement]:
+    rate, target = f"at {REQUESTS_A_SECOND:,} requests/s", Target(25, at_least=False, of_ratio=False)
+    return [
+        Measurement(NAME, f"p99 {rate}, open loop", "ms", messages.p99_ms, BASELINE, empty.p99_ms, target),
+        Measurement(NAME, f"server CPU per message {rate}", "µs", messages.cpu_us, BASELINE, empty.cpu_us),
+    ]
+
+
+def _at_rest(found: BytesPerMessage) -> list[Measurement]:
+    measure, baseline = "bytes at rest per message", ("the messages' text", [found.text])
+    return [
+        Measurement(NAME, f"{measure}, the log alone", "bytes", [found.log], *baseline),
+        Measurement(NAME, f"{measure}, with all read models", "bytes", [found.everything], *baseline),
+    ]

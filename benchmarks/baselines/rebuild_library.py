@@ -26,6 +26,7 @@ from domain.events import (
     TurnStarted,
 )
 from eventlog.library.application import ConversationApplication
+from projections.models.token_estimates import estimated_tokens
 from projections.projection import json_text
 
 TIMEOUT_S = 600.0
@@ -121,6 +122,8 @@ def _parameters(event: ConversationEvent) -> dict[str, Any]:
 
 def _derived(event: ConversationEvent) -> dict[str, Any]:
     """Return the row values that are not fields of the event."""
+    if isinstance(event, MessageAdded):
+        return {"estimated_tokens": estimated_tokens(event)}
     if isinstance(event, TurnStarted):
         empty = {"status": "streaming", "tokens": 0, "usage": None, "finish_reason": None, "author_id": None}
         answer = {"role": "assistant", "content": "[]", "in_reply_to": event.user_message_id}

@@ -44,7 +44,7 @@ ON CONFLICT (conversation_id, message_id) DO UPDATE SET
 -- name: add_context
 -- Insert a message into the context, with the totals before it.
 INSERT INTO {context} (conversation_id, version, message_id, role, tokens, tokens_before, messages_before)
-SELECT %(conversation_id)s, %(version)s, %(message_id)s, %(role)s, %(tokens)s, coalesce(last.tokens, 0),
+SELECT %(conversation_id)s, %(version)s, %(message_id)s, %(role)s, %(estimated_tokens)s, coalesce(last.tokens, 0),
     coalesce(last.messages, 0)
 FROM (VALUES (true)) AS one
 LEFT JOIN LATERAL (

@@ -105,7 +105,7 @@ async def run(plan: Plan) -> list[Measurement]:
 
 def _at_saturation(full: dict[str, list[float]], rate: float) -> Measurement:
     measure = f"{STREAMS} streams, {STREAMS * rate:,.0f} chunks/s demanded"
-    return Measurement(NAME, measure, "chunks/s", full["turnlog"], LITELLM, full["litellm"], Target(0.7))
+    return Measurement(NAME, measure, "chunks/s", full["turnlog"], LITELLM, full["litellm"], Target(1.0))
 
 
 def _below(delays: dict[str, Delays]) -> list[Measurement]:

@@ -40,8 +40,9 @@ class Load(NamedTuple):
 
 
 class Served(NamedTuple):
-    """Answers per second, and the time of an answer in milliseconds."""
+    """Number of answers, answers per second, and the time of one in milliseconds."""
 
+    answers: int
     per_second: float
     p50_ms: float
     p99_ms: float
@@ -133,7 +134,7 @@ class _Driver:
         if not times:
             raise LoadError("there was no answer")
         p50, p99 = (times[int(len(times) * part)] * 1000 for part in (0.5, 0.99))
-        return Served(len(times) / seconds, p50, p99)
+        return Served(len(times), len(times) / seconds, p50, p99)
 
 
 class _Connection(asyncio.Protocol):
