@@ -196,7 +196,8 @@ def test_a_message_answered_with_201_survives_a_restart_of_postgresql_under_load
                 )
                 done.set()
                 kept = [write.result() for write in writes]
-            assert set().union(*(codes for _, codes in kept)) == {201, 503}
+            # A write waits a while for PostgreSQL, so a quick restart may refuse none.
+            assert {201} <= set().union(*(codes for _, codes in kept)) <= {201, 503}
             for conversation_id, (texts, _) in zip(conversation_ids, kept, strict=True):
                 assert set(texts) <= set(texts_of(server.url, conversation_id))
             assert "Traceback" not in "".join(server.output)
