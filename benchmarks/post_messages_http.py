@@ -59,7 +59,7 @@ class BytesPerMessage(NamedTuple):
 
 
 async def run(plan: Plan) -> list[Measurement]:
-    """Return requests per second, p99 and processor time at a fixed rate, and disk space."""
+    """Return requests per second, then latency and costs at a fixed rate."""
     async with serve(*empty_app(plan.conninfo)) as server:
         messages = [(request,) for request in chain.from_iterable(server.turns(turns()))]
         full = await plan.interleave({"empty": _per_second(server, EMPTY), "messages": _per_second(server, messages)})

@@ -1,4 +1,4 @@
-"""The disk space of a message is that of its log, of its read models, and of its text."""
+"""The disk space of a message: its log, its read models, and its text."""
 
 from itertools import islice
 from statistics import mean

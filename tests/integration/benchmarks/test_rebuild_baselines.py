@@ -1,4 +1,4 @@
-"""The baselines of the rebuild benchmark fill the tables with the rows of a rebuild."""
+"""The baselines of the rebuild benchmark leave the rows of a rebuild."""
 
 from collections.abc import Callable
 
