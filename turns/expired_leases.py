@@ -21,6 +21,8 @@ It is longer than a renewal takes. A step of the database's clock expires all le
 a process still runs.
 """
 LONGEST_LEASE_S = 60.0
+LATEST_EXPIRY_S = LONGEST_LEASE_S + 10.0
+"""No lease expires later than this from now, unless the database's clock was set back."""
 UNREADABLE_RETRY_S = 60.0
 """How long a turn is skipped that this release cannot read. A newer release may end it meanwhile."""
 
@@ -67,17 +69,22 @@ class ExpiredLeases:
         """
         while True:
             try:
-                await self._recover_expired()
+                await self.check()
             except StoreUnavailableError:
                 # No process could renew while the store was away or read-only, so give all of them time to do it.
                 self._expired.clear()
                 raise
             await asyncio.sleep(LOOK_INTERVAL_S)
 
-    async def _recover_expired(self) -> None:
+    async def check(self) -> None:
+        """Look for expired leases once, and recover the turns of those that were seen expired for long enough.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
         for lease in await self._expired_for_long():
             # The holder may have renewed it since.
-            if await self._database.fetch(_SQL["is_expired"], {"turn_id": lease.turn_id}):
+            if await self._database.fetch(_SQL["is_expired"], _parameters(turn_id=lease.turn_id)):
                 await self._recover_turn(lease)
 
     async def _recover_turn(self, lease: _Expired) -> None:
@@ -95,17 +102,22 @@ class ExpiredLeases:
             _log.exception("turn %s cannot be ended", lease.turn_id)
             del self._expired[lease.turn_id]
         else:
-            await self._database.fetch(_SQL["delete_expired"], {"turn_id": lease.turn_id})
+            await self._database.fetch(_SQL["delete_expired"], _parameters(turn_id=lease.turn_id))
 
     async def _expired_for_long(self) -> list[_Expired]:
         """Return the leases that were seen expired and unchanged for long enough."""
         now = monotonic()
         self._skipped_until = {turn_id: until for turn_id, until in self._skipped_until.items() if until > now}
         found: dict[UUID, _Expired] = {}
-        for row in await self._database.fetch(_SQL["find_expired"], {"except_turn_ids": list(self._skipped_until)}):
+        parameters = _parameters(except_turn_ids=list(self._skipped_until))
+        for row in await self._database.fetch(_SQL["find_expired"], parameters):
             lease = _Expired(*row, since=now)
             before = self._expired.get(lease.turn_id)
             unchanged = before is not None and before.expires_at == lease.expires_at
             found[lease.turn_id] = before if before is not None and unchanged else lease
         self._expired = found
         return [lease for lease in found.values() if now - lease.since >= lease.patience_s()]
+
+
+def _parameters(**parameters: object) -> dict[str, object]:
+    return {**parameters, "longest_s": LATEST_EXPIRY_S}

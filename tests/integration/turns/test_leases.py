@@ -10,7 +10,6 @@ import pytest
 from psycopg import sql
 
 from domain.decisions.turn_starts import TurnSettings
-from eventlog.background import cancel_and_wait
 from eventlog.errors import UnknownEventError
 from tests.support.histories.builders import MODEL, some_id
 from tests.support.store import (
@@ -156,37 +155,62 @@ class Recovered:
         self.turns.append(turn_id)
 
 
+class Elapsed:
+    """The monotonic clock of the leases, which only a test moves."""
+
+    seconds = 1000.0
+
+
+@pytest.fixture
+def elapsed(monkeypatch: pytest.MonkeyPatch) -> Elapsed:
+    clock = Elapsed()
+    monkeypatch.setattr(expired_module, "monotonic", lambda: clock.seconds)
+    return clock
+
+
 RENEWED: LiteralString = "SELECT turn_id FROM leases WHERE expires_at > now()"
 
 
 async def test_a_clock_step_ends_no_turn_whose_lease_is_renewed(
-    here: Store, database_url: str, monkeypatch: pytest.MonkeyPatch
+    here: Store, database_url: str, elapsed: Elapsed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(expired_module, "LOOK_INTERVAL_S", 0.01)
-    monkeypatch.setattr(leases_module, "RENEW_INTERVAL_S", 0.05)
-    monkeypatch.setattr(expired_module, "EXPIRED_FOR_S", 3600.0)
+    monkeypatch.setattr(leases_module, "RENEW_INTERVAL_S", 0.02)
     working, dead = some_id(), some_id()
     recovered = Recovered()
-    # The holder also checks all leases, and either of the two may be first.
-    holder, watch = Leases(here.database), ExpiredLeases(here.database, recovered.recover)
+    holder, expired = Leases(here.database), ExpiredLeases(here.database, recovered.recover)
     await holder.acquire(some_id(), working)
     await Leases(here.database).acquire(some_id(), dead)
-    watching = asyncio.create_task(watch.watch())
+    rows(database_url, "UPDATE leases SET expires_at = expires_at - interval '1 hour'")
+    await expired.check()
+    await holder.open(recovered.recover)  # the holder checks all leases too, and either of the two may be first
     try:
-        rows(database_url, "UPDATE leases SET expires_at = expires_at - interval '1 hour'")
-        await until(lambda: len(watch._expired) == 2)
-        seen = watch._expired
-        await until(lambda: watch._expired is not seen)
-        assert recovered.turns == []  # after a complete check of expired leases
-        await holder.open(recovered.recover)
         await until(lambda: rows(database_url, RENEWED) == [(working,)])
-        monkeypatch.setattr(expired_module, "EXPIRED_FOR_S", 0.005)
+        elapsed.seconds += EXPIRED_FOR_S
+        await expired.check()
         await until(lambda: recovered.turns)
         assert set(recovered.turns) == {dead}
-        assert rows(database_url, RENEWED) == [(working,)]
     finally:
-        await cancel_and_wait([watching])
         await holder.close()
+
+
+async def test_a_lease_that_expired_again_after_a_renewal_is_new(
+    here: Store, database_url: str, elapsed: Elapsed
+) -> None:
+    """A holder that renews too late is slow, not dead."""
+    recovered = Recovered()
+    expired = ExpiredLeases(here.database, recovered.recover)
+    await Leases(here.database).acquire(some_id(), some_id())
+    rows(database_url, "UPDATE leases SET expires_at = now() - interval '1 hour'")
+    await expired.check()
+    elapsed.seconds += EXPIRED_FOR_S - 1
+    rows(database_url, "UPDATE leases SET expires_at = now() - interval '1 minute'")
+    await expired.check()
+    elapsed.seconds += EXPIRED_FOR_S - 1
+    await expired.check()
+    assert recovered.turns == []
+    elapsed.seconds += 1
+    await expired.check()
+    assert len(recovered.turns) == 1
 
 
 @pytest.mark.usefixtures("_quick")
