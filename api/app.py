@@ -1,7 +1,7 @@
 """The ASGI application that is served: routes, middleware and services."""
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -20,6 +20,8 @@ from api.routes import client_turns, conversations, events, health, index, messa
 from api.routes.index import VERSION
 from api.services import Services, open_services
 from api.settings import Settings
+from eventlog.errors import StoreUnavailableError
+from eventlog.retry import START_PATIENCE_S, START_PAUSE_S, equal_pauses, retry
 
 # A request tries the routes in this order: the busiest come first. An included router would try each route twice.
 _MODULES = (messages, turns, client_turns, conversations, events, projections, health, metrics, index)
@@ -50,13 +52,18 @@ class TurnlogApplication:
 def create_app(settings: Settings, conninfo: str) -> TurnlogApplication:
     """Return the application on the log in a database.
 
-    Its lifespan opens and closes the services.
+    Its lifespan opens and closes the services. The start fails once the database has not answered for 15 s.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with open_services(settings, conninfo) as services:
-            app.state.services = services
+        async with AsyncExitStack() as stack:
+
+            async def opened() -> Services:
+                return await stack.enter_async_context(open_services(settings, conninfo))
+
+            pauses_s = equal_pauses(START_PAUSE_S, START_PATIENCE_S)
+            app.state.services = await retry(opened, StoreUnavailableError, pauses_s)
             yield
 
     fastapi = FastAPIOffline(

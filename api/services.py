@@ -13,6 +13,7 @@ from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
 from eventlog.background import cancel_and_wait
 from eventlog.broadcast import Broadcast
+from eventlog.db.connection import translated_errors
 from eventlog.db.database import Database
 from eventlog.image_store import Images
 from eventlog.log import Log
@@ -85,7 +86,8 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
         StoreUnavailableError: the database does not answer.
     """
     async with AsyncExitStack() as stack:
-        await asyncio.to_thread(prepare, conninfo, settings.log_schema)
+        with translated_errors():
+            await asyncio.to_thread(prepare, conninfo, settings.log_schema)
         opened = await stack.enter_async_context(open_log(conninfo, settings.log_schema, listening=False))
         broadcast = Broadcast(opened.feed)
         await _open(stack, broadcast)

@@ -7,6 +7,10 @@ from math import inf
 from time import monotonic
 from typing import TypeVar
 
+START_PATIENCE_S = 15.0
+"""How long a starting process waits for a database that answers late."""
+START_PAUSE_S = 0.2
+
 T = TypeVar("T")
 
 

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 from eventlog.db.connection import Connection
 from eventlog.db.database import Database
+from eventlog.errors import StoreUnavailableError
 from eventlog.log import read_head
 from eventlog.migrations import migrate
+from eventlog.retry import START_PATIENCE_S, START_PAUSE_S, equal_pauses, retry
 from projections import builds, live_views
 from projections.errors import UnknownProjectionError
 from projections.models.context import ContextProjection
@@ -45,8 +47,12 @@ def install(conninfo: str, schema: str = "turnlog", projections: Sequence[Projec
     The log's own schema has to exist. On an empty log the new tables are live at once. On a log with events a rebuild
     has to fill them first. Until then the views of the new version show an older one. Several processes may call this
     at once.
+
+    Raises:
+        StoreUnavailableError: the database does not answer for 15 s.
     """
-    asyncio.run(_install(conninfo, schema, projections))
+    pauses_s = equal_pauses(START_PAUSE_S, START_PATIENCE_S)
+    asyncio.run(retry(lambda: _install(conninfo, schema, projections), StoreUnavailableError, pauses_s))
 
 
 async def _install(conninfo: str, schema: str, projections: Sequence[Projection]) -> None:

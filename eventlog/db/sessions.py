@@ -14,7 +14,7 @@ from pydantic_core import to_json
 
 from eventlog.db.statements import load_statements
 
-COMMAND_CONNECT_TIMEOUT_S = 5
+COMMAND_CONNECT_TIMEOUT_S = 10
 
 APPLY_SETTINGS = load_statements("eventlog.db", "sessions.sql")["apply_settings"]
 """The statement that applies settings. Its parameters come from `session_settings`."""

@@ -133,11 +133,14 @@ def wait_for_end_of(*pids: int) -> None:
 @contextmanager
 def frozen_postgres(data_dir: Path) -> Generator[None]:
     """Stop every process of a PostgreSQL until the end of the block."""
+    postmaster = postmaster_pid(data_dir)
+    assert postmaster
+    os.kill(postmaster, signal.SIGSTOP)  # first, so that it neither starts a process nor reaps one that ends
     pids = postgres_processes(data_dir)
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        for pid in reversed(pids):
+        for pid in pids:
             os.kill(pid, signal.SIGCONT)
