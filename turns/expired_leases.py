@@ -77,7 +77,7 @@ class ExpiredLeases:
             await asyncio.sleep(LOOK_INTERVAL_S)
 
     async def check(self) -> None:
-        """Look for expired leases once, and recover the turns of those that were seen expired for long enough.
+        """Recover the turns of leases that were seen expired for long enough.
 
         Raises:
             StoreUnavailableError: the database does not answer.
