@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from time import monotonic
 from typing import Any
 
 from eventlog.errors import StoreUnavailableError
@@ -11,6 +11,9 @@ from eventlog.errors import StoreUnavailableError
 FIRST_PAUSE_S = 0.2
 MAX_PAUSE_S = 1.0
 CANCEL_AGAIN_S = 2.0
+HEALTHY_AFTER_S = 30.0
+"""How long work runs before it counts as recovered. It is longer than any wait for the store that fails."""
+_REMEMBERED_ERRORS = 8
 
 _log = logging.getLogger(__name__)
 
@@ -64,18 +67,22 @@ async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 
 async def _keep(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    pause_s, reported = FIRST_PAUSE_S, ""
+    clock = asyncio.get_running_loop().time
+    pause_s, reported = FIRST_PAUSE_S, deque[str](maxlen=_REMEMBERED_ERRORS)
     while True:
-        began = monotonic()
+        began = clock()
         try:
             await work()
         except Exception as error:  # noqa: BLE001 - a logged boundary of the process
-            if monotonic() - began > MAX_PAUSE_S:
-                pause_s, reported = FIRST_PAUSE_S, ""
-            # A repeated error is logged once, as an outage lasts for many attempts.
-            if (text := f"{error!r} {error.__cause__!r}") != reported:
+            lasted_s = clock() - began
+            if lasted_s > MAX_PAUSE_S:
+                pause_s = FIRST_PAUSE_S
+            if lasted_s > HEALTHY_AFTER_S:
+                reported.clear()
+            # A repeated error is logged once, as an outage lasts for many attempts, which fail in a few ways by turns.
+            if (text := f"{error!r} {error.__cause__!r}") not in reported:
                 _report(name, error)
-                reported = text
+                reported.append(text)
         else:
             return
         await asyncio.sleep(pause_s)

@@ -54,6 +54,7 @@ class Database:
         self._maybe_unreachable = False
         self._probe: asyncio.Task[bool] | None = None
         self._unreachable_until = 0.0
+        self._logged_cause: str | None = None
         self._forgetting: list[Callable[[], None]] = []
         self._busy: set[Connection] = set()
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
@@ -128,7 +129,10 @@ class Database:
             if deadline - monotonic() < CONNECT_TIMEOUT_S / 2:
                 # Other callers get a quick refusal instead of the same long wait.
                 self._unreachable_until = monotonic() + UNREACHABLE_FOR_S
-            raise StoreUnavailableError("The store does not answer.") from (error.__cause__ or error)
+            cause = error.__cause__
+            if isinstance(error, TimeoutError):
+                cause = TimeoutError(f"no connection within {CONNECT_TIMEOUT_S} s")
+            raise StoreUnavailableError("The store does not answer.") from (cause or error)
         return connection
 
     async def reconnect(self, *, durable: bool = False) -> Connection:
@@ -245,8 +249,12 @@ class Database:
             self._maybe_unreachable = False
             await self._pool.drain()
         except (StoreUnavailableError, psycopg.Error) as error:
-            _log.warning("the database cannot be reached: %s", error.__cause__ or error)
+            cause = str(error.__cause__ or error)
+            if cause != self._logged_cause:
+                _log.warning("the database cannot be reached: %s", cause)
+            self._logged_cause = cause
             return False
+        self._logged_cause = None
         return True
 
 

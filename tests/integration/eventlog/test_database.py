@@ -1,8 +1,15 @@
-"""A task that waits for a statement can be cancelled at any moment."""
+"""Statements can be cancelled at any moment, and outages are logged."""
 
 import asyncio
+import logging
+import socket
 
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from eventlog.db import database as database_module
 from eventlog.db.database import POOL_SIZE, Database
+from eventlog.errors import StoreUnavailableError
 
 ROUNDS = 60
 TASKS = 4 * POOL_SIZE
@@ -32,3 +39,20 @@ async def test_a_task_that_is_cancelled_as_its_statement_ends_is_cancelled(datab
 async def _read_twice(database: Database) -> None:
     await database.fetch("SELECT 1")
     await database.fetch("SELECT pg_sleep(0.0005)")
+
+
+async def test_a_database_that_takes_no_connections_is_logged_once_with_the_cause(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(database_module, "CONNECT_TIMEOUT_S", 1)
+    monkeypatch.setattr(database_module, "UNREACHABLE_FOR_S", 0.0)
+    caplog.set_level(logging.WARNING, database_module.__name__)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        database = Database(make_conninfo(database_url, host="127.0.0.1", port=port))
+        database.mark_unreachable()
+        for _ in range(2):
+            with pytest.raises(StoreUnavailableError):
+                await database.fetch("SELECT 1")
+        await database.close()
+    assert [record.message for record in caplog.records] == ["the database cannot be reached: no connection within 1 s"]

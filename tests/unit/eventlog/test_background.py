@@ -43,6 +43,47 @@ async def test_the_cause_of_repeated_failures_is_logged_once(caplog: pytest.LogC
 
 
 @in_fake_time
+async def test_an_outage_in_which_attempts_fail_slowly_and_in_two_ways_is_logged_twice(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Take 3 s to fail, as with a frozen server, then be refused at once."""
+    runs: list[int] = []
+
+    async def work() -> None:
+        runs.append(len(runs))
+        if len(runs) % 2:
+            await asyncio.sleep(3)
+            raise StoreUnavailableError("The store does not answer.") from TimeoutError("no connection within 3 s")
+        if len(runs) < 20:
+            raise StoreUnavailableError("The store does not answer.")
+
+    background = Background()
+    background.keep("work", work)
+    await background.finish()
+    assert len(runs) == 20
+    assert [record.message for record in caplog.records] == [
+        "work waits for the store: no connection within 3 s",
+        "work waits for the store: The store does not answer.",
+    ]
+
+
+@in_fake_time
+async def test_the_next_outage_is_logged_again(caplog: pytest.LogCaptureFixture) -> None:
+    runs: list[int] = []
+
+    async def work() -> None:
+        runs.append(len(runs))
+        await asyncio.sleep(60)
+        if len(runs) < 3:
+            raise StoreUnavailableError("The store does not answer.")
+
+    background = Background()
+    background.keep("work", work)
+    await background.finish()
+    assert len(caplog.records) == 2
+
+
+@in_fake_time
 async def test_closing_ends_a_task_that_swallows_a_cancellation() -> None:
     swallowed: list[bool] = []
 
