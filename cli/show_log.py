@@ -1,8 +1,8 @@
 """`turnlog log`: print recorded events, for a terminal or as JSON lines."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,10 +12,8 @@ import orjson
 
 from cli.database_options import ExistingLog, FailedError, database_options, existing_log
 from cli.terminal import cut, visible, visible_json, width
-from eventlog.channels import Channels
-from eventlog.db.database import Database
-from eventlog.feed import Feed
 from eventlog.log import Log
+from eventlog.opening import OpenLog, open_log
 from projections.models.json_resources import rfc3339
 
 PAGE = 1000
@@ -24,8 +22,8 @@ LEAST_DATA_WIDTH = 20
 NARROW_INDENT = " " * 10
 FOLLOW_POLL_S = 1.0
 
-Work = Callable[[Database, bool], Coroutine[Any, Any, None]]
-"""The work of a command on a database, which may be read-only."""
+Work = Callable[[OpenLog], Coroutine[Any, Any, None]]
+"""The work of a command on a log."""
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, with all data.")
 
@@ -43,13 +41,13 @@ def log() -> None:
 def tail(data_dir: Path | None, database_url: str | None, *, lines: int, follow: bool, as_json: bool) -> None:
     """Print the newest events."""
 
-    async def work(database: Database, read_only: bool) -> None:
-        records = await Log(database).last(lines)
+    async def work(opened: OpenLog) -> None:
+        records = await opened.log.last(lines)
         _print(records, as_json)
         if follow:
             position = records[-1]["position"] if records else 0
-            async with _wakeups(database, read_only) as wait:
-                await _follow(database, position, as_json, wait)
+            with opened.feed.subscribed() as wakeup:
+                await _follow(opened.log, position, as_json, lambda: wakeup.wait(FOLLOW_POLL_S))
 
     _run(data_dir, database_url, work)
 
@@ -61,9 +59,9 @@ def tail(data_dir: Path | None, database_url: str | None, *, lines: int, follow:
 def show(conversation: UUID, data_dir: Path | None, database_url: str | None, *, as_json: bool) -> None:
     """Print all events of a conversation."""
 
-    async def work(database: Database, read_only: bool) -> None:
+    async def work(opened: OpenLog) -> None:
         version = 0
-        while records := await Log(database).audit(conversation, version, PAGE):
+        while records := await opened.log.audit(conversation, version, PAGE):
             _print(records, as_json)
             version = records[-1]["version"]
         if version == 0:
@@ -72,9 +70,9 @@ def show(conversation: UUID, data_dir: Path | None, database_url: str | None, *,
     _run(data_dir, database_url, work)
 
 
-async def _follow(database: Database, position: int, as_json: bool, wait: Callable[[], Awaitable[Any]]) -> None:
+async def _follow(log: Log, position: int, as_json: bool, wait: Callable[[], Awaitable[Any]]) -> None:
     while True:
-        records = await Log(database).between(position, position + PAGE)
+        records = await log.between(position, position + PAGE)
         _print(records, as_json)
         if records:
             position = records[-1]["position"]
@@ -82,41 +80,15 @@ async def _follow(database: Database, position: int, as_json: bool, wait: Callab
             await wait()
 
 
-@asynccontextmanager
-async def _wakeups(database: Database, read_only: bool) -> AsyncGenerator[Callable[[], Awaitable[Any]]]:
-    """Yield a function that waits until there may be new events, at most a second."""
-    if read_only:  # a standby refuses LISTEN
-        yield lambda: asyncio.sleep(FOLLOW_POLL_S)
-        return
-    async with _feed(database) as feed:
-        with feed.subscribed() as wakeup:
-            yield lambda: wakeup.wait(FOLLOW_POLL_S)
-
-
-@asynccontextmanager
-async def _feed(database: Database) -> AsyncGenerator[Feed]:
-    channels = Channels(database)
-    feed = Feed(Log(database), channels)
-    await channels.open()
-    try:
-        yield feed
-    finally:
-        await channels.close()
-        await feed.close()
-
-
 def _run(data_dir: Path | None, database_url: str | None, work: Work) -> None:
-    with suppress(KeyboardInterrupt), existing_log(data_dir, database_url) as opened:
-        asyncio.run(_with_database(opened, work))
+    with suppress(KeyboardInterrupt), existing_log(data_dir, database_url) as existing:
+        asyncio.run(_with_log(existing, work))
 
 
-async def _with_database(opened: ExistingLog, work: Work) -> None:
-    database = Database(opened.conninfo, opened.schema)
-    await database.open()
-    try:
-        await work(database, opened.read_only)
-    finally:
-        await database.close()
+async def _with_log(existing: ExistingLog, work: Work) -> None:
+    # A standby refuses LISTEN. A command that follows it polls.
+    async with open_log(existing.conninfo, existing.schema, listening=not existing.read_only) as opened:
+        await work(opened)
 
 
 def _print(records: list[dict[str, Any]], as_json: bool) -> None:
