@@ -41,7 +41,7 @@ test-newest: $(STAMP) ## Run the gateway's tests on the newest release of litell
 		"$$($(NEWEST)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/first.pth"
 	@$(BIN)/python -m pip --python $(NEWEST)/bin/python install --quiet --disable-pip-version-check --upgrade litellm
 	@$(NEWEST)/bin/python -c 'from importlib.metadata import version; print("litellm", version("litellm"))'
-	@$(KEPT) $(NEWEST)/bin/python -m pytest $(PARALLEL) tests/integration/gateway tests/unit $(ARGS)
+	@$(KEPT) $(NEWEST)/bin/python -m pytest $(PARALLEL) tests/integration/model tests/unit $(ARGS)
 
 check: $(STAMP) ## Check format, lint, types and import contracts
 	$(BIN)/ruff format --check .

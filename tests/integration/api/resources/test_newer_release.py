@@ -10,7 +10,7 @@ import pytest
 
 from domain.events import ConversationDeleted
 from tests.integration.api.conftest import GivenModel
-from tests.integration.api.resources.test_feeds import facts, feed
+from tests.integration.api.resources.test_event_feeds import facts, feed
 from tests.support.histories.releases import store_row
 from tests.support.http.api_client import Api, frames_of
 from tests.support.http.resources import check_problem
