@@ -28,6 +28,7 @@ _TRANSLATIONS: Final[dict[str, FinishReason]] = {
 """Providers' words, in lower case. All others (`stop`, `end_turn`, `eos`, `stop_sequence`, …) are a plain stop."""
 
 _FAILURES: Final = frozenset({"error", "abort"})
+"""Words that report a failure, in lower case."""
 
 
 def translated_finish_reason(reason: str | None, *, has_tool_calls: bool) -> FinishReason:
@@ -47,7 +48,7 @@ def require_regular_finish(reason: str | None) -> None:
     """
     if reason is None:
         raise ModelError("model_error", "The model's answer ended before it was finished.")
-    if reason in _FAILURES:
+    if reason.lower() in _FAILURES:
         raise ModelError("model_error", "The provider reported an error.")
 
 
