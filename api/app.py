@@ -1,6 +1,6 @@
 """The ASGI application that is served: routes, middleware and services."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
@@ -18,7 +18,7 @@ from api.http.route import with_heads
 from api.http.same_machine import SameMachine
 from api.routes import client_turns, conversations, events, health, index, messages, metrics, projections, turns
 from api.routes.index import VERSION
-from api.services import Services, open_services
+from api.services import Services, StoreCondition, open_services
 from api.settings import Settings
 from eventlog.errors import StoreUnavailableError
 from eventlog.retry import START_PATIENCE_S, START_PAUSE_S, equal_pauses, retry
@@ -49,7 +49,9 @@ class TurnlogApplication:
         await self._app(scope, receive, send)
 
 
-def create_app(settings: Settings, conninfo: str) -> TurnlogApplication:
+def create_app(
+    settings: Settings, conninfo: str, store_condition: Callable[[], StoreCondition] = lambda: "unreachable"
+) -> TurnlogApplication:
     """Return the application on the log in a database.
 
     Its lifespan opens and closes the services. The start fails once the database has not answered for 15 s.
@@ -60,7 +62,7 @@ def create_app(settings: Settings, conninfo: str) -> TurnlogApplication:
         async with AsyncExitStack() as stack:
 
             async def opened() -> Services:
-                return await stack.enter_async_context(open_services(settings, conninfo))
+                return await stack.enter_async_context(open_services(settings, conninfo, store_condition))
 
             pauses_s = equal_pauses(START_PAUSE_S, START_PATIENCE_S)
             app.state.services = await retry(opened, StoreUnavailableError, pauses_s)

@@ -2,10 +2,10 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from api.settings import Settings
 from commands.commands import Commands
@@ -40,6 +40,9 @@ from turns.turn_runner import TurnRunner
 from turns.turn_streams import TurnStreams
 from turns.turns import Turns
 
+StoreCondition = Literal["unreachable", "starting", "restarting", "stopped"]
+"""The condition of a database that does not answer."""
+
 # Python's garbage collector runs after 700 new objects by default. Here that takes a twentieth of the processor time of
 # a message, and frees next to nothing.
 GC_THRESHOLD_OBJECTS = 20_000
@@ -50,6 +53,7 @@ class Services:
     """The services that routes use, and those that `open_services` opens."""
 
     settings: Settings
+    store_condition: Callable[[], StoreCondition]
     database: Database
     log: Log
     images: Images
@@ -77,9 +81,12 @@ class Services:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Services]:
+async def open_services(
+    settings: Settings, conninfo: str, store_condition: Callable[[], StoreCondition]
+) -> AsyncGenerator[Services]:
     """Bring the log up to date, and open it with all services.
 
+    `store_condition` is called in a thread while the database does not answer.
     At the end of the block, running turns are ended and everything is closed in reverse order.
 
     Raises:
@@ -96,7 +103,7 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
         stack.push_async_callback(executor.close)
         tokenizer, gateway = Tokenizer(), _model_gateway(settings)
         stack.push_async_callback(gateway.aclose)
-        services = _build_services(settings, opened, broadcast, executor, tokenizer, gateway)
+        services = _build_services(settings, store_condition, opened, broadcast, executor, tokenizer, gateway)
         opened.database.on_reconnect(services.client_turns.forget)
         opened.feed.on_rewind(lambda _: services.streams.restart())
         # The channels open once every handler is registered, so that no notification is missed.
@@ -127,6 +134,7 @@ async def _open(stack: AsyncExitStack, service: _Openable) -> None:
 
 def _build_services(
     settings: Settings,
+    store_condition: Callable[[], StoreCondition],
     opened: OpenLog,
     broadcast: Broadcast,
     executor: CommandExecutor,
@@ -148,6 +156,7 @@ def _build_services(
     streams = TurnStreams(runner, queue, reader, broadcast, progress)
     return Services(
         settings=settings,
+        store_condition=store_condition,
         database=database,
         log=log,
         images=images,

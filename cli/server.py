@@ -63,8 +63,9 @@ class DrainingServer(uvicorn.Server):
 def run_server(settings: "Settings", conninfo: str, listener: socket.socket, announce: Callable[[], None]) -> int:
     """Serve until a signal ends it, and return the exit code of the process."""
     from api.app import create_app
+    from cli.store_condition import store_condition
 
-    app = create_app(settings, conninfo)
+    app = create_app(settings, conninfo, lambda: store_condition(settings, conninfo))
     server = DrainingServer(configure(app), lambda: app.services.drain(settings.shutdown_grace_s), announce)
     try:
         server.run(sockets=[listener])

@@ -7,19 +7,12 @@ from fastapi import APIRouter, Response
 
 from api.http.call import CallParam, json_response
 from api.http.route import JSONRoute
-from api.services import Services
+from api.services import StoreCondition
 from eventlog.errors import StoreUnavailableError
-from postgres.embedded import Condition, EmbeddedPostgres
 from projections.catalog import PROJECTIONS
 from projections.status import Status, read_status
 
-_CONDITIONS = {
-    Condition.RUNNING: "unreachable",
-    Condition.STARTING: "starting",
-    Condition.DIED: "restarting",
-    Condition.STOPPED: "stopped",
-}
-_DETAILS = {
+_DETAILS: dict[StoreCondition, str] = {
     "unreachable": "The store does not answer.",
     "starting": "PostgreSQL is starting or stopping.",
     "restarting": "PostgreSQL died and is being started again.",
@@ -44,24 +37,10 @@ async def readyz(call: CallParam) -> Response:
     try:
         found = await read_status(call.services.database, PROJECTIONS)
     except StoreUnavailableError:
-        condition = await asyncio.to_thread(_condition, call.services)
+        condition = await asyncio.to_thread(call.services.store_condition)
         return json_response({"status": "unavailable", "store": condition, "detail": _DETAILS[condition]}, 503)
     shown = {status.name: _shown(status) for status in found.projections}
     return json_response({"status": "ready", "position": found.head, "projections": shown})
-
-
-def _condition(services: Services) -> str:
-    """Return the condition of a store that does not answer.
-
-    Of a PostgreSQL that is not the embedded one, only that it does not answer is known.
-    """
-    embedded = EmbeddedPostgres(services.settings.data_dir)
-    if services.settings.database_url is not None:
-        return "unreachable"
-    try:
-        return _CONDITIONS[embedded.condition()] if embedded.serves(services.database.conninfo) else "unreachable"
-    except OSError:  # the data directory is being replaced
-        return "unreachable"
 
 
 def _shown(status: Status) -> dict[str, Any]:
