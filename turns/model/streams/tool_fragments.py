@@ -55,10 +55,12 @@ class _Call:
 
 
 class ToolFragments:
-    """The tool calls of one answer, as far as they have been received."""
+    """The tool calls of one answer, as far as they have been received.
+
+    `known_names` distinguish a fragment of a name from a complete one.
+    """
 
     def __init__(self, known_names: Iterable[str] = ()) -> None:
-        """`known_names` distinguish a fragment of a name from a complete one."""
         self._known = frozenset(known_names)
         self._calls: list[_Call] = []
         self._at: dict[Key, _Call] = {}
