@@ -31,8 +31,8 @@ class TurnRecorder:
     `first_version` is the version from which recorded chunks are looked up after an attempt of unknown outcome.
     """
 
-    def __init__(self, conversations: CommandExecutor, key: TurnKey, first_version: int, origin: Origin) -> None:
-        self._conversations = conversations
+    def __init__(self, executor: CommandExecutor, key: TurnKey, first_version: int, origin: Origin) -> None:
+        self._executor = executor
         self._key = key
         self._first_version = first_version
         self._origin = origin
@@ -84,13 +84,13 @@ class TurnRecorder:
             # An attempt that failed may have recorded its chunks all the same.
             recorded = frozenset() if recorded is None else await self._recorded_seqs(recorded)
             decision = partial(decide, recorded=recorded)
-            return await self._conversations.execute(self._key.conversation_id, decision, idempotency)
+            return await self._executor.execute(self._key.conversation_id, decision, idempotency)
 
         return await retry(attempt, StoreUnavailableError, equal_pauses(RETRY_INTERVAL_S, PATIENCE_S))
 
     async def _recorded_seqs(self, known: frozenset[int]) -> frozenset[int]:
         try:
-            events = await self._conversations.log.events(self._key.conversation_id, self._first_version)
+            events = await self._executor.log.events(self._key.conversation_id, self._first_version)
         except StoreUnavailableError:
             return known
         deltas = [item.event for item in events if isinstance(item.event, StreamDelta)]
