@@ -88,12 +88,12 @@ class GroupCommitWriter:
 
     @property
     def generation(self) -> int:
-        """The number of reconnects, after each of which the log may have lost events."""
+        """The number of the connection to the log. A new one may find that events are lost."""
         return self._database.generation
 
-    def on_reconnect(self, forget: Callable[[], None]) -> None:
+    def on_new_generation(self, forget: Callable[[], None]) -> None:
         """Call `forget` when the log may have lost its newest events."""
-        self._database.on_reconnect(forget)
+        self._database.on_new_generation(forget)
 
     async def close(self) -> None:
         """Commit the waiting appends, then stop."""
@@ -144,7 +144,7 @@ class GroupCommitWriter:
                 return True
             await self._disconnect()
         try:
-            self._connection = await self._database.reconnect(durable=True)
+            self._connection = await self._database.connect_to_log(durable=True)
         except Exception as error:  # noqa: BLE001 - no caller may wait for ever
             _log.warning("the writer cannot connect: %s", error.__cause__ or error)
             self._refuse_waiting(StoreUnavailableError("The store does not answer."))
