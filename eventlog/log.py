@@ -129,9 +129,9 @@ class Log:
         rows = await self._database.fetch(_SQL["read_last"], {"upto": await self.head(), "limit": limit})
         return [audit_record(row) for row in reversed(rows)]
 
-    async def turn_end(self, conversation_id: UUID, turn_id: UUID, first_version: int) -> int | None:
+    async def turn_end(self, conversation_id: UUID, turn_id: UUID, from_version: int) -> int | None:
         """Return the position of a turn's end, looked up from a version on, or None."""
-        parameters = {"conversation_id": conversation_id, "first": first_version, "turn_id": str(turn_id)}
+        parameters = {"conversation_id": conversation_id, "first": from_version, "turn_id": str(turn_id)}
         row = await self._database.fetch_one(_SQL["read_turn_end"], parameters)
         return row[0] if row else None
 

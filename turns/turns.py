@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class AcceptedTurn(NamedTuple):
-    """A turn that was just started, queued or resumed, and the event of that."""
+    """A turn that was just started, queued or resumed, and the event that records it."""
 
     key: TurnKey
     recorded: Recorded
