@@ -104,7 +104,7 @@ async def open_services(
         tokenizer, gateway = Tokenizer(), _model_gateway(settings)
         stack.push_async_callback(gateway.aclose)
         services = _build_services(settings, store_condition, opened, broadcast, executor, tokenizer, gateway)
-        opened.database.on_reconnect(services.client_turns.forget)
+        opened.database.on_new_generation(services.client_turns.forget)
         opened.feed.on_rewind(lambda _: services.streams.restart())
         # The channels open once every handler is registered, so that no notification is missed.
         await _open(stack, opened.channels)

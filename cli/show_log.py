@@ -42,7 +42,7 @@ def tail(data_dir: Path | None, database_url: str | None, *, lines: int, follow:
     """Print the newest events."""
 
     async def work(opened: OpenLog) -> None:
-        records = await opened.log.last(lines)
+        records = await opened.log.last_records(lines)
         _print(records, as_json)
         if follow:
             position = records[-1]["position"] if records else 0
@@ -61,7 +61,7 @@ def show(conversation: UUID, data_dir: Path | None, database_url: str | None, *,
 
     async def work(opened: OpenLog) -> None:
         version = 0
-        while records := await opened.log.audit(conversation, version, PAGE):
+        while records := await opened.log.audit_records(conversation, version, PAGE):
             _print(records, as_json)
             version = records[-1]["version"]
         if version == 0:
@@ -72,7 +72,7 @@ def show(conversation: UUID, data_dir: Path | None, database_url: str | None, *,
 
 async def _follow(log: Log, position: int, as_json: bool, wait: Callable[[], Awaitable[Any]]) -> None:
     while True:
-        records = await log.between(position, position + PAGE)
+        records = await log.records_between(position, position + PAGE)
         _print(records, as_json)
         if records:
             position = records[-1]["position"]

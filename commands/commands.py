@@ -60,8 +60,8 @@ class Commands:
     Each may raise the domain's errors, IdempotencyKeyTakenError and StoreUnavailableError.
     """
 
-    def __init__(self, conversations: CommandExecutor, tokenizer: Tokenizer, images: Images) -> None:
-        self.conversations = conversations
+    def __init__(self, executor: CommandExecutor, tokenizer: Tokenizer, images: Images) -> None:
+        self.executor = executor
         self._tokenizer = tokenizer
         self._images = images
 
@@ -79,7 +79,7 @@ class Commands:
         events = conversations.start_conversation(
             new_id(), caller.origin(), agent_id=agent_id, title=title, metadata=metadata, messages=drafts
         )
-        return await self.conversations.start(events, caller.idempotency)
+        return await self.executor.start(events, caller.idempotency)
 
     async def update(
         self,
@@ -93,7 +93,7 @@ class Commands:
         def decide(state: Conversation) -> Events:
             return conversations.update_conversation(state, caller.origin(), changes, expected_versions)
 
-        return await self.conversations.execute(conversation_id, decide, caller.idempotency)
+        return await self.executor.execute(conversation_id, decide, caller.idempotency)
 
     async def delete(
         self, caller: Caller, conversation_id: UUID, expected_versions: Collection[int] | None = None
@@ -103,7 +103,7 @@ class Commands:
         def decide(state: Conversation) -> Events:
             return conversations.delete_conversation(state, caller.origin(), expected_versions)
 
-        return await self.conversations.execute(conversation_id, decide, caller.idempotency)
+        return await self.executor.execute(conversation_id, decide, caller.idempotency)
 
     async def add_message(self, caller: Caller, conversation_id: UUID, message: ClientMessage) -> Committed:
         """Add a message without a model."""
@@ -114,21 +114,21 @@ class Commands:
             return conversations.add_message(state, caller.origin(), draft, closing_id)
 
         async def decide_reply(state: Conversation) -> Events:
-            if not await self.conversations.log.find_message(conversation_id, draft.in_reply_to or draft.id):
+            if not await self.executor.log.find_message(conversation_id, draft.in_reply_to or draft.id):
                 raise MessageNotFoundError(draft.in_reply_to)
             return decide(state)
 
         decision = decide if draft.in_reply_to is None else decide_reply
-        return await self.conversations.execute(conversation_id, decision, caller.idempotency)
+        return await self.executor.execute(conversation_id, decision, caller.idempotency)
 
     async def delete_message(self, caller: Caller, conversation_id: UUID, message_id: UUID) -> Committed:
         """Delete a message."""
 
         async def decide(state: Conversation) -> Events:
-            place = await self.conversations.log.find_message(conversation_id, message_id)
+            place = await self.executor.log.find_message(conversation_id, message_id)
             return conversations.delete_message(state, caller.origin(), message_id, place)
 
-        return await self.conversations.execute(conversation_id, decide, caller.idempotency)
+        return await self.executor.execute(conversation_id, decide, caller.idempotency)
 
     async def draft(self, message: ClientMessage, path: ContentPath = ()) -> Draft:
         """Return the message with a new id, its images stored and its tokens counted.

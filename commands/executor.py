@@ -56,7 +56,7 @@ class CommandExecutor:
         self._states: OrderedDict[UUID, Conversation] = OrderedDict()
         self._locks = _LockTable()
         self._snapshots = Background()
-        writer.on_reconnect(self.forget)
+        writer.on_new_generation(self.forget)
 
     async def start(self, events: Events, idempotency: Idempotency | None = None) -> Committed:
         """Record the first events of a conversation.

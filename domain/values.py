@@ -40,7 +40,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")]
 
 
-def storable_json(value: Any, depth: int = 1) -> Any:
+def checked_json(value: Any, depth: int = 1) -> Any:
     """Return `value` unchanged.
 
     Raises:
@@ -53,7 +53,7 @@ def storable_json(value: Any, depth: int = 1) -> Any:
     elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError("must not contain NaN or Infinity")
     for item in _children(value):
-        storable_json(item, depth + 1)
+        checked_json(item, depth + 1)
     return value
 
 
@@ -82,5 +82,5 @@ def same_json(one: Any, other: Any) -> bool:
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
-JsonObject = Annotated[dict[str, Any], AfterValidator(storable_json)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(checked_json)]
 Metadata = Annotated[JsonObject, AfterValidator(at_most_64_kib)]

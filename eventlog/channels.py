@@ -39,15 +39,15 @@ class Channels:
         self._background = Background()
         self._connections: WeakSet[Connection] = WeakSet()
         # The log may have lost the positions that waiting notifications name.
-        database.on_reconnect(self._waiting.clear)
+        database.on_new_generation(self._waiting.clear)
 
     def subscribe(self, topic: str, subscriber: Callable[[str | None], None]) -> None:
         """Call `subscriber` with the notifications of `topic`. Call this before `open`."""
         self._subscribers[topic] = subscriber
 
-    def on_reconnect(self, forget: Callable[[], None]) -> None:
+    def on_new_generation(self, forget: Callable[[], None]) -> None:
         """Call `forget` when the log may have lost its newest events."""
-        self._database.on_reconnect(forget)
+        self._database.on_new_generation(forget)
 
     def notify_soon(self, topic: str, payload: Callable[[], str]) -> None:
         """Notify all processes, this one included, soon.
@@ -85,7 +85,7 @@ class Channels:
         await self._background.close()
 
     async def _keep_listening(self) -> None:
-        async with await self._database.reconnect() as connection:
+        async with await self._database.connect_to_log() as connection:
             self._connections.add(connection)
             with translated_errors():
                 await self._listen(connection)

@@ -39,7 +39,7 @@ class Feed:
         self._polling = False
         self._rewind_listeners: list[Callable[[int], None]] = []
         channels.subscribe(_TOPIC, self._on_notification)
-        channels.on_reconnect(self._forget)
+        channels.on_new_generation(self._forget)
 
     @contextmanager
     def subscribed(self) -> Generator[Wakeup]:

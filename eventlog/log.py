@@ -44,8 +44,9 @@ class FeedFilter(NamedTuple):
 class Log:
     """Reads one log. Every method may raise StoreUnavailableError.
 
-    `after` and `events` return an event that a newer release wrote as an UnknownEvent. Other methods that read events
-    raise UnknownEventError.
+    `after` and `events` return an event that a newer release wrote as an UnknownEvent. `versions`, `find_start` and
+    `state` raise UnknownEventError for it. Methods with `records` in their names return stored events of any type, in
+    the form that clients see.
     """
 
     def __init__(self, database: Database) -> None:
@@ -74,7 +75,7 @@ class Log:
         """Return the events of a conversation with these versions, in order."""
         return await self._read_known("read_versions", conversation_id=conversation_id, versions=versions)
 
-    async def audit(
+    async def audit_records(
         self, conversation_id: UUID, after_version: int, limit: int, type_name: str | None = None
     ) -> list[dict[str, Any]]:
         """Return stored events of a conversation after a version, with digests."""
@@ -82,12 +83,12 @@ class Log:
         rows = await self._database.fetch(_SQL["read_audit"], parameters)
         return [audit_record(row) for row in rows]
 
-    async def between(self, after: int, upto: int) -> list[dict[str, Any]]:
+    async def records_between(self, after: int, upto: int) -> list[dict[str, Any]]:
         """Return the stored events after one position and up to another, oldest first."""
         rows = await self._database.fetch(_SQL["read_between"], {"after": after, "upto": upto})
         return [audit_record(row) for row in rows]
 
-    async def section(self, after: int, upto: int) -> tuple[list[tuple[dict[str, Any], str, str | None]], int]:
+    async def section_records(self, after: int, upto: int) -> tuple[list[tuple[dict[str, Any], str, str | None]], int]:
         """Return stored events with owner and agent of their conversations, oldest first.
 
         If events are large, fewer are returned. The second value is the position up to which the log was read.
@@ -96,17 +97,17 @@ class Log:
         found = [(audit_record(row[:9]), row[9], row[10]) for row in rows]
         return found, rows[-1][0] if rows and rows[-1][-1] else upto
 
-    async def feed(self, wanted: FeedFilter, after: int, upto: int) -> tuple[list[dict[str, Any]], int]:
+    async def feed_records(self, wanted: FeedFilter, after: int, upto: int) -> tuple[list[dict[str, Any]], int]:
         """Return the selected stored events of a section of the log, oldest first.
 
         If events are large, fewer are returned. The second value is the position up to which the log was read.
         """
         section = {"after": after, "upto": upto, "bytes": FEED_BYTES}
         rows = await self._database.fetch(_SQL["read_feed"], {**wanted._asdict(), **section})
-        facts = [audit_record(row[:-1]) for row in rows]
-        return facts, facts[-1]["position"] if rows and rows[-1][-1] else upto
+        records = [audit_record(row[:-1]) for row in rows]
+        return records, records[-1]["position"] if rows and rows[-1][-1] else upto
 
-    async def conversation_feed(
+    async def conversation_records(
         self, conversation_id: UUID, after_version: int, after: int, limit: int
     ) -> list[dict[str, Any]]:
         """Return stored events of a conversation after a version and a position, in order.
@@ -123,14 +124,14 @@ class Log:
         rows = await self._database.fetch(_SQL["read_conversation_feed"], parameters)
         return [audit_record(row) for row in rows]
 
-    async def last(self, limit: int) -> list[dict[str, Any]]:
+    async def last_records(self, limit: int) -> list[dict[str, Any]]:
         """Return the newest `limit` stored events of the log, oldest first."""
         rows = await self._database.fetch(_SQL["read_last"], {"upto": await self.head(), "limit": limit})
         return [audit_record(row) for row in reversed(rows)]
 
-    async def turn_end(self, conversation_id: UUID, turn_id: UUID, first_version: int) -> int | None:
+    async def turn_end(self, conversation_id: UUID, turn_id: UUID, from_version: int) -> int | None:
         """Return the position of a turn's end, looked up from a version on, or None."""
-        parameters = {"conversation_id": conversation_id, "first": first_version, "turn_id": str(turn_id)}
+        parameters = {"conversation_id": conversation_id, "first": from_version, "turn_id": str(turn_id)}
         row = await self._database.fetch_one(_SQL["read_turn_end"], parameters)
         return row[0] if row else None
 

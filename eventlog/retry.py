@@ -7,7 +7,7 @@ from math import inf
 from time import monotonic
 from typing import TypeVar
 
-START_PATIENCE_S = 15.0
+START_TIMEOUT_S = 15.0
 """How long a starting process waits for a database that answers late."""
 START_PAUSE_S = 0.2
 
@@ -32,7 +32,7 @@ async def retry(
         await asyncio.sleep(pause_s)
 
 
-def equal_pauses(pause_s: float, patience_s: float = inf) -> Iterable[float]:
-    """Return equal pauses that run out `patience_s` after this call."""
-    deadline = monotonic() + patience_s
+def equal_pauses(pause_s: float, retry_for_s: float = inf) -> Iterable[float]:
+    """Return equal pauses that run out `retry_for_s` after this call."""
+    deadline = monotonic() + retry_for_s
     return takewhile(lambda _: monotonic() <= deadline, repeat(pause_s))

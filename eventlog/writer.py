@@ -37,8 +37,8 @@ APPEND_TIMEOUT_S = 5.0
 
 After it the writer drops its connection. Waiting appends are answered within 10 s.
 """
-MAX_FACTS_BYTES = 64 * 1024
-"""Events of larger commands are not passed to `on_commit`.
+MAX_PUBLISHED_BYTES = 64 * 1024
+"""Events of larger appends are not passed to `on_commit`.
 
 Readers find them in the table.
 """
@@ -57,8 +57,8 @@ class Idempotency(NamedTuple):
 class _Append(NamedTuple):
     """The events of one command, and the future of the position of the last."""
 
-    events: Sequence[NewRow]
-    facts: Sequence[ConversationEvent]
+    rows: Sequence[NewRow]
+    events: Sequence[ConversationEvent]
     idempotency: Idempotency | None
     size: int
     done: Future[int]
@@ -70,7 +70,7 @@ class GroupCommitWriter:
 
     Appends that arrive during a commit share the next one.
 
-    `on_commit` is called with the new head of the log and the committed events that callers gave as `facts`.
+    `on_commit` is called with the new head of the log and the committed events that callers gave as `events`.
     """
 
     def __init__(self, database: Database, on_commit: CommitListener = lambda head, recorded: None) -> None:
@@ -88,12 +88,12 @@ class GroupCommitWriter:
 
     @property
     def generation(self) -> int:
-        """The number of reconnects, after each of which the log may have lost events."""
+        """The number of the connection to the log. A new one may find that events are lost."""
         return self._database.generation
 
-    def on_reconnect(self, forget: Callable[[], None]) -> None:
+    def on_new_generation(self, forget: Callable[[], None]) -> None:
         """Call `forget` when the log may have lost its newest events."""
-        self._database.on_reconnect(forget)
+        self._database.on_new_generation(forget)
 
     async def close(self) -> None:
         """Commit the waiting appends, then stop."""
@@ -104,23 +104,23 @@ class GroupCommitWriter:
 
     def append(
         self,
-        events: Sequence[NewRow],
+        rows: Sequence[NewRow],
         idempotency: Idempotency | None = None,
-        facts: Sequence[ConversationEvent] = (),
+        events: Sequence[ConversationEvent] = (),
         generation: int | None = None,
     ) -> Future[int]:
-        """Record `events` as a whole, and return a future of the last one's position.
+        """Record `rows` as a whole, and return a future of the last one's position.
 
-        `facts` are the same events as domain objects, for `on_commit`. `generation` is the generation of the state that
-        the events were decided on. The future raises VersionTakenError (also if the generation is no longer current),
+        `events` are the same as domain objects, for `on_commit`. `generation` is the generation of the state that the
+        events were decided on. The future raises VersionTakenError (also if the generation is no longer current),
         IdempotencyKeyTakenError, UnstorableEventError or StoreUnavailableError.
         """
         done: Future[int] = asyncio.get_running_loop().create_future()
         if self._closed:
             done.set_exception(StoreUnavailableError("The log is closing."))
             return done
-        size = sum(len(event.data) for event in events)
-        self._waiting.append(_Append(events, facts, idempotency, size, done, generation))
+        size = sum(len(row.data) for row in rows)
+        self._waiting.append(_Append(rows, events, idempotency, size, done, generation))
         self._wake.set()
         return done
 
@@ -144,7 +144,7 @@ class GroupCommitWriter:
                 return True
             await self._disconnect()
         try:
-            self._connection = await self._database.reconnect(durable=True)
+            self._connection = await self._database.connect_to_log(durable=True)
         except Exception as error:  # noqa: BLE001 - no caller may wait for ever
             _log.warning("the writer cannot connect: %s", error.__cause__ or error)
             self._refuse_waiting(StoreUnavailableError("The store does not answer."))
@@ -211,7 +211,7 @@ class GroupCommitWriter:
             result = await execute_prepared(self._connection, _APPEND, *map(parameters.__getitem__, _APPEND_PARAMETERS))
         if result.get_value(0, 2) == b"t":
             raise _PredecessorMissing("the event before one of these is not in the log")
-        size = sum(len(append.events) for append in batch)
+        size = sum(len(append.rows) for append in batch)
         if _integer(result, 1) != size:
             raise psycopg.InternalError(f"the head row is not one, or {size} events were not {size} rows")
         return _integer(result, 0)
@@ -219,9 +219,9 @@ class GroupCommitWriter:
     def _answer(self, batch: list[_Append], base: int) -> None:
         recorded: list[Recorded] = []
         for append in batch:
-            if append.size <= MAX_FACTS_BYTES:
-                recorded += map(Recorded, count(base + 1), append.facts)
-            base += len(append.events)
+            if append.size <= MAX_PUBLISHED_BYTES:
+                recorded += map(Recorded, count(base + 1), append.events)
+            base += len(append.rows)
             if not append.done.done():
                 append.done.set_result(base)
         self._on_commit(base, recorded)
@@ -241,11 +241,11 @@ def _predecessors(batch: list[_Append]) -> bytes:
     wanted: list[dict[str, object]] = []
     recorded: dict[UUID, int] = {}
     for append in batch:
-        for event in append.events:
-            before = event.version - 1
-            if before and recorded.get(event.conversation_id) != before:
-                wanted.append({"conversation_id": event.conversation_id, "version": before})
-            recorded[event.conversation_id] = event.version
+        for row in append.rows:
+            before = row.version - 1
+            if before and recorded.get(row.conversation_id) != before:
+                wanted.append({"conversation_id": row.conversation_id, "version": before})
+            recorded[row.conversation_id] = row.version
     return orjson.dumps(wanted)
 
 
@@ -254,7 +254,7 @@ def _rows(batch: list[_Append]) -> bytes:
     rows: list[dict[str, object]] = []
     for append in batch:
         first = len(rows)
-        rows += map(_row, append.events)
+        rows += map(_row, append.rows)
         if append.idempotency:
             key, fingerprint = append.idempotency
             rows[first].update(idempotency_key=key, fingerprint=f"\\x{fingerprint.hex()}")

@@ -16,6 +16,7 @@ SUPERUSER = "postgres"
 SETTINGS = Path(__file__).with_name("embedded.conf")
 SETTINGS_NAME = "turnlog.conf"  # in the data directory; settings of ALTER SYSTEM are read after it
 START_TIMEOUT_S = 300  # a start after a crash replays the WAL first
+MEMORY_RELEASE_S = 10  # the backends of a killed server end by then, and release its shared memory
 LARGEST_LOG_BYTES = 10 * 1024 * 1024
 
 # The C.UTF-8 of PostgreSQL itself sorts alike on every machine, with any C library.
@@ -58,9 +59,9 @@ class Cluster:
         """
         self._remove_stale_pid_files()
         self._write_settings()
-        deadline = monotonic() + 10
+        deadline = monotonic() + MEMORY_RELEASE_S
         while (failure := self._try_start()) is not None:
-            # The backends of a server that was killed take a moment to end, and hold its shared memory until then.
+            # The backends of a server that was killed hold its shared memory until they end.
             if "still in use" not in failure or monotonic() > deadline:
                 raise ClusterError(f"PostgreSQL does not start in {self.directory}: {failure} (see {self.log})")
             sleep(0.1)
@@ -75,12 +76,12 @@ class Cluster:
         done = run_program(self.directory, "pg_ctl", "stop", "-w", "-t", "60", "-m", "fast")
         if done.returncode:
             done = run_program(self.directory, "pg_ctl", "stop", "-w", "-t", "60", "-m", "immediate")
-        if done.returncode and self.is_running():
+        if done.returncode and self.accepts_connections():
             raise ClusterError(f"PostgreSQL in {self.directory} does not stop: {failure_reason(done.stderr)}")
         if sockets is not None and sockets != self.directory:
             shutil.rmtree(sockets, ignore_errors=True)
 
-    def is_running(self) -> bool:
+    def accepts_connections(self) -> bool:
         """Return whether a server takes connections."""
         directory = self.socket_directory()
         if directory is None:

@@ -110,7 +110,7 @@ class EmbeddedPostgres:
                 try:
                     fcntl.flock(self._share, fcntl.LOCK_SH)
                     self._cluster.create()
-                    if not self._cluster.is_running():
+                    if not self._cluster.accepts_connections():
                         self._cluster.start()
                     self._marker.unlink(missing_ok=True)
                 except BaseException:
@@ -145,7 +145,7 @@ class EmbeddedPostgres:
         if share is None:
             return
         try:
-            if _is_locked(share) and self._cluster.is_running():  # else another process uses it
+            if _take_lock(share) and self._cluster.accepts_connections():  # else another process uses it
                 self._cluster.stop()
         finally:
             fcntl.flock(share, fcntl.LOCK_UN)  # at once, even if a forked child holds the descriptor too
@@ -170,7 +170,7 @@ class EmbeddedPostgres:
         """
         lock = self._open("postgres.lock")
         try:
-            yield _is_locked(lock)
+            yield _take_lock(lock)
         finally:
             os.close(lock)
 
@@ -194,7 +194,7 @@ class EmbeddedPostgres:
         self.stop()
 
 
-def _is_locked(descriptor: int) -> bool:
+def _take_lock(descriptor: int) -> bool:
     """Take an exclusive lock if it is free and return whether it was."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

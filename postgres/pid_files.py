@@ -19,7 +19,7 @@ def is_postmaster(pid: int, directory: Path) -> bool:
 
     A postmaster has the data directory as its working directory. Where that cannot be read, any live PostgreSQL counts.
     """
-    if not is_running(pid):
+    if not is_alive(pid):
         return False
     if Path("/proc/self/cwd").exists():
         try:
@@ -30,7 +30,7 @@ def is_postmaster(pid: int, directory: Path) -> bool:
     return "postgres" in listed.stdout
 
 
-def is_running(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Return whether a process has this id."""
     try:
         os.kill(pid, 0)
@@ -47,5 +47,5 @@ def remove_if_reused(file: Path, directory: Path) -> None:
     PostgreSQL refuses to start as long as a recorded process is alive, whatever it is.
     """
     pid = recorded_pid(file)
-    if pid is not None and is_running(pid) and not is_postmaster(pid, directory):
+    if pid is not None and is_alive(pid) and not is_postmaster(pid, directory):
         file.unlink()

@@ -74,7 +74,7 @@ class Watchdog:
             # Another process may have started it meanwhile, or this one may be closing.
             if not locked or self._ending.is_set() or not self._is_dead():
                 return
-            if not self._cluster.is_running():
+            if not self._cluster.accepts_connections():
                 self._start()
             self._marker.unlink(missing_ok=True)
             self._failures.clear()

@@ -8,7 +8,7 @@ from eventlog.db.database import Database
 from eventlog.errors import StoreUnavailableError
 from eventlog.log import read_head
 from eventlog.migrations import migrate
-from eventlog.retry import START_PATIENCE_S, START_PAUSE_S, equal_pauses, retry
+from eventlog.retry import START_TIMEOUT_S, START_PAUSE_S, equal_pauses, retry
 from projections import builds, live_views
 from projections.errors import UnknownProjectionError
 from projections.models.context import ContextProjection
@@ -51,7 +51,7 @@ def install(conninfo: str, schema: str = "turnlog", projections: Sequence[Projec
     Raises:
         StoreUnavailableError: the database does not answer for 15 s.
     """
-    pauses_s = equal_pauses(START_PAUSE_S, START_PATIENCE_S)
+    pauses_s = equal_pauses(START_PAUSE_S, START_TIMEOUT_S)
     asyncio.run(retry(lambda: _install(conninfo, schema, projections), StoreUnavailableError, pauses_s))
 
 

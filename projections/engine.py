@@ -80,7 +80,7 @@ class Engine:
         self._connection: Connection | None = None
         self._polling = False
         channels.subscribe(_TOPIC, self._on_notification)
-        channels.on_reconnect(self._forget)
+        channels.on_new_generation(self._forget)
 
     async def open(self) -> None:
         """Start to run."""
@@ -95,7 +95,7 @@ class Engine:
     async def _run(self) -> None:
         try:
             # The locks belong to the connection that writes, so a process that loses the one loses the other.
-            async with await self._database.reconnect() as connection:
+            async with await self._database.connect_to_log() as connection:
                 self._connection = connection
                 with translated_errors():
                     await force_index_plans(connection)

@@ -57,7 +57,7 @@ class EventFeeds:
         """Yield the wanted events after a position (None: new ones), without end."""
 
         async def read(position: int) -> Page:
-            return await self._log.feed(wanted, position, min(position + WINDOW_POSITIONS, self._live.head))
+            return await self._log.feed_records(wanted, position, min(position + WINDOW_POSITIONS, self._live.head))
 
         with self._live.reading(after, wanted.conversation_id, partial(_is_wanted, wanted)) as reader:
             async for events in self._follow(reader, read):
@@ -104,7 +104,7 @@ class EventFeeds:
         async def read(position: int) -> Page:
             nonlocal version
             head = self._live.head
-            found = await self._log.conversation_feed(conversation_id, version, position, PAGE_EVENTS)
+            found = await self._log.conversation_records(conversation_id, version, position, PAGE_EVENTS)
             if not found:
                 return [], head
             version = found[-1]["version"]

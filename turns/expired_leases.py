@@ -35,8 +35,8 @@ _log = logging.getLogger(__name__)
 class _Expired(NamedTuple):
     """An expired lease.
 
-    `since` is the time, in monotonic seconds, since when it has been seen unchanged. `expires_at` is None if its holder
-    released it. `ahead` says that it expires later than any lease may, because the database's clock was set back.
+    `expires_at` is None if its holder released it. `ahead` says that it expires later than any lease may, because the
+    database's clock was set back. `since` is the monotonic time at which this `expires_at` was first seen.
     """
 
     turn_id: UUID
@@ -45,8 +45,8 @@ class _Expired(NamedTuple):
     ahead: bool
     since: float
 
-    def patience_s(self) -> float:
-        """Return for how long it must be seen unchanged before its turn is recovered."""
+    def wait_s(self) -> float:
+        """Return the seconds that it must stay unchanged before its turn is recovered."""
         if self.expires_at is None:
             return 0.0
         return LONGEST_LEASE_S if self.ahead else EXPIRED_FOR_S
@@ -116,7 +116,7 @@ class ExpiredLeases:
             unchanged = before is not None and before.expires_at == lease.expires_at
             found[lease.turn_id] = before if before is not None and unchanged else lease
         self._expired = found
-        return [lease for lease in found.values() if now - lease.since >= lease.patience_s()]
+        return [lease for lease in found.values() if now - lease.since >= lease.wait_s()]
 
 
 def _parameters(**parameters: object) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """Leases: a process of a log shows the others which turns it runs.
 
-The log alone locks a turn. A lease only says that a process is at work on it. The clock is the database's.
+Events in the log lock a conversation. A lease only says which process runs or holds a turn. Leases expire by the
+database's clock.
 """
 
 import asyncio
@@ -155,7 +156,8 @@ class Leases:
                 await self._database.fetch(_SQL["delete"], {"holder": self._holder, "turn_ids": dropped})
             if held:
                 for turn_id in held.keys() - await self._renewed(list(held)):
-                    # Another process acquired it too, and deleted it when it found the turn resumed already.
+                    # Another process may have acquired this lease for a `tool_results` request that was refused, and
+                    # deleted it. Acquire it again.
                     await self._acquire(held[turn_id], turn_id)
             self._dropped.difference_update(dropped)
 

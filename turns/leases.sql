@@ -1,37 +1,38 @@
 -- name: acquire
--- A process is about to run a turn, perhaps one that another process ran until it waited for tool results.
+-- Insert the lease, or take it over from its holder.
 INSERT INTO leases (turn_id, conversation_id, holder, expires_at)
 VALUES (%(turn_id)s, %(conversation_id)s, %(holder)s, now() + make_interval(secs => %(seconds)s))
 ON CONFLICT ON CONSTRAINT leases_pkey DO UPDATE SET holder = EXCLUDED.holder, expires_at = EXCLUDED.expires_at
 
 -- name: take_over
--- A process takes over a turn whose process is gone. Of several that try, one succeeds, even if its statement runs twice.
+-- Take an expired lease over, and return its conversation. Of several processes that try, one succeeds, even if its
+-- statement runs twice.
 UPDATE leases SET holder = %(holder)s, expires_at = now() + make_interval(secs => %(seconds)s)
 WHERE turn_id = %(turn_id)s AND (expires_at < now() OR holder = %(holder)s)
 RETURNING conversation_id
 
 -- name: release
--- A process leaves a turn to other processes, which need not wait for the lease to expire.
+-- Let the holder's lease expire at once.
 UPDATE leases SET expires_at = '-infinity' WHERE turn_id = %(turn_id)s AND holder = %(holder)s
 
 -- name: extend_for_client
--- The client that runs the model of this turn has sent something, so no process has to end the turn yet.
+-- Insert the lease, or move its expiry. Its holder stays.
 INSERT INTO leases (turn_id, conversation_id, holder, expires_at)
 VALUES (%(turn_id)s, %(conversation_id)s, %(holder)s, now() + make_interval(secs => %(seconds)s))
 ON CONFLICT ON CONSTRAINT leases_pkey DO UPDATE SET expires_at = EXCLUDED.expires_at
 
 -- name: delete
--- A process has ended these turns, or they never began.
+-- Delete the holder's leases of these turns.
 DELETE FROM leases WHERE holder = %(holder)s AND turn_id = ANY(%(turn_ids)s)
 
 -- name: renew
--- A process still runs these turns.
+-- Move the expiry of the holder's leases of these turns. Return the turns that still have one.
 UPDATE leases SET expires_at = now() + make_interval(secs => %(seconds)s)
 WHERE holder = %(holder)s AND turn_id = ANY(%(turn_ids)s)
 RETURNING turn_id
 
 -- name: find_expired
--- The expired leases except those of some turns: turn, conversation, when the lease expired (NULL for a released one),
+-- Return the expired leases except those of some turns: turn, conversation, when the lease expired (NULL for a released one),
 -- and whether it expires later than any lease may. The UPDATE fails in a read-only database, where no lease can be
 -- renewed and an expired one means nothing.
 UPDATE leases SET holder = holder
@@ -44,6 +45,6 @@ SELECT 1 FROM leases
 WHERE turn_id = %(turn_id)s AND (expires_at < now() OR expires_at > now() + make_interval(secs => %(longest_s)s))
 
 -- name: delete_expired
--- The turn of an expired lease has ended in the log.
+-- Delete the lease if `find_expired` would still find it.
 DELETE FROM leases
 WHERE turn_id = %(turn_id)s AND (expires_at < now() OR expires_at > now() + make_interval(secs => %(longest_s)s))

@@ -186,7 +186,7 @@ class LiveEvents:
         after, rewinds = self.head, self.rewinds
         if after >= self._feed.head:
             return False
-        rows, upto = await self._log.section(after, min(after + SECTION_EVENTS, self._feed.head))
+        rows, upto = await self._log.section_records(after, min(after + SECTION_EVENTS, self._feed.head))
         if self.rewinds != rewinds:
             return True  # the section may no longer be part of the log
         events = [FeedEvent(*row) for row in rows]

@@ -10,7 +10,7 @@ from eventlog.retry import equal_pauses, retry
 from projections.models.context import Context
 from projections.progress import Progress
 from turns.context_budget import ContextBudget
-from turns.frames.turn_recorder import PATIENCE_S, RETRY_INTERVAL_S
+from turns.frames.turn_recorder import RETRY_FOR_S, RETRY_INTERVAL_S
 from turns.model.errors import ModelError
 from turns.model.gateway_types import ModelRequest
 from turns.model.provider_rules import provider_rules
@@ -37,7 +37,7 @@ class ModelInput:
             CancelledError: the turn has ended already.
             ModelError: the store stayed away for 30 s, the context is stopped, or litellm could not be loaded.
         """
-        pauses = equal_pauses(RETRY_INTERVAL_S, PATIENCE_S)
+        pauses = equal_pauses(RETRY_INTERVAL_S, RETRY_FOR_S)
         try:
             return await retry(lambda: self._request(started, version, position), StoreUnavailableError, pauses)
         except StoreUnavailableError as error:

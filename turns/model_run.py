@@ -31,7 +31,7 @@ from turns.frames.turn_recorder import TurnRecorder
 from turns.model.errors import ModelError
 from turns.model.gateway import ModelGateway
 from turns.model.gateway_types import ModelChunk, ModelEnd, ModelRequest, ToolCall
-from turns.model.streams.storable import storable_json, storable_text
+from turns.model.streams.storable import repaired_json, repaired_text
 
 Prepare = Callable[[], Awaitable[ModelRequest]]
 _log = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ class ModelRun:
     def _take(self, received: ModelChunk) -> None:
         if self._first_chunk_ms is None:
             self._first_chunk_ms = self._elapsed_ms()
-        chunk, frames = self._frames.chunk(received.kind, storable_text(received.text))
+        chunk, frames = self._frames.chunk(received.kind, repaired_text(received.text))
         self.stream.publish(frames)
         self._deltas.add(chunk)
 
@@ -229,7 +229,7 @@ def _tool_use(call: ToolCall) -> ToolUseBlock:
         ModelError: its input cannot be recorded.
     """
     try:
-        extra = None if call.extra_content is None else storable_json(call.extra_content)
+        extra = None if call.extra_content is None else repaired_json(call.extra_content)
         return ToolUseBlock(id=call.id, name=call.name, input=call.input, extra_content=extra)
     except (ValidationError, RecursionError):
         raise ModelError("model_error", "The model sent a tool call that cannot be recorded.") from None

@@ -149,7 +149,7 @@ class TurnQueue:
             self._starting.discard(key.turn_id)
 
     async def _queued(self, key: TurnKey) -> TurnQueued:
-        recorded = await self._log.versions(key.conversation_id, [key.first_version])
+        recorded = await self._log.versions(key.conversation_id, [key.begun_version])
         if not recorded or not isinstance(recorded[0].event, TurnQueued):
             raise TurnNotActiveError(key.turn_id)  # the log has lost it
         return recorded[0].event

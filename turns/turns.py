@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class AcceptedTurn(NamedTuple):
-    """A turn that was just started, queued or resumed, and the event of that."""
+    """A turn that was just started, queued or resumed, and the event that records it."""
 
     key: TurnKey
     recorded: Recorded
@@ -52,8 +52,8 @@ class Turns:
         leases: Leases,
     ) -> None:
         self._commands = commands
-        self._executor = commands.conversations
-        self._log = commands.conversations.log
+        self._executor = commands.executor
+        self._log = commands.executor.log
         self._reader = reader
         self._runner = runner
         self._queue = queue

@@ -53,7 +53,7 @@ async def list_conversations(call: CallParam, query: Annotated[ListingQuery, Que
 
 
 @router.delete("/v1/conversations", response_model=Deleted)
-async def clear_history(call: CallParam, query: Annotated[AgentQuery, Query()]) -> Response:
+async def delete_conversations(call: CallParam, query: Annotated[AgentQuery, Query()]) -> Response:
     """Delete all of the caller's conversations, or those of one agent."""
     ids = await call.services.listing.owned(call.caller.actor, query.agent_id)
     positions: list[int] = []

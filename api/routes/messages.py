@@ -87,7 +87,7 @@ async def read_log(call: CallParam, conversation_id: UUID, query: Annotated[LogQ
     kind = f"log.{conversation_id}"
     after = decode_version(kind, query.cursor) or 0
     await call.owned_conversation(conversation_id)
-    rows = await call.services.log.audit(conversation_id, after, query.limit + 1, query.type)
+    rows = await call.services.log.audit_records(conversation_id, after, query.limit + 1, query.type)
     shown = page(rows, query.limit, recorded_event_resource, lambda row: encode_cursor(kind, row["version"]))
     return json_response(shown)
 

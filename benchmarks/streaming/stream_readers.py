@@ -85,7 +85,7 @@ async def run(plan: Plan) -> list[Measurement]:
     turn_id = new_id()
     events = _finished_turn(turn_id)
     async with open_store(plan.conninfo) as store:
-        await store.commands.conversations.start(events)
+        await store.commands.executor.start(events)
     async with (
         launch(*model_server()) as models,
         serve(*turnlog_serve(plan.conninfo), TURNLOG_MODEL_API_BASE=f"{models.url}/v1") as server,

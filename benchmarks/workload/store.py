@@ -37,8 +37,8 @@ class Store(NamedTuple):
 
     def fresh_commands(self) -> Commands:
         """Return commands without cached conversations, on the same connections."""
-        conversations = CommandExecutor(self.log, self.writer)
-        return Commands(conversations, self.tokenizer, Images(self.database))
+        executor = CommandExecutor(self.log, self.writer)
+        return Commands(executor, self.tokenizer, Images(self.database))
 
 
 @asynccontextmanager
@@ -57,10 +57,10 @@ async def open_store(conninfo: str, projections: Sequence[Projection] = ()) -> A
         if projections:
             await engine.open()
             stack.push_async_callback(engine.close)
-        conversations = CommandExecutor(log, writer)
-        stack.push_async_callback(conversations.close)
+        executor = CommandExecutor(log, writer)
+        stack.push_async_callback(executor.close)
         tokenizer.load()
-        commands = Commands(conversations, tokenizer, opened.images)
+        commands = Commands(executor, tokenizer, opened.images)
         yield Store(database, log, writer, tokenizer, commands, progress)
 
 

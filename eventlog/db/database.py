@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
@@ -54,6 +53,8 @@ class Database:
         self._maybe_unreachable = False
         self._probe: asyncio.Task[bool] | None = None
         self._unreachable_until = 0.0
+        self.given_up = False
+        """Whether this process has stopped using the database, to end soon."""
         self._logged_cause: str | None = None
         self._forgetting: list[Callable[[], None]] = []
         self._busy: set[Connection] = set()
@@ -89,13 +90,8 @@ class Database:
         try:
             await (await self.connect()).close()
         except StoreUnavailableError:
-            self._unreachable_until = math.inf
+            self.given_up = True
             self._abort_busy()  # a frozen server answers no cancel request
-
-    @property
-    def given_up(self) -> bool:
-        """Whether this process has stopped using the database, to end soon."""
-        return self._unreachable_until == math.inf
 
     def _abort_busy(self) -> None:
         for connection in self._busy:
@@ -111,7 +107,7 @@ class Database:
         Raises:
             StoreUnavailableError: the database does not answer within 3 s, or did not just before.
         """
-        if monotonic() < self._unreachable_until:
+        if self.given_up or monotonic() < self._unreachable_until:
             raise StoreUnavailableError("The store does not answer.")
         deadline = monotonic() + CONNECT_TIMEOUT_S
         try:
@@ -135,15 +131,16 @@ class Database:
             raise StoreUnavailableError("The store does not answer.") from (cause or error)
         return connection
 
-    async def reconnect(self, *, durable: bool = False) -> Connection:
-        """Clear all caches of the log and return a connection that follows or writes it.
+    async def connect_to_log(self, *, durable: bool = False) -> Connection:
+        """Begin a new generation: clear all caches, and return a connection for the log.
 
-        After a failover or a restore, which ends every connection, the log may lack its last events.
+        The caller follows or writes the log with it.
 
         Raises:
             StoreUnavailableError: as `connect` does.
         """
         connection = await self.connect(durable=durable)
+        # A failover or a restore ends every connection, and the log may then lack its last events.
         self.generation += 1
         for forget in self._forgetting:
             forget()
@@ -158,7 +155,7 @@ class Database:
             StoreUnavailableError: the database does not answer within 6 s.
         """
         deadline = monotonic() + STATEMENT_TIMEOUT_S
-        with preserve_cancellation(), _refused_is_unavailable():
+        with preserve_cancellation(), _all_errors_unavailable():
             if self._maybe_unreachable:
                 await self._require_reachable(deadline)
             try:
@@ -190,8 +187,8 @@ class Database:
         """
         self._maybe_unreachable = True
 
-    def on_reconnect(self, forget: Callable[[], None]) -> None:
-        """Call `forget` in each `reconnect`, before the connection is read."""
+    def on_new_generation(self, forget: Callable[[], None]) -> None:
+        """Call `forget` when a generation begins, before its connection is used."""
         self._forgetting.append(forget)
 
     def _parameters(self) -> dict[str, Any]:
@@ -235,7 +232,7 @@ class Database:
         Raises:
             StoreUnavailableError: the database cannot be reached.
         """
-        if monotonic() < self._unreachable_until:
+        if self.given_up or monotonic() < self._unreachable_until:
             raise StoreUnavailableError("The store does not answer.")
         if self._probe is None or self._probe.done():
             self._probe = asyncio.create_task(self._reach(), name="reach-database")
@@ -259,7 +256,7 @@ class Database:
 
 
 @contextmanager
-def _refused_is_unavailable() -> Generator[None]:
+def _all_errors_unavailable() -> Generator[None]:
     """Raise StoreUnavailableError for every error of PostgreSQL."""
     # A lasting one, such as a missing table, is a fault of the store too, and not of the request.
     try:

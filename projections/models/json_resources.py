@@ -104,5 +104,5 @@ def _usage(text: str | None) -> dict[str, Any] | None:
 
 
 def recorded_event_resource(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the JSON of a recorded event, as `Log.audit` and the like return it."""
+    """Return the JSON of a record of `Log`."""
     return {**record, "data": orjson.Fragment(record["data"]), "recorded_at": rfc3339(record["recorded_at"])}

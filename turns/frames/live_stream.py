@@ -35,7 +35,7 @@ class LiveStream:
         If they do not begin with the published frames, that is the last of them.
         """
         published = len(self._frames)
-        # The first frame is the same in any case, but jsonb orders the keys of the user's JSON in its own way.
+        # The first frame is not compared: it holds the user's JSON, whose keys jsonb has reordered.
         pairs = list(zip(self._frames, frames, strict=False))[1:]
         same = all(ours == theirs for ours, theirs in pairs)
         return frames[published:] if same and published <= len(frames) else frames[-1:]
@@ -54,7 +54,7 @@ class LiveStream:
 
         A reader ahead of the stream gets its last frame.
         """
-        # It has seen frames that a server published and died before it recorded them.
+        # A server that died may have sent this reader frames that it did not record.
         read = min(after_seq, max(len(self._frames) - 1, 0))
         while True:
             frames = self._frames[read : read + MAX_FRAMES_AT_ONCE]

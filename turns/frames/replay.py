@@ -26,11 +26,14 @@ _FRAMED_EVENTS = (MessageAdded, StreamDelta, TurnBegun, TurnSuspended, TurnResum
 
 
 class TurnKey(NamedTuple):
-    """A turn: its conversation, its id, and the version of its first event or start."""
+    """A turn: its conversation, its id, and the version of its TurnQueued or TurnStarted.
+
+    A turn that was queued has both. Its frames are read from the given one on.
+    """
 
     conversation_id: UUID
     turn_id: UUID
-    first_version: int
+    begun_version: int
 
 
 class TurnReplay:
@@ -49,7 +52,7 @@ class TurnReplay:
         self.ended: TurnEnded | None = None
         self.waits = False
         self.frames: TurnFrames | None = None
-        self.next_version = key.first_version
+        self.next_version = key.begun_version
         self.position = 0
         self.first_chunk_at: datetime | None = None
         self._turn_id = key.turn_id
@@ -179,7 +182,7 @@ class TurnReader:
 
     async def _question(self, key: TurnKey) -> MessageAdded | None:
         """Return the message that a turn answers, None for a turn that was queued."""
-        first = await self._log.versions(key.conversation_id, [key.first_version])
+        first = await self._log.versions(key.conversation_id, [key.begun_version])
         if not first or not isinstance(first[0].event, TurnStarted):
             return None
         messages = await self._log.versions(key.conversation_id, [first[0].event.user_message_version])

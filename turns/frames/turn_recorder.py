@@ -15,12 +15,15 @@ from eventlog.retry import equal_pauses, retry
 from eventlog.writer import Idempotency
 from turns.frames.replay import TurnKey
 
-PATIENCE_S = 30.0
+RETRY_FOR_S = 30.0
 RETRY_INTERVAL_S = 0.2
 
 
 class _DecideUnrecorded(Protocol):
-    """A decision that is given the first frames of the recorded chunks."""
+    """A decision that leaves out chunks that are recorded already.
+
+    `recorded` holds the `first_seq` of each StreamDelta that an earlier attempt recorded.
+    """
 
     def __call__(self, state: Conversation, recorded: frozenset[int]) -> Events: ...
 
@@ -28,13 +31,13 @@ class _DecideUnrecorded(Protocol):
 class TurnRecorder:
     """Records the events of one running turn on behalf of `origin`.
 
-    `first_version` is the version from which recorded chunks are looked up after an attempt of unknown outcome.
+    After an attempt of unknown outcome, recorded chunks are looked up from `from_version` on.
     """
 
-    def __init__(self, conversations: CommandExecutor, key: TurnKey, first_version: int, origin: Origin) -> None:
-        self._conversations = conversations
+    def __init__(self, executor: CommandExecutor, key: TurnKey, from_version: int, origin: Origin) -> None:
+        self._executor = executor
         self._key = key
-        self._first_version = first_version
+        self._from_version = from_version
         self._origin = origin
 
     async def deltas(self, deltas: list[dict[str, Any]]) -> None:
@@ -84,13 +87,13 @@ class TurnRecorder:
             # An attempt that failed may have recorded its chunks all the same.
             recorded = frozenset() if recorded is None else await self._recorded_seqs(recorded)
             decision = partial(decide, recorded=recorded)
-            return await self._conversations.execute(self._key.conversation_id, decision, idempotency)
+            return await self._executor.execute(self._key.conversation_id, decision, idempotency)
 
-        return await retry(attempt, StoreUnavailableError, equal_pauses(RETRY_INTERVAL_S, PATIENCE_S))
+        return await retry(attempt, StoreUnavailableError, equal_pauses(RETRY_INTERVAL_S, RETRY_FOR_S))
 
     async def _recorded_seqs(self, known: frozenset[int]) -> frozenset[int]:
         try:
-            events = await self._conversations.log.events(self._key.conversation_id, self._first_version)
+            events = await self._executor.log.events(self._key.conversation_id, self._from_version)
         except StoreUnavailableError:
             return known
         deltas = [item.event for item in events if isinstance(item.event, StreamDelta)]

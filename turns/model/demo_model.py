@@ -41,10 +41,12 @@ class DemoChunk(TypedDict):
 
 
 class DemoModel:
-    """Answers in litellm's chunks. `demo_provider` registers it with litellm."""
+    """Answers in litellm's chunks, with usage that `tokenizer` counts.
+
+    `demo_provider` registers it with litellm.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """`tokenizer` counts the usage."""
         self._tokenizer = tokenizer
 
     async def answer(self, messages: Sequence[dict[str, Any]]) -> AsyncIterator[DemoChunk]:

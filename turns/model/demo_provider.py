@@ -13,10 +13,9 @@ from turns.model.demo_model import DemoChunk, DemoModel
 
 
 class DemoProvider(CustomLLM):
-    """Passes calls to the demo model."""
+    """Passes calls to the demo model. `tokenizer` counts its usage."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """`tokenizer` counts the usage."""
         super().__init__()
         self._model = DemoModel(tokenizer)
 

@@ -20,15 +20,14 @@ MODEL_ERROR_CODES: Final[tuple[ModelErrorCode, ...]] = get_args(ModelErrorCode)
 
 
 class ModelError(Exception):
-    """A model call failed. `detail` is a sentence of ours that any reader may see."""
+    """A model call failed. `detail` is a sentence of ours that any reader may see.
+
+    `cause` is the original class and HTTP status, for logs. `retry_after_s` is the provider's Retry-After.
+    """
 
     def __init__(
         self, code: ModelErrorCode, detail: str, *, cause: str = "", retry_after_s: float | None = None
     ) -> None:
-        """`cause` is the original class and HTTP status, for logs.
-
-        `retry_after_s` is the provider's Retry-After.
-        """
         super().__init__(f"{code}: {detail}")
         self.code: Final = code
         self.detail: Final = detail

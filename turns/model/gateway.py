@@ -23,16 +23,15 @@ logger = logging.getLogger(__name__)
 
 
 class ModelGateway:
-    """Calls models. Use one for a process and event loop, and `aclose` it at the end."""
+    """Calls models. Use one for a process and event loop, and `aclose` it at the end.
+
+    `api_base` is an OpenAI-compatible server. It gets every model whose name has no provider. Without `api_key`,
+    litellm takes each provider's own variable from the environment. `max_attempts` counts the first attempt too.
+    """
 
     def __init__(
         self, *, api_base: str | None, api_key: SecretStr | None, timeouts: ModelTimeouts, max_attempts: int = 3
     ) -> None:
-        """`api_base` is an OpenAI-compatible server.
-
-        It gets every model whose name has no provider. `max_attempts` counts the first one. Without `api_key`, litellm
-        takes each provider's own variable from the environment.
-        """
         self._routing = ProviderRouting(api_base, api_key)
         self._timeouts = timeouts
         self._max_attempts = max_attempts

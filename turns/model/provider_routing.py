@@ -31,10 +31,12 @@ _NO_PROVIDER: Final = "No provider is known for this model name."
 
 
 class ProviderRouting:
-    """Makes litellm's arguments, with the operator's server and key if they are set."""
+    """Makes litellm's arguments, with the operator's server and key if they are set.
+
+    `api_base` is the address of an OpenAI-compatible server.
+    """
 
     def __init__(self, api_base: str | None, api_key: SecretStr | None) -> None:
-        """`api_base` is the address of an OpenAI-compatible server."""
         self._api_base = api_base
         self._api_key = api_key
 

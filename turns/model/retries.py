@@ -1,26 +1,23 @@
 """Retries of a model call: for transient errors, before the first chunk."""
 
+import math
 import random
 from typing import Final
 
 from turns.model.errors import ModelError, ModelErrorCode
 
-_ATTEMPTS: Final[dict[ModelErrorCode, int | None]] = {
-    "model_rate_limited": None,
-    "model_unavailable": None,
-    "model_timeout": 2,
-}
-"""Transient errors and the attempts allowed for each. None means no limit of its own."""
+_TRANSIENT: Final[frozenset[ModelErrorCode]] = frozenset({"model_rate_limited", "model_unavailable", "model_timeout"})
+_MAX_ATTEMPTS: Final[dict[ModelErrorCode, int]] = {"model_timeout": 2}
+"""Limits of the attempts that fail with one error, besides the limit of all attempts."""
 
 _FIRST_BACKOFF_S: Final = 0.25
 _LONGEST_BACKOFF_S: Final = 8.0
 
 
 class Retries:
-    """The attempts of one call."""
+    """The attempts of one call, at most `max_attempts` with the first one."""
 
     def __init__(self, max_attempts: int) -> None:
-        """`max_attempts` counts the first one."""
         self._left = max_attempts
         self._failed: dict[ModelErrorCode, int] = {}
 
@@ -32,9 +29,10 @@ class Retries:
         """
         self._left -= 1
         failed = self._failed[error.code] = self._failed.get(error.code, 0) + 1
-        limit = _ATTEMPTS.get(error.code, 0)
         retry_after_s = error.retry_after_s or 0.0
-        if self._left <= 0 or (limit is not None and failed >= limit) or retry_after_s > _LONGEST_BACKOFF_S:
+        if error.code not in _TRANSIENT or self._left <= 0 or retry_after_s > _LONGEST_BACKOFF_S:
+            return None
+        if failed >= _MAX_ATTEMPTS.get(error.code, math.inf):
             return None
         backoff_s = min(_FIRST_BACKOFF_S * 2 ** (failed - 1), _LONGEST_BACKOFF_S)
         return retry_after_s + backoff_s * random.uniform(0.5, 1.0)  # noqa: S311  not a secret

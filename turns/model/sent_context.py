@@ -94,7 +94,6 @@ class TextCounter:
     """Counts the tokens of texts: at least as many as any counter of o200k_base finds."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """No text has been counted yet."""
         self._tokenizer = tokenizer
         self._known: dict[str, int] = {}
 

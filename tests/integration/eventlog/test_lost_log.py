@@ -181,7 +181,7 @@ async def test_a_client_resumes_at_the_first_lost_frame_after_the_log_went_back(
     leases = Leases(here.database)
     reader = TurnReader(here.log, WordTokenizer(), Images(here.database))
     turns = ClientTurns(here.conversations, WordTokenizer(), reader, leases)
-    here.database.on_reconnect(turns.forget)
+    here.database.on_new_generation(turns.forget)
     id_, draft, ids = await started(here), await here.commands.draft(HELLO), TurnIds(new_id(), new_id(), new_id())
     settings = TurnSettings(MODEL, generate=False)
     await here.conversations.execute(

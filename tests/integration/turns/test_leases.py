@@ -46,7 +46,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_turn_of_a_dead_process_ends_within_the_documented_15_s() -> None:
-    # A lease that was just renewed, a check just before its expiry, and one just before the end of the patience.
+    # A lease that was just renewed, a check just before its expiry, and one just before the end of the wait.
     assert LEASE_S + EXPIRED_FOR_S + 2 * LOOK_INTERVAL_S < 15
 
 

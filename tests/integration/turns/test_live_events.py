@@ -36,17 +36,17 @@ class CountingLog(Log):
         self.away = False
         self._paging = 0
 
-    async def section(self, after: int, upto: int) -> Any:
+    async def section_records(self, after: int, upto: int) -> Any:
         self.sections += 1
         if self.away:
             raise StoreUnavailableError("The store does not answer.")
-        return await super().section(after, upto)
+        return await super().section_records(after, upto)
 
-    async def feed(self, wanted: FeedFilter, after: int, upto: int) -> Any:
-        return await self._counted(super().feed(wanted, after, upto))
+    async def feed_records(self, wanted: FeedFilter, after: int, upto: int) -> Any:
+        return await self._counted(super().feed_records(wanted, after, upto))
 
-    async def conversation_feed(self, conversation_id: UUID, after_version: int, after: int, limit: int) -> Any:
-        return await self._counted(super().conversation_feed(conversation_id, after_version, after, limit))
+    async def conversation_records(self, conversation_id: UUID, after_version: int, after: int, limit: int) -> Any:
+        return await self._counted(super().conversation_records(conversation_id, after_version, after, limit))
 
     async def _counted(self, page: Any) -> Any:
         self.pages += 1
@@ -137,7 +137,7 @@ async def test_events_from_memory_equal_those_from_the_table(here: Store, readin
     story = Story(agent_id="a", title="Grüße\n")
     await here.append([*story.events, *story.say("\x01 𝄞"), *story.rename(title="two")])
     await until(lambda: len(live.facts) == 3)
-    read = await here.log.conversation_feed(story.id, 0, 0, 10)
+    read = await here.log.conversation_records(story.id, 0, 0, 10)
     assert [fact.data_json for fact in live.facts] == [FeedEvent(record).data_json for record in read]
     assert reading.log.pages == 0
 

@@ -100,8 +100,8 @@ async def test_a_waiting_turn_is_tried_again_after_an_unknown_event(here: Store,
     queue.open(start)
     await queue.add(key)
     await until(lambda: tried)
-    (waiting,) = [item.event for item in await here.log.versions(key.conversation_id, [key.first_version])]
-    next_event = waiting.model_copy(update={"originator_version": key.first_version + 1})
+    (waiting,) = [item.event for item in await here.log.versions(key.conversation_id, [key.begun_version])]
+    next_event = waiting.model_copy(update={"originator_version": key.begun_version + 1})
     store_row(database_url, next_event, "TurnCompleted", {"class_version": 99})
     await here.feed.refresh()
     await asyncio.wait_for(queue.wait_until_gone(key.turn_id), PATIENCE_S)

@@ -13,13 +13,12 @@ from turns.model.streams.tool_fragments import ToolFragments
 
 
 class StreamedAnswer:
-    """One streamed answer.
+    """One streamed answer of a model that may call the tools `tool_names`.
 
-    Call `read` until it returns None, and `aclose` in any case.
+    It owns `source`. Call `read` until it returns None, and `aclose` in any case.
     """
 
     def __init__(self, source: ProviderStream, deadlines: Deadlines, tool_names: Iterable[str]) -> None:
-        """Take over the stream. `tool_names` are the tools that the model may call."""
         self._source = source
         self._deadlines = deadlines
         self._texts: list[str] = []

@@ -14,14 +14,16 @@ _TRAILER_S: Final = 5
 
 
 class Deadlines:
-    """The deadlines of one attempt at a call, on the event loop's clock."""
+    """The deadlines of one attempt at a call, on the event loop's clock.
+
+    `call_began` is the loop time at which the first attempt of the call began.
+    """
 
     def __init__(self, timeouts: ModelTimeouts, call_began: float) -> None:
-        """`call_began` is the loop time at which the first attempt of the call began."""
         self._loop = asyncio.get_running_loop()
         self._between_s = timeouts.between_tokens_s
-        self._whole = call_began + timeouts.total_s
-        self._next = self._loop.time() + timeouts.first_token_s
+        self._total_deadline = call_began + timeouts.total_s
+        self._next_deadline = self._loop.time() + timeouts.first_token_s
         self._begun = False
         self._timeout: asyncio.Timeout | None = None
 
@@ -32,7 +34,7 @@ class Deadlines:
         """
         if token or self._begun:
             self._begun = True
-            self._next = self._loop.time() + (_TRAILER_S if finish else self._between_s)
+            self._next_deadline = self._loop.time() + (_TRAILER_S if finish else self._between_s)
             if self._timeout is not None and not self._timeout.expired():
                 self._timeout.reschedule(self._ends_at())
 
@@ -58,11 +60,11 @@ class Deadlines:
 
     def _ends_at(self) -> float:
         """Return the loop time of the next deadline."""
-        return min(self._whole, self._next)
+        return min(self._total_deadline, self._next_deadline)
 
     def _error(self) -> ModelError:
         """Return the error of the deadline that comes first."""
-        if self._whole <= self._next:
+        if self._total_deadline <= self._next_deadline:
             return ModelError("model_timeout", "The model's answer took too long in all.")
         if self._begun:
             return ModelError("model_timeout", "The model stopped in the middle of its answer.")

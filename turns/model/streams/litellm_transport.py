@@ -34,13 +34,12 @@ _current: ContextVar["ProviderCall | None"] = ContextVar("provider_call", defaul
 
 
 class ProviderConnections:
-    """The connections of one gateway and event loop.
+    """The connections of one gateway and event loop, made when a request needs them.
 
     They have litellm's settings for proxies and TLS.
     """
 
     def __init__(self) -> None:
-        """Make a client that connects when it sends."""
         self._handler = AsyncHTTPHandler()
 
     async def send(self, request: httpx.Request) -> httpx.Response:
@@ -53,13 +52,12 @@ class ProviderConnections:
 
 
 class ProviderCall:
-    """One attempt at a call.
+    """One attempt at a call, whose requests use `connections`.
 
     `answer` is the provider's response if it streams a chat in OpenAI's shape.
     """
 
     def __init__(self, connections: ProviderConnections) -> None:
-        """Send the call over these connections."""
         self._connections = connections
         self.answer: httpx.Response | None = None
 

@@ -13,7 +13,7 @@ from turns.model.gateway_types import ModelChunk
 from turns.model.litellm_library import LiteLLMStream
 from turns.model.streams.openai_chunks import Delta, delta_of_choice, delta_of_json, finish_reason_of, first_choice
 from turns.model.streams.sse_parser import DONE, EventParser, ServerEvent, parsed
-from turns.model.streams.storable import storable_text
+from turns.model.streams.storable import repaired_text
 
 if TYPE_CHECKING:
     import httpx
@@ -178,7 +178,7 @@ class _SurrogateJoiner:
 
     def rest(self) -> Delta | None:
         """Return the halves whose other half never came."""
-        pieces = [ModelChunk(kind, storable_text(half)) for kind, half in self._pending.items()]
+        pieces = [ModelChunk(kind, repaired_text(half)) for kind, half in self._pending.items()]
         self._pending = {}
         return Delta(pieces, []) if pieces else None
 
@@ -186,7 +186,7 @@ class _SurrogateJoiner:
         text = self._pending.pop(piece.kind, "") + piece.text
         if _HALF_PAIR.search(text):
             self._pending[piece.kind], text = text[-1], text[:-1]
-        return storable_text(text)
+        return repaired_text(text)
 
 
 def _chunk_of(event: ServerEvent) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ _EXPONENT_FROM = 1e16
 """From here on Python writes a float with an exponent, and jsonb writes all of its digits."""
 
 
-def storable_text(text: str) -> str:
+def repaired_text(text: str) -> str:
     """Return `text` with U+FFFD for NUL and lone surrogates."""
     if "\0" in text:
         text = text.replace("\0", "\ufffd")
@@ -22,18 +22,18 @@ def storable_text(text: str) -> str:
     return text
 
 
-def storable_json(value: Any) -> Any:
-    """Return a JSON value with storable text, and with numbers as jsonb returns them.
+def repaired_json(value: Any) -> Any:
+    """Return a JSON value with repaired text, and with numbers as jsonb returns them.
 
     Raises:
         RecursionError: it is nested too deep.
     """
     if isinstance(value, str):
-        return storable_text(value)
+        return repaired_text(value)
     if isinstance(value, float) and isfinite(value):
         return int(Decimal(repr(value))) if abs(value) >= _EXPONENT_FROM else value + 0.0  # jsonb has no -0.0
     if isinstance(value, list):
-        return [storable_json(item) for item in cast("list[Any]", value)]
+        return [repaired_json(item) for item in cast("list[Any]", value)]
     if isinstance(value, dict):
-        return {storable_text(key): storable_json(item) for key, item in cast("dict[str, Any]", value).items()}
+        return {repaired_text(key): repaired_json(item) for key, item in cast("dict[str, Any]", value).items()}
     return value

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from turns.model.errors import ModelError
 from turns.model.gateway_types import ToolCall
-from turns.model.streams.storable import storable_json, storable_text
+from turns.model.streams.storable import repaired_json, repaired_text
 
 MAX_CALLS = 1000
 """The most results that a client can send in one request."""
@@ -55,10 +55,12 @@ class _Call:
 
 
 class ToolFragments:
-    """The tool calls of one answer, as far as they have been received."""
+    """The tool calls of one answer, as far as they have been received.
+
+    `known_names` distinguish a fragment of a name from a complete one.
+    """
 
     def __init__(self, known_names: Iterable[str] = ()) -> None:
-        """`known_names` distinguish a fragment of a name from a complete one."""
         self._known = frozenset(known_names)
         self._calls: list[_Call] = []
         self._at: dict[Key, _Call] = {}
@@ -80,9 +82,9 @@ class ToolFragments:
             call = self._continued_call(fragment) or self._begin(fragment)
             self._remember(call, fragment)
             if fragment.name and not call.name:
-                call.name = storable_text(fragment.name)
+                call.name = repaired_text(fragment.name)
             elif fragment.name and self._extends_name(call, fragment.name):
-                call.name += storable_text(fragment.name)
+                call.name += repaired_text(fragment.name)
             if fragment.extra_content:
                 call.extra_content |= fragment.extra_content
             if not _repeats(call, fragment):
@@ -98,7 +100,7 @@ class ToolFragments:
         """
         calls = ((call, _input(call)) for call in self._calls)
         complete = [
-            ToolCall(call.id, call.name, data, storable_json(call.extra_content) or None)
+            ToolCall(call.id, call.name, data, repaired_json(call.extra_content) or None)
             for call, data in calls
             if data is not None and call.name
         ]
@@ -147,7 +149,7 @@ class ToolFragments:
     def _begin(self, fragment: ToolFragment) -> _Call:
         if len(self._calls) >= MAX_CALLS:
             raise ModelError("model_error", "The model made too many tool calls.")
-        call = _Call(self._new_id(storable_text(fragment.id or "")), fragment.id)
+        call = _Call(self._new_id(repaired_text(fragment.id or "")), fragment.id)
         self._calls.append(call)
         return call
 
@@ -160,7 +162,7 @@ class ToolFragments:
         if fragment.id:
             self._by_id[fragment.id] = call
             if call.given_id is None:
-                call.given_id, call.id = fragment.id, self._new_id(storable_text(fragment.id))
+                call.given_id, call.id = fragment.id, self._new_id(repaired_text(fragment.id))
 
     def _new_id(self, given: str) -> str:
         """Return the given id if it is unique in the answer, else a new id."""
@@ -185,7 +187,7 @@ def _repeats(call: _Call, fragment: ToolFragment) -> bool:
 def _input(call: _Call) -> dict[str, Any] | None:
     """Return the input of a call, None if it is not an object."""
     try:
-        return storable_json(_object(_value_of(call.arguments)))
+        return repaired_json(_object(_value_of(call.arguments)))
     except (ValueError, RecursionError):
         return None
 
