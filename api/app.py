@@ -15,7 +15,7 @@ from api.http.connection_tracking import ConnectionTracking
 from api.http.fast_path import FastPath
 from api.http.problems import handle_http_exception, handle_unexpected
 from api.http.route import with_heads
-from api.http.same_machine import SameMachine
+from api.network.admission import Admission, refusal_for, with_cors
 from api.routes import client_turns, conversations, events, health, index, messages, metrics, projections, turns
 from api.routes.index import VERSION
 from api.services import Services, StoreCondition, open_services
@@ -31,13 +31,14 @@ _ROUTES = with_heads([route for module in _MODULES for route in module.router.ro
 class TurnlogApplication:
     """The ASGI application, as a server and as tests call it.
 
-    A request passes the connection tracking, then the fast path, which calls a JSON route or else `fastapi`.
+    A request passes the connection tracking, then the CORS middleware if there are origins, then the fast path, which
+    calls a JSON route or else `fastapi`.
     """
 
-    def __init__(self, fastapi: FastAPI) -> None:
+    def __init__(self, fastapi: FastAPI, settings: Settings) -> None:
         self.fastapi = fastapi
         # Tracking is outermost: a connection must learn of every answer, also of those that FastAPI gives by itself.
-        self._app = ConnectionTracking(FastPath(fastapi))
+        self._app = ConnectionTracking(with_cors(FastPath(fastapi, refusal_for(settings)), settings))
 
     @property
     def services(self) -> Services:
@@ -73,7 +74,7 @@ def create_app(
         version=VERSION,
         lifespan=lifespan,
         routes=_ROUTES,
-        middleware=[Middleware(SameMachine)],
+        middleware=[Middleware(Admission, refusal=refusal_for(settings))],
         redoc_url=None,
         redirect_slashes=False,
         exception_handlers={HTTPException: handle_http_exception, Exception: handle_unexpected},
@@ -82,4 +83,4 @@ def create_app(
     for page in ("/docs", "/docs/oauth2-redirect"):
         (route,) = (route for route in fastapi.routes if isinstance(route, APIRoute) and route.path == page)
         fastapi.add_api_route(page, route.endpoint, methods=["HEAD"], include_in_schema=False)
-    return TurnlogApplication(fastapi)
+    return TurnlogApplication(fastapi, settings)

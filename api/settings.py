@@ -4,12 +4,18 @@ They come from the command line, `TURNLOG_*` variables and a `.env` file.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from api.address_lists import ANY, host_names, is_loopback, origins
 
 DEFAULT_DATA_DIR = Path("~/.local/share/turnlog")
+
+AddressList = Annotated[tuple[str, ...] | None, NoDecode]
+"""Several addresses, separated by commas in the environment."""
 
 
 class SettingsError(Exception):
@@ -36,8 +42,14 @@ class Settings(BaseSettings):
     log_schema: str = Field(
         "turnlog", pattern=r"^[a-z_][a-z0-9_]{0,30}$", description="The PostgreSQL schema that holds the log."
     )
-    auth: Literal["none"] = Field(
+    auth: Literal["none", "keys", "jwt"] = Field(
         "none", description="How callers are authenticated. With none, every caller is one local owner."
+    )
+    allowed_hosts: AddressList = Field(
+        None, description="The host names that requests may be sent to, with authentication. None: any."
+    )
+    cors_origins: AddressList = Field(
+        None, description="The origins whose pages may use the API from a browser. None: only the server's own."
     )
     model: str = Field("turnlog/demo", min_length=1, description="The litellm name of the model that answers.")
     model_api_base: str | None = Field(None, description="The URL of an OpenAI-compatible server.")
@@ -61,6 +73,27 @@ class Settings(BaseSettings):
         if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("should be a URL that starts with postgresql://")
         return value
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _are_host_names(cls, value: str | None, info: ValidationInfo) -> tuple[str, ...] | None:
+        if value is not None and info.data.get("auth") == "none":
+            raise ValueError("needs TURNLOG_AUTH, because a server without authentication answers loopback names only")
+        return None if value is None else host_names(_items(value)) or None
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _are_origins(cls, value: str | None, info: ValidationInfo) -> tuple[str, ...] | None:
+        found = None if value is None else origins(_items(value))
+        # A page of another machine would get everything that an unauthenticated server holds.
+        local = all(origin != ANY and is_loopback(urlsplit(origin).hostname or "") for origin in found or ())
+        if info.data.get("auth") == "none" and not local:
+            raise ValueError("needs TURNLOG_AUTH for other origins than those of this machine")
+        return found or None
+
+
+def _items(text: str) -> list[str]:
+    return [item for part in text.split(",") if (item := part.strip())]
 
 
 def load_settings(**overrides: Any) -> Settings:

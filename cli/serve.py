@@ -3,9 +3,8 @@
 import signal
 import socket
 from collections.abc import Callable
-from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,18 +13,22 @@ from cli.database_options import WrongUseError, database_options, one_line_error
 if TYPE_CHECKING:
     from api.settings import Settings
 
+ANY_IPV4, ANY_IPV6 = "0.0.0.0", "::"  # noqa: S104 - only compared with
 READY = """\
 Turnlog is ready at {url}
-  data   {data}
+  {where}data   {data}
   model  {model}
-  try    curl -N {url}/v1/turns -H 'content-type: application/json' -d '{{"content": "Hello!", "stream": true}}'
+  {key}try    curl -N {url}/v1/turns {headers} -d '{{"content": "Hello!", "stream": true}}'
   docs   {url}/docs
   stop   Ctrl-C
 """
+CREATE_KEY = "key    TOKEN=$(turnlog keys create --owner me --role user)\n  "
+JSON_HEADER = "-H 'content-type: application/json'"
+KEY_HEADER = '-H "authorization: Bearer $TOKEN"'
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", help="Loopback address to listen on; callers are not authenticated yet.")
+@click.option("--host", default="127.0.0.1", help="Address to listen on. Without TURNLOG_AUTH, a loopback address.")
 @click.option("--port", default=8000, type=click.IntRange(0, 65535), help="Port to listen on; 0 chooses a free one.")
 @click.option("--workers", default=1, type=click.IntRange(1, 256), help="Number of serving processes.")
 @database_options
@@ -39,8 +42,8 @@ def serve(
     """
     if ephemeral and (data_dir or database_url):
         raise WrongUseError("--ephemeral cannot be combined with --data-dir or --database-url.")
-    _refuse_other_than_loopback(host)
     settings = settings_for(data_dir, database_url)
+    _refuse_unauthenticated_network(host, settings)
     _exit_on_terminate()
     with _listen(host, port) as listener, open_database(settings, ephemeral=ephemeral) as (conninfo, settings):
         _create_log(conninfo, settings.log_schema)
@@ -71,29 +74,45 @@ def _run(
     return run_workers(settings, conninfo, listener, workers, announce)
 
 
-def _refuse_other_than_loopback(host: str) -> None:
-    try:
-        loopback = host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+def _refuse_unauthenticated_network(host: str, settings: "Settings") -> None:
+    from api.address_lists import is_loopback
+
+    if settings.auth == "none" and not is_loopback(host):
         raise WrongUseError(
-            f"--host {host}: must be a loopback address (127.0.0.1, ::1), as there is no authentication yet."
+            f"--host {host}: must be a loopback address (127.0.0.1, ::1) unless TURNLOG_AUTH is keys or jwt."
         )
+    if not host:
+        raise WrongUseError("--host: must be an address or a name; 0.0.0.0 is every address of this machine.")
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Return the socket that all workers accept connections from, bound and listening."""
-    address = "127.0.0.1" if host == "localhost" else host
-    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    """Return the socket that all workers accept connections from, bound and listening.
+
+    A name stands for its first address, and `::` for every address of both families.
+    """
     try:
-        listener.bind((address, port))
-        listener.listen(2048)
-    except OSError as error:
+        family, _, _, _, address = socket.getaddrinfo(
+            "127.0.0.1" if host == "localhost" else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return _listener(family, address, backlog=2048)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "this is no host name"
+        raise click.ClickException(f"Cannot listen on {host} port {port}: {reason}.") from None
+
+
+def _listener(family: int, address: tuple[Any, ...], backlog: int) -> socket.socket:
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # The default differs between systems.
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != ANY_IPV6)
+        listener.bind(address)
+        listener.listen(backlog)
+        listener.setblocking(False)
+    except OSError:
         listener.close()
-        raise click.ClickException(f"Cannot listen on {host} port {port}: {error.strerror}.") from None
-    listener.setblocking(False)
+        raise
     return listener
 
 
@@ -123,7 +142,16 @@ def _data_place(settings: "Settings", conninfo: str, *, ephemeral: bool) -> str:
     return f"database {parts.get('dbname')} on {parts.get('host')}, schema {settings.log_schema}"
 
 
-def _announcer(settings: "Settings", listener: socket.socket, where: str) -> Callable[[], None]:
+def _announcer(settings: "Settings", listener: socket.socket, data: str) -> Callable[[], None]:
     host, port = listener.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    return lambda: click.echo(READY.format(url=url, data=where, model=settings.model))
+    everywhere = host in {ANY_IPV4, ANY_IPV6}
+    shown = "127.0.0.1" if everywhere else f"[{host}]" if ":" in host else host
+    ready = READY.format(
+        url=f"http://{shown}:{port}",
+        where=f"on     every address of this machine, port {port}\n  " if everywhere else "",
+        data=data,
+        model=settings.model,
+        key=CREATE_KEY if settings.auth == "keys" else "",
+        headers=JSON_HEADER if settings.auth == "none" else f"{KEY_HEADER} {JSON_HEADER}",
+    )
+    return lambda: click.echo(ready)

@@ -7,12 +7,14 @@ without reading the answer is identified by `Origin` (https://fetch.spec.whatwg.
 """
 
 import re
+from collections.abc import Collection
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
-from api.http.problems import BAD_REQUEST, ProblemError, ProblemKind, problem_response
+from api.http.problems import BAD_REQUEST, FORBIDDEN, ProblemError
 
-_FORBIDDEN = ProblemKind(403, "FORBIDDEN")
+ONE_HOST = "There must be one Host header."
+
 _LOCAL_HOST = re.compile(rb"(localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::(\d{1,5}))?", re.IGNORECASE)
 _ORIGIN = re.compile(rb"(https?)://" + _LOCAL_HOST.pattern, re.IGNORECASE)
 _DEFAULT_PORTS = {b"http": 80, b"https": 443}
@@ -20,42 +22,35 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_SITES = frozenset({b"same-origin", b"none"})
 
 
-class SameMachine:
-    """ASGI middleware that refuses other host names and writes of other sites."""
+def refusal(scope: Scope, allowed: Collection[bytes] = frozenset()) -> ProblemError | None:
+    """Return the problem of a request that is refused, None if it may pass.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or refuse it."""
-        problem = refusal(scope) if scope["type"] == "http" else None
-        await (self._app if problem is None else problem_response(problem))(scope, receive, send)
-
-
-def refusal(scope: Scope) -> ProblemError | None:
-    """Return the problem of a request that is refused, None if it may pass."""
+    Pages of the `allowed` origins may write.
+    """
     origins: list[bytes] = []
     sites: list[bytes] = []
     host: bytes | None = None
     for name, value in scope["headers"]:
         if name == b"host":
             if not _LOCAL_HOST.fullmatch(value):
-                return ProblemError(_FORBIDDEN, "The Host header must be localhost, 127.0.0.1 or [::1].")
+                return ProblemError(FORBIDDEN, "The Host header must be localhost, 127.0.0.1 or [::1].")
             if host is not None:
-                return ProblemError(BAD_REQUEST, "There must be one Host header.")
+                return ProblemError(BAD_REQUEST, ONE_HOST)
             host = value
         elif name == b"origin":
             origins.append(value)
         elif name == b"sec-fetch-site":
             sites.append(value)
     if host is None and scope["http_version"] != "1.0":
-        return ProblemError(BAD_REQUEST, "There must be one Host header.")
+        return ProblemError(BAD_REQUEST, ONE_HOST)
     if scope["method"] in _SAFE_METHODS or not (origins or sites):
+        return None
+    if len(origins) == 1 and origins[0] in allowed:
         return None
     own = _origin_of(scope["scheme"].encode() + b"://" + (host or b""))
     # Another port is another site: any user of this machine may serve pages there.
     if not _OWN_SITES.issuperset(sites) or any(own is None or _origin_of(origin) != own for origin in origins):
-        return ProblemError(_FORBIDDEN, "A page of another site cannot write.")
+        return ProblemError(FORBIDDEN, "A page of another site cannot write.")
     return None
 
 

@@ -9,8 +9,10 @@ import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
+import httpx
 import pytest
 
+from tests.support.servers.server_process import ServerProcess
 from tests.support.waiting import PATIENCE_S
 
 TURNLOG = Path(sysconfig.get_path("scripts")) / "turnlog"
@@ -52,6 +54,35 @@ def test_an_address_that_other_machines_can_reach_is_refused(host: str) -> None:
     code, out, err = run("serve", "--host", host, "--ephemeral")
     assert (code, out) == (2, "")
     assert "loopback" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_a_server_with_authentication_listens_on_every_address(host: str) -> None:
+    with ServerProcess("--ephemeral", "--host", host, settings={"TURNLOG_AUTH": "keys"}, model_library=False) as server:
+        port = server.url.rpartition(":")[2]
+        assert server.url == f"http://127.0.0.1:{port}"
+        # Every name is served, as a name grants nothing.
+        assert httpx.get(f"{server.url}/healthz", headers={"Host": "evil.example"}).status_code == 200
+        if host == "::":
+            assert httpx.get(f"http://[::1]:{port}/healthz").status_code == 200
+        printed = "\n".join(server.output)
+        assert f"every address of this machine, port {port}" in printed
+        assert "turnlog keys create" in printed
+        assert "authorization: Bearer" in printed
+
+
+@pytest.mark.parametrize("host", ["no-such-name.invalid", "a" * 300, "203.0.113.1"])
+def test_an_address_that_cannot_be_listened_on_is_reported(host: str) -> None:
+    code, out, err = run("serve", "--host", host, "--port", "0", "--ephemeral", settings={"TURNLOG_AUTH": "keys"})
+    assert (code, out) == (1, "")
+    assert err.startswith(f"Error: Cannot listen on {host} port 0: ")
+    assert err.count("\n") == 1
+
+
+def test_an_empty_address_is_refused_with_authentication_too() -> None:
+    code, out, err = run("serve", "--host", "", "--ephemeral", settings={"TURNLOG_AUTH": "keys"})
+    assert (code, out) == (2, "")
     assert err.count("\n") == 1
 
 
@@ -98,7 +129,9 @@ def test_database_options_that_exclude_each_other_are_refused(arguments: tuple[s
     ("name", "value"),
     [
         ("TURNLOG_LOG_SCHEMA", "Not-A-Schema"),
-        ("TURNLOG_AUTH", "keys"),
+        ("TURNLOG_AUTH", "basic"),
+        ("TURNLOG_ALLOWED_HOSTS", "example.com"),
+        ("TURNLOG_CORS_ORIGINS", "https://app.example.com"),
         ("TURNLOG_SHUTDOWN_GRACE_S", "-1"),
         ("TURNLOG_MODEL_TOTAL_TIMEOUT_S", "soon"),
         ("TURNLOG_DATABASE_URL", "mysql://s3cret@localhost/log"),

@@ -17,7 +17,8 @@ from api.http.call import json_response
 from api.http.fast_path import FastPath
 from api.http.problems import handle_http_exception
 from api.http.route import JSONRoute
-from api.http.same_machine import SameMachine
+from api.http.same_machine import refusal
+from api.network.admission import Admission
 from api.settings import load_settings
 from cli.server import configure
 from domain.errors import ConversationNotFoundError
@@ -57,7 +58,7 @@ def app() -> CountingApp:
     app = CountingApp(
         routes=router.routes,
         redirect_slashes=False,
-        middleware=[Middleware(SameMachine)],
+        middleware=[Middleware(Admission, refusal=refusal)],
         exception_handlers={HTTPException: handle_http_exception},
     )
     app.state.services = SimpleNamespace(progress=None)
@@ -73,14 +74,14 @@ async def answer(app: ASGIApp, method: str, path: str, headers: dict[str, str] =
 @pytest.mark.parametrize(("method", "status"), [("GET", 200), ("POST", 404), ("DELETE", 500)])
 async def test_a_json_route_is_reached_without_the_application(app: CountingApp, method: str, status: int) -> None:
     path = f"/v1/things/{some_id()}"
-    short = await answer(FastPath(app), method, path)
+    short = await answer(FastPath(app, refusal), method, path)
     assert (short[0], app.count) == (status, 0)
     assert short == await answer(app, method, path)
 
 
 @pytest.mark.parametrize("path", ["/v1/things/x?a=1", "/v1/things/x", "/v1/things/%00"])
 async def test_invalid_input_gets_the_same_answer_as_from_the_application(app: CountingApp, path: str) -> None:
-    short = await answer(FastPath(app), "GET", path)
+    short = await answer(FastPath(app, refusal), "GET", path)
     assert app.count == 0
     assert short == await answer(app, "GET", path)
 
@@ -101,7 +102,7 @@ async def test_invalid_input_gets_the_same_answer_as_from_the_application(app: C
 async def test_the_application_answers_any_other_request(
     app: CountingApp, method: str, path: str, headers: dict[str, str], status: int
 ) -> None:
-    short = await answer(FastPath(app), method, path, headers)
+    short = await answer(FastPath(app, refusal), method, path, headers)
     assert (short[0], app.count) == (status, 1)
     assert short == await answer(app, method, path, headers)
 
@@ -110,7 +111,7 @@ async def test_an_unexpected_error_is_logged_and_not_disclosed(
     app: CountingApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(problems, "_log", logging.getLogger("here"))
-    status, body = await answer(FastPath(app), "DELETE", f"/v1/things/{some_id()}")
+    status, body = await answer(FastPath(app, refusal), "DELETE", f"/v1/things/{some_id()}")
     assert status == 500
     assert b"INTERNAL_ERROR" in body
     assert b"secret" not in body
