@@ -1,5 +1,6 @@
 """The ASGI application that is served: routes, middleware and services."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -20,8 +21,12 @@ from api.routes import client_turns, conversations, events, health, index, messa
 from api.routes.index import VERSION
 from api.services import Services, StoreCondition, open_services
 from api.settings import Settings
+from api.telemetry.access_log import open_access_log
+from api.telemetry.meters import Meters
+from api.telemetry.observed_requests import ObservedRequests
+from api.telemetry.traces import Traces, open_traces
 from eventlog.errors import StoreUnavailableError
-from eventlog.retry import START_TIMEOUT_S, START_PAUSE_S, equal_pauses, retry
+from eventlog.retry import START_PAUSE_S, START_TIMEOUT_S, equal_pauses, retry
 
 # A request tries the routes in this order: the busiest come first. An included router would try each route twice.
 _MODULES = (messages, turns, client_turns, conversations, events, projections, health, metrics, index)
@@ -31,14 +36,16 @@ _ROUTES = with_heads([route for module in _MODULES for route in module.router.ro
 class TurnlogApplication:
     """The ASGI application, as a server and as tests call it.
 
-    A request passes the connection tracking, then the CORS middleware if there are origins, then the fast path, which
-    calls a JSON route or else `fastapi`.
+    A request passes the connection tracking, the observation, then the CORS middleware if there are origins, then the
+    fast path, which calls a JSON route or else `fastapi`.
     """
 
-    def __init__(self, fastapi: FastAPI, settings: Settings) -> None:
+    def __init__(self, fastapi: FastAPI, settings: Settings, meters: Meters, traces: Traces | None) -> None:
         self.fastapi = fastapi
+        answering = with_cors(FastPath(fastapi, refusal_for(settings)), settings)
+        observed = ObservedRequests(answering, meters, open_access_log(), traces)
         # Tracking is outermost: a connection must learn of every answer, also of those that FastAPI gives by itself.
-        self._app = ConnectionTracking(with_cors(FastPath(fastapi, refusal_for(settings)), settings))
+        self._app = ConnectionTracking(observed)
 
     @property
     def services(self) -> Services:
@@ -51,19 +58,27 @@ class TurnlogApplication:
 
 
 def create_app(
-    settings: Settings, conninfo: str, store_condition: Callable[[], StoreCondition] = lambda: "unreachable"
+    settings: Settings,
+    conninfo: str,
+    store_condition: Callable[[], StoreCondition] = lambda: "unreachable",
+    traces: Traces | None = None,
 ) -> TurnlogApplication:
     """Return the application on the log in a database.
 
-    Its lifespan opens and closes the services. The start fails once the database has not answered for 15 s.
+    Its lifespan opens and closes the services. The start fails once the database has not answered for 15 s. Without
+    `traces`, those of the environment are used, if any.
     """
+    meters, traces = Meters(settings.model), traces or open_traces()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
+            if traces:
+                stack.push_async_callback(asyncio.to_thread, traces.shut_down)
 
             async def opened() -> Services:
-                return await stack.enter_async_context(open_services(settings, conninfo, store_condition))
+                services = open_services(settings, conninfo, store_condition, meters, traces)
+                return await stack.enter_async_context(services)
 
             pauses_s = equal_pauses(START_PAUSE_S, START_TIMEOUT_S)
             app.state.services = await retry(opened, StoreUnavailableError, pauses_s)
@@ -83,4 +98,4 @@ def create_app(
     for page in ("/docs", "/docs/oauth2-redirect"):
         (route,) = (route for route in fastapi.routes if isinstance(route, APIRoute) and route.path == page)
         fastapi.add_api_route(page, route.endpoint, methods=["HEAD"], include_in_schema=False)
-    return TurnlogApplication(fastapi, settings)
+    return TurnlogApplication(fastapi, settings, meters, traces)

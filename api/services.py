@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from api.settings import Settings
+from api.telemetry.logs import log_configuration
+from api.telemetry.meters import Meters
+from api.telemetry.sampling import Sampling
+from api.telemetry.traces import Traces
 from commands.commands import Commands
 from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
@@ -32,7 +36,7 @@ from turns.event_feeds import EventFeeds
 from turns.frames.replay import TurnReader
 from turns.leases import Leases
 from turns.model.gateway import ModelGateway
-from turns.model.gateway_types import ModelTimeouts
+from turns.model.gateway_types import ModelObserver, ModelTimeouts
 from turns.model_input import ModelInput
 from turns.queue import TurnQueue
 from turns.recovery import Recovery
@@ -54,6 +58,9 @@ class Services:
 
     settings: Settings
     store_condition: Callable[[], StoreCondition]
+    meters: Meters
+    sampling: Sampling
+    gateway: ModelGateway
     database: Database
     log: Log
     images: Images
@@ -82,33 +89,42 @@ class Services:
 
 @asynccontextmanager
 async def open_services(
-    settings: Settings, conninfo: str, store_condition: Callable[[], StoreCondition]
+    settings: Settings,
+    conninfo: str,
+    store_condition: Callable[[], StoreCondition],
+    meters: Meters | None = None,
+    traces: Traces | None = None,
 ) -> AsyncGenerator[Services]:
     """Bring the log up to date, and open it with all services.
 
-    `store_condition` is called in a thread while the database does not answer.
+    `store_condition` is called in a thread while the database does not answer. `meters` count what happens, and
+    `traces` follow it, if they are given.
     At the end of the block, running turns are ended and everything is closed in reverse order.
 
     Raises:
         StoreUnavailableError: the database does not answer.
     """
+    meters = meters or Meters(settings.model)
     async with AsyncExitStack() as stack:
         with translated_errors():
             await asyncio.to_thread(prepare, conninfo, settings.log_schema)
-        opened = await stack.enter_async_context(open_log(conninfo, settings.log_schema, listening=False))
+        log = open_log(conninfo, settings.log_schema, listening=False, on_batch=meters.batch)
+        opened = await stack.enter_async_context(log)
         broadcast = Broadcast(opened.feed)
         await _open(stack, broadcast)
         await opened.feed.refresh()  # so that a subscriber begins with the next event, and not with the first
-        executor = CommandExecutor(opened.log, opened.writer)
+        executor = CommandExecutor(opened.log, traces.writer(opened.writer) if traces else opened.writer)
         stack.push_async_callback(executor.close)
-        tokenizer, gateway = Tokenizer(), _model_gateway(settings)
+        tokenizer = Tokenizer()
+        gateway = _model_gateway(settings, traces.model_observer(meters) if traces else meters)
         stack.push_async_callback(gateway.aclose)
-        services = _build_services(settings, store_condition, opened, broadcast, executor, tokenizer, gateway)
+        services = _build_services(settings, store_condition, meters, opened, broadcast, executor, tokenizer, gateway)
         opened.database.on_new_generation(services.client_turns.forget)
         opened.feed.on_rewind(lambda _: services.streams.restart())
         # The channels open once every handler is registered, so that no notification is missed.
         await _open(stack, opened.channels)
         await _open(stack, services.engine)
+        await _open(stack, services.sampling)
         await services.leases.open(services.recovery.recover)
         stack.push_async_callback(services.leases.close)
         stack.push_async_callback(services.turns.drain, 0)
@@ -135,6 +151,7 @@ async def _open(stack: AsyncExitStack, service: _Openable) -> None:
 def _build_services(
     settings: Settings,
     store_condition: Callable[[], StoreCondition],
+    meters: Meters,
     opened: OpenLog,
     broadcast: Broadcast,
     executor: CommandExecutor,
@@ -157,19 +174,22 @@ def _build_services(
     return Services(
         settings=settings,
         store_condition=store_condition,
+        meters=meters,
+        sampling=Sampling(meters, database, turns),
+        gateway=gateway,
         database=database,
         log=log,
         images=images,
         commands=commands,
         progress=progress,
         engine=Engine(database, opened.feed, opened.channels, progress, PROJECTIONS),
-        rebuilds=RebuildJobs(database),
+        rebuilds=RebuildJobs(database, set_up_process=log_configuration(settings)),
         listing=Listing(database),
         history=History(database),
         reader=reader,
         model_input=model_input,
         leases=leases,
-        recovery=Recovery(executor, reader, queue),
+        recovery=Recovery(executor, reader, queue, meters.recovered),
         turns=turns,
         cancels=cancels,
         streams=streams,
@@ -188,10 +208,12 @@ async def _warm_up(tokenizer: Tokenizer, gateway: ModelGateway) -> None:
     gc.set_threshold(GC_THRESHOLD_OBJECTS)
 
 
-def _model_gateway(settings: Settings) -> ModelGateway:
+def _model_gateway(settings: Settings, observer: ModelObserver) -> ModelGateway:
     timeouts = ModelTimeouts(
         first_token_s=settings.model_first_token_timeout_s,
         between_tokens_s=settings.model_between_tokens_timeout_s,
         total_s=settings.model_total_timeout_s,
     )
-    return ModelGateway(api_base=settings.model_api_base, api_key=settings.model_api_key, timeouts=timeouts)
+    return ModelGateway(
+        api_base=settings.model_api_base, api_key=settings.model_api_key, timeouts=timeouts, observer=observer
+    )

@@ -60,6 +60,12 @@ class Settings(BaseSettings):
     model_first_token_timeout_s: PositiveFloat = Field(60, description="Seconds to wait for an answer to begin.")
     model_between_tokens_timeout_s: PositiveFloat = Field(60, description="Seconds of silence within an answer.")
     model_total_timeout_s: PositiveFloat = Field(600, description="Seconds an answer may take in all.")
+    log_format: Literal["json", "text"] | None = Field(
+        None, description="The format of the logs. None: text on a terminal, else json."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] | None = Field(
+        None, description="The lowest level of the logs. None: info with json, warning with text."
+    )
     shutdown_grace_s: float = Field(10.0, ge=0, description="Seconds that running turns get to finish on shutdown.")
 
     @field_validator("data_dir")

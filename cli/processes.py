@@ -4,20 +4,21 @@ uvicorn's own supervisor is not used: it passes a Ctrl-C on to workers that the 
 second one makes them exit at once.
 """
 
+import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from tempfile import TemporaryDirectory
 from threading import Thread
 from time import monotonic
 from types import FrameType
 from typing import TYPE_CHECKING
-
-import click
 
 from cli.main import end_process
 
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 ENDING_TIMEOUT_S = 5.0  # after the grace of running turns
 MIN_LIFETIME_S = 1.0
 CHECK_INTERVAL_S = 0.1
+MULTIPROCESS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable by which the library of the metrics learns that several processes count together."""
 
+_log = logging.getLogger(__name__)
 _spawn = get_context("spawn")
 
 
@@ -42,10 +46,18 @@ class _Worker:
 class Supervisor:
     """Keep `count` workers running until SIGINT or SIGTERM."""
 
-    def __init__(self, count: int, start: Callable[[Connection], SpawnProcess], announce: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        count: int,
+        start: Callable[[Connection], SpawnProcess],
+        announce: Callable[[], None],
+        on_death: Callable[[int], None] = lambda pid: None,
+    ) -> None:
+        """`on_death` is called with the process id of a worker that has died."""
         self._count = count
         self._start = start
         self._announce = announce
+        self._on_death = on_death
         self._workers: list[_Worker] = []
         self._stop_requests = 0
 
@@ -85,9 +97,8 @@ class Supervisor:
             self._update()
             for index, worker in enumerate(self._workers):
                 if not worker.process.is_alive() and monotonic() > worker.started_at + MIN_LIFETIME_S:
-                    click.echo(
-                        f"Worker {worker.process.pid} ended ({_exit_cause(worker)}). Starting another.", err=True
-                    )
+                    _log.warning("Worker %s ended (%s). Starting another.", worker.process.pid, _exit_cause(worker))
+                    self._on_death(worker.process.pid or 0)
                     worker.lifeline.close()
                     self._workers[index] = self._started()
 
@@ -127,11 +138,32 @@ def run_workers(
         process.start()
         return process
 
-    return Supervisor(count, start, announce).run(settings.shutdown_grace_s)
+    with shared_metrics() as forget:
+        return Supervisor(count, start, announce, forget).run(settings.shutdown_grace_s)
+
+
+@contextmanager
+def shared_metrics() -> Generator[Callable[[int], None]]:
+    """Let the workers that start in this block share a directory for their metrics.
+
+    The yielded function forgets the gauges of a worker that has died. Its counters stay.
+    """
+    with TemporaryDirectory(prefix="turnlog-metrics-") as directory:
+        os.environ[MULTIPROCESS_DIRECTORY] = directory  # the workers inherit it
+
+        def forget(pid: int) -> None:
+            from api.telemetry.meters import forget_process
+
+            forget_process(pid, directory)
+
+        yield forget
 
 
 def _serve(settings: "Settings", conninfo: str, listener: socket.socket, lifeline: Connection) -> None:
     """Run one worker."""
+    from api.telemetry.logs import configure_logs
+
+    configure_logs(settings)
     detach_from_terminal(lifeline)
     from cli.server import run_server
 

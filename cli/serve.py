@@ -42,7 +42,10 @@ def serve(
     """
     if ephemeral and (data_dir or database_url):
         raise WrongUseError("--ephemeral cannot be combined with --data-dir or --database-url.")
+    from api.telemetry.logs import configure_logs
+
     settings = settings_for(data_dir, database_url)
+    configure_logs(settings)
     _refuse_unauthenticated_network(host, settings)
     _exit_on_terminate()
     with _listen(host, port) as listener, open_database(settings, ephemeral=ephemeral) as (conninfo, settings):

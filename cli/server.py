@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from api.telemetry.logs import log_loop_errors
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
@@ -37,6 +39,7 @@ class DrainingServer(uvicorn.Server):
         self._draining: asyncio.Future[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        log_loop_errors(asyncio.get_running_loop())
         await super().startup(sockets)
         self._announce()
 
@@ -89,6 +92,7 @@ def configure(app: "ASGIApp", limits: "Limits | None" = None) -> uvicorn.Config:
         ws="none",
         lifespan="on",
         access_log=False,
+        log_config=None,  # its lines go where all others go
         log_level="warning",
         server_header=False,
         timeout_keep_alive=math.ceil(limits.idle_s),

@@ -15,7 +15,7 @@ from eventlog.errors import LogError, StoreUnavailableError, VersionTakenError
 from eventlog.log import Log
 from eventlog.mapper import SNAPSHOT_INTERVAL, new_row
 from eventlog.retry import retry
-from eventlog.writer import GroupCommitWriter, Idempotency
+from eventlog.writer import Appender, Idempotency
 
 CONFLICT_PAUSES_S = tuple(0.001 * min(attempt, 20) for attempt in range(99))
 """The waits after conflicts with other processes.
@@ -47,9 +47,7 @@ class CommandExecutor:
     without events.
     """
 
-    def __init__(
-        self, log: Log, writer: GroupCommitWriter, conflict_pauses_s: Sequence[float] = CONFLICT_PAUSES_S
-    ) -> None:
+    def __init__(self, log: Log, writer: Appender, conflict_pauses_s: Sequence[float] = CONFLICT_PAUSES_S) -> None:
         self.log = log
         self._conflict_pauses_s = conflict_pauses_s
         self._writer = writer

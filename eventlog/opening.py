@@ -9,7 +9,7 @@ from eventlog.db.database import Database
 from eventlog.feed import Feed
 from eventlog.image_store import Images
 from eventlog.log import Log
-from eventlog.writer import GroupCommitWriter
+from eventlog.writer import BatchListener, GroupCommitWriter
 
 
 class OpenLog(NamedTuple):
@@ -24,11 +24,17 @@ class OpenLog(NamedTuple):
 
 
 @asynccontextmanager
-async def open_log(conninfo: str, schema: str = "turnlog", *, listening: bool = True) -> AsyncGenerator[OpenLog]:
+async def open_log(
+    conninfo: str,
+    schema: str = "turnlog",
+    *,
+    listening: bool = True,
+    on_batch: BatchListener = lambda commit_s, appends: None,
+) -> AsyncGenerator[OpenLog]:
     """Open the log in `schema`, which must be up to date.
 
     Without `listening` no notifications are exchanged with other processes. A caller that registers handlers of its
-    own opens `channels` afterwards.
+    own opens `channels` afterwards. `on_batch` is told of each commit.
 
     Raises:
         StoreUnavailableError: the database does not answer.
@@ -44,7 +50,7 @@ async def open_log(conninfo: str, schema: str = "turnlog", *, listening: bool = 
         if listening:
             await channels.open()
             stack.push_async_callback(channels.close)
-        writer = GroupCommitWriter(database, feed.committed)
+        writer = GroupCommitWriter(database, feed.committed, on_batch)
         await writer.open()
         stack.push_async_callback(writer.close)
         yield OpenLog(database, channels, log, feed, writer, Images(database))

@@ -5,7 +5,8 @@ import logging
 from asyncio import Future
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import NamedTuple
+from time import perf_counter
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import orjson
@@ -29,6 +30,8 @@ from eventlog.errors import (
 from eventlog.mapper import NewRow, Recorded
 
 CommitListener = Callable[[int, list[Recorded]], None]
+BatchListener = Callable[[float, "list[CommittedAppend]"], None]
+"""Called after each commit with its duration in seconds and its appends."""
 
 MAX_BATCH_APPENDS = 1000
 MAX_BATCH_BYTES = 16 * 1024 * 1024
@@ -54,6 +57,13 @@ class Idempotency(NamedTuple):
     fingerprint: bytes
 
 
+class CommittedAppend(NamedTuple):
+    """An append that was committed, with its duration in seconds, waiting included."""
+
+    events: Sequence[ConversationEvent]
+    duration_s: float
+
+
 class _Append(NamedTuple):
     """The events of one command, and the future of the position of the last."""
 
@@ -63,6 +73,30 @@ class _Append(NamedTuple):
     size: int
     done: Future[int]
     generation: int | None
+    began: float
+
+
+class Appender(Protocol):
+    """The part of the writer that commands use."""
+
+    @property
+    def generation(self) -> int:
+        """The number of reconnects, after each of which the log may have lost events."""
+        ...
+
+    def on_new_generation(self, forget: Callable[[], None]) -> None:
+        """Call `forget` when the log may have lost its newest events."""
+        ...
+
+    def append(
+        self,
+        rows: Sequence[NewRow],
+        idempotency: Idempotency | None = None,
+        events: Sequence[ConversationEvent] = (),
+        generation: int | None = None,
+    ) -> Future[int]:
+        """Record events as a whole, and return a future of the last one's position."""
+        ...
 
 
 class GroupCommitWriter:
@@ -71,11 +105,18 @@ class GroupCommitWriter:
     Appends that arrive during a commit share the next one.
 
     `on_commit` is called with the new head of the log and the committed events that callers gave as `events`.
+    `on_batch` is called afterwards, with how long each append took.
     """
 
-    def __init__(self, database: Database, on_commit: CommitListener = lambda head, recorded: None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        on_commit: CommitListener = lambda head, recorded: None,
+        on_batch: BatchListener = lambda commit_s, appends: None,
+    ) -> None:
         self._database = database
         self._on_commit = on_commit
+        self._on_batch = on_batch
         self._waiting: list[_Append] = []
         self._wake = asyncio.Event()
         self._connection: Connection | None = None
@@ -120,7 +161,7 @@ class GroupCommitWriter:
             done.set_exception(StoreUnavailableError("The log is closing."))
             return done
         size = sum(len(row.data) for row in rows)
-        self._waiting.append(_Append(rows, events, idempotency, size, done, generation))
+        self._waiting.append(_Append(rows, events, idempotency, size, done, generation, perf_counter()))
         self._wake.set()
         return done
 
@@ -173,6 +214,7 @@ class GroupCommitWriter:
         return batch
 
     async def _commit(self, batch: list[_Append]) -> None:
+        began = perf_counter()
         try:
             base = await self._insert(batch)
         except psycopg.Error as error:
@@ -193,6 +235,8 @@ class GroupCommitWriter:
             _refuse(batch, StoreUnavailableError("The store could not take this."))
         else:
             self._answer(batch, base)
+            ended = perf_counter()
+            self._on_batch(ended - began, [CommittedAppend(each.events, ended - each.began) for each in batch])
 
     async def _commit_singly(self, batch: list[_Append], error: psycopg.Error) -> None:
         if len(batch) == 1:

@@ -194,7 +194,9 @@ class Engine:
 
     async def _record_error(self, connection: Connection, lead: _Lead, position: int, error: Exception) -> None:
         lead.fail()
-        _log.error("projection %s stops at position %s: %s", lead.projection.name, position, describe_error(error))
+        name = lead.projection.name
+        fields = {"projection": name, "position": position}
+        _log.error("projection %s stops at position %s: %s", name, position, error, exc_info=error, extra=fields)
         await builds.record_error(connection, lead.projection, describe_error(error), position)
 
     def _publish(self) -> None:

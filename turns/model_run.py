@@ -177,7 +177,8 @@ class ModelRun:
             return None
         if isinstance(error, ModelError):
             return Stop(self.origin, error.code, error.detail)
-        _log.error("turn %s failed", self.key.turn_id, exc_info=error)
+        fields = {"conversation_id": str(self.key.conversation_id), "turn_id": str(self.key.turn_id)}
+        _log.error("turn %s failed", self.key.turn_id, exc_info=error, extra=fields)
         return Stop(self.origin, "model_error", "The turn could not be run.")
 
     async def _answer(self, end: ModelEnd | None) -> ModelAnswer:

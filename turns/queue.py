@@ -39,6 +39,11 @@ class TurnQueue:
         self._starting: set[UUID] = set()
         self._closed = False
 
+    @property
+    def length(self) -> int:
+        """The number of turns that wait here."""
+        return len(self._waiting)
+
     def open(self, start: Start) -> None:
         """Start queued turns with `start` from now on.
 

@@ -1,6 +1,7 @@
 """Recovery: end a turn whose process or client is gone, or queue it here."""
 
 import logging
+from collections.abc import Callable
 from uuid import UUID
 
 from commands.executor import CommandExecutor
@@ -21,10 +22,18 @@ _log = logging.getLogger(__name__)
 class Recovery:
     """Ends the turns of expired leases, and takes over queued ones."""
 
-    def __init__(self, executor: CommandExecutor, reader: TurnReader, queue: TurnQueue) -> None:
+    def __init__(
+        self,
+        executor: CommandExecutor,
+        reader: TurnReader,
+        queue: TurnQueue,
+        on_recovered: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_recovered` is called after each turn that was ended here."""
         self._executor = executor
         self._reader = reader
         self._queue = queue
+        self._on_recovered = on_recovered
 
     async def recover(self, conversation_id: UUID, turn_id: UUID) -> None:
         """End a turn that no process runs, or queue it here if it has not started.
@@ -56,4 +65,5 @@ class Recovery:
             await self._executor.execute(key.conversation_id, decide)
         except TurnNotActiveError:
             return  # another process was faster
-        _log.warning("turn %s was ended: %s", key.turn_id, detail)
+        self._on_recovered()
+        _log.warning("turn %s was ended: %s", key.turn_id, detail, extra={"conversation_id": str(key.conversation_id)})

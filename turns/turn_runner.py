@@ -47,6 +47,11 @@ class TurnRunner:
         self._running: dict[UUID, ModelRun] = {}
         self._stopping = Background()
 
+    @property
+    def running(self) -> int:
+        """The number of turns whose model runs here."""
+        return len(self._running)
+
     def get(self, turn_id: UUID) -> ModelRun | None:
         """Return the run of a turn, None if the turn does not run here."""
         return self._running.get(turn_id)

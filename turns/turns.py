@@ -61,6 +61,21 @@ class Turns:
         self._leases = leases
         self._draining = False
 
+    @property
+    def draining(self) -> bool:
+        """Whether new turns are refused, because the server stops."""
+        return self._draining
+
+    @property
+    def running(self) -> int:
+        """The number of turns whose model runs in this process."""
+        return self._runner.running
+
+    @property
+    def queued(self) -> int:
+        """The number of queued turns that wait in this process."""
+        return self._queue.length
+
     async def start(
         self,
         caller: Caller,

@@ -35,6 +35,6 @@ class FastPath:
         if scope["type"] == "http" and scope["path"].startswith(PREFIX):
             for route in self._routes.get(scope["method"], ()):
                 if (found := route.path_regex.match(scope["path"])) and self._refusal(scope) is None:
-                    scope.update(app=self._app, path_params=found.groupdict())
+                    scope.update(app=self._app, path_params=found.groupdict(), route=route)
                     return route.app
         return self._app

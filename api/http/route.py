@@ -26,6 +26,7 @@ from api.http.request import HttpRequest, read_request
 from api.http.request_models import NoQuery
 from api.http.validation import validate_body, validate_path_id, validate_query
 from api.services import Services
+from api.telemetry.observed_requests import note_caller
 from domain.errors import DomainError
 from eventlog.errors import IdempotencyKeyTakenError, StoreUnavailableError
 
@@ -72,6 +73,7 @@ class JSONRoute(APIRoute):
         if self._signature.call is None:
             return await self.endpoint(**arguments)
         caller = caller_of(request)
+        note_caller(scope, caller.actor, arguments.get("conversation_id"))
         call = Call(services, request, caller, await find_repeated(services.log, caller))
         return await self._answer_call(self._signature.call, call, arguments)
 

@@ -1,8 +1,11 @@
-"""`GET /metrics`: the log and the read models in Prometheus' text format.
+"""`GET /metrics`: process, log and read models in Prometheus' text format.
 
-The values are those of the store, so every process reports the same.
+The values of the log and the read models are those of the store, so every process reports the same. The others are
+those of this process or, with several workers, the sums of all.
 """
 
+import asyncio
+import shutil
 from collections.abc import Callable
 
 from fastapi import APIRouter, Response
@@ -10,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 
 from api.http.call import CallParam
 from api.http.route import JSONRoute
+from api.services import Services
 from eventlog.errors import StoreUnavailableError
 from projections.catalog import PROJECTIONS
 from projections.status import LogStatus, Status, read_status
@@ -41,20 +45,33 @@ _GAUGES: dict[str, tuple[str, Callable[[Status], float]]] = {
 
 @router.get("/metrics")
 async def metrics(call: CallParam) -> Response:
-    """Report the positions of the log and of each read model.
+    """Report requests, commits, turns, models, the log and each read model.
 
-    While the store does not answer, only `turnlog_store_up 0` is reported.
+    While the store does not answer, `turnlog_store_up` is 0 and the log and the read models are left out.
     """
+    services = call.services
+    services.sampling.take()
     registry = CollectorRegistry()
     store_up = Gauge("turnlog_store_up", "Whether PostgreSQL answers.", registry=registry)
     try:
-        status = await read_status(call.services.database, PROJECTIONS)
+        status = await read_status(services.database, PROJECTIONS)
     except StoreUnavailableError:
         store_up.set(0)
     else:
         store_up.set(1)
         _fill(registry, status)
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(await asyncio.to_thread(_text, services, registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _text(services: Services, registry: CollectorRegistry) -> bytes:
+    settings = services.settings
+    if settings.database_url is None and settings.data_dir.exists():
+        disk = shutil.disk_usage(settings.data_dir)
+        free = Gauge("turnlog_disk_free_bytes", "Free space where the embedded PostgreSQL is.", registry=registry)
+        free.set(disk.free)
+        size = Gauge("turnlog_disk_size_bytes", "Size of the disk where the embedded PostgreSQL is.", registry=registry)
+        size.set(disk.total)
+    return generate_latest(registry) + services.meters.text()
 
 
 def _fill(registry: CollectorRegistry, status: LogStatus) -> None:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 from psycopg import AsyncConnection
@@ -40,6 +40,18 @@ Statement = LiteralString | bytes
 
 _log = logging.getLogger(__name__)
 _LEAST_RETRY_S = 0.1
+
+
+class PoolUse(NamedTuple):
+    """The use of the pool: its connections, the idle ones, and the waiting callers.
+
+    `limit` is the most connections that it opens.
+    """
+
+    size: int
+    idle: int
+    waiting: int
+    limit: int
 
 
 class Database:
@@ -92,6 +104,13 @@ class Database:
         except StoreUnavailableError:
             self.given_up = True
             self._abort_busy()  # a frozen server answers no cancel request
+
+    def pool_use(self) -> PoolUse:
+        """Return how the pool is used now."""
+        stats = self._pool.get_stats()
+        return PoolUse(
+            stats.get("pool_size", 0), stats.get("pool_available", 0), stats.get("requests_waiting", 0), POOL_SIZE
+        )
 
     def _abort_busy(self) -> None:
         for connection in self._busy:

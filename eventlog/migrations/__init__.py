@@ -1,11 +1,13 @@
 """The log's migrations: numbered SQL files, applied once each, in order."""
 
+from functools import cache
 from importlib.resources import files
 
 import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
+from eventlog.db.database import Database
 from eventlog.db.requirements import UnusableDatabaseError, check_database, has_table
 from eventlog.db.sessions import connect
 from eventlog.db.statements import load_statements
@@ -50,6 +52,17 @@ def _pending(connection: psycopg.Connection[TupleRow], schema: str) -> list[str]
     return [name for name in names() if _number(name) not in applied]
 
 
+async def missing_migrations(database: Database) -> list[str]:
+    """Return the names of the migrations that the log of an open database lacks.
+
+    Raises:
+        StoreUnavailableError: the database does not answer, or holds no log.
+    """
+    applied = {row[0] for row in await database.fetch("SELECT number FROM migrations")}
+    return [name for name in names() if _number(name) not in applied]
+
+
+@cache
 def names() -> list[str]:
     """Return the names of all migrations, in order."""
     return sorted(path.name for path in files(_PACKAGE).iterdir() if path.name.endswith(".sql"))

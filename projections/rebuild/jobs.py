@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from multiprocessing import get_context
@@ -38,7 +38,14 @@ class RebuildJobs:
     They end with the server. The next rebuild resumes their builds.
     """
 
-    def __init__(self, database: Database, claim_timeout_s: float = CLAIM_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        database: Database,
+        claim_timeout_s: float = CLAIM_TIMEOUT_S,
+        set_up_process: Callable[[], None] | None = None,
+    ) -> None:
+        """`set_up_process` is called first in each new process, and has to be picklable."""
+        self._set_up_process = set_up_process
         self._database = database
         self._claim_timeout_s = claim_timeout_s
         self._starting: set[str] = set()
@@ -95,7 +102,7 @@ class RebuildJobs:
 
     async def _launch(self, name: str) -> SpawnProcess:
         receiver, sender = _spawn.Pipe(duplex=False)
-        arguments = (self._database.conninfo, self._database.schema, name, sender)
+        arguments = (self._database.conninfo, self._database.schema, name, sender, self._set_up_process)
         process = _spawn.Process(target=_run, args=arguments, name=f"turnlog rebuild {name}")
         await asyncio.to_thread(process.start)
         sender.close()
@@ -139,8 +146,10 @@ def _receive_claim(receiver: Pipe, timeout_s: float) -> bool | None:
         return None
 
 
-def _run(conninfo: str, schema: str, name: str, claimed: Pipe) -> None:
+def _run(conninfo: str, schema: str, name: str, claimed: Pipe, set_up_process: Callable[[], None] | None) -> None:
     """Run a rebuild in this process and end."""
+    if set_up_process:
+        set_up_process()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     try:

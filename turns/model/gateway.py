@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from commands.tokens import Tokenizer
 from turns.model.errors import ModelError
-from turns.model.gateway_types import ModelChunk, ModelEnd, ModelRequest, ModelTimeouts
+from turns.model.gateway_types import UNOBSERVED, ModelChunk, ModelEnd, ModelObserver, ModelRequest, ModelTimeouts
 from turns.model.litellm_library import LiteLLM, LiteLLMLibrary, open_library
 from turns.model.prices import PriceTable
 from turns.model.provider_routing import ProviderRouting
@@ -25,16 +25,24 @@ logger = logging.getLogger(__name__)
 class ModelGateway:
     """Calls models. Use one for a process and event loop, and `aclose` it at the end.
 
-    `api_base` is an OpenAI-compatible server. It gets every model whose name has no provider. Without `api_key`,
+    `api_base` is an OpenAI-compatible server. It gets the calls of every model but the demo. Without `api_key`,
     litellm takes each provider's own variable from the environment. `max_attempts` counts the first attempt too.
+    `observer` is told of every call.
     """
 
     def __init__(
-        self, *, api_base: str | None, api_key: SecretStr | None, timeouts: ModelTimeouts, max_attempts: int = 3
+        self,
+        *,
+        api_base: str | None,
+        api_key: SecretStr | None,
+        timeouts: ModelTimeouts,
+        max_attempts: int = 3,
+        observer: ModelObserver = UNOBSERVED,
     ) -> None:
         self._routing = ProviderRouting(api_base, api_key)
         self._timeouts = timeouts
         self._max_attempts = max_attempts
+        self._observer = observer
         self._tokenizer = Tokenizer()
         self._loading: asyncio.Task[LiteLLMLibrary] | None = None
 
@@ -53,16 +61,29 @@ class ModelGateway:
         Raises:
             ModelError: the model could not be called, or its answer broke off.
         """
-        library = await self._library()
-        answer, pieces = await self._open(library, request)
+        call = self._observer.begin(request.model, request.temperature, request.max_output_tokens)
         try:
-            while pieces is not None:
-                for piece in pieces:
-                    yield piece
-                pieces = await answer.read()
-            yield await self._end(library.litellm, request, answer)
-        finally:
-            await answer.aclose()
+            library = await self._library()
+            answer, pieces = await self._open(library, request)
+            call.first_chunk()
+            try:
+                while pieces is not None:
+                    for piece in pieces:
+                        yield piece
+                    pieces = await answer.read()
+                end = await self._end(library.litellm, request, answer)
+            finally:
+                await answer.aclose()
+        except BaseException as error:
+            call.failed(error)
+            raise
+        call.ended(end)
+        yield end
+
+    @property
+    def library_failed(self) -> bool:
+        """Whether the last load of the model library failed. The next turn loads it again."""
+        return self._loading is not None and _has_failed(self._loading)
 
     async def context_window(self, model: str) -> int | None:
         """Return the most input tokens of `model` by litellm's table.

@@ -1,7 +1,7 @@
 """The types of a model call: request, chunks, end of the answer, and time-outs."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, Field
 
@@ -59,3 +59,45 @@ class ModelTimeouts:
     first_token_s: float = 60
     between_tokens_s: float = 60
     total_s: float = 600
+
+
+class ModelCall(Protocol):
+    """An observed call of a model. It is told each step once."""
+
+    def first_chunk(self) -> None:
+        """Note that the answer begins."""
+        ...
+
+    def ended(self, end: ModelEnd) -> None:
+        """Note that the answer is complete."""
+        ...
+
+    def failed(self, error: BaseException) -> None:
+        """Note that the call failed or was cancelled."""
+        ...
+
+
+class ModelObserver(Protocol):
+    """Observes the calls of models, for metrics and traces. It never gets their text."""
+
+    def begin(self, model: str, temperature: float | None, max_output_tokens: int | None) -> ModelCall:
+        """Note that a call begins."""
+        ...
+
+
+class _Unobserved:
+    def begin(self, model: str, temperature: float | None, max_output_tokens: int | None) -> ModelCall:
+        return self
+
+    def first_chunk(self) -> None:
+        pass
+
+    def ended(self, end: ModelEnd) -> None:
+        pass
+
+    def failed(self, error: BaseException) -> None:
+        pass
+
+
+UNOBSERVED: ModelObserver = _Unobserved()
+"""The observer that does nothing."""

@@ -126,7 +126,7 @@ async def test_a_second_request_to_end_does_not_wait_for_anything() -> None:
         assert await running.ends()
 
 
-async def test_an_error_of_the_drain_is_logged_and_the_server_still_closes(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_an_error_of_the_drain_is_logged_and_the_server_still_closes(caplog: pytest.LogCaptureFixture) -> None:
     application = Application()
 
     async def drain() -> None:
@@ -136,4 +136,4 @@ async def test_an_error_of_the_drain_is_logged_and_the_server_still_closes(capsy
         running.server.handle_exit(signal.SIGTERM, None)
         assert await running.ends()
         assert application.closed
-    assert "Recovery will end them" in capsys.readouterr().err
+    assert "Recovery will end them" in caplog.text

@@ -44,8 +44,10 @@ async def outcomes(*appends: Any) -> list[Any]:
 
 
 @asynccontextmanager
-async def writing(conninfo: str, *listener: CommitListener) -> AsyncGenerator[GroupCommitWriter]:
-    writer = GroupCommitWriter(Database(conninfo), *listener)
+async def writing(
+    conninfo: str, on_commit: CommitListener = lambda head, recorded: None
+) -> AsyncGenerator[GroupCommitWriter]:
+    writer = GroupCommitWriter(Database(conninfo), on_commit)
     await writer.open()
     try:
         yield writer

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from turns.model.streams.storable import storable_json, storable_text
+from turns.model.streams.storable import repaired_json, repaired_text
 
 
 @pytest.mark.parametrize(
@@ -19,9 +19,9 @@ from turns.model.streams.storable import storable_json, storable_text
     ],
 )
 def test_a_text_is_repaired_only_where_it_must_be(text: str, stored: str) -> None:
-    assert storable_text(text) == stored
-    assert "\0" not in storable_text(text)
-    storable_text(text).encode()
+    assert repaired_text(text) == stored
+    assert "\0" not in repaired_text(text)
+    repaired_text(text).encode()
 
 
 @pytest.mark.parametrize(
@@ -38,12 +38,12 @@ def test_a_text_is_repaired_only_where_it_must_be(text: str, stored: str) -> Non
     ],
 )
 def test_json_is_repaired_at_every_depth(value: Any, stored: Any) -> None:
-    assert storable_json(value) == stored
-    assert type(storable_json(value)) is type(stored)
+    assert repaired_json(value) == stored
+    assert type(repaired_json(value)) is type(stored)
 
 
 def test_a_negative_zero_loses_its_sign() -> None:
-    assert str(storable_json(-0.0)) == "0.0"
+    assert str(repaired_json(-0.0)) == "0.0"
 
 
 def test_json_that_is_nested_too_deep_is_an_error() -> None:
@@ -51,4 +51,4 @@ def test_json_that_is_nested_too_deep_is_an_error() -> None:
     for _ in range(100_000):
         value = [value]
     with pytest.raises(RecursionError):
-        storable_json(value)
+        repaired_json(value)
