@@ -21,7 +21,7 @@ from api.routes.index import VERSION
 from api.services import Services, open_services
 from api.settings import Settings
 from eventlog.errors import StoreUnavailableError
-from eventlog.retry import START_TIMEOUT_S, START_PAUSE_S, equal_pauses, retry
+from eventlog.retry import START_PAUSE_S, START_TIMEOUT_S, equal_pauses, retry
 
 # A request tries the routes in this order: the busiest come first. An included router would try each route twice.
 _MODULES = (messages, turns, client_turns, conversations, events, projections, health, metrics, index)

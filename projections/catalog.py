@@ -8,7 +8,7 @@ from eventlog.db.database import Database
 from eventlog.errors import StoreUnavailableError
 from eventlog.log import read_head
 from eventlog.migrations import migrate
-from eventlog.retry import START_TIMEOUT_S, START_PAUSE_S, equal_pauses, retry
+from eventlog.retry import START_PAUSE_S, START_TIMEOUT_S, equal_pauses, retry
 from projections import builds, live_views
 from projections.errors import UnknownProjectionError
 from projections.models.context import ContextProjection
