@@ -58,7 +58,7 @@ def end_process(code: int) -> NoReturn:
 
     Everything else has to be closed before.
     """
-    # A process that loads it has imported this module. The others save the import.
+    # A process that has not imported the module loads no library. Importing it here would only take time.
     if "turns.model.litellm_library" in sys.modules:
         from turns.model.litellm_library import is_loading
 

@@ -100,7 +100,7 @@ class _BarView:
         """Remove the bars from the terminal."""
         if self._progress is not None:
             self._progress.stop()
-        # A restarted one would erase as many lines as it had drawn before, and these are results now.
+        # Started again, the same bars would erase the lines above the cursor, which hold results by now.
         self._progress, self._tasks = None, {}
 
     def _started(self) -> "Progress":

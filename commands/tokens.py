@@ -19,7 +19,8 @@ class Tokenizer:
 
     def load(self) -> None:
         """Load the encoding now."""
-        self.count("wörldzq")  # the library loads one half at the first word that is not a token
+        # The library loads a part of the encoding only when it meets a word that is not a single token.
+        self.count("wörldzq")
 
     def count(self, text: str) -> int:
         """Return the number of tokens in `text`.

@@ -100,9 +100,9 @@ class Conversation:
 
     def at_version(self, version: int) -> "Conversation":
         """Return this state at a later version, after stream deltas only."""
-        return self.having(version=version)
+        return self.with_changes(version=version)
 
-    def having(self, **changes: Any) -> "Conversation":
+    def with_changes(self, **changes: Any) -> "Conversation":
         """Return this state with some fields changed."""
         # This takes a fifth of the time of dataclasses.replace.
         changed = object.__new__(Conversation)
@@ -258,7 +258,7 @@ def _without(queue: tuple[QueuedTurn, ...], turn_id: UUID) -> tuple[QueuedTurn, 
 
 def _touched(state: Conversation, event: ConversationEvent, **changes: Any) -> Conversation:
     version = event.originator_version
-    return state.having(version=version, visible_version=version, updated_at=event.timestamp, **changes)
+    return state.with_changes(version=version, visible_version=version, updated_at=event.timestamp, **changes)
 
 
 def _restored(_: Conversation | None, event: ConversationSnapshot) -> Conversation:

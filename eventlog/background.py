@@ -12,7 +12,10 @@ FIRST_PAUSE_S = 0.2
 MAX_PAUSE_S = 1.0
 CANCEL_AGAIN_S = 2.0
 HEALTHY_AFTER_S = 30.0
-"""How long work runs before it counts as recovered. It is longer than any wait for the store that fails."""
+"""After work has run for this long, every error is logged again.
+
+An attempt that waits for an unavailable store fails sooner.
+"""
 _REMEMBERED_ERRORS = 8
 
 _log = logging.getLogger(__name__)

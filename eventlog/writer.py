@@ -129,7 +129,7 @@ class GroupCommitWriter:
 
     @property
     def generation(self) -> int:
-        """The number of the connection to the log. A new one may find that events are lost."""
+        """The number of the connection to the log. With a new one, events may be lost."""
         return self._database.generation
 
     def on_new_generation(self, forget: Callable[[], None]) -> None:

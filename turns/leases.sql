@@ -32,9 +32,9 @@ WHERE holder = %(holder)s AND turn_id = ANY(%(turn_ids)s)
 RETURNING turn_id
 
 -- name: find_expired
--- Return the expired leases except those of some turns: turn, conversation, when the lease expired (NULL for a released one),
--- and whether it expires later than any lease may. The UPDATE fails in a read-only database, where no lease can be
--- renewed and an expired one means nothing.
+-- Return the expired leases except those of some turns: turn, conversation, when the lease expired (NULL for a released
+-- one), and whether it expires later than any lease may. The UPDATE fails in a read-only database, where no lease can
+-- be renewed and an expired one means nothing.
 UPDATE leases SET holder = holder
 WHERE (expires_at < now() OR expires_at > now() + make_interval(secs => %(longest_s)s)) AND turn_id <> ALL(%(except_turn_ids)s::uuid[])
 RETURNING turn_id, conversation_id, nullif(expires_at, '-infinity'), expires_at > now()

@@ -74,8 +74,11 @@ class TurnQueue:
         if await self._leases.take_over(key.turn_id) and key.turn_id not in self._waiting:
             await self.add(key)
 
-    async def wait_until_gone(self, turn_id: UUID) -> None:
-        """Return when a turn does not wait here, or no longer."""
+    async def wait_until_started(self, turn_id: UUID) -> None:
+        """Wait until a turn has left this queue: it started, ended, or was released.
+
+        Return at once if it is not in this queue.
+        """
         if task := self._waiting.get(turn_id):
             await asyncio.wait([task])
 

@@ -56,8 +56,8 @@ class TurnRunner:
         """Return the run of a turn, None if the turn does not run here."""
         return self._running.get(turn_id)
 
-    async def wait_until_gone(self, turn_id: UUID) -> None:
-        """Return when a turn does not run here, or no longer."""
+    async def wait_until_ended(self, turn_id: UUID) -> None:
+        """Wait until the run of a turn has ended. Return at once if none runs here."""
         if run := self._running.get(turn_id):
             await run.wait_until_ended()
 

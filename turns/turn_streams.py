@@ -38,7 +38,7 @@ class TurnStreams:
         Without `to_the_end` they end also where the turn waits for tool results, unless that is at `after_seq`. A
         store that is away is retried.
         """
-        await self._queue.wait_until_gone(key.turn_id)
+        await self._queue.wait_until_started(key.turn_id)
         run = self._runner.get(key.turn_id)
         if run is not None:
             async for frames in _unseen(run.stream, after_seq):

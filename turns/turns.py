@@ -181,7 +181,7 @@ class Turns:
         before = (await self._executor.state(conversation_id)).turn
         if before is not None and before.waiting:
             # A run that has just suspended it here is about to drop its lease.
-            await self._runner.wait_until_gone(turn_id)
+            await self._runner.wait_until_ended(turn_id)
 
         async with self._leases.starting(conversation_id, turn_id) as acquire:
 

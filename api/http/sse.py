@@ -22,8 +22,8 @@ from turns.live_events import FeedEvent
 OPEN = b": open\n\n"
 HEARTBEAT_S = 15.0
 
-# The server sends a piece when the connection has taken the piece before. A client that stops reading keeps one piece
-# in memory, and not all that it has not read.
+# A stream is sent in pieces, each when the connection has accepted the one before. So a client that stops reading costs
+# the memory of one piece, not that of everything it has not read.
 PIECE_BYTES = 64 * 1024
 LARGE_BYTES = 4 * 1024
 

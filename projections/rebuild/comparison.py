@@ -48,7 +48,7 @@ class Comparison(NamedTuple):
 async def compare(builder: Builder, projection: Projection, state: str) -> Comparison | None:
     """Compare a build in `state` with the live build of its version.
 
-    Returns None where the version has no live build, or one that an error has stopped before the build's position.
+    Return None if the version has no live build, or one that an error has stopped before the build's position.
 
     Raises:
         ProjectionFailedError: the projection raises at an event.
@@ -78,17 +78,17 @@ async def _live_position(builder: Builder, projection: Projection) -> int:
     return live[1] if live else 0
 
 
-async def _declare_cursors(connection: Connection, live: Build, truth: Projection) -> None:
-    for number, table in enumerate(truth.tables):
+async def _declare_cursors(connection: Connection, live: Build, built: Projection) -> None:
+    for number, table in enumerate(built.tables):
         names = {
             "live": sql.Identifier(table_name(table, live.version, live.build)),
-            "truth": sql.Identifier(truth.table(table)),
-            "key": await _key(connection, truth.table(table)),
+            "built": sql.Identifier(built.table(table)),
+            "key": await _key(connection, built.table(table)),
         }
         for query in _QUERIES:
             statement = sql.SQL(_SQL[query]).format(**names)
             declaration = sql.SQL("DECLARE {} CURSOR FOR {}").format(_cursor(query, number), statement)
-            with translate_build_errors(truth.name):
+            with translate_build_errors(built.name):
                 await connection.execute(declaration)
 
 

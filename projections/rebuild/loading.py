@@ -91,9 +91,7 @@ def _take_part(connection: SyncConnection, projection: Projection, part: Part) -
 
 
 def _mark_loaded(connection: SyncConnection, source: Source, projection: Projection) -> bool:
-    """Register a build as loaded up to the target.
-
-    Returns False where another worker has done so.
+    """Register a build as loaded up to the target, and return whether it was not yet.
 
     Another worker that registers the same build waits until this transaction ends.
     """

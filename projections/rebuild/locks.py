@@ -29,7 +29,7 @@ async def frozen_live_builds(
 ) -> AsyncGenerator[tuple[Connection, list[Build]]]:
     """Freeze the positions of a projection's live builds for the block.
 
-    Yields the connection whose transaction holds the row locks, and the live builds.
+    Yield the connection whose transaction holds the row locks, and the live builds.
     """
     async with await database.connect() as holder, holder.transaction():
         await holder.execute(_SQL["limit_lock_wait"])

@@ -26,9 +26,9 @@ _FRAMED_EVENTS = (MessageAdded, StreamDelta, TurnBegun, TurnSuspended, TurnResum
 
 
 class TurnKey(NamedTuple):
-    """A turn: its conversation, its id, and the version of its TurnQueued or TurnStarted.
+    """A turn: its conversation, its id, and the version from which it is read.
 
-    A turn that was queued has both. Its frames are read from the given one on.
+    `begun_version` is that of its TurnQueued or of its TurnStarted. A turn that was queued has both.
     """
 
     conversation_id: UUID

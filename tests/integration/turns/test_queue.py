@@ -69,7 +69,7 @@ async def test_a_turn_that_may_have_started_here_is_left_to_the_recovery_of_its_
 
     queue = queue_with(here, leases, start)
     await queue.add(key)
-    await asyncio.wait_for(queue.wait_until_gone(key.turn_id), PATIENCE_S)
+    await asyncio.wait_for(queue.wait_until_started(key.turn_id), PATIENCE_S)
     assert leases.requests == ["let expire"]
 
 
@@ -81,7 +81,7 @@ async def test_a_turn_of_an_unreadable_conversation_is_left_to_a_newer_release(h
 
     queue = queue_with(here, leases, start)
     await queue.add(key)
-    await asyncio.wait_for(queue.wait_until_gone(key.turn_id), PATIENCE_S)
+    await asyncio.wait_for(queue.wait_until_started(key.turn_id), PATIENCE_S)
     await queue.close()
     assert leases.requests == ["let expire"]
 
@@ -104,7 +104,7 @@ async def test_a_waiting_turn_is_tried_again_after_an_unknown_event(here: Store,
     next_event = waiting.model_copy(update={"originator_version": key.begun_version + 1})
     store_row(database_url, next_event, "TurnCompleted", {"class_version": 99})
     await here.feed.refresh()
-    await asyncio.wait_for(queue.wait_until_gone(key.turn_id), PATIENCE_S)
+    await asyncio.wait_for(queue.wait_until_started(key.turn_id), PATIENCE_S)
     assert tried == ["start", "start"]
     await broadcast.close()
 

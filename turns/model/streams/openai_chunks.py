@@ -49,7 +49,7 @@ def first_choice(chunk: Mapping[str, Any]) -> dict[str, Any] | None:
     if not choices:
         return None
     if not isinstance(choices, list) or not isinstance(choice := cast("list[object]", choices)[0], dict):
-        raise TypeError("the provider sent something else than choices")
+        raise TypeError("the provider did not send a list of choices")
     return cast("dict[str, Any]", choice)
 
 
@@ -75,7 +75,7 @@ def delta_of_choice(choice: Mapping[str, Any]) -> Delta:
             raise TypeError("the provider does not stream")
         return Delta([], [])
     if not isinstance(delta, dict):
-        raise TypeError("the provider sent something else than a delta")
+        raise TypeError("the provider did not send the delta as an object")
     return delta_of_json(cast("dict[str, Any]", delta))
 
 
@@ -104,7 +104,7 @@ def _pieces_of_parts(content: object) -> list[ModelChunk]:
     pieces: list[ModelChunk] = []
     for part in cast("list[object]", content) if isinstance(content, list) else [content]:
         if not isinstance(part, str | dict):
-            raise TypeError("the provider sent something else than text")
+            raise TypeError("the provider did not send a text")
         if text := _joined(cast("object", part)):
             pieces.append(ModelChunk("reasoning" if _is_reasoning(cast("object", part)) else "text", text))
     return pieces
@@ -148,11 +148,11 @@ def _fragments(delta: Mapping[str, Any]) -> list[ToolFragment]:
 
 def _fragment(call: object, place: int | None) -> ToolFragment:
     if not isinstance(call, dict):
-        raise TypeError("the provider sent something else than a tool call")
+        raise TypeError("the provider did not send the tool call as an object")
     entry = cast("dict[str, Any]", call)
     function: object = entry.get("function") or entry
     if not isinstance(function, dict):
-        raise TypeError("the provider sent something else than a tool call")
+        raise TypeError("the provider did not send the function of a tool call as an object")
     fields = cast("dict[str, Any]", function)
     extra = entry.get("extra_content") or fields.get("extra_content")
     return ToolFragment(
@@ -191,5 +191,5 @@ def _text_or_none(value: Any) -> str | None:
         TypeError: it is neither a text nor None.
     """
     if value is not None and not isinstance(value, str):
-        raise TypeError("the provider sent something else than text")
+        raise TypeError("the provider did not send a text")
     return value

@@ -153,5 +153,5 @@ def parsed(data: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError:
         chunk = json.loads(data.decode("utf-8", "replace"), strict=False)
     if not isinstance(chunk, dict):
-        raise TypeError("the provider sent something else than an object")
+        raise TypeError("the provider did not send the event as an object")
     return cast("dict[str, Any]", chunk)
