@@ -21,7 +21,7 @@ from api.routes.index import VERSION
 from api.services import Services, StoreCondition, open_services
 from api.settings import Settings
 from eventlog.errors import StoreUnavailableError
-from eventlog.retry import START_PATIENCE_S, START_PAUSE_S, equal_pauses, retry
+from eventlog.retry import retry, start_pauses
 
 # A request tries the routes in this order: the busiest come first. An included router would try each route twice.
 _MODULES = (messages, turns, client_turns, conversations, events, projections, health, metrics, index)
@@ -64,8 +64,7 @@ def create_app(
             async def opened() -> Services:
                 return await stack.enter_async_context(open_services(settings, conninfo, store_condition))
 
-            pauses_s = equal_pauses(START_PAUSE_S, START_PATIENCE_S)
-            app.state.services = await retry(opened, StoreUnavailableError, pauses_s)
+            app.state.services = await retry(opened, StoreUnavailableError, start_pauses())
             yield
 
     fastapi = FastAPIOffline(
