@@ -7,7 +7,7 @@ from eventlog.db.connection import Connection
 from eventlog.db.database import Database
 from eventlog.log import read_head
 from eventlog.migrations import migrate
-from projections import builds, live_views
+from projections import advisory_locks, builds, live_views
 from projections.errors import UnknownProjectionError
 from projections.models.context import ContextProjection
 from projections.models.history import HistoryProjection
@@ -59,8 +59,7 @@ def install(conninfo: str, schema: str = "turnlog", projections: Sequence[Projec
 
 async def _install(conninfo: str, schema: str, projections: Sequence[Projection]) -> None:
     async with await Database(conninfo, schema).connect() as connection:
-        lock = {"lock": f"{schema}:projections"}
-        await connection.execute("SELECT pg_advisory_lock(hashtextextended(%(lock)s, 0))", lock)
+        await advisory_locks.wait_for_lock(connection, advisory_locks.install_lock(schema))
         for projection in projections:
             async with connection.transaction():
                 await install_one(connection, projection)

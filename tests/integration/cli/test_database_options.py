@@ -36,7 +36,7 @@ def url(data_dir: Path) -> Iterator[str]:
 
 @pytest.fixture
 def freeze(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    """Return a function that freezes PostgreSQL for longer than a connection attempt takes."""
+    """Return a function that freezes PostgreSQL for longer than an attempt takes."""
     monkeypatch.setattr(sessions, "COMMAND_CONNECT_TIMEOUT_S", 2)
     with ExitStack() as stack:
 
