@@ -26,7 +26,7 @@ from api.telemetry.meters import Meters
 from api.telemetry.observed_requests import ObservedRequests
 from api.telemetry.traces import Traces, open_traces
 from eventlog.errors import StoreUnavailableError
-from eventlog.retry import START_PAUSE_S, START_TIMEOUT_S, equal_pauses, retry
+from eventlog.retry import retry, start_pauses
 
 # A request tries the routes in this order: the busiest come first. An included router would try each route twice.
 _MODULES = (messages, turns, client_turns, conversations, events, projections, health, metrics, index)
@@ -80,8 +80,7 @@ def create_app(
                 services = open_services(settings, conninfo, store_condition, meters, traces)
                 return await stack.enter_async_context(services)
 
-            pauses_s = equal_pauses(START_PAUSE_S, START_TIMEOUT_S)
-            app.state.services = await retry(opened, StoreUnavailableError, pauses_s)
+            app.state.services = await retry(opened, StoreUnavailableError, start_pauses())
             yield
 
     fastapi = FastAPIOffline(

@@ -37,7 +37,7 @@ class WrongUseError(FailedError):
 
 
 class OpenDatabase(NamedTuple):
-    """A PostgreSQL that answers, and the settings that lead to it."""
+    """A PostgreSQL, and the settings that lead to it."""
 
     conninfo: str
     settings: "Settings"
@@ -92,15 +92,49 @@ def existing_log(data_dir: Path | None, database_url: str | None, *, writes: boo
     """
     settings = settings_for(data_dir, database_url)
     with one_line_errors(), _existing_database(settings) as conninfo:
-        from eventlog.db.requirements import check_writable, holds_log, is_read_only
-        from projections.catalog import prepare
+        yield _once_answered(lambda: _prepared_log(conninfo, settings.log_schema, writes=writes))
 
-        if not holds_log(conninfo, settings.log_schema):
-            raise FailedError(f"There is no log in the schema {settings.log_schema}. Create one with: turnlog serve")
-        if writes:
-            check_writable(conninfo)
-        prepare(conninfo, settings.log_schema)
-        yield ExistingLog(conninfo, settings.log_schema, is_read_only(conninfo))
+
+def _prepared_log(conninfo: str, schema: str, *, writes: bool) -> ExistingLog:
+    from eventlog.db.requirements import check_writable, holds_log, is_read_only
+    from projections.catalog import prepare
+
+    if not holds_log(conninfo, schema):
+        raise FailedError(f"There is no log in the schema {schema}. Create one with: turnlog serve")
+    if writes:
+        check_writable(conninfo)
+    prepare(conninfo, schema)
+    return ExistingLog(conninfo, schema, is_read_only(conninfo))
+
+
+def create_log(conninfo: str, schema: str) -> None:
+    """Create a log or bring it up to date, before any server process starts.
+
+    Raises:
+        FailedError: the database cannot be used.
+    """
+    from eventlog.db.requirements import check_writable
+    from projections.catalog import prepare
+
+    def create() -> None:
+        check_writable(conninfo)
+        prepare(conninfo, schema)
+
+    with one_line_errors():
+        _once_answered(create)
+
+
+def _once_answered(work: Callable[[], R]) -> R:
+    """Return the result of `work`, tried for 15 s while PostgreSQL is too slow.
+
+    A refused connection is an error at once.
+    """
+    from psycopg.errors import ConnectionTimeout
+
+    from eventlog.errors import StoreUnavailableError
+    from eventlog.retry import retry_blocking, start_pauses
+
+    return retry_blocking(work, (ConnectionTimeout, StoreUnavailableError), start_pauses())
 
 
 @contextmanager
@@ -110,12 +144,10 @@ def open_database(settings: "Settings", *, ephemeral: bool = False) -> Generator
     The embedded one is created if it is missing, started, and restarted whenever it dies.
 
     Raises:
-        FailedError: it cannot be started or reached.
+        FailedError: it cannot be started.
     """
     if settings.database_url is not None and not ephemeral:
-        conninfo = settings.database_url.get_secret_value()
-        _check_connection(conninfo)
-        yield OpenDatabase(conninfo, settings)
+        yield OpenDatabase(settings.database_url.get_secret_value(), settings)
         return
     from postgres.embedded import EmbeddedPostgres
 
@@ -161,9 +193,7 @@ def _describe(error: "psycopg.Error") -> str:
 @contextmanager
 def _existing_database(settings: "Settings") -> Generator[str]:
     if settings.database_url is not None:
-        conninfo = settings.database_url.get_secret_value()
-        _check_connection(conninfo)
-        yield conninfo
+        yield settings.database_url.get_secret_value()
         return
     from postgres.embedded import EmbeddedPostgres
 
@@ -182,10 +212,3 @@ def _remove_libpq_variables() -> None:
     known = {option.envvar.decode() for option in Conninfo.get_defaults() if option.envvar}
     for name in known.union(_LIBPQ_VARIABLES):
         os.environ.pop(name, None)
-
-
-def _check_connection(conninfo: str) -> None:
-    from eventlog.db.sessions import connect
-
-    with one_line_errors():
-        connect(conninfo).close()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.database_options import WrongUseError, database_options, one_line_errors, open_database, settings_for
+from cli.database_options import WrongUseError, create_log, database_options, open_database, settings_for
 
 if TYPE_CHECKING:
     from api.settings import Settings
@@ -49,20 +49,10 @@ def serve(
     _refuse_unauthenticated_network(host, settings)
     _exit_on_terminate()
     with _listen(host, port) as listener, open_database(settings, ephemeral=ephemeral) as (conninfo, settings):
-        _create_log(conninfo, settings.log_schema)
+        create_log(conninfo, settings.log_schema)
         announce = _announcer(settings, listener, _data_place(settings, conninfo, ephemeral=ephemeral))
         code = _run(settings, conninfo, listener, workers, announce)
     raise SystemExit(code)
-
-
-def _create_log(conninfo: str, schema: str) -> None:
-    """Create the log or bring it up to date, before any worker starts."""
-    from eventlog.db.requirements import check_writable
-    from projections.catalog import prepare
-
-    with one_line_errors():
-        check_writable(conninfo)
-        prepare(conninfo, schema)
 
 
 def _run(

@@ -1,10 +1,10 @@
-"""The retry loop: call again after a pause, until success or the last pause."""
+"""Retries: call again after a pause, until success or the last pause."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import repeat, takewhile
 from math import inf
-from time import monotonic
+from time import monotonic, sleep
 from typing import TypeVar
 
 START_TIMEOUT_S = 15.0
@@ -30,6 +30,26 @@ async def retry(
             if (pause_s := next(left, None)) is None:
                 raise
         await asyncio.sleep(pause_s)
+
+
+def retry_blocking(
+    work: Callable[[], T], error: type[Exception] | tuple[type[Exception], ...], pauses_s: Iterable[float]
+) -> T:
+    """Return the result of `work`, as `retry` does, and block the thread meanwhile."""
+    # A loop of its own: in `asyncio.run`, a Ctrl-C would wait until a blocking connection attempt ends.
+    left = iter(pauses_s)
+    while True:
+        try:
+            return work()
+        except error:
+            if (pause_s := next(left, None)) is None:
+                raise
+        sleep(pause_s)
+
+
+def start_pauses() -> Iterable[float]:
+    """Return the pauses of a start that waits for a database."""
+    return equal_pauses(START_PAUSE_S, START_TIMEOUT_S)
 
 
 def equal_pauses(pause_s: float, retry_for_s: float = inf) -> Iterable[float]:

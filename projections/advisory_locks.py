@@ -28,6 +28,16 @@ def starting_lock(schema: str, name: str) -> str:
     return f"{schema}:{name}:starting"
 
 
+def install_lock(schema: str) -> str:
+    """Return the lock of a process that creates the tables of projections."""
+    return f"{schema}:projections"
+
+
+async def wait_for_lock(connection: Connection, lock: str) -> None:
+    """Take a lock until the connection closes, once it is free."""
+    await connection.execute(_SQL["wait_for_lock"], {"lock": lock})
+
+
 async def try_lock(connection: Connection, lock: str) -> bool:
     """Return whether a lock was free, and take it until the connection closes."""
     cursor = await connection.execute(_SQL["try_lock"], {"lock": lock})

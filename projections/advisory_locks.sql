@@ -2,6 +2,10 @@
 -- Take a lock until the connection closes; false if another connection holds it.
 SELECT pg_try_advisory_lock(hashtextextended(%(lock)s, 0))
 
+-- name: wait_for_lock
+-- Wait for a lock and hold it until the connection closes.
+SELECT pg_advisory_lock(hashtextextended(%(lock)s, 0))
+
 -- name: is_locked
 -- Whether any connection holds a lock. Unlike an attempt to take it, this never blocks another attempt.
 SELECT EXISTS (

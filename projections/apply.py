@@ -60,8 +60,7 @@ async def force_index_plans(connection: Connection) -> None:
     """
     # A prepared statement may be planned while a table is nearly empty. PostgreSQL would keep a plan that reads the
     # whole table as it grows.
-    settings = {"names": ["enable_seqscan", "enable_hashjoin", "enable_mergejoin"]}
-    await connection.execute("SELECT set_config(name, 'off', false) FROM unnest(%(names)s::text[]) AS name", settings)
+    await connection.execute(_SQL["force_index_plans"])
 
 
 async def run_changes(connection: Connection, changes: Sequence[list[Change]], move: Change, expected: int) -> None:

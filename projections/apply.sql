@@ -10,3 +10,7 @@ RETURNING 1
 -- name: require_moved
 -- Fail with a division by zero unless the expected number of builds moved. The failure undoes the whole statement.
 SELECT 1 / (count(*) = %(expected)s)::integer FROM moved
+
+-- name: force_index_plans
+-- Turn off the plans that read whole tables, for the rest of the session.
+SELECT set_config(name, 'off', false) FROM unnest(ARRAY['enable_seqscan', 'enable_hashjoin', 'enable_mergejoin']) AS name

@@ -5,11 +5,9 @@ from collections.abc import Sequence
 
 from eventlog.db.connection import Connection
 from eventlog.db.database import Database
-from eventlog.errors import StoreUnavailableError
 from eventlog.log import read_head
 from eventlog.migrations import migrate
-from eventlog.retry import START_PAUSE_S, START_TIMEOUT_S, equal_pauses, retry
-from projections import builds, live_views
+from projections import advisory_locks, builds, live_views
 from projections.errors import UnknownProjectionError
 from projections.models.context import ContextProjection
 from projections.models.history import HistoryProjection
@@ -36,6 +34,11 @@ def prepare(conninfo: str, schema: str) -> None:
     """Migrate the log's schema and install the projections.
 
     Several processes may call this at once.
+
+    Raises:
+        UnusableDatabaseError: the database cannot hold a log, or is read-only with an older log.
+        StoreUnavailableError: the database does not answer the installation.
+        psycopg.Error: PostgreSQL refuses a statement of a migration or does not answer it.
     """
     migrate(conninfo, schema)
     install(conninfo, schema)
@@ -49,16 +52,14 @@ def install(conninfo: str, schema: str = "turnlog", projections: Sequence[Projec
     at once.
 
     Raises:
-        StoreUnavailableError: the database does not answer for 15 s.
+        StoreUnavailableError: the database does not answer.
     """
-    pauses_s = equal_pauses(START_PAUSE_S, START_TIMEOUT_S)
-    asyncio.run(retry(lambda: _install(conninfo, schema, projections), StoreUnavailableError, pauses_s))
+    asyncio.run(_install(conninfo, schema, projections))
 
 
 async def _install(conninfo: str, schema: str, projections: Sequence[Projection]) -> None:
     async with await Database(conninfo, schema).connect() as connection:
-        lock = {"lock": f"{schema}:projections"}
-        await connection.execute("SELECT pg_advisory_lock(hashtextextended(%(lock)s, 0))", lock)
+        await advisory_locks.wait_for_lock(connection, advisory_locks.install_lock(schema))
         for projection in projections:
             async with connection.transaction():
                 await install_one(connection, projection)

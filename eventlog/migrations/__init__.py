@@ -1,5 +1,6 @@
 """The log's migrations: numbered SQL files, applied once each, in order."""
 
+import re
 from functools import cache
 from importlib.resources import files
 
@@ -13,7 +14,7 @@ from eventlog.db.sessions import connect
 from eventlog.db.statements import load_statements
 
 _PACKAGE = "eventlog.migrations"
-_CREATE_MIGRATIONS = """CREATE TABLE IF NOT EXISTS migrations (number integer PRIMARY KEY, name text NOT NULL)"""
+_SQL = load_statements(_PACKAGE, "migrations.sql")
 
 
 def migrate(conninfo: str, schema: str = "turnlog") -> list[str]:
@@ -32,11 +33,11 @@ def migrate(conninfo: str, schema: str = "turnlog") -> list[str]:
             return []
         if read_only:
             raise UnusableDatabaseError(f"The database is read-only, and its log in {schema} is not up to date.")
-        connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"{schema}:migrations"])
+        connection.execute(_SQL["lock"], {"lock": f"{schema}:migrations"})
         # CREATE SCHEMA IF NOT EXISTS needs the right to create, even if the schema exists.
-        if not connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [schema]).fetchone():
+        if not connection.execute(_SQL["find_schema"], {"schema": schema}).fetchone():
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
-        connection.execute(_CREATE_MIGRATIONS)
+        connection.execute(_SQL["create_migrations"])
         pending = _pending(connection, schema)
         for name in pending:
             _apply(connection, name)
@@ -65,7 +66,7 @@ async def missing_migrations(database: Database) -> list[str]:
 @cache
 def names() -> list[str]:
     """Return the names of all migrations, in order."""
-    return sorted(path.name for path in files(_PACKAGE).iterdir() if path.name.endswith(".sql"))
+    return sorted(path.name for path in files(_PACKAGE).iterdir() if re.match(r"\d+_.*\.sql$", path.name))
 
 
 def _number(name: str) -> int:
@@ -76,4 +77,4 @@ def _apply(connection: psycopg.Connection, name: str) -> None:
     with connection.transaction():
         for statement in load_statements(_PACKAGE, name).values():
             connection.execute(statement)
-        connection.execute("INSERT INTO migrations (number, name) VALUES (%s, %s)", [_number(name), name])
+        connection.execute(_SQL["add_migration"], {"number": _number(name), "name": name})

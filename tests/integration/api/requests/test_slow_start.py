@@ -15,7 +15,7 @@ from postgres.embedded import EmbeddedPostgres
 from projections import catalog
 from tests.support.servers.own_postgres import data_directory, frozen_postgres, put_cluster
 from tests.support.servers.serving import ServedApp
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S, eventually
 
 FROZEN_FOR_S = 3.0
 
@@ -54,7 +54,8 @@ def test_a_server_starts_once_postgresql_answers(
         else:
             monkeypatch.setattr(*last_step, followed_once(getattr(*last_step), freeze))
         with ServedApp(embedded.conninfo) as app:
-            assert httpx.get(f"{app.url}/readyz", timeout=PATIENCE_S).status_code == 200
+            # With these short timeouts, a request may still be refused for a moment after a slow connection.
+            eventually(lambda: httpx.get(f"{app.url}/readyz", timeout=PATIENCE_S).status_code == 200)
 
 
 def followed_once(step: Callable[..., None], then: Callable[[], None]) -> Callable[..., None]:
