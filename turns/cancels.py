@@ -134,7 +134,8 @@ class Cancels:
             return
         run = self._runner.get(cancel.turn_id)
         if run is not None:
-            idempotency = Idempotency(cancel.key, bytes.fromhex(cancel.fingerprint)) if cancel.key else None
+            fingerprint = bytes.fromhex(cancel.fingerprint)
+            idempotency = Idempotency(cancel.owner_id, cancel.key, fingerprint) if cancel.key else None
             origin = Origin(cancel.owner_id, cancel.actor, now(), cancel.request_id)
             stop = Stop(origin, idempotency=idempotency)
             self._stopping.once(f"cancel of turn {cancel.turn_id}", lambda: run.stop(stop))

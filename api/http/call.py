@@ -83,7 +83,7 @@ def caller_of(request: HttpRequest) -> Caller:
     Raises:
         ProblemError: the idempotency key is not valid.
     """
-    return Caller(LOCAL_OWNER, LOCAL_ACTOR, _request_id(request), idempotency_of(request))
+    return Caller(LOCAL_OWNER, LOCAL_ACTOR, _request_id(request), idempotency_of(request, LOCAL_OWNER))
 
 
 def _request_id(request: HttpRequest) -> str:

@@ -5,16 +5,20 @@ from uuid import UUID
 
 import pytest
 
+from api.http.idempotency import find_repeated
 from api.services import Services, open_services
 from api.settings import load_settings
 from commands.commands import Caller
 from domain.decisions.turn_starts import TurnSettings
 from domain.events import TurnStarted
+from eventlog.errors import IdempotencyKeyTakenError
+from eventlog.writer import Idempotency
 from tests.support.histories.builders import MODEL
 from tests.support.store import ALICE, HELLO, rows, until
 from turns.model.gateway import ModelGateway
 
 BILLING = Caller("alice", "service:billing", "req-2")
+KEY = Idempotency("alice", "key-1", b"f" * 32)
 CLIENT_RUNS_IT = TurnSettings(MODEL, generate=False)
 
 
@@ -75,3 +79,21 @@ async def test_another_actor_of_the_owner_continues_a_turn(services: Services, p
     assert actors(prepared_url, head) == expected
     owners = "SELECT DISTINCT data ->> 'owner_id' FROM events WHERE type = 'ConversationStarted'"
     assert rows(prepared_url, owners) == [("alice",)]
+
+
+async def test_a_key_is_the_owners_whichever_actor_repeats_it(services: Services) -> None:
+    first = await services.commands.start(ALICE._replace(idempotency=KEY))
+    repeated = await find_repeated(services.log, BILLING._replace(idempotency=KEY))
+    assert repeated is not None
+    assert (repeated.conversation_id, repeated.position) == (first.state.id, first.position)
+    with pytest.raises(IdempotencyKeyTakenError):
+        await services.commands.start(BILLING._replace(idempotency=KEY))
+
+
+async def test_one_key_of_two_owners_gives_two_commands(services: Services) -> None:
+    for_bob = Caller("bob", "service:billing", "req-3", KEY._replace(owner_id="bob"))
+    first = await services.commands.start(BILLING._replace(idempotency=KEY))
+    assert await find_repeated(services.log, for_bob) is None
+    second = await services.commands.start(for_bob)
+    assert (first.state.owner_id, second.state.owner_id) == ("alice", "bob")
+    assert (await services.log.find_idempotent("bob", KEY.key) or first).position == second.position
