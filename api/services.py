@@ -91,7 +91,7 @@ class Services:
 async def open_services(
     settings: Settings,
     conninfo: str,
-    store_condition: Callable[[], StoreCondition],
+    store_condition: Callable[[], StoreCondition] = lambda: "unreachable",
     meters: Meters | None = None,
     traces: Traces | None = None,
 ) -> AsyncGenerator[Services]:

@@ -35,15 +35,19 @@ LARGE_CONTENT_CHARS = 50_000
 
 
 class Caller(NamedTuple):
-    """The actor of a command (the owner's id), its request and its idempotency key."""
+    """The owner of the conversations that a command means, and its actor.
 
+    The owner is such as `alice`, the actor such as `user:alice` or `service:billing`.
+    """
+
+    owner_id: str
     actor: str
     request_id: str | None = None
     idempotency: Idempotency | None = None
 
     def origin(self) -> Origin:
         """Return the origin of a decision made now."""
-        return Origin(self.actor, now(), self.request_id)
+        return Origin(self.owner_id, self.actor, now(), self.request_id)
 
 
 class ClientMessage(NamedTuple):

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from domain.content import ToolResultBlock
 from domain.events import (
+    SYSTEM,
     ConversationDeleted,
     ConversationEvent,
     ConversationStarted,
@@ -141,7 +142,7 @@ class ConversationSnapshot(ConversationEvent):
             originator_id=conversation.id,
             originator_version=conversation.version,
             timestamp=conversation.updated_at,
-            actor=conversation.owner_id,
+            actor=SYSTEM,
             request_id=None,
             state=_STATE.dump_python(conversation, mode="json"),
         )

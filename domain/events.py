@@ -14,6 +14,9 @@ from domain.values import Frozen, JsonObject, Label, Text, Title
 MessageStatus = Literal["completed", "interrupted"]
 StreamedBlock = Literal["text", "reasoning"]
 
+SYSTEM = "system"
+"""The actor of events that a server records by itself."""
+
 ENVELOPE_FIELDS = frozenset({"originator_id", "originator_version", "timestamp", "actor", "request_id"})
 
 
@@ -29,7 +32,7 @@ class ConversationEvent(Frozen):
     originator_id: UUID = Field(description="The conversation. Server.")
     originator_version: int = Field(ge=1, description="Place in the conversation, from 1 without gaps. Server.")
     timestamp: datetime = Field(description="When it was decided, UTC, microseconds. Server.")
-    actor: str = Field(description="Who asked for it: the authenticated owner's id. Server.")
+    actor: str = Field(description="The actor, such as user:alice, service:billing or system. Server.")
     request_id: str | None = Field(
         default=None, description="The HTTP request that caused it; None outside HTTP. Server."
     )

@@ -178,9 +178,9 @@ class Log:
         row = await self._database.fetch_one(_SQL["count_messages"], parameters)
         return Superseded(from_version, row[0] if row else 0)
 
-    async def find_idempotent(self, actor: str, key: str) -> IdempotentCommand | None:
-        """Return the command in which `actor` used `key`, or None."""
-        row = await self._database.fetch_one(_SQL["find_idempotent"], {"actor": actor, "key": key})
+    async def find_idempotent(self, owner_id: str, key: str) -> IdempotentCommand | None:
+        """Return the command to which an owner gave `key`, or None."""
+        row = await self._database.fetch_one(_SQL["find_idempotent"], {"owner_id": owner_id, "key": key})
         return IdempotentCommand(*row) if row else None
 
     async def write_snapshot(self, state: Conversation) -> None:

@@ -15,16 +15,16 @@ WITH missing AS MATERIALIZED (
     RETURNING position - jsonb_array_length(%(rows)s::jsonb) AS base
 ), inserted AS (
     INSERT INTO events (position, conversation_id, version, type, data, actor, request_id, recorded_at, digest,
-        idempotency_key, fingerprint)
+        idempotency_owner, idempotency_key, fingerprint)
     SELECT next.base + e.n, e.conversation_id, e.version, e.type, e.data, e.actor, e.request_id, e.recorded_at,
         sha256(uuid_send(e.conversation_id) || int4send(e.version) || timestamptz_send(e.recorded_at) || convert_to(
             e.type || E'\n' || e.actor || E'\n' || coalesce(e.request_id, '') || E'\n' || e.data::text, 'UTF8')),
-        e.idempotency_key, e.fingerprint
+        e.idempotency_owner, e.idempotency_key, e.fingerprint
     FROM next, ROWS FROM (
         jsonb_to_recordset(%(rows)s::jsonb) AS (conversation_id uuid, version integer, type text, data jsonb, actor text,
-            request_id text, recorded_at timestamptz, idempotency_key text, fingerprint bytea)
-    ) WITH ORDINALITY AS e(conversation_id, version, type, data, actor, request_id, recorded_at, idempotency_key,
-        fingerprint, n)
+            request_id text, recorded_at timestamptz, idempotency_owner text, idempotency_key text, fingerprint bytea)
+    ) WITH ORDINALITY AS e(conversation_id, version, type, data, actor, request_id, recorded_at,
+        idempotency_owner, idempotency_key, fingerprint, n)
     RETURNING 1
 )
 SELECT (SELECT base FROM next), (SELECT count(*) FROM inserted), (SELECT lost FROM missing)
@@ -212,8 +212,9 @@ WHERE m.type = 'MessageAdded' AND coalesce(m.superseded_from > m.version, true)
     )
 
 -- name: find_idempotent
--- The first event of the command that used an actor's idempotency key.
-SELECT conversation_id, version, position, fingerprint FROM events WHERE actor = %(actor)s AND idempotency_key = %(key)s
+-- The first event of the command that used an owner's idempotency key.
+SELECT conversation_id, version, position, fingerprint FROM events
+WHERE idempotency_owner = %(owner_id)s AND idempotency_key = %(key)s
 
 -- name: read_snapshots
 -- Snapshots of one conversation between two versions, newest first.

@@ -51,8 +51,9 @@ _log = logging.getLogger(__name__)
 
 
 class Idempotency(NamedTuple):
-    """The idempotency key of a command, and the SHA-256 of its request."""
+    """An owner's idempotency key for a command, and the SHA-256 of its request."""
 
+    owner_id: str
     key: str
     fingerprint: bytes
 
@@ -300,8 +301,8 @@ def _rows(batch: list[_Append]) -> bytes:
         first = len(rows)
         rows += map(_row, append.rows)
         if append.idempotency:
-            key, fingerprint = append.idempotency
-            rows[first].update(idempotency_key=key, fingerprint=f"\\x{fingerprint.hex()}")
+            owner_id, key, fingerprint = append.idempotency
+            rows[first].update(idempotency_owner=owner_id, idempotency_key=key, fingerprint=f"\\x{fingerprint.hex()}")
     return orjson.dumps(rows)
 
 

@@ -38,6 +38,7 @@ class _Cancel(BaseModel):
     """The notification: a turn, the caller, and the command's idempotency key."""
 
     turn_id: UUID
+    owner_id: str
     actor: str
     request_id: str | None
     key: str | None = None
@@ -73,11 +74,11 @@ class Cancels:
 
         Raises:
             TurnNotActiveError: the turn has ended already, or there is none.
-            ConversationNotFoundError: another actor owns the conversation.
+            ConversationNotFoundError: another owner has the conversation.
             StoreUnavailableError: the log does not answer.
         """
         state = await self._executor.state(conversation_id)
-        if state.owner_id != caller.actor:
+        if state.owner_id != caller.owner_id:
             raise ConversationNotFoundError(conversation_id)
         key = _open_turn(state, turn_id)
         stopping = await self._stop_run(caller, state, key)
@@ -114,7 +115,9 @@ class Cancels:
             if isinstance(item.event, TurnEnded) and item.event.turn_id == key.turn_id:
                 ended.set()
 
-        cancel = _Cancel(turn_id=key.turn_id, actor=caller.actor, request_id=caller.request_id)
+        cancel = _Cancel(
+            turn_id=key.turn_id, owner_id=caller.owner_id, actor=caller.actor, request_id=caller.request_id
+        )
         if caller.idempotency is not None:
             cancel.key, cancel.fingerprint = caller.idempotency.key, caller.idempotency.fingerprint.hex()
         with self._broadcast.subscribed(key.conversation_id, on_event):
@@ -131,8 +134,10 @@ class Cancels:
             return
         run = self._runner.get(cancel.turn_id)
         if run is not None:
-            idempotency = Idempotency(cancel.key, bytes.fromhex(cancel.fingerprint)) if cancel.key else None
-            stop = Stop(Origin(cancel.actor, now(), cancel.request_id), idempotency=idempotency)
+            fingerprint = bytes.fromhex(cancel.fingerprint)
+            idempotency = Idempotency(cancel.owner_id, cancel.key, fingerprint) if cancel.key else None
+            origin = Origin(cancel.owner_id, cancel.actor, now(), cancel.request_id)
+            stop = Stop(origin, idempotency=idempotency)
             self._stopping.once(f"cancel of turn {cancel.turn_id}", lambda: run.stop(stop))
 
 

@@ -54,7 +54,7 @@ class ClientTurns:
 
         async def decide(state: Conversation) -> Events:
             nonlocal next_seq
-            check_access(state, caller.actor)
+            check_access(state, caller.owner_id)
             replay = await self._replayed(state, turn_id)
             if seq > replay.next_seq:
                 raise DeltaOutOfOrderError(turn_id, seq, replay.next_seq)
@@ -102,7 +102,7 @@ class ClientTurns:
         return committed
 
     async def _answer(self, state: Conversation, origin: Origin, turn_id: UUID) -> ModelAnswer:
-        check_access(state, origin.actor)
+        check_access(state, origin.owner_id)
         replay = await self._replayed(state, turn_id)
         content = replay.content()
         started_at = replay.started.timestamp if replay.started else None

@@ -9,6 +9,7 @@ from domain.conversation import Conversation
 from domain.decisions import running_turns
 from domain.decisions.conversations import Events, Origin
 from domain.errors import ConversationNotFoundError, TurnNotActiveError
+from domain.events import SYSTEM
 from eventlog.clock import now
 from turns.frames.replay import TurnKey, TurnReader
 from turns.queue import TurnQueue
@@ -58,7 +59,7 @@ class Recovery:
 
     async def _end(self, key: TurnKey, owner_id: str, reason: str, detail: str) -> None:
         async def decide(state: Conversation) -> Events:
-            answer, origin = await self._reader.answer_so_far(key), Origin(owner_id, now())
+            answer, origin = await self._reader.answer_so_far(key), Origin(owner_id, SYSTEM, now())
             return running_turns.fail_turn(state, origin, key.turn_id, answer, reason=reason, detail=detail)
 
         try:

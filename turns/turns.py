@@ -100,7 +100,7 @@ class Turns:
 
         async def decide(state: Conversation) -> Events:
             origin = caller.origin()
-            check_access(state, caller.actor)
+            check_access(state, caller.owner_id)
             if on_busy == "reject":
                 check_unlocked(state)
             from_version = await self._version_of(conversation_id, replace_from) if replace_from else None
@@ -153,7 +153,7 @@ class Turns:
         ids = TurnIds(new_id(), new_id(), new_id())
 
         async def decide(state: Conversation) -> Events:
-            check_access(state, caller.actor)
+            check_access(state, caller.owner_id)
             check_unlocked(state)
             answered = await find_answered_question(self._log, conversation_id, message_id)
             settings = answered.settings(model, default_model)
@@ -208,15 +208,17 @@ class Turns:
             TurnNotActiveError: it was cancelled, or another process has started it.
         """
         self._check_open()
-        caller = Caller(queued.actor, queued.request_id)
+
+        def caller(state: Conversation) -> Caller:
+            return Caller(state.owner_id, queued.actor, queued.request_id)
 
         async def decide(state: Conversation) -> Events:
             check_next(state, queued.turn_id)
             superseded = await self._superseded(key.conversation_id, queued.from_version)
-            return turn_starts.start_queued_turn(state, caller.origin(), queued, new_id(), superseded)
+            return turn_starts.start_queued_turn(state, caller(state).origin(), queued, new_id(), superseded)
 
         committed = await self._executor.execute(key.conversation_id, decide)
-        await self._begin(caller, committed)
+        await self._begin(caller(committed.state), committed)
 
     async def drain(self, timeout_s: float) -> None:
         """Refuse new turns, let running ones finish in `timeout_s`, then interrupt them."""

@@ -18,6 +18,7 @@ from eventlog.log import IdempotentCommand
 from projections.models.listing import ConversationRow
 
 LOCAL_OWNER = "local"
+LOCAL_ACTOR = "user:local"
 
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -37,7 +38,7 @@ class Call(NamedTuple):
         """Return the caller's conversation.
 
         Raises:
-            ConversationNotFoundError: it does not exist, or another user owns it.
+            ConversationNotFoundError: it does not exist, or another owner has it.
             ConversationDeletedError: it is deleted.
         """
         row = await self.owned_conversation(conversation_id)
@@ -49,10 +50,10 @@ class Call(NamedTuple):
         """Return the caller's conversation, deleted or not.
 
         Raises:
-            ConversationNotFoundError: it does not exist, or another user owns it.
+            ConversationNotFoundError: it does not exist, or another owner has it.
         """
         row = await self.services.listing.get(conversation_id)
-        if row is None or row.owner_id != self.caller.actor:
+        if row is None or row.owner_id != self.caller.owner_id:
             raise ConversationNotFoundError(conversation_id)
         return row
 
@@ -77,12 +78,12 @@ def json_response(resource: Any, status: int = 200, headers: dict[str, str] | No
 
 
 def caller_of(request: HttpRequest) -> Caller:
-    """Return the caller of a request, which is the local owner for every request.
+    """Return the caller of a request, which is the user `local` for every request.
 
     Raises:
         ProblemError: the idempotency key is not valid.
     """
-    return Caller(LOCAL_OWNER, _request_id(request), idempotency_of(request))
+    return Caller(LOCAL_OWNER, LOCAL_ACTOR, _request_id(request), idempotency_of(request, LOCAL_OWNER))
 
 
 def _request_id(request: HttpRequest) -> str:

@@ -13,8 +13,8 @@ from eventlog.writer import Idempotency
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
-def idempotency_of(request: HttpRequest) -> Idempotency | None:
-    """Return the idempotency key of a POST with its fingerprint, None without a key.
+def idempotency_of(request: HttpRequest, owner_id: str) -> Idempotency | None:
+    """Return the idempotency key that an owner gave a POST, None without a key.
 
     Raises:
         ProblemError: the key is not 1 to 255 visible ASCII characters.
@@ -25,18 +25,18 @@ def idempotency_of(request: HttpRequest) -> Idempotency | None:
     if not _KEY.fullmatch(key):
         message = "must be 1 to 255 visible ASCII characters"
         raise validation_problem("The request is not valid.", ("header", "Idempotency-Key"), message)
-    return Idempotency(key, _fingerprint(request))
+    return Idempotency(owner_id, key, _fingerprint(request))
 
 
 async def find_repeated(log: Log, caller: Caller) -> IdempotentCommand | None:
-    """Return the command that the caller's key recorded before, None if it is new.
+    """Return the command that the owner's key recorded before, None if it is new.
 
     Raises:
         IdempotencyKeyReusedError: the key recorded a different request.
     """
     if caller.idempotency is None:
         return None
-    found = await log.find_idempotent(caller.actor, caller.idempotency.key)
+    found = await log.find_idempotent(caller.idempotency.owner_id, caller.idempotency.key)
     if found and found.fingerprint != caller.idempotency.fingerprint:
         raise IdempotencyKeyReusedError(caller.idempotency.key)
     return found

@@ -48,14 +48,14 @@ async def list_conversations(call: CallParam, query: Annotated[ListingQuery, Que
     """List the caller's conversations, most recently active first."""
     wanted = ListingFilter(query.agent_id, query.q, _metadata_filter(query.model_extra or {}))
     before = decode_activity("conversations", query.cursor)
-    rows = await call.services.listing.page(call.caller.actor, wanted, before, query.limit + 1)
+    rows = await call.services.listing.page(call.caller.owner_id, wanted, before, query.limit + 1)
     return json_response(page(rows, query.limit, conversation_resource, _cursor))
 
 
 @router.delete("/v1/conversations", response_model=Deleted)
 async def delete_conversations(call: CallParam, query: Annotated[AgentQuery, Query()]) -> Response:
     """Delete all of the caller's conversations, or those of one agent."""
-    ids = await call.services.listing.owned(call.caller.actor, query.agent_id)
+    ids = await call.services.listing.owned(call.caller.owner_id, query.agent_id)
     positions: list[int] = []
     for start in range(0, len(ids), MAX_CONCURRENT_DELETES):
         work = [_delete_if_present(call, id_) for id_ in ids[start : start + MAX_CONCURRENT_DELETES]]

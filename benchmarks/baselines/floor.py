@@ -75,7 +75,7 @@ class Rows:
         data = data.replace(str(_PLACEHOLDER), message_id)
         digest = sha256(message_id.encode()).digest()
         version = next(self._versions[conversation_id])
-        return Row(conversation_id, version, "MessageAdded", data, "local", None, now(), digest)
+        return Row(conversation_id, version, "MessageAdded", data, "user:local", None, now(), digest)
 
 
 class BatchedWriter:
@@ -190,10 +190,10 @@ def _data(role: str, text: str) -> str:
             "originator_id": _PLACEHOLDER,
             "originator_version": 1,
             "timestamp": now(),
-            "actor": "local",
+            "actor": "user:local",
             "message_id": _PLACEHOLDER,
             "role": role,
-            "author_id": "local" if role == "user" else None,
+            "author_id": "user:local" if role == "user" else None,
             "content": (TextBlock(text=text),),
             "in_reply_to": None if role == "user" else _PLACEHOLDER,
             "tokens": len(text) // 5,

@@ -86,7 +86,7 @@ def _conversation_events(random: Random, all_scripts: Scripts, at_us: int) -> It
         ids = {**new, "owner": owner, "deleted": ids.get("question", ""), "asked": str(version + 1)}
         for step in script:
             at_us, version = at_us + step.after_us, version + 1
-            yield GeneratedEvent(at_us, conversation_id, version, step.type, step.template % ids, owner)
+            yield GeneratedEvent(at_us, conversation_id, version, step.type, step.template % ids, f"user:{owner}")
         at_us += 1 + int(random.lognormvariate(0, 1) * PAUSE_S * 1_000_000)
 
 

@@ -90,7 +90,7 @@ class _ScriptBuilder:
         return self._state
 
     def origin(self) -> Origin:
-        return Origin(str(_IDS["owner"]), now())
+        return Origin(str(_IDS["owner"]), f"user:{_IDS['owner']}", now())
 
     def record(self, after_us: int, events: Events) -> None:
         self._state = fold(self._state, events)

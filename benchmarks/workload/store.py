@@ -22,7 +22,7 @@ from projections.engine import Engine
 from projections.progress import Progress
 from projections.projection import Projection
 
-CALLER = Caller("local")
+CALLER = Caller("local", "user:local")
 
 
 class Store(NamedTuple):

@@ -29,8 +29,12 @@ Events = list[ConversationEvent]
 
 
 class Origin(NamedTuple):
-    """The actor of a command, its time in UTC, and the id of its request or None."""
+    """The owner of the conversations that a command means, its actor and its time.
 
+    `at` is in UTC. `request_id` is None outside HTTP.
+    """
+
+    owner_id: str
     actor: str
     at: datetime
     request_id: str | None = None
@@ -64,7 +68,7 @@ def start_conversation(
     metadata: JsonObject | None = None,
     messages: Sequence[Draft] = (),
 ) -> Events:
-    """Return the start of a conversation of `origin.actor`, and its first messages.
+    """Return the start of a conversation of `origin.owner_id`, and its first messages.
 
     Raises:
         InvalidContentError: a message breaks a rule of content.
@@ -72,7 +76,7 @@ def start_conversation(
     """
     started = ConversationStarted(
         **envelope(conversation_id, 1, origin),
-        owner_id=origin.actor,
+        owner_id=origin.owner_id,
         agent_id=agent_id,
         title=title,
         metadata=metadata or {},
@@ -96,7 +100,7 @@ def update_conversation(
     Raises:
         VersionMismatchError: the conversation is at none of `expected_versions`.
     """
-    check_access(state, origin.actor)
+    check_access(state, origin.owner_id)
     check_version(state, expected_versions)
     title = changes.get("title", state.title)
     metadata = changes.get("metadata", state.metadata)
@@ -113,7 +117,7 @@ def delete_conversation(
     Raises:
         VersionMismatchError: the conversation is at none of `expected_versions`.
     """
-    check_access(state, origin.actor)
+    check_access(state, origin.owner_id)
     check_version(state, expected_versions)
     # Every turn ends in the log.
     open_turns = [*([state.turn.id] if state.turn else []), *(turn.id for turn in state.queue)]
@@ -135,7 +139,7 @@ def add_message(state: Conversation, origin: Origin, draft: Draft, closing_id: U
         InvalidContentError: the content breaks a rule.
         UnsupportedImageError: the bytes of an image do not match its type.
     """
-    check_access(state, origin.actor)
+    check_access(state, origin.owner_id)
     if draft.role == "user":
         check_unlocked(state)
     else:
@@ -183,7 +187,7 @@ def delete_message(state: Conversation, origin: Origin, message_id: UUID, place:
         ConversationLockedError: a turn is active.
         MessageNotFoundError: there is no such message.
     """
-    check_access(state, origin.actor)
+    check_access(state, origin.owner_id)
     check_idle(state)
     if place is None:
         raise MessageNotFoundError(message_id)

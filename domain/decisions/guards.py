@@ -13,14 +13,14 @@ from domain.errors import (
 )
 
 
-def check_access(state: Conversation, actor: str) -> None:
-    """Check that `actor` owns the conversation and that it is not deleted.
+def check_access(state: Conversation, owner_id: str) -> None:
+    """Check that the conversation is this owner's and not deleted.
 
     Raises:
-        ConversationNotFoundError: another actor owns it.
+        ConversationNotFoundError: another owner has it.
         ConversationDeletedError: its owner deleted it.
     """
-    if state.owner_id != actor:
+    if state.owner_id != owner_id:
         raise ConversationNotFoundError(state.id)
     if state.deleted:
         raise ConversationDeletedError(state.id)

@@ -80,7 +80,7 @@ def resume_turn(state: Conversation, origin: Origin, turn_id: UUID, results: Dra
         TurnNotActiveError: the turn does not wait for results.
         InvalidContentError: the results are not those of the open calls, one each.
     """
-    check_access(state, origin.actor)
+    check_access(state, origin.owner_id)
     turn = check_active(state, turn_id)
     if not turn.waiting:
         raise TurnNotActiveError(turn_id)
@@ -119,7 +119,7 @@ def cancel_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: Mode
     Raises:
         TurnNotActiveError: the turn has ended already.
     """
-    check_access(state, origin.actor)
+    check_access(state, origin.owner_id)
     if turn_id in {turn.id for turn in state.queue}:
         return [TurnCancelled(**next_envelope(state, origin), turn_id=turn_id)]
     if check_active(state, turn_id).waiting:

@@ -73,7 +73,7 @@ def start_turn(
         InvalidContentError: the content breaks a rule.
         UnsupportedImageError: the bytes of an image do not match its type.
     """
-    check_access(state, origin.actor)
+    check_access(state, origin.owner_id)
     check_unlocked(state)
     check_content(draft.role, draft.content)
     return _start(state, origin, draft, settings, ids, superseded)
@@ -94,7 +94,7 @@ def answer_again(
     Raises:
         ConversationLockedError: a turn is active.
     """
-    check_access(state, origin.actor)
+    check_access(state, origin.owner_id)
     check_unlocked(state)
     events = _prepare(state, origin, ids, superseded)
     return [*events, _started(state, origin, len(events), question, settings, ids)]
@@ -119,7 +119,7 @@ def queue_turn(
         InvalidContentError: the content breaks a rule.
         UnsupportedImageError: the bytes of an image do not match its type.
     """
-    check_access(state, origin.actor)
+    check_access(state, origin.owner_id)
     check_content(draft.role, draft.content)
     if len(state.queue) >= MAX_QUEUED:
         check_unlocked(state)

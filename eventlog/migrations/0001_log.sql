@@ -21,6 +21,7 @@ CREATE TABLE events (
     request_id text,
     recorded_at timestamptz NOT NULL,
     digest bytea NOT NULL,
+    idempotency_owner text,
     idempotency_key text,
     fingerprint bytea,
     CONSTRAINT events_pkey PRIMARY KEY (conversation_id, version)
@@ -35,8 +36,8 @@ COMMENT ON TABLE events IS 'One row per event of a conversation, in log order by
 CREATE UNIQUE INDEX events_position ON events (position);
 
 -- name: create_events_idempotency
--- An actor can use a key only once. Only the first event of a command has it.
-CREATE UNIQUE INDEX events_idempotency ON events (actor, idempotency_key) WHERE idempotency_key IS NOT NULL;
+-- An owner can use a key only once. Only the first event of a command has it.
+CREATE UNIQUE INDEX events_idempotency ON events (idempotency_owner, idempotency_key) WHERE idempotency_key IS NOT NULL;
 
 -- name: create_events_message
 -- The events that add or delete a message, so that commands find a message without reading the conversation.

@@ -112,4 +112,4 @@ def test_the_application_writes_the_log_that_the_server_reads(database_url: str)
     with ConversationApplication(env) as application:
         application.start(events)
     assert value(database_url, "SELECT position FROM head") == len(events)
-    assert value(database_url, "SELECT count(*) FROM events WHERE actor = 'alice' AND data ? 'actor'") == 0
+    assert value(database_url, "SELECT count(*) FROM events WHERE actor = 'user:alice' AND data ? 'actor'") == 0

@@ -103,7 +103,12 @@ def test_the_reasons_of_a_failure_are_documented() -> None:
 def test_the_example_is_a_message() -> None:
     example = re.search(r"```json\n(.*?)```", TEXT, re.DOTALL)
     assert example
-    envelope = {"originator_id": UUID(int=1), "originator_version": 1, "timestamp": datetime.now(UTC), "actor": "local"}
+    envelope = {
+        "originator_id": UUID(int=1),
+        "originator_version": 1,
+        "timestamp": datetime.now(UTC),
+        "actor": "user:local",
+    }
     data = json.loads(example[1])
     message = MessageAdded.model_validate({**envelope, **data})
     assert json.loads(message.model_dump_json(exclude=set(ENVELOPE_FIELDS))) == data

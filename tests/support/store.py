@@ -30,7 +30,7 @@ from projections.progress import Progress
 from projections.projection import Projection
 from tests.support.waiting import PATIENCE_S, eventually
 
-ALICE = Caller("alice", "req-1")
+ALICE = Caller("alice", "user:alice", "req-1")
 HELLO = ClientMessage("user", (TextBlock(text="Hello"),))
 MAPPER = ConversationMapper(JSONBytesTranscoder())
 

@@ -47,7 +47,7 @@ def _check_possible(state: Conversation | None, event: ConversationEvent) -> Non
     if state is None:
         return
     assert not state.deleted
-    assert state.owner_id == event.actor
+    assert event.actor == f"user:{state.owner_id}"
     assert event.timestamp >= state.updated_at
     turn = state.turn
     if isinstance(event, StreamDelta | TurnEnded):

@@ -28,7 +28,7 @@ from tests.support.store import PATIENCE_S, opened, rows
 TEXT = (Path(__file__).parents[3] / "docs" / "reading-the-log.md").read_text()
 EXAMPLE_ID = "01a1fcdb-2f79-7502-8e7f-3aecd04c02a9"
 AT = datetime(2026, 3, 1, 23, 30, tzinfo=UTC)
-ORIGIN = Origin("local", AT)
+ORIGIN = Origin("local", "user:local", AT)
 RECIPES = {
     heading: re.findall(r"```sql\n(.*?)```", body, re.DOTALL)
     for heading, body in re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL)
@@ -152,7 +152,7 @@ async def test_the_images_of_a_conversation_match_their_hashes(log: RecordedLog)
     image = ImageBlock(media_type="image/gif", data=b64encode(b"GIF89a").decode())
     async with opened(log.database_url, listening=False) as store:
         started = await store.commands.start(
-            Caller("local"), messages=[ClientMessage("user", (TextBlock(text="Look:"), image))]
+            Caller("local", "user:local"), messages=[ClientMessage("user", (TextBlock(text="Look:"), image))]
         )
     log.conversation_id = started.state.id
     assert log.rows("The images of a conversation") == [["2", "image/gif", "6", sha256(b"GIF89a").hexdigest()]]

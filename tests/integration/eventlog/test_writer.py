@@ -21,7 +21,7 @@ from eventlog.writer import CommitListener, GroupCommitWriter, Idempotency
 from tests.support.histories.builders import Story, one_of_each
 from tests.support.store import Store, blocked_backend, blocked_head, opened, rows, value
 
-KEY = Idempotency("key-1", b"f" * 32)
+KEY = Idempotency("alice", "key-1", b"f" * 32)
 
 
 def stored(events: list[ConversationEvent]) -> list[NewRow]:
@@ -121,8 +121,19 @@ async def test_an_idempotency_key_is_recorded_once(database_url: str) -> None:
 
 async def test_two_owners_may_use_one_key(database_url: str) -> None:
     async with opened(database_url, listening=False) as store:
-        appends = [store.writer.append(stored(Story(owner=owner).events), KEY) for owner in ("alice", "bob")]
+        keys = {owner: KEY._replace(owner_id=owner) for owner in ("alice", "bob")}
+        appends = [store.writer.append(stored(Story(owner=owner).events), key) for owner, key in keys.items()]
         assert await outcomes(*appends) == [1, 2]
+        found = [await store.log.find_idempotent(owner, "key-1") for owner in keys]
+        assert [command and command.position for command in found] == [1, 2]
+
+
+async def test_all_actors_of_an_owner_share_its_keys(database_url: str) -> None:
+    async with opened(database_url, listening=False) as store:
+        first, second = (stored(Story().events) for _ in range(2))
+        by_service = [row._replace(actor="service:billing") for row in second]
+        appends = [store.writer.append(first, KEY), store.writer.append(by_service, KEY)]
+        assert await outcomes(*appends) == [1, IdempotencyKeyTakenError]
 
 
 async def test_only_the_first_event_of_a_command_carries_its_key(database_url: str) -> None:
@@ -239,7 +250,7 @@ async def test_a_refused_append_affects_no_neighbour_and_keeps_the_connection(st
 
     PostgreSQL reports a program limit, which does not break the connection.
     """
-    too_long = Idempotency("".join(str(uuid4()) for _ in range(400)), b"f" * 32)
+    too_long = Idempotency("alice", "".join(str(uuid4()) for _ in range(400)), b"f" * 32)
     await store.append(Story().events)
     before = store.database.generation
     appends = [

@@ -154,4 +154,4 @@ async def test_a_turn_of_another_owner_is_not_stopped(
     cancels = Cancels(here.conversations, reader, runner, Channels(here.database), cast(Any, None))
     runner._running[key.turn_id] = cast(Any, NeverStopped())
     with pytest.raises(ConversationNotFoundError):
-        await cancels.cancel(Caller("mallory"), key.conversation_id, key.turn_id)
+        await cancels.cancel(Caller("mallory", "alice"), key.conversation_id, key.turn_id)

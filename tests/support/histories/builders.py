@@ -32,8 +32,8 @@ BEGINNING = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 some_id = new_id
 
 
-def origin(actor: str = OWNER, at: datetime = BEGINNING, request_id: str | None = "req-1") -> Origin:
-    return Origin(actor, at, request_id)
+def origin(owner_id: str = OWNER, at: datetime = BEGINNING, request_id: str | None = "req-1") -> Origin:
+    return Origin(owner_id, f"user:{owner_id}", at, request_id)
 
 
 def text(words: str = "Hello") -> Content:
@@ -89,7 +89,7 @@ class Story:
     def origin(self) -> Origin:
         """Return the owner's origin, one second after the previous one."""
         self._now += timedelta(seconds=1)
-        return Origin(self._owner, self._now, "req-1")
+        return origin(self._owner, self._now)
 
     def say(self, words: str = "Hello", role: Role = "user", **changes: Any) -> Events:
         return self._keep(

@@ -100,7 +100,7 @@ def check_event(resource: dict[str, Any]) -> None:
     """Check the shape of a recorded event."""
     assert resource.keys() == EVENT_KEYS
     assert re.fullmatch("[0-9a-f]{64}", resource["digest"])
-    assert resource["actor"] == "local"
+    assert resource["actor"] == "user:local"
     _check_forms(resource, ids={"conversation_id"})
     _check_times(resource, {"recorded_at"})
 

@@ -34,7 +34,7 @@ def test_a_conversation_starts_with_its_owner_title_and_metadata() -> None:
         originator_id=conversation_id,
         originator_version=1,
         timestamp=BEGINNING,
-        actor="alice",
+        actor="user:alice",
         request_id="req-1",
         owner_id="alice",
         agent_id="support",
@@ -119,7 +119,7 @@ def test_a_message_is_added_with_its_content_and_author() -> None:
     (event,) = conversations.add_message(idle().state, origin(), said, some_id())
     assert isinstance(event, MessageAdded)
     assert (event.message_id, event.content, event.tokens, event.encoding) == (said.id, said.content, 2, "words")
-    assert (event.author_id, event.role, event.status, event.turn_id) == ("alice", "user", "completed", None)
+    assert (event.author_id, event.role, event.status, event.turn_id) == ("user:alice", "user", "completed", None)
 
 
 def test_an_assistant_message_has_no_author_and_replies_to_the_last_user_message() -> None:
@@ -192,7 +192,7 @@ def test_open_calls_of_a_client_get_error_results_before_the_next_user_message()
     assert isinstance(closing, MessageAdded) and isinstance(said, MessageAdded)
     results = [block for block in closing.content if isinstance(block, ToolResultBlock)]
     assert [(block.tool_use_id, block.is_error) for block in results] == [("a", True), ("b", True)]
-    assert (closing.role, closing.turn_id, closing.author_id) == ("tool", None, "alice")
+    assert (closing.role, closing.turn_id, closing.author_id) == ("tool", None, "user:alice")
     assert (closing.tokens, closing.encoding) == (2 * UNANSWERED_TOKENS, UNANSWERED_ENCODING)
     assert (said.role, versions([closing, said]), story.state.open_calls) == ("user", [4, 5], ())
 

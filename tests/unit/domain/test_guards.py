@@ -16,21 +16,21 @@ from tests.support.histories.stories import deleted, idle, locked, results
 SETTINGS = TurnSettings(MODEL)
 QUESTION, SUPERSEDED = Question(UUID(int=1), 2), Superseded(3, 1)
 OWNER_COMMANDS: dict[str, Callable[[Conversation, str], Events]] = {
-    "update": lambda state, actor: conversations.update_conversation(state, origin(actor), {"title": "New"}),
-    "delete": lambda state, actor: conversations.delete_conversation(state, origin(actor)),
-    "add_message": lambda state, actor: conversations.add_message(state, origin(actor), draft(), some_id()),
-    "delete_message": lambda state, actor: conversations.delete_message(
-        state, origin(actor), some_id(), MessagePlace(2)
+    "update": lambda state, owner: conversations.update_conversation(state, origin(owner), {"title": "New"}),
+    "delete": lambda state, owner: conversations.delete_conversation(state, origin(owner)),
+    "add_message": lambda state, owner: conversations.add_message(state, origin(owner), draft(), some_id()),
+    "delete_message": lambda state, owner: conversations.delete_message(
+        state, origin(owner), some_id(), MessagePlace(2)
     ),
-    "start_turn": lambda state, actor: turn_starts.start_turn(state, origin(actor), draft(), SETTINGS, turn_ids()),
-    "answer_again": lambda state, actor: turn_starts.answer_again(
-        state, origin(actor), QUESTION, SETTINGS, turn_ids(), SUPERSEDED
+    "start_turn": lambda state, owner: turn_starts.start_turn(state, origin(owner), draft(), SETTINGS, turn_ids()),
+    "answer_again": lambda state, owner: turn_starts.answer_again(
+        state, origin(owner), QUESTION, SETTINGS, turn_ids(), SUPERSEDED
     ),
-    "queue_turn": lambda state, actor: turn_starts.queue_turn(state, origin(actor), draft(), SETTINGS, turn_ids()),
-    "resume_turn": lambda state, actor: running_turns.resume_turn(
-        state, origin(actor), some_id(), results("call_a_0"), some_id()
+    "queue_turn": lambda state, owner: turn_starts.queue_turn(state, origin(owner), draft(), SETTINGS, turn_ids()),
+    "resume_turn": lambda state, owner: running_turns.resume_turn(
+        state, origin(owner), some_id(), results("call_a_0"), some_id()
     ),
-    "cancel_turn": lambda state, actor: running_turns.cancel_turn(state, origin(actor), some_id(), answer(), some_id()),
+    "cancel_turn": lambda state, owner: running_turns.cancel_turn(state, origin(owner), some_id(), answer(), some_id()),
 }
 
 
@@ -40,6 +40,15 @@ def test_a_conversation_of_another_owner_is_not_found(decide: Callable[[Conversa
         decide(idle().state, "mallory")
     with pytest.raises(ConversationNotFoundError):
         decide(deleted().state, "mallory")
+
+
+@pytest.mark.parametrize("actor", ["user:alice", "service:billing", "alice"])
+def test_an_actor_acts_for_the_owner_that_it_names_and_for_no_other(actor: str) -> None:
+    state = idle().state
+    (event,) = conversations.update_conversation(state, origin()._replace(actor=actor), {"title": "New"})
+    assert event.actor == actor
+    with pytest.raises(ConversationNotFoundError):
+        conversations.update_conversation(state, origin("mallory")._replace(actor=actor), {"title": "New"})
 
 
 @pytest.mark.parametrize("decide", OWNER_COMMANDS.values(), ids=OWNER_COMMANDS)

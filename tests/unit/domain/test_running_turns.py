@@ -146,7 +146,7 @@ def test_every_event_of_a_decision_has_the_actor_the_time_and_the_request_id() -
     events = turn_starts.start_turn(story.state, asked, draft(), SETTINGS, turn_ids(), Superseded(2, 2))
     assert len(events) == 5
     for event in events:
-        assert (event.actor, event.timestamp, event.request_id) == ("alice", BEGINNING, "req-9")
+        assert (event.actor, event.timestamp, event.request_id) == ("user:alice", BEGINNING, "req-9")
         assert event.originator_id == story.id
 
 

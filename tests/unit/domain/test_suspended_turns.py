@@ -50,7 +50,7 @@ def test_the_results_of_all_open_calls_resume_the_turn_with_a_new_answer_id() ->
         story.state, origin(), turn.id, results("call_b_1", "call_a_0"), answer_id
     )
     assert isinstance(said, MessageAdded) and isinstance(resumed, TurnResumed)
-    assert (said.role, said.turn_id, said.author_id, said.in_reply_to) == ("tool", turn.id, "alice", None)
+    assert (said.role, said.turn_id, said.author_id, said.in_reply_to) == ("tool", turn.id, "user:alice", None)
     assert (resumed.turn_id, resumed.user_message_id) == (turn.id, turn.user_message_id)
     assert (resumed.message_id, resumed.model) == (answer_id, MODEL)
     assert versions([said, resumed]) == [story.state.version + 1, story.state.version + 2]

@@ -28,7 +28,7 @@ def round_trip(event: ConversationEvent) -> Any:
 
 
 def envelope() -> dict[str, Any]:
-    return {"originator_id": some_id(), "originator_version": 1, "timestamp": BEGINNING, "actor": "alice"}
+    return {"originator_id": some_id(), "originator_version": 1, "timestamp": BEGINNING, "actor": "user:alice"}
 
 
 @pytest.mark.parametrize("event", one_of_each(), ids=lambda event: type(event).__name__)
@@ -84,7 +84,7 @@ def test_a_cost_is_kept_to_the_last_digit() -> None:
 def test_a_row_of_the_table_and_the_stored_event_of_the_library_are_equivalent() -> None:
     event = Story(title="Grüße").events[0]
     data = '{"owner_id": "alice", "agent_id": null, "title": "Grüße", "metadata": {}}'
-    row = Row(7, event.originator_id, 1, "ConversationStarted", data, "alice", "req-1", event.timestamp)
+    row = Row(7, event.originator_id, 1, "ConversationStarted", data, "user:alice", "req-1", event.timestamp)
     assert row.recorded() == (7, event)
     assert MAPPER.to_domain_event(row.stored()) == event
 
@@ -114,7 +114,7 @@ def _third_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(mapping._STORABLE, "Renamed", Renamed)
 
 
-ENVELOPE = '"timestamp":"2026-01-02T03:04:05.678901Z","actor":"alice"'
+ENVELOPE = '"timestamp":"2026-01-02T03:04:05.678901Z","actor":"user:alice"'
 
 
 @pytest.mark.usefixtures("_third_shape")

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from api.http.sse import turn_event
 from domain.content import Content, ReasoningBlock, TextBlock
-from domain.decisions.conversations import Origin
 from domain.decisions.running_turns import complete_turn, record_delta
 from domain.events import ConversationEvent, MessageAdded, StreamDelta, StreamedBlock, TurnCompleted, TurnEnded
 from eventlog.mapper import ConversationMapper, JSONBytesTranscoder, Recorded
-from tests.support.histories.builders import BEGINNING, OWNER, Story, answer, turn_of, usage
+from tests.support.histories.builders import Story, answer, origin, turn_of, usage
 from turns.frames.frames import Chunk, Frame, TurnFrames
 from turns.frames.replay import TurnKey, TurnReplay
 
@@ -66,7 +65,7 @@ def delta_of(run: list[Chunk]) -> dict[str, Any]:
 
 def recorded(story: Story, deltas: list[dict[str, Any]], content: Content) -> list[ConversationEvent]:
     """Return the events of a story with these deltas and the answer, as the log does."""
-    by = Origin(OWNER, BEGINNING)
+    by = origin()
     state = story.state
     events = list(story.events)
     for fields in deltas:

@@ -23,7 +23,7 @@ def test_the_log_has_every_event_in_order(api: Api, given_model: GivenModel) -> 
 def test_an_event_names_the_request_that_caused_it(api: Api) -> None:
     started = api.http.post("/v1/conversations", json={}, headers={"X-Request-ID": "my-request"}).json()
     (event,) = api.events(started["id"])
-    assert (event["request_id"], event["actor"]) == ("my-request", "local")
+    assert (event["request_id"], event["actor"]) == ("my-request", "user:local")
 
 
 def test_a_request_without_an_id_gets_one(api: Api) -> None:

@@ -20,7 +20,7 @@ def test_a_message_has_every_field(api: Api, id_: str) -> None:
     check_position(response)
     message = response.json()
     check_message(message)
-    added = {"conversation_id": id_, "role": "user", "author_id": "local", "status": "completed", "version": 2}
+    added = {"conversation_id": id_, "role": "user", "author_id": "user:local", "status": "completed", "version": 2}
     assert message.items() >= {**added, "content": [{"type": "text", "text": "Hi there"}], "tokens": 2}.items()
     nothing = {message[name] for name in ("turn_id", "in_reply_to", "model", "usage", "finish_reason")}
     assert nothing == {None}

@@ -29,7 +29,10 @@ def test_the_answer_holds_the_turn_and_both_messages(api: Api, id_: str, given_m
     check_turn(turn)
     used = {"input_tokens": 11, "output_tokens": 7, "cached_input_tokens": 3, "reasoning_tokens": 2}
     assert turn["usage"] == assistant["usage"] == {**used, "cost_usd": None, "estimated": False}
-    assert user.items() >= {"role": "user", "author_id": "local", "turn_id": turn["id"], "status": "completed"}.items()
+    assert (
+        user.items()
+        >= {"role": "user", "author_id": "user:local", "turn_id": turn["id"], "status": "completed"}.items()
+    )
     assert user["content"] == [{"type": "text", "text": "What?"}]
     expected = {
         "role": "assistant",
