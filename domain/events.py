@@ -29,7 +29,7 @@ class ConversationEvent(Frozen):
     originator_id: UUID = Field(description="The conversation. Server.")
     originator_version: int = Field(ge=1, description="Place in the conversation, from 1 without gaps. Server.")
     timestamp: datetime = Field(description="When it was decided, UTC, microseconds. Server.")
-    actor: str = Field(description="Who asked for it: the authenticated owner's id. Server.")
+    actor: str = Field(description="The actor: the authenticated owner's id. Server.")
     request_id: str | None = Field(
         default=None, description="The HTTP request that caused it; None outside HTTP. Server."
     )

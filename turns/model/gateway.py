@@ -28,10 +28,10 @@ class ModelGateway:
     def __init__(
         self, *, api_base: str | None, api_key: SecretStr | None, timeouts: ModelTimeouts, max_attempts: int = 3
     ) -> None:
-        """`api_base` is an OpenAI-compatible server.
+        """`api_base` is the server of every model except the demo model.
 
-        It gets every model whose name has no provider. `max_attempts` counts the first one. Without `api_key`, litellm
-        takes each provider's own variable from the environment.
+        A model whose name begins with a provider is called in that provider's protocol, any other in OpenAI's. Without
+        `api_key`, litellm takes each provider's own variable from the environment. `max_attempts` counts the first one.
         """
         self._routing = ProviderRouting(api_base, api_key)
         self._timeouts = timeouts
