@@ -1,5 +1,5 @@
 -- name: create_history
--- One row per message, an answer from the start of its turn. Key: message id. Fed by messages and turns.
+-- One row per message, an answer from the start of its turn. Key: conversation and message. Fed by messages and turns.
 CREATE TABLE {history} (
     conversation_id uuid NOT NULL,
     message_id uuid NOT NULL,
@@ -26,7 +26,7 @@ ALTER TABLE {history} ADD PRIMARY KEY (conversation_id, message_id)
 CREATE INDEX ON {history} (conversation_id, version)
 
 -- name: create_turns
--- One row per turn. Key: turn id. Fed by the events of turns.
+-- One row per turn. Key: conversation and turn. Fed by the events of turns.
 CREATE TABLE {turns} (
     conversation_id uuid NOT NULL,
     turn_id uuid NOT NULL,
@@ -54,7 +54,7 @@ ALTER TABLE {turns} ADD PRIMARY KEY (conversation_id, turn_id)
 CREATE INDEX ON {turns} (conversation_id, version)
 
 -- name: create_stream_text
--- One row per delta of a running turn. Key: its first frame. Deleted when the turn ends or is suspended.
+-- One row per delta of a running turn. Key: turn and first frame. Deleted when the turn ends or is suspended.
 CREATE TABLE {stream_text} (
     turn_id uuid NOT NULL,
     first_seq integer NOT NULL,

@@ -1,5 +1,5 @@
 -- name: create_usage
--- One row per turn, also of deleted conversations. Key: turn id. Fed by the start, suspension and end of turns.
+-- One row per turn, also of deleted conversations. Key: conversation and turn. Fed by the start, suspension and end of turns.
 CREATE TABLE {usage} (
     conversation_id uuid NOT NULL,
     owner_id text NOT NULL,

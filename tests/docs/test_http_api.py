@@ -16,10 +16,14 @@ from api.http.request_models import (
     LogQuery,
     MessagesQuery,
     NewConversationTurn,
+    NewDeltas,
     NewTurn,
+    TurnFailure,
+    TurnUsage,
 )
 from api.http.route import JSONRoute
 from api.settings import load_settings
+from projections.catalog import find_projection
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "http-api.md").read_text()
@@ -87,6 +91,23 @@ def test_the_documented_frames_are_those_of_the_code() -> None:
     documented = set(re.findall(r"`((?:turn|block)\.\w+|delta)`", section("Turns")))
     code = (ROOT / "turns" / "frames" / "frames.py").read_text()
     assert documented == set(re.findall(r'"((?:turn|block)\.\w+|delta)"', code))
+
+
+def test_the_example_of_a_projection_has_the_version_of_the_code() -> None:
+    example = re.search(r"```json\n(.*?)```", section("Projections"), re.DOTALL)
+    assert example
+    shown = json.loads(example[1])
+    version = find_projection(shown["name"]).version
+    assert {shown["version"], *(build["version"] for build in shown["other_builds"])} == {version}
+
+
+def test_the_limits_of_a_request_are_documented() -> None:
+    rows = "".join(re.findall(r"^\| (?:sizes|numbers) \|.*$", section("Bad input"), re.MULTILINE))
+    models = (NewConversationTurn, NewDeltas, TurnFailure, TurnUsage, ContextQuery, ListingQuery)
+    limits = set(re.findall(r"'(?:maximum|maxLength|maxItems)': (\d+)", str([m.model_json_schema() for m in models])))
+    # `agent_id` and a tool's name are documented where they occur. A text's limit is in bytes.
+    written = {f"{int(limit):,}" for limit in limits - {"64"}}
+    assert {limit for limit in written if not re.search(rf"(?<![\d,]){limit}(?![\d,])", rows)} == set()
 
 
 def test_resources_are_json() -> None:

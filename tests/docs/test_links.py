@@ -1,4 +1,4 @@
-"""Every link between the pages has a target."""
+"""Every link between the pages has a target, and every named file exists."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+FOLDERS = "domain|postgres|eventlog|commands|projections|turns|api|cli|tests|benchmarks"
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
 
@@ -17,6 +18,12 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
             file = page.parent / path if path else page
             assert file.exists(), target
             assert not heading or heading in headings(file), target
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name != "adr"], ids=lambda page: page.name)
+def test_files_of_the_code_that_a_page_names_exist(page: Path) -> None:
+    named = re.findall(rf"`((?:{FOLDERS})/[\w./]+\.(?:py|sql|json))`", page.read_text())
+    assert [file for file in named if not (ROOT / file).exists()] == []
 
 
 def test_the_index_names_every_page() -> None:

@@ -49,6 +49,17 @@ def docstrings(path: Path) -> Iterator[str]:
                 yield text
 
 
+def descriptions(path: Path) -> Iterator[str]:
+    """Yield the descriptions of fields, and the help of options."""
+    for node in ast.walk(tree(path)):
+        if (
+            isinstance(node, ast.keyword)
+            and node.arg in ("description", "help")
+            and isinstance(node.value, ast.Constant)
+        ):
+            yield str(node.value.value)
+
+
 def comments(path: Path) -> Iterator[str]:
     for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
         if token.type == tokenize.COMMENT:
@@ -95,7 +106,8 @@ def test_the_first_line_of_a_docstring_is_short_and_one_clause() -> None:
 
 def test_no_sentence_of_the_code_begins_with_a_pronoun() -> None:
     def faults(path: Path) -> list[str]:
-        found = [text for text in docstrings(path) if re.search(rf"(?:^|[.:]\s+){NO_SUBJECT}", text)]
+        texts = [*docstrings(path), *descriptions(path)]
+        found = [text for text in texts if re.search(rf"(?:^|[.:]\s+){NO_SUBJECT}", text)]
         return found + [text for text in comments(path) if re.search(rf"(?:^|[.]\s+){NO_SUBJECT}", text)]
 
     assert broken(CODE, faults) == {}

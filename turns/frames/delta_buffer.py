@@ -1,4 +1,4 @@
-"""Delta buffers: chunks are recorded after 40 ms or 1 KiB, many streams at once."""
+"""Delta buffers: chunks are recorded after 40 ms or 1,024 characters."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,7 +8,7 @@ from typing import Any
 from turns.frames.frames import Chunk
 
 FLUSH_INTERVAL_S = 0.04
-FLUSH_BYTES = 1024
+FLUSH_CHARACTERS = 1024
 TICK_S = 0.008
 
 Record = Callable[[list[dict[str, Any]]], Awaitable[None]]
@@ -43,8 +43,6 @@ class DeltaBuffer:
     buffer, and `close` raises it.
     """
 
-    # The interval and the commit together stay under the 50 ms that a chunk may be ahead of the log.
-
     def __init__(self, record: Record, clock: FlushClock) -> None:
         self._record = record
         self._clock = clock
@@ -64,7 +62,7 @@ class DeltaBuffer:
             self._clock.within(FLUSH_INTERVAL_S, self._due.set)
         self._chunks.append(chunk)
         self._size += len(chunk.text)
-        if self._size >= FLUSH_BYTES:
+        if self._size >= FLUSH_CHARACTERS:
             self._due.set()
 
     async def close(self) -> list[dict[str, Any]]:

@@ -66,6 +66,7 @@ class LiteLLM(Protocol):
 
     model_cost: dict[str, dict[str, Any]]
     provider_list: list[str]
+    openai_compatible_providers: list[str]
     custom_provider_map: list[Any]
     Usage: Any
     aclient_session: Any

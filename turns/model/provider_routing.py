@@ -13,6 +13,9 @@ from turns.model.litellm_library import LiteLLM
 _NO_KEY: Final = "none"
 """Sent to a server that needs no key. OpenAI's key from the environment must not go to it."""
 
+_OPENAI: Final = frozenset({"openai", "custom_openai", "aiohttp_openai", "text-completion-openai"})
+"""Providers for which litellm takes OpenAI's key from the environment."""
+
 TAKES_HTTP_HANDLER: Final = frozenset(
     {
         "a2a", "anthropic", "azure_ai", "bedrock", "bedrock_mantle", "cometapi", "compactifai", "databricks",
@@ -80,16 +83,31 @@ class ProviderRouting:
             raise ModelError("model_error", _NO_PROVIDER)
         key = self._api_key.get_secret_value() if self._api_key else None
         if self._api_base is None:
-            _require_provider(litellm, model)
+            _known_provider(litellm, model)
             return {"model": model, "api_key": key}
         name = model if slash and provider in litellm.provider_list else f"openai/{model}"
-        fallback = _NO_KEY if name.startswith("openai/") else None
-        return {"model": name, "api_base": self._api_base, "api_key": key or fallback}
+        return {"model": name, "api_base": self._api_base, "api_key": key or _key_from_environment(litellm, name)}
 
 
-def _require_provider(litellm: LiteLLM, model: str) -> None:
+def _key_from_environment(litellm: LiteLLM, name: str) -> str | None:
+    """Return the key for the operator's server if none is set.
+
+    None means that litellm takes the key from the provider's own variable, and from no other.
+    """
+    provider, _, _ = name.partition("/")
+    if provider in _OPENAI:
+        return _NO_KEY
+    if provider in TAKES_HTTP_HANDLER or provider not in litellm.openai_compatible_providers:
+        return None
+    # Without a key in the provider's own variable, litellm would send OpenAI's.
+    _, _, own_key, _ = _known_provider(litellm, name)
+    return own_key or _NO_KEY
+
+
+def _known_provider(litellm: LiteLLM, model: str) -> tuple[str, str, str | None, str | None]:
+    """Return litellm's name, provider, key and address of a model."""
     try:
-        litellm.get_llm_provider(model)
+        return litellm.get_llm_provider(model)
     except Exception:  # noqa: BLE001  litellm's errors share no class of their own
         raise ModelError("model_error", _NO_PROVIDER) from None
 

@@ -98,14 +98,27 @@ async def test_a_provider_prefix_keeps_its_meaning_and_the_api_base_applies(
     assert [request.model for request in server.requests] == ["prefixed", "prefixed"]
 
 
-async def test_a_server_without_a_key_gets_no_key_from_the_environment(
-    server: ModelServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "provider", ["", "openai/", "custom_openai/", "perplexity/", "deepinfra/", "hosted_vllm/", "lm_studio/", "groq/"]
+)
+async def test_a_server_without_a_key_gets_no_openai_key_from_the_environment(
+    provider: str, server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     server.script("local", Script())
     async with aclosing(ModelGateway(api_base=server.url, api_key=None, timeouts=PATIENT)) as keyless:
-        await answer_of(keyless, "local")
+        await answer_of(keyless, f"{provider}local")
     assert KEY not in str(server.requests[0].headers)
+
+
+async def test_a_server_gets_the_key_of_the_provider_that_the_models_name_begins_with(
+    server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERPLEXITYAI_API_KEY", KEY)
+    server.script("local", Script())
+    async with aclosing(ModelGateway(api_base=server.url, api_key=None, timeouts=PATIENT)) as keyless:
+        await answer_of(keyless, "perplexity/local")
+    assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
 
 
 @pytest.mark.parametrize("model", ["no-such-model", "turnlog/other"])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.fake_time import in_fake_time, now
-from turns.frames.delta_buffer import FLUSH_BYTES, FLUSH_INTERVAL_S, TICK_S, DeltaBuffer, FlushClock
+from turns.frames.delta_buffer import FLUSH_CHARACTERS, FLUSH_INTERVAL_S, TICK_S, DeltaBuffer, FlushClock
 from turns.frames.frames import Chunk
 
 A_LITTLE_S = 0.000_001
@@ -120,7 +120,7 @@ async def test_streams_that_share_a_clock_are_recorded_at_the_same_moment() -> N
 async def test_a_kibibyte_is_recorded_at_once() -> None:
     log, began = Log(), now()
     buffer = DeltaBuffer(log.record, FlushClock())
-    buffer.add(chunk(1, "x" * (FLUSH_BYTES - 1)))
+    buffer.add(chunk(1, "x" * (FLUSH_CHARACTERS - 1)))
     await asyncio.sleep(TICK_S / 8)
     assert log.times == []
     buffer.add(chunk(2, "x"))
