@@ -8,7 +8,7 @@ from psycopg.rows import TupleRow
 
 from domain.events import ConversationDeleted, ConversationEvent, MessageAdded, MessageDeleted, MessagesSuperseded
 from eventlog.db.database import Database
-from eventlog.image_store import Images
+from eventlog.image_store import ImageStore
 from eventlog.log import LAST_VERSION, Log
 from projections.models.history_rows import superseded_range
 from projections.models.token_estimates import estimated_tokens
@@ -102,7 +102,7 @@ class Context:
     def __init__(self, database: Database, log: Log) -> None:
         self._database = database
         self._log = log
-        self._images = Images(database)
+        self._images = ImageStore(database)
 
     async def window(
         self, conversation_id: UUID, max_tokens: int, last: int | None = None, *, count: CountTokens

@@ -29,7 +29,7 @@ from domain.events import (
     TurnSuspended,
 )
 from eventlog.db.database import Database
-from eventlog.image_store import Images
+from eventlog.image_store import ImageStore
 from eventlog.log import LAST_VERSION
 from projections.models.history_rows import (
     MessageRow,
@@ -205,7 +205,7 @@ class History:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._images = Images(database)
+        self._images = ImageStore(database)
 
     async def message(self, conversation_id: UUID, message_id: UUID) -> MessageRow | None:
         """Return a message of a conversation, None if there is none of this id."""
