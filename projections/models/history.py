@@ -261,10 +261,7 @@ def _turn(key: tuple[UUID, UUID]) -> dict[str, Any]:
 
 
 def _lowest_from_each(events: Sequence[MessagesSuperseded]) -> list[tuple[int, int]]:
-    """Return the version and the lowest superseded version of each event.
-
-    The lowest superseded version is that of the event itself or a later one.
-    """
+    """Return the version of each event, and the least `from_version` from it on."""
     lowest = accumulate((event.from_version for event in reversed(events)), min)
     return list(zip((event.originator_version for event in events), reversed(list(lowest)), strict=True))
 
