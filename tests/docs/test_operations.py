@@ -10,7 +10,7 @@ from commands.executor import CACHED_STATES
 from eventlog.db.database import POOL_SIZE
 from eventlog.feed import TAIL_EVENTS
 from eventlog.mapper import SNAPSHOT_INTERVAL
-from turns.frames.turn_recorder import PATIENCE_S
+from turns.frames.turn_recorder import RETRY_FOR_S
 
 TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 
@@ -35,7 +35,7 @@ def default_of(value: Any) -> str:
 def test_figures_are_those_of_the_code() -> None:
     for documented in (
         f"{ENDING_TIMEOUT_S:.0f} s after the grace",
-        f"up to {PATIENCE_S:.0f} s to record",
+        f"up to {RETRY_FOR_S:.0f} s to record",
         f"up to {POOL_SIZE} for reading",
         f"the state of {CACHED_STATES:,} conversations",
         f"the last {TAIL_EVENTS:,} events",
