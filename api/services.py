@@ -19,7 +19,7 @@ from eventlog.background import cancel_and_wait
 from eventlog.broadcast import Broadcast
 from eventlog.db.connection import translated_errors
 from eventlog.db.database import Database
-from eventlog.image_store import Images
+from eventlog.image_store import ImageStore
 from eventlog.log import Log
 from eventlog.opening import OpenLog, open_log
 from projections.catalog import PROJECTIONS, prepare
@@ -63,7 +63,7 @@ class Services:
     gateway: ModelGateway
     database: Database
     log: Log
-    images: Images
+    images: ImageStore
     commands: Commands
     progress: Progress
     engine: Engine

@@ -28,7 +28,7 @@ from domain.decisions.conversations import Draft, Events, Origin
 from domain.errors import ContentPath, MessageNotFoundError
 from domain.values import JsonObject
 from eventlog.clock import new_id, now
-from eventlog.image_store import Images
+from eventlog.image_store import ImageStore
 from eventlog.writer import Idempotency
 
 LARGE_CONTENT_CHARS = 50_000
@@ -64,7 +64,7 @@ class Commands:
     Each may raise the domain's errors, IdempotencyKeyTakenError and StoreUnavailableError.
     """
 
-    def __init__(self, executor: CommandExecutor, tokenizer: Tokenizer, images: Images) -> None:
+    def __init__(self, executor: CommandExecutor, tokenizer: Tokenizer, images: ImageStore) -> None:
         self.executor = executor
         self._tokenizer = tokenizer
         self._images = images
@@ -141,7 +141,7 @@ class Commands:
         """
         content = message.content
         if "image" in BLOCKS_OF_ROLE[message.role]:
-            content = await self._images.keep(content, path)
+            content = await self._images.store(content, path)
         count = await count_tokens(self._tokenizer, content)
         return Draft(new_id(), message.role, content, count, self._tokenizer.name, message.in_reply_to)
 

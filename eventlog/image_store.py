@@ -29,7 +29,7 @@ _SQL = load_statements("eventlog", "image_store.sql")
 _REFERENCE = '"sha256"'
 
 
-class Images:
+class ImageStore:
     """The images of a log. Every method may raise StoreUnavailableError.
 
     An image is stored before an event refers to it.
@@ -40,7 +40,7 @@ class Images:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def keep(self, content: Content, message: ContentPath = ()) -> Content:
+    async def store(self, content: Content, message: ContentPath = ()) -> Content:
         """Store the images of `content` and return it with references to them.
 
         `message` is the path of the message among several, as for `check_content`.
@@ -55,7 +55,7 @@ class Images:
         images = await _off_loop(size, lambda: _images(content, message))
         for image in {image.sha256: image for image in images.values()}.values():
             # One by one: two transactions that store the same images could deadlock.
-            await self._database.fetch(_SQL["keep"], {**image._asdict(), "kept_at": now()})
+            await self._database.fetch(_SQL["store_image"], {**image._asdict(), "kept_at": now()})
         return tuple(images[index].reference() if index in images else block for index, block in enumerate(content))
 
     async def restored_event(self, event: MessageAdded) -> MessageAdded:

@@ -1,4 +1,4 @@
--- name: keep
+-- name: store_image
 -- Store an image. An image that is stored already is not changed.
 INSERT INTO images (sha256, media_type, data, kept_at) VALUES (%(sha256)s, %(media_type)s, %(data)s, %(kept_at)s)
 ON CONFLICT (sha256) DO NOTHING

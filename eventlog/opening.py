@@ -7,7 +7,7 @@ from typing import NamedTuple
 from eventlog.channels import Channels
 from eventlog.db.database import Database
 from eventlog.feed import Feed
-from eventlog.image_store import Images
+from eventlog.image_store import ImageStore
 from eventlog.log import Log
 from eventlog.writer import BatchListener, GroupCommitWriter
 
@@ -20,7 +20,7 @@ class OpenLog(NamedTuple):
     log: Log
     feed: Feed
     writer: GroupCommitWriter
-    images: Images
+    images: ImageStore
 
 
 @asynccontextmanager
@@ -53,4 +53,4 @@ async def open_log(
         writer = GroupCommitWriter(database, feed.committed, on_batch)
         await writer.open()
         stack.push_async_callback(writer.close)
-        yield OpenLog(database, channels, log, feed, writer, Images(database))
+        yield OpenLog(database, channels, log, feed, writer, ImageStore(database))

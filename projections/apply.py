@@ -46,8 +46,8 @@ async def apply(
     try:
         await run_changes(connection, changes, Change(_MOVE, parameters), len(projections))
     except psycopg.Error as error:
-        # A division by zero is require_moved, a missing table one that was dropped after a switch. Either may also be
-        # the projection's own fault.
+        # `require_moved` divides by zero if a build has moved, and a table is missing if a switch has dropped it. The
+        # projection may also be at fault. The positions tell the two apart.
         if connection.closed or await _positions(connection, projections) == {(state, before)}:
             raise
         raise PositionLostError(", ".join(map(str, projections))) from error

@@ -157,7 +157,7 @@ class Engine:
             batch = await self._read(position, group)
             if batch:
                 await self._apply_isolated(connection, group, batch)
-            # Without a batch and an error the log is shorter than its notification: there is nothing to do yet.
+            # An empty batch without an error says that the log ends before the announced head. There is nothing to do.
             advanced = advanced or bool(batch) or any(lead.failures for lead in group)
         if groups:
             self._publish()

@@ -136,6 +136,13 @@ class Leases:
                 self.let_expire(turn_id)  # the turn may have been recorded all the same
             raise
 
+    @asynccontextmanager
+    async def held(self, conversation_id: UUID, turn_id: UUID) -> AsyncGenerator[None]:
+        """Hold the lease of a turn that the block records, as `starting` does."""
+        async with self.starting(conversation_id, turn_id) as acquire:
+            await acquire()
+            yield
+
     def _hold(self, conversation_id: UUID, turn_id: UUID) -> None:
         self._dropped.discard(turn_id)
         self._held[turn_id] = conversation_id

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 from uuid import UUID
 
 from commands.executor import CommandExecutor
@@ -14,10 +15,18 @@ from eventlog.clock import now
 from turns.frames.replay import TurnKey, TurnReader
 from turns.queue import TurnQueue
 
-SERVER_GONE = "interrupted", "The server that ran this turn is gone."
-CLIENT_LOST = "client_lost", "Nothing was heard of the client that runs the model for 60 s."
-
 _log = logging.getLogger(__name__)
+
+
+class LostRun(NamedTuple):
+    """Why a turn is ended by another process than its own."""
+
+    reason: str
+    detail: str
+
+
+SERVER_GONE = LostRun("interrupted", "The server that ran this turn is gone.")
+CLIENT_LOST = LostRun("client_lost", "Nothing was heard of the client that runs the model for 60 s.")
 
 
 class Recovery:
@@ -55,16 +64,17 @@ class Recovery:
         turn = state.turn
         if turn is not None and turn.id == turn_id and not turn.waiting:
             key = TurnKey(conversation_id, turn_id, turn.first_version)
-            await self._end(key, state.owner_id, *(SERVER_GONE if turn.generate else CLIENT_LOST))
+            await self._end(key, state.owner_id, SERVER_GONE if turn.generate else CLIENT_LOST)
 
-    async def _end(self, key: TurnKey, owner_id: str, reason: str, detail: str) -> None:
+    async def _end(self, key: TurnKey, owner_id: str, lost: LostRun) -> None:
         async def decide(state: Conversation) -> Events:
             answer, origin = await self._reader.answer_so_far(key), Origin(owner_id, SYSTEM, now())
-            return running_turns.fail_turn(state, origin, key.turn_id, answer, reason=reason, detail=detail)
+            return running_turns.fail_turn(state, origin, key.turn_id, answer, reason=lost.reason, detail=lost.detail)
 
         try:
             await self._executor.execute(key.conversation_id, decide)
         except TurnNotActiveError:
             return  # another process was faster
         self._on_recovered()
-        _log.warning("turn %s was ended: %s", key.turn_id, detail, extra={"conversation_id": str(key.conversation_id)})
+        conversation_id = str(key.conversation_id)
+        _log.warning("turn %s was ended: %s", key.turn_id, lost.detail, extra={"conversation_id": conversation_id})

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, TypeGuard
 from uuid import UUID
 
 from commands.commands import Caller, ClientMessage, Commands
-from commands.executor import Committed
+from commands.executor import Committed, Decision
 from domain.conversation import Conversation, fold
 from domain.decisions import conversations, running_turns, turn_starts
 from domain.decisions.conversations import Events
@@ -104,7 +104,7 @@ class Turns:
             if on_busy == "reject":
                 check_unlocked(state)
             from_version = await self._version_of(conversation_id, replace_from) if replace_from else None
-            if state.locked_by is not None and on_busy != "reject":
+            if state.locked_by is not None:
                 ahead = on_busy == "interrupt"
                 return turn_starts.queue_turn(
                     state, origin, draft, settings, ids, from_version=from_version, ahead=ahead
@@ -112,10 +112,7 @@ class Turns:
             superseded = await self._superseded(conversation_id, from_version)
             return turn_starts.start_turn(state, origin, draft, settings, ids, superseded)
 
-        async with self._leases.starting(conversation_id, ids.turn) as acquire:
-            await acquire()
-            committed = await self._executor.execute(conversation_id, decide, caller.idempotency)
-            accepted = await self._begin(caller, committed)
+        committed, accepted = await self._record(caller, conversation_id, ids.turn, decide)
         if on_busy == "interrupt" and isinstance(committed.events[-1], TurnQueued):
             await self._interrupt(caller, committed.state)
         return accepted
@@ -131,8 +128,7 @@ class Turns:
         state = fold(None, started)
         assert state is not None
         turn = turn_starts.start_turn(state, origin, draft, settings, ids)
-        async with self._leases.starting(state.id, ids.turn) as acquire:
-            await acquire()
+        async with self._leases.held(state.id, ids.turn):
             committed = await self._executor.start([*started, *turn], caller.idempotency)
             return await self._begin(caller, committed)
 
@@ -160,10 +156,7 @@ class Turns:
             superseded = await self._log.superseded(conversation_id, answered.from_version)
             return turn_starts.answer_again(state, caller.origin(), answered.question, settings, ids, superseded)
 
-        async with self._leases.starting(conversation_id, ids.turn) as acquire:
-            await acquire()
-            committed = await self._executor.execute(conversation_id, decide, caller.idempotency)
-            return await self._begin(caller, committed)
+        return (await self._record(caller, conversation_id, ids.turn, decide))[1]
 
     async def resume(
         self, caller: Caller, conversation_id: UUID, turn_id: UUID, results: ClientMessage
@@ -225,6 +218,14 @@ class Turns:
         self._draining = True
         await self._queue.close()
         await self._runner.drain(timeout_s)
+
+    async def _record(
+        self, caller: Caller, conversation_id: UUID, turn_id: UUID, decide: Decision
+    ) -> tuple[Committed, AcceptedTurn]:
+        """Record a new turn, and run or queue it."""
+        async with self._leases.held(conversation_id, turn_id):
+            committed = await self._executor.execute(conversation_id, decide, caller.idempotency)
+            return committed, await self._begin(caller, committed)
 
     async def _begin(self, caller: Caller, committed: Committed) -> AcceptedTurn:
         """Run a turn that was recorded as started, or queue one recorded as queued."""

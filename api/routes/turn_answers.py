@@ -63,6 +63,21 @@ async def find_repeated_turn(call: Call) -> tuple[TurnKey, Recorded]:
     raise AssertionError("a command of this route begins a turn")
 
 
+async def find_repeated_results(call: Call, conversation_id: UUID, turn_id: UUID) -> tuple[TurnKey, Recorded, int]:
+    """Return the turn that a repeated request resumed, and the event that resumed it.
+
+    Return also the `seq` of the last frame before that.
+    """
+    assert call.repeated is not None
+    # The command recorded the message with the results, and then the event.
+    row, message = await find_turn(call, conversation_id, turn_id), call.repeated.version
+    key = TurnKey(conversation_id, turn_id, row.version)
+    replay = await call.services.reader.begin(key)
+    await call.services.reader.read(key, replay, last=message)
+    (recorded,) = await call.services.log.versions(conversation_id, [message + 1])
+    return key, recorded, replay.next_seq - 1
+
+
 async def answer_begun(call: Call, key: TurnKey, recorded: Recorded, body: NewTurn | Regeneration) -> Response:
     """Answer a request that began a turn, streamed or whole as its body says."""
     if isinstance(body, NewTurn) and not body.generate:

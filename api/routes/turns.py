@@ -23,6 +23,7 @@ from api.routes.turn_answers import (
     answer_begun,
     answer_running,
     check_turn_exists,
+    find_repeated_results,
     find_repeated_turn,
     find_turn,
     read_frames,
@@ -136,12 +137,7 @@ async def give_tool_results(call: CallParam, conversation_id: UUID, turn_id: UUI
     The answer is streamed or whole.
     """
     if call.repeated:
-        row, message = await find_turn(call, conversation_id, turn_id), call.repeated.version
-        key = TurnKey(conversation_id, turn_id, row.version)
-        replay = await call.services.reader.begin(key)
-        await call.services.reader.read(key, replay, last=message)
-        (recorded,) = await call.services.log.versions(conversation_id, [message + 1])
-        after_seq = replay.next_seq - 1
+        key, recorded, after_seq = await find_repeated_results(call, conversation_id, turn_id)
     else:
         results = ClientMessage("tool", tuple(ToolResultBlock(**result.model_dump()) for result in body.results))
         async with check_turn_exists(call, conversation_id, turn_id):

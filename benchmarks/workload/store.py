@@ -12,7 +12,7 @@ from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
 from domain.content import Role, TextBlock
 from eventlog.db.database import Database
-from eventlog.image_store import Images
+from eventlog.image_store import ImageStore
 from eventlog.log import Log
 from eventlog.migrations import migrate
 from eventlog.opening import open_log
@@ -38,7 +38,7 @@ class Store(NamedTuple):
     def fresh_commands(self) -> Commands:
         """Return commands without cached conversations, on the same connections."""
         executor = CommandExecutor(self.log, self.writer)
-        return Commands(executor, self.tokenizer, Images(self.database))
+        return Commands(executor, self.tokenizer, ImageStore(self.database))
 
 
 @asynccontextmanager

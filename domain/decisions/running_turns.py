@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from domain.content import Content, ToolResultBlock, check_content
-from domain.conversation import Conversation
+from domain.conversation import ActiveTurn, Conversation
 from domain.decisions.conversations import Draft, Events, Origin, close_calls, envelope, message_added, next_envelope
 from domain.decisions.guards import check_access, check_active, check_running
 from domain.errors import InvalidContentError, TurnNotActiveError
@@ -63,10 +63,10 @@ def complete_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: Mo
         TurnNotActiveError: the turn has ended.
     """
     turn = check_running(state, turn_id)
-    answered = _answered(state, origin, turn_id, answer, "completed")
+    answered = _answered(state, origin, turn, answer, "completed")
     envelope = next_envelope(state, origin, len(answered))
     usage = answer.usage.plus(turn.usage) if answer.usage else turn.usage
-    times = _times(state, turn_id, answer)
+    times = _times(turn, answer)
     if tool_uses(answer.content):
         return [*answered, TurnSuspended(**envelope, **times, message_id=turn.message_id, usage=usage)]
     reason = answer.finish_reason or "stop"
@@ -105,9 +105,9 @@ def fail_turn(
     Raises:
         TurnNotActiveError: the turn has ended.
     """
-    check_running(state, turn_id)
-    answered = _answered(state, origin, turn_id, answer, "interrupted")
-    envelope, times = next_envelope(state, origin, len(answered)), _times(state, turn_id, answer)
+    turn = check_running(state, turn_id)
+    answered = _answered(state, origin, turn, answer, "interrupted")
+    envelope, times = next_envelope(state, origin, len(answered)), _times(turn, answer)
     return [*answered, TurnFailed(**envelope, **times, reason=reason, detail=detail)]
 
 
@@ -122,21 +122,21 @@ def cancel_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: Mode
     check_access(state, origin.owner_id)
     if turn_id in {turn.id for turn in state.queue}:
         return [TurnCancelled(**next_envelope(state, origin), turn_id=turn_id)]
-    if check_active(state, turn_id).waiting:
-        return close_calls(state, origin, closing_id)
-    answered = _answered(state, origin, turn_id, answer, "interrupted")
-    envelope = next_envelope(state, origin, len(answered))
-    return [*answered, TurnCancelled(**envelope, **_times(state, turn_id, answer))]
-
-
-def _answered(state: Conversation, origin: Origin, turn_id: UUID, answer: ModelAnswer, status: Any) -> Events:
     turn = check_active(state, turn_id)
+    if turn.waiting:
+        return close_calls(state, origin, closing_id)
+    answered = _answered(state, origin, turn, answer, "interrupted")
+    envelope = next_envelope(state, origin, len(answered))
+    return [*answered, TurnCancelled(**envelope, **_times(turn, answer))]
+
+
+def _answered(state: Conversation, origin: Origin, turn: ActiveTurn, answer: ModelAnswer, status: Any) -> Events:
     if not answer.content:
         return []
     message = MessageAdded(
         **envelope(state.id, state.version + 1, origin),
         message_id=turn.message_id,
-        turn_id=turn_id,
+        turn_id=turn.id,
         role="assistant",
         content=answer.content,
         in_reply_to=turn.user_message_id,
@@ -150,12 +150,11 @@ def _answered(state: Conversation, origin: Origin, turn_id: UUID, answer: ModelA
     return [message]
 
 
-def _times(state: Conversation, turn_id: UUID, answer: ModelAnswer) -> dict[str, Any]:
+def _times(turn: ActiveTurn, answer: ModelAnswer) -> dict[str, Any]:
     """Return the turn's id and its total times, with those before it waited."""
-    turn = check_active(state, turn_id)
     first = turn.time_to_first_token_ms
     return {
-        "turn_id": turn_id,
+        "turn_id": turn.id,
         "time_to_first_token_ms": _sum(turn.duration_ms, answer.time_to_first_token_ms) if first is None else first,
         "duration_ms": _sum(turn.duration_ms, answer.duration_ms),
     }

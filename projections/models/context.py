@@ -8,23 +8,12 @@ from psycopg.rows import TupleRow
 
 from domain.events import ConversationDeleted, ConversationEvent, MessageAdded, MessageDeleted, MessagesSuperseded
 from eventlog.db.database import Database
-from eventlog.image_store import Images
+from eventlog.image_store import ImageStore
 from eventlog.log import LAST_VERSION, Log
 from projections.models.history_rows import superseded_range
 from projections.models.token_estimates import estimated_tokens
-from projections.models.trimming import CountTokens, trimmed
+from projections.models.trimming import ContextWindow, CountTokens, trimmed
 from projections.projection import Change, Projection, Rows
-
-
-class ContextWindow(NamedTuple):
-    """The recorded messages of a window, and their tokens.
-
-    `dropped` is the number of earlier messages, which are not in the window.
-    """
-
-    messages: list[MessageAdded]
-    tokens: int
-    dropped: int
 
 
 class ContextProjection(Projection):
@@ -102,7 +91,7 @@ class Context:
     def __init__(self, database: Database, log: Log) -> None:
         self._database = database
         self._log = log
-        self._images = Images(database)
+        self._images = ImageStore(database)
 
     async def window(
         self, conversation_id: UUID, max_tokens: int, last: int | None = None, *, count: CountTokens
@@ -117,22 +106,23 @@ class Context:
             return ContextWindow([], 0, 0)
         all_tokens, all_messages = totals[0]
         system = await self._read("read_system", conversation_id)
-        first = await self._first(conversation_id, last)
-        aim = max(0, max_tokens - sum(tokens for _, tokens in system))
+        first = await self._version_of_last(conversation_id, last)
+        read_tokens = max(0, max_tokens - sum(tokens for _, tokens in system))
         while True:
-            start = max(first, await self._start(conversation_id, all_tokens - aim))
-            rows = await self._read("read_from", conversation_id, version=start)
+            version = max(first, await self._version_within(conversation_id, all_tokens - read_tokens))
+            rows = await self._read("read_from", conversation_id, version=version)
             messages = await self._messages(conversation_id, [version for version, *_ in (*system, *rows)])
             window = await trimmed(messages, max_tokens, count)
-            # The totals are estimates: if all that was read fits and there is more, more is read.
-            if window.dropped or window.tokens > max_tokens or start == first or aim >= all_tokens:
+            # The totals are estimates. If all that was read fits and there is more, twice as much is read, so that few
+            # reads suffice however wrong the estimates are.
+            if window.dropped or window.tokens > max_tokens or version == first or read_tokens >= all_tokens:
                 dropped = all_messages - len(rows) + window.dropped
                 with_images = await self._images.restored_events(window.messages)
                 return ContextWindow(with_images, window.tokens, dropped)
-            aim = max(2 * aim, max_tokens, 1)
+            read_tokens = max(2 * read_tokens, max_tokens, 1)
 
-    async def _first(self, conversation_id: UUID, last: int | None) -> int:
-        """Return the version at which the window of the `last` messages begins."""
+    async def _version_of_last(self, conversation_id: UUID, last: int | None) -> int:
+        """Return the version at which the `last` newest messages begin, 0 for all."""
         if last is None:
             return 0
         newest = await self._read("find_nth_newest", conversation_id, newer=last - 1)
@@ -140,12 +130,12 @@ class Context:
         found = await self._read("find_user_message", conversation_id, version=version)
         return found[0][0] if found else version
 
-    async def _start(self, conversation_id: UUID, tokens_before: int) -> int:
-        """Return the version of the user message at which a window may begin.
+    async def _version_within(self, conversation_id: UUID, tokens_before: int) -> int:
+        """Return the version of the last user message with fewer tokens before it.
 
-        It is the one before the first message with at least `tokens_before` tokens before it.
+        The messages from it on are all that may fit, and little more.
         """
-        fitting = await self._read("find_start", conversation_id, tokens=tokens_before)
+        fitting = await self._read("find_within", conversation_id, tokens=tokens_before)
         version = fitting[0][0] if fitting else LAST_VERSION
         found = await self._read("find_earlier_user_message", conversation_id, version=version)
         return found[0][0] if found else version

@@ -85,7 +85,7 @@ FROM {context} WHERE conversation_id = %(conversation_id)s ORDER BY version DESC
 -- The system messages of a conversation.
 SELECT version, tokens FROM {context} WHERE conversation_id = %(conversation_id)s AND role = 'system' ORDER BY version
 
--- name: find_start
+-- name: find_within
 -- The first message with at least this many tokens before it.
 SELECT version FROM {context}
 WHERE conversation_id = %(conversation_id)s AND tokens_before >= %(tokens)s ORDER BY tokens_before, version LIMIT 1

@@ -29,7 +29,7 @@ from domain.events import (
     TurnSuspended,
 )
 from eventlog.db.database import Database
-from eventlog.image_store import Images
+from eventlog.image_store import ImageStore
 from eventlog.log import LAST_VERSION
 from projections.models.history_rows import (
     MessageRow,
@@ -205,7 +205,7 @@ class History:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._images = Images(database)
+        self._images = ImageStore(database)
 
     async def message(self, conversation_id: UUID, message_id: UUID) -> MessageRow | None:
         """Return a message of a conversation, None if there is none of this id."""
@@ -261,10 +261,7 @@ def _turn(key: tuple[UUID, UUID]) -> dict[str, Any]:
 
 
 def _lowest_from_each(events: Sequence[MessagesSuperseded]) -> list[tuple[int, int]]:
-    """Return the version and the lowest superseded version of each event.
-
-    The lowest superseded version is that of the event itself or a later one.
-    """
+    """Return the version of each event, and the least `from_version` from it on."""
     lowest = accumulate((event.from_version for event in reversed(events)), min)
     return list(zip((event.originator_version for event in events), reversed(list(lowest)), strict=True))
 

@@ -1,4 +1,4 @@
-"""Trimming a conversation: the search for its longest end that fits a budget."""
+"""Trimming a conversation: the search for its longest suffix that fits a budget."""
 
 import asyncio
 from bisect import bisect_left
@@ -9,15 +9,16 @@ from typing import NamedTuple
 from domain.events import MessageAdded
 
 CountTokens = Callable[[Sequence[MessageAdded]], int]
-"""Returns the tokens that a provider counts for these messages, with all that is sent beside them."""
+"""Counts the tokens of messages as a provider does, with all that is sent beside them."""
 
-LARGE_WINDOW_TOKENS = 16_000
+THREAD_FROM_TOKENS = 16_000
+"""From here on, counting takes long enough to block the event loop, so a thread does it."""
 
 
-class TrimmedMessages(NamedTuple):
-    """The messages that are kept, and their tokens. System messages are always kept.
+class ContextWindow(NamedTuple):
+    """The messages of a window: system messages and the end of the dialogue.
 
-    `dropped` is the number of messages before them.
+    `dropped` is the number of messages of the dialogue before it.
     """
 
     messages: list[MessageAdded]
@@ -25,18 +26,18 @@ class TrimmedMessages(NamedTuple):
     dropped: int
 
 
-async def trimmed(messages: Sequence[MessageAdded], max_tokens: int, count: CountTokens) -> TrimmedMessages:
-    """Return the longest end that fits, without blocking the event loop for long."""
-    if sum(message.tokens for message in messages) > LARGE_WINDOW_TOKENS:
-        return await asyncio.to_thread(longest_end, messages, max_tokens, count)
-    return longest_end(messages, max_tokens, count)
+async def trimmed(messages: Sequence[MessageAdded], max_tokens: int, count: CountTokens) -> ContextWindow:
+    """Return `longest_suffix`, without blocking the event loop for long."""
+    if sum(message.tokens for message in messages) > THREAD_FROM_TOKENS:
+        return await asyncio.to_thread(longest_suffix, messages, max_tokens, count)
+    return longest_suffix(messages, max_tokens, count)
 
 
-def longest_end(messages: Sequence[MessageAdded], max_tokens: int, count: CountTokens) -> TrimmedMessages:
-    """Return the longest end of `messages` that fits, with all system messages.
+def longest_suffix(messages: Sequence[MessageAdded], max_tokens: int, count: CountTokens) -> ContextWindow:
+    """Return the longest suffix of the dialogue that fits with all system messages.
 
-    It begins with a user message. If none fits, it begins with the newest user message. Without any user message it
-    begins with any message, or is empty.
+    The suffix begins with a user message. If none fits, it is the one from the newest user message. Without any user
+    message it begins with any message, or is empty.
     """
     system = [message for message in messages if message.role == "system"]
     dialogue = [message for message in messages if message.role != "system"]
@@ -44,15 +45,16 @@ def longest_end(messages: Sequence[MessageAdded], max_tokens: int, count: CountT
     starts = questions or range(len(dialogue) + 1)
 
     @cache
-    def end(index: int) -> TrimmedMessages:
+    def suffix(index: int) -> ContextWindow:
         kept = [*system, *dialogue[starts[index] :]]
-        return TrimmedMessages(kept, count(kept), starts[index])
+        return ContextWindow(kept, count(kept), starts[index])
 
     def fits(index: int) -> bool:
-        return end(index).tokens <= max_tokens
+        return suffix(index).tokens <= max_tokens
 
-    # Little more is read than fits, so the first two are tried before the search.
+    # The caller reads few messages that do not fit, so one of the two longest suffixes mostly fits. Both are tried
+    # before the search, whose first guess is the middle.
     last = len(starts) - 1
     tried = min(2, last)
     first = next(filter(fits, range(tried)), None)
-    return end(bisect_left(range(last), True, lo=tried, key=fits) if first is None else first)
+    return suffix(bisect_left(range(last), True, lo=tried, key=fits) if first is None else first)

@@ -97,7 +97,7 @@ def test_the_blocks_of_each_role_are_documented() -> None:
 def test_the_reasons_of_a_failure_are_documented() -> None:
     documented = re.search(rf"`reason` of `{TurnFailed.__name__}` is (.*?)\.\n", TEXT, re.DOTALL)
     assert documented
-    assert set(re.findall(r"`(\w+)`", documented[1])) == {SERVER_GONE[0], CLIENT_LOST[0], *MODEL_ERROR_CODES}
+    assert set(re.findall(r"`(\w+)`", documented[1])) == {SERVER_GONE.reason, CLIENT_LOST.reason, *MODEL_ERROR_CODES}
 
 
 def test_the_example_is_a_message() -> None:

@@ -17,7 +17,7 @@ from domain.events import (
     TurnStarted,
     TurnSuspended,
 )
-from eventlog.image_store import Images
+from eventlog.image_store import ImageStore
 from eventlog.log import LAST_VERSION, Log
 from eventlog.mapper import Recorded, UnknownEvent
 from turns.frames.frames import Frame, TurnFrames
@@ -130,7 +130,7 @@ class TurnReader:
     Every method may raise StoreUnavailableError, and another LogError where an event or an image cannot be read.
     """
 
-    def __init__(self, log: Log, tokenizer: Tokenizer, images: Images) -> None:
+    def __init__(self, log: Log, tokenizer: Tokenizer, images: ImageStore) -> None:
         self._log = log
         self._tokenizer = tokenizer
         self._images = images

@@ -22,7 +22,7 @@ from domain.events import MessageAdded
 from eventlog import image_store
 from eventlog.db.database import Database, Statement
 from eventlog.errors import MissingImageError
-from eventlog.image_store import LARGE_IMAGE_BYTES, Images
+from eventlog.image_store import LARGE_IMAGE_BYTES, ImageStore
 from projections.catalog import install
 from projections.models.history import History, HistoryProjection
 from tests.support.histories.builders import BEGINNING, Story
@@ -75,10 +75,10 @@ async def store(database_url: str) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-async def images(database_url: str) -> AsyncIterator[Images]:
+async def images(database_url: str) -> AsyncIterator[ImageStore]:
     database = Database(database_url)
     await database.open()
-    yield Images(database)
+    yield ImageStore(database)
     await database.close()
 
 
@@ -95,14 +95,14 @@ async def test_an_image_that_is_sent_three_times_is_stored_once(store: Store, da
     assert contents == [([{"type": "text", "text": TEXT.text}, stored],)] * 3
 
 
-async def test_stored_images_are_restored_in_their_places(images: Images) -> None:
+async def test_stored_images_are_restored_in_their_places(images: ImageStore) -> None:
     sent = (TEXT, image(b"1"), LINK, image(b"2"), image(b"1"))
-    kept = await images.keep(sent)
+    kept = await images.store(sent)
     assert kept == (TEXT, reference(b"1"), LINK, reference(b"2"), reference(b"1"))
     assert (await images.restored_event(message_with(kept))).content == sent
 
 
-async def test_any_bytes_are_returned_as_the_same_base64(images: Images) -> None:
+async def test_any_bytes_are_returned_as_the_same_base64(images: ImageStore) -> None:
     contents: list[Content] = []
 
     @settings(max_examples=50, database=None)
@@ -111,7 +111,7 @@ async def test_any_bytes_are_returned_as_the_same_base64(images: Images) -> None
         contents.append(tuple(map(image, endings)))
 
     collect()
-    kept = [await images.keep(content) for content in contents]
+    kept = [await images.store(content) for content in contents]
     restored = await images.restored_events([message_with((*content, TEXT)) for content in kept])
     assert [event.content for event in restored] == [(*content, TEXT) for content in contents]
     texts = await images.restored_texts([to_json(content).decode() for content in kept])
@@ -122,8 +122,8 @@ async def test_content_without_images_is_unchanged_and_costs_no_query(database_u
     database = CountingDatabase(database_url)
     content: Content = (TEXT, LINK, ContextBlock(data={"sha256": "abc", "type": "image"}))
     event, text = message_with(content), to_json(content).decode()
-    images = Images(database)
-    assert await images.keep(content) is content
+    images = ImageStore(database)
+    assert await images.store(content) is content
     assert (await images.restored_event(event)) is event
     assert (await images.restored_texts([text]))[0] is text
     assert database.queries == 0
@@ -132,8 +132,8 @@ async def test_content_without_images_is_unchanged_and_costs_no_query(database_u
 async def test_the_images_of_many_messages_are_read_in_one_query(database_url: str) -> None:
     database = CountingDatabase(database_url)
     await database.open()
-    images = Images(database)
-    contents = [await images.keep((image(bytes([n % 3])), TEXT)) for n in range(9)]
+    images = ImageStore(database)
+    contents = [await images.store((image(bytes([n % 3])), TEXT)) for n in range(9)]
     texts = [to_json(content).decode() for content in contents]
     database.queries = 0
     assert all('"data"' in text for text in await images.restored_texts(texts))
@@ -143,11 +143,11 @@ async def test_the_images_of_many_messages_are_read_in_one_query(database_url: s
     await database.close()
 
 
-async def test_a_stored_image_is_not_stored_again(images: Images, database_url: str) -> None:
-    kept = await images.keep((image(),))
+async def test_a_stored_image_is_not_stored_again(images: ImageStore, database_url: str) -> None:
+    kept = await images.store((image(),))
     before = rows(database_url, "SELECT * FROM images")
-    assert await images.keep(kept) == kept
-    assert await images.keep((image(),)) == kept
+    assert await images.store(kept) == kept
+    assert await images.store((image(),)) == kept
     assert rows(database_url, "SELECT * FROM images") == before
 
 
@@ -162,10 +162,10 @@ async def test_a_stored_image_is_not_stored_again(images: Images, database_url: 
     ],
 )
 async def test_content_with_an_invalid_image_stores_nothing(
-    images: Images, database_url: str, wrong: ImageBlock, error: type[Exception]
+    images: ImageStore, database_url: str, wrong: ImageBlock, error: type[Exception]
 ) -> None:
     with pytest.raises(error) as refusal:
-        await images.keep((image(), wrong), ("messages", 3))
+        await images.store((image(), wrong), ("messages", 3))
     if isinstance(refusal.value, InvalidContentError):
         assert refusal.value.path[:4] == ("messages", 3, "content", 1)
     assert count(database_url) == 0
@@ -194,21 +194,23 @@ async def test_processes_that_store_the_same_images_concurrently_store_each_once
     assert value(database_url, "SELECT count(*) FROM events WHERE type = 'MessageAdded'") == 32
 
 
-async def test_waiting_for_an_image_of_another_process_blocks_no_other_work(images: Images, database_url: str) -> None:
+async def test_waiting_for_an_image_of_another_process_blocks_no_other_work(
+    images: ImageStore, database_url: str
+) -> None:
     with psycopg.connect(database_url, options="-c search_path=turnlog") as other:
         digest = sha256(GIF + b"2").digest()
         other.execute("INSERT INTO images VALUES (%s, 'image/gif', %s, %s)", [digest, GIF + b"2", BEGINNING])
-        waiting = asyncio.ensure_future(images.keep((image(b"1"), image(b"2"))))
+        waiting = asyncio.ensure_future(images.store((image(b"1"), image(b"2"))))
         await blocked_backend(database_url)
         async with asyncio.timeout(PATIENCE_S):
-            await images.keep((image(b"1"),))
+            await images.store((image(b"1"),))
         other.rollback()
         assert await waiting == (reference(b"1"), reference(b"2"))
     assert count(database_url) == 2
 
 
-async def test_a_removed_image_is_reported_as_missing(images: Images, database_url: str) -> None:
-    kept = await images.keep((image(),))
+async def test_a_removed_image_is_reported_as_missing(images: ImageStore, database_url: str) -> None:
+    kept = await images.store((image(),))
     rows(database_url, "DELETE FROM images")
     with pytest.raises(MissingImageError, match=sha256(GIF).hexdigest()):
         await images.restored_event(message_with(kept))
@@ -233,7 +235,7 @@ async def test_the_history_restores_the_images_of_its_rows(store: Store, databas
 
 
 async def test_a_large_image_is_stored_and_restored_without_blocking_the_event_loop(
-    images: Images, monkeypatch: pytest.MonkeyPatch
+    images: ImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def beside(work: Callable[..., Any], *arguments: Any) -> Any:
         assert current_thread() is not main_thread(), "the event loop stands still"
@@ -242,14 +244,14 @@ async def test_a_large_image_is_stored_and_restored_without_blocking_the_event_l
     for name in ("check_image", "b64encode", "to_json"):
         monkeypatch.setattr(image_store, name, partial(beside, getattr(image_store, name)))
     large = image(bytes(LARGE_IMAGE_BYTES))
-    kept = await images.keep((large,))
+    kept = await images.store((large,))
     assert (await images.restored_event(message_with(kept))).content == (large,)
     (text,) = await images.restored_texts([to_json(kept).decode()])
     assert from_json(text)[0]["data"] == large.data
 
 
-async def test_an_image_of_7_mib_is_returned_byte_for_byte(images: Images, database_url: str) -> None:
+async def test_an_image_of_7_mib_is_returned_byte_for_byte(images: ImageStore, database_url: str) -> None:
     large = image(bytes(range(256)) * (7 * 4096))
-    kept = await images.keep((large,))
+    kept = await images.store((large,))
     assert value(database_url, "SELECT length(data) FROM images") == 7 * 1024 * 1024 + len(GIF)
     assert (await images.restored_event(message_with(kept))).content == (large,)

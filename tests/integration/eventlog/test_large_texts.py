@@ -10,7 +10,7 @@ import pytest
 from commands.commands import LARGE_CONTENT_CHARS, ClientMessage, Commands, count_tokens
 from commands.tokens import Tokenizer
 from domain.content import Content, ContextBlock, TextBlock
-from eventlog.image_store import Images
+from eventlog.image_store import ImageStore
 from tests.support.store import PATIENCE_S
 
 Count = Callable[[Tokenizer, Content], Coroutine[Any, Any, int]]
@@ -37,7 +37,7 @@ class HeldTokenizer(Tokenizer):
 
 async def drafted(tokenizer: Tokenizer, content: Content) -> int:
     nowhere = cast(Any, None)
-    return (await Commands(nowhere, tokenizer, Images(nowhere)).draft(ClientMessage("user", content))).tokens
+    return (await Commands(nowhere, tokenizer, ImageStore(nowhere)).draft(ClientMessage("user", content))).tokens
 
 
 @pytest.mark.parametrize("content", LARGE, ids=["one text", "many texts", "a context"])

@@ -14,7 +14,7 @@ from domain.events import MessageAdded
 from eventlog.broadcast import Broadcast
 from eventlog.clock import new_id
 from eventlog.errors import VersionTakenError
-from eventlog.image_store import Images
+from eventlog.image_store import ImageStore
 from eventlog.library import LogFactory
 from eventlog.mapper import new_row
 from projections.catalog import PROJECTIONS
@@ -179,7 +179,7 @@ async def test_a_command_that_waits_during_its_decision_is_decided_again_after_t
 
 async def test_a_client_resumes_at_the_first_lost_frame_after_the_log_went_back(here: Store, database_url: str) -> None:
     leases = Leases(here.database)
-    reader = TurnReader(here.log, WordTokenizer(), Images(here.database))
+    reader = TurnReader(here.log, WordTokenizer(), ImageStore(here.database))
     turns = ClientTurns(here.conversations, WordTokenizer(), reader, leases)
     here.database.on_new_generation(turns.forget)
     id_, draft, ids = await started(here), await here.commands.draft(HELLO), TurnIds(new_id(), new_id(), new_id())

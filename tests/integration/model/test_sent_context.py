@@ -19,7 +19,7 @@ from domain.content import (
 )
 from domain.events import MessageAdded
 from domain.tools import ToolDefinition
-from projections.models.trimming import TrimmedMessages, longest_end
+from projections.models.trimming import ContextWindow, longest_suffix
 from tests.support.histories.free_histories import free_histories, message
 from tests.support.models.openai_tokens import openai_tokens
 from turns.model.gateway import ModelGateway
@@ -121,8 +121,8 @@ def ours(messages: list[dict[str, Any]], tools: Tools = ()) -> int:
     return sent_tokens(messages, tools, TextCounter(TOKENIZER))
 
 
-def trimmed(history: list[MessageAdded], budget: int, tools: Tools) -> TrimmedMessages:
-    return longest_end(history, budget, TokenCounter(tools).count)
+def trimmed(history: list[MessageAdded], budget: int, tools: Tools) -> ContextWindow:
+    return longest_suffix(history, budget, TokenCounter(tools).count)
 
 
 def with_one_more_question(history: list[MessageAdded], before: int) -> list[dict[str, Any]]:

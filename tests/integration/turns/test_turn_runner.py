@@ -15,7 +15,7 @@ from domain.errors import ConversationNotFoundError
 from eventlog.broadcast import Broadcast
 from eventlog.channels import Channels
 from eventlog.errors import StoreUnavailableError
-from eventlog.image_store import Images
+from eventlog.image_store import ImageStore
 from eventlog.log import Log
 from eventlog.mapper import Recorded
 from projections.progress import Progress
@@ -32,7 +32,7 @@ from turns.turn_streams import TurnStreams
 
 @pytest.fixture
 def reader(here: Store) -> TurnReader:
-    return TurnReader(here.log, WordTokenizer(), Images(here.database))
+    return TurnReader(here.log, WordTokenizer(), ImageStore(here.database))
 
 
 @pytest.fixture
