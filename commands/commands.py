@@ -41,6 +41,11 @@ class Caller(NamedTuple):
     request_id: str | None = None
     idempotency: Idempotency | None = None
 
+    @property
+    def owner_id(self) -> str:
+        """The owner whose conversations are meant, which so far is the actor."""
+        return self.actor
+
     def origin(self) -> Origin:
         """Return the origin of a decision made now."""
         return Origin(self.actor, now(), self.request_id)

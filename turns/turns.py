@@ -91,14 +91,16 @@ class Turns:
             from_version = await self._version_of(conversation_id, replace_from) if replace_from else None
             if state.locked_by is not None and on_busy != "reject":
                 ahead = on_busy == "interrupt"
+                await acquire(None)
                 return turn_starts.queue_turn(
                     state, origin, draft, settings, ids, from_version=from_version, ahead=ahead
                 )
             superseded = await self._superseded(conversation_id, from_version)
-            return turn_starts.start_turn(state, origin, draft, settings, ids, superseded)
+            events = turn_starts.start_turn(state, origin, draft, settings, ids, superseded)
+            await acquire(state.owner_id)
+            return events
 
         async with self._leases.starting(conversation_id, ids.turn) as acquire:
-            await acquire()
             committed = await self._executor.execute(conversation_id, decide, caller.idempotency)
             accepted = await self._begin(caller, committed)
         if on_busy == "interrupt" and isinstance(committed.events[-1], TurnQueued):
@@ -117,7 +119,7 @@ class Turns:
         assert state is not None
         turn = turn_starts.start_turn(state, origin, draft, settings, ids)
         async with self._leases.starting(state.id, ids.turn) as acquire:
-            await acquire()
+            await acquire(state.owner_id)
             committed = await self._executor.start([*started, *turn], caller.idempotency)
             return await self._begin(caller, committed)
 
@@ -143,10 +145,11 @@ class Turns:
             answered = await find_answered_question(self._log, conversation_id, message_id)
             settings = answered.settings(model, default_model)
             superseded = await self._log.superseded(conversation_id, answered.from_version)
-            return turn_starts.answer_again(state, caller.origin(), answered.question, settings, ids, superseded)
+            events = turn_starts.answer_again(state, caller.origin(), answered.question, settings, ids, superseded)
+            await acquire(state.owner_id)
+            return events
 
         async with self._leases.starting(conversation_id, ids.turn) as acquire:
-            await acquire()
             committed = await self._executor.execute(conversation_id, decide, caller.idempotency)
             return await self._begin(caller, committed)
 
@@ -172,7 +175,7 @@ class Turns:
 
             async def decide(state: Conversation) -> Events:
                 events = running_turns.resume_turn(state, caller.origin(), turn_id, draft, answer_id)
-                await acquire()  # only now, because a refused caller must leave the turn's lease alone
+                await acquire(state.owner_id)  # only now, because a refused caller must leave the turn's lease alone
                 return events
 
             committed = await self._executor.execute(conversation_id, decide, caller.idempotency)
@@ -191,6 +194,7 @@ class Turns:
         Raises:
             ConversationLockedError: other turns come before it.
             TurnNotActiveError: it was cancelled, or another process has started it.
+            LimitReachedError: its owner has as many running turns as it may.
         """
         self._check_open()
         caller = Caller(queued.actor, queued.request_id)
@@ -198,9 +202,12 @@ class Turns:
         async def decide(state: Conversation) -> Events:
             check_next(state, queued.turn_id)
             superseded = await self._superseded(key.conversation_id, queued.from_version)
-            return turn_starts.start_queued_turn(state, caller.origin(), queued, new_id(), superseded)
+            events = turn_starts.start_queued_turn(state, caller.origin(), queued, new_id(), superseded)
+            await acquire(state.owner_id)
+            return events
 
-        committed = await self._executor.execute(key.conversation_id, decide)
+        async with self._leases.starting_queued(key.conversation_id, queued.turn_id) as acquire:
+            committed = await self._executor.execute(key.conversation_id, decide)
         await self._begin(caller, committed)
 
     async def drain(self, timeout_s: float) -> None:

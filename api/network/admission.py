@@ -1,4 +1,4 @@
-"""Admission: the first check of a request, and the headers for pages of other origins."""
+"""The first check of a request, and the headers for pages of other origins."""
 
 from collections.abc import Callable
 from functools import partial
@@ -43,7 +43,7 @@ def refusal_for(settings: Settings) -> Refusal:
 
 
 def with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
-    """Return the application with the answers that browsers need for pages of the allowed origins."""
+    """Return the application as pages of the allowed origins can use it."""
     if not settings.cors_origins:
         return app
     # Any header may be sent: clients add their own, and none is trusted because of its name. Cookies are not used.
