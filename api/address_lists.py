@@ -12,7 +12,9 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def host_names(items: list[str]) -> tuple[str, ...]:
-    """Return host names in lower case, without the final dot: `*`, `*.example.com`, `example.com`, `::1`.
+    """Return host names in lower case, without the final dot.
+
+    They are `*`, `*.example.com`, `example.com` or addresses such as `::1`.
 
     Raises:
         ValueError: an item is no host name, such as one with a port.
@@ -30,7 +32,7 @@ def origins(items: list[str]) -> tuple[str, ...]:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine for certain: `localhost`, 127.x.x.x or ::1."""
+    """Return whether a host is this machine: `localhost`, 127.x.x.x or ::1."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:

@@ -5,8 +5,10 @@ import gc
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
+from api.limits.request_allowances import RequestLimit
+from api.limits.stream_slots import StreamLimit
 from api.settings import Settings
 from api.telemetry.logs import log_configuration
 from api.telemetry.meters import Meters
@@ -47,6 +49,8 @@ from turns.turns import Turns
 StoreCondition = Literal["unreachable", "starting", "restarting", "stopped"]
 """The condition of a database that does not answer."""
 
+T = TypeVar("T")
+
 # Python's garbage collector runs after 700 new objects by default. Here that takes a twentieth of the processor time of
 # a message, and frees next to nothing.
 GC_THRESHOLD_OBJECTS = 20_000
@@ -79,6 +83,8 @@ class Services:
     streams: TurnStreams
     client_turns: ClientTurns
     feeds: EventFeeds
+    request_limit: RequestLimit | None
+    stream_limit: StreamLimit | None
 
     async def drain(self, grace_s: float) -> None:
         """Refuse new turns, give running ones `grace_s` seconds, and end live streams."""
@@ -125,6 +131,9 @@ async def open_services(
         await _open(stack, opened.channels)
         await _open(stack, services.engine)
         await _open(stack, services.sampling)
+        for limit in (services.request_limit, services.stream_limit):
+            if limit is not None:
+                await _open(stack, limit)
         await services.leases.open(services.recovery.recover)
         stack.push_async_callback(services.leases.close)
         stack.push_async_callback(services.turns.drain, 0)
@@ -164,7 +173,7 @@ def _build_services(
     reader = TurnReader(log, tokenizer, images)
     budget = ContextBudget(gateway, settings.max_context_tokens)
     model_input = ModelInput(log, Context(database, log), progress, budget)
-    leases = Leases(database)
+    leases = Leases(database, settings.limit_running_turns)
     runner = TurnRunner(executor, tokenizer, gateway, model_input, progress, broadcast, reader, leases)
     queue = TurnQueue(log, broadcast, leases)
     cancels = Cancels(executor, reader, runner, opened.channels, broadcast)
@@ -195,7 +204,13 @@ def _build_services(
         streams=streams,
         client_turns=ClientTurns(executor, tokenizer, reader, leases),
         feeds=EventFeeds(executor, opened.feed, streams),
+        request_limit=_limit(RequestLimit, database, settings.limit_requests_per_minute),
+        stream_limit=_limit(StreamLimit, database, settings.limit_open_streams),
     )
+
+
+def _limit(kind: Callable[[Database, int], T], database: Database, at_most: int | None) -> T | None:
+    return None if at_most is None else kind(database, at_most)
 
 
 async def _warm_up(tokenizer: Tokenizer, gateway: ModelGateway) -> None:

@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     cors_origins: AddressList = Field(
         None, description="The origins whose pages may use the API from a browser. None: only the server's own."
     )
+    limit_requests_per_minute: PositiveInt | None = Field(None, description="The requests of one owner in a minute.")
+    limit_running_turns: PositiveInt | None = Field(None, description="The turns of one owner that run at a time.")
+    limit_open_streams: PositiveInt | None = Field(None, description="The open event streams of one owner.")
     model: str = Field("turnlog/demo", min_length=1, description="The litellm name of the model that answers.")
     model_api_base: str | None = Field(None, description="The URL of an OpenAI-compatible server.")
     model_api_key: SecretStr | None = Field(None, description="The key for the model's provider.")

@@ -12,7 +12,8 @@ DomainError
 ├── WriteConflictError           every retry met another writer
 ├── InvalidContentError          a message breaks a rule; carries the path
 ├── UnsupportedImageError        the bytes of an image do not match its type
-└── IdempotencyKeyReusedError    the key was used with another request
+├── IdempotencyKeyReusedError    the key was used with another request
+└── LimitReachedError            the owner has as much as it may have; carries when to try again
 """
 
 from uuid import UUID
@@ -110,3 +111,14 @@ class IdempotencyKeyReusedError(DomainError):
 
     def __init__(self, key: str) -> None:
         super().__init__(f"Idempotency-Key {key!r} was used with another request.")
+
+
+class LimitReachedError(DomainError):
+    """The owner has as many requests, turns or streams as it may have.
+
+    The client may try again after `retry_after_s`.
+    """
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s

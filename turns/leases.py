@@ -8,31 +8,53 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from domain.errors import DomainError
+from domain.errors import DomainError, LimitReachedError
 from eventlog.background import Background
 from eventlog.clock import new_id
 from eventlog.db.database import Database
 from eventlog.db.statements import load_statements
 from eventlog.errors import IdempotencyKeyTakenError, StoreUnavailableError
+from eventlog.wakeup import Wakeup
 from turns.expired_leases import LONGEST_LEASE_S, ExpiredLeases, Recover
 
 LEASE_S = 6.0
 RENEW_INTERVAL_S = 2.0
+RETRY_AFTER_S = 1
 CLIENT_LEASE_S = LONGEST_LEASE_S
 
 _SQL = load_statements("turns", "leases.sql")
 _log = logging.getLogger(__name__)
 
 
-class Leases:
-    """The leases of this process, renewed every two seconds."""
+Acquire = Callable[[str | None], Awaitable[None]]
+"""Acquires a lease for an owner whose turn is to run, or with None for a turn that is queued."""
 
-    def __init__(self, database: Database) -> None:
+
+class _Held(NamedTuple):
+    """A lease that this process renews.
+
+    `runs_for` is the owner whose limit it counts against.
+    """
+
+    conversation_id: UUID
+    runs_for: str | None
+
+
+class Leases:
+    """The leases of this process, renewed every two seconds.
+
+    With `running_limit`, an owner has at most so many leases of turns that run, in all processes.
+    """
+
+    def __init__(self, database: Database, running_limit: int | None = None) -> None:
         self._database = database
+        self._running_limit = running_limit
         self._holder = new_id()
-        self._held: dict[UUID, UUID] = {}
+        self._held: dict[UUID, _Held] = {}
+        self._renewal = Wakeup()
         self._dropped: set[UUID] = set()
         self._writing = asyncio.Lock()
         self._background = Background()
@@ -54,17 +76,26 @@ class Leases:
         except StoreUnavailableError as error:
             _log.warning("leases are left to expire: %s", error)
 
-    async def acquire(self, conversation_id: UUID, turn_id: UUID) -> None:
+    async def acquire(self, conversation_id: UUID, turn_id: UUID, runs_for: str | None = None) -> None:
         """Hold the lease of a turn.
 
-        Call this before the turn is recorded, so that no turn is without a lease.
+        Call this before the turn is recorded, so that no turn is without a lease. `runs_for` is the owner of a turn
+        that is to run, None for a turn that is queued.
 
         Raises:
+            LimitReachedError: the owner has as many running turns as it may.
             StoreUnavailableError: the database does not answer.
         """
+        held = _Held(conversation_id, None if self._running_limit is None else runs_for)
         async with self._writing:
-            await self._acquire(conversation_id, turn_id)
-        self._hold(conversation_id, turn_id)
+            if held.runs_for is None:
+                await self._acquire(turn_id, held)
+            elif not await self._acquire_running(turn_id, held):
+                # Only now, as it reads the log.
+                await self._database.fetch(_SQL["delete_ended"], {"owner_id": held.runs_for})
+                if not await self._acquire_running(turn_id, held):
+                    raise LimitReachedError(f"At most {self._running_limit} running turns.", RETRY_AFTER_S)
+        self._hold(turn_id, held)
 
     async def take_over(self, turn_id: UUID) -> bool:
         """Hold an expired lease, and return True, unless another process was faster.
@@ -77,7 +108,7 @@ class Leases:
             row = await self._database.fetch_one(_SQL["take_over"], parameters)
         if row is None:
             return False
-        self._hold(row[0], turn_id)
+        self._hold(turn_id, _Held(row[0], None))
         return True
 
     async def release(self, turn_id: UUID) -> None:
@@ -106,23 +137,25 @@ class Leases:
         """Delete a lease with the next renewal, because the turn ended or never began."""
         self._held.pop(turn_id, None)
         self._dropped.add(turn_id)
+        if self._running_limit is not None:
+            self._renewal.set()  # other processes count it until then
 
     def let_expire(self, turn_id: UUID) -> None:
         """Stop renewing a lease, so that the process that finds it expired ends the turn."""
         self._held.pop(turn_id, None)
 
     @asynccontextmanager
-    async def starting(self, conversation_id: UUID, turn_id: UUID) -> AsyncGenerator[Callable[[], Awaitable[None]]]:
-        """Yield a function that acquires a lease.
+    async def starting(self, conversation_id: UUID, turn_id: UUID) -> AsyncGenerator[Acquire]:
+        """Yield a function that acquires a lease, as `acquire` does.
 
         Call it before the turn is recorded. A block that records the turn keeps the lease. One that is refused drops
         it.
         """
         acquired = False
 
-        async def acquire() -> None:
+        async def acquire(runs_for: str | None) -> None:
             nonlocal acquired
-            await self.acquire(conversation_id, turn_id)
+            await self.acquire(conversation_id, turn_id, runs_for)
             acquired = True
 
         try:
@@ -137,24 +170,46 @@ class Leases:
             raise
 
     @asynccontextmanager
-    async def held(self, conversation_id: UUID, turn_id: UUID) -> AsyncGenerator[None]:
-        """Hold the lease of a turn that the block records, as `starting` does."""
-        async with self.starting(conversation_id, turn_id) as acquire:
-            await acquire()
-            yield
+    async def starting_queued(self, conversation_id: UUID, turn_id: UUID) -> AsyncGenerator[Acquire]:
+        """Yield a function that lets the held lease of a queued turn count as running.
 
-    def _hold(self, conversation_id: UUID, turn_id: UUID) -> None:
+        Call it before the start is recorded. A block that is refused leaves the turn queued.
+        """
+        counted = False
+
+        async def acquire(runs_for: str | None) -> None:
+            nonlocal counted
+            if self._running_limit is not None:
+                await self.acquire(conversation_id, turn_id, runs_for)
+                counted = True
+
+        try:
+            yield acquire
+        except DomainError:
+            if counted:
+                await self.acquire(conversation_id, turn_id)
+            raise
+
+    def _hold(self, turn_id: UUID, held: "_Held") -> None:
         self._dropped.discard(turn_id)
-        self._held[turn_id] = conversation_id
+        self._held[turn_id] = held
 
-    async def _acquire(self, conversation_id: UUID, turn_id: UUID) -> None:
-        ids = {"turn_id": turn_id, "conversation_id": conversation_id}
-        await self._database.fetch(_SQL["acquire"], {**ids, "holder": self._holder, "seconds": LEASE_S})
+    async def _acquire(self, turn_id: UUID, held: "_Held") -> None:
+        await self._database.fetch(_SQL["acquire"], self._row(turn_id, held))
+
+    async def _acquire_running(self, turn_id: UUID, held: "_Held") -> bool:
+        limit = {"at_most": self._running_limit, "gone": list(self._dropped)}
+        row = await self._database.fetch_one(_SQL["acquire_running"], {**self._row(turn_id, held), **limit})
+        return row is not None and row[0]
+
+    def _row(self, turn_id: UUID, held: "_Held") -> dict[str, Any]:
+        ids = {"turn_id": turn_id, "conversation_id": held.conversation_id, "owner_id": held.runs_for}
+        return {**ids, "holder": self._holder, "seconds": LEASE_S}
 
     async def _keep_renewing(self) -> None:
         while True:
             await self._renew()
-            await asyncio.sleep(RENEW_INTERVAL_S)
+            await self._renewal.wait(RENEW_INTERVAL_S)
 
     async def _renew(self) -> None:
         async with self._writing:
@@ -165,7 +220,7 @@ class Leases:
                 for turn_id in held.keys() - await self._renewed(list(held)):
                     # Another process may have acquired this lease for a `tool_results` request that was refused, and
                     # deleted it. Acquire it again.
-                    await self._acquire(held[turn_id], turn_id)
+                    await self._acquire(turn_id, held[turn_id])
             self._dropped.difference_update(dropped)
 
     async def _renewed(self, turn_ids: Sequence[UUID]) -> set[UUID]:

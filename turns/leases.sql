@@ -1,8 +1,29 @@
 -- name: acquire
 -- Insert the lease, or take it over from its holder.
-INSERT INTO leases (turn_id, conversation_id, holder, expires_at)
-VALUES (%(turn_id)s, %(conversation_id)s, %(holder)s, now() + make_interval(secs => %(seconds)s))
-ON CONFLICT ON CONSTRAINT leases_pkey DO UPDATE SET holder = EXCLUDED.holder, expires_at = EXCLUDED.expires_at
+INSERT INTO leases (turn_id, conversation_id, holder, expires_at, owner_id)
+VALUES (%(turn_id)s, %(conversation_id)s, %(holder)s, now() + make_interval(secs => %(seconds)s), %(owner_id)s)
+ON CONFLICT ON CONSTRAINT leases_pkey DO UPDATE
+SET holder = EXCLUDED.holder, expires_at = EXCLUDED.expires_at, owner_id = EXCLUDED.owner_id
+
+-- name: acquire_running
+-- The same within the owner's limit of running turns. False: the limit is reached.
+SELECT acquire_running(
+    %(turn_id)s, %(conversation_id)s, %(holder)s, %(seconds)s::double precision,
+    %(owner_id)s, %(at_most)s::integer, %(gone)s::uuid[]
+)
+
+-- name: delete_ended
+-- Delete the leases of an owner whose turn has just ended in the log. The process that holds one may not know it yet, and
+-- no process holds that of a turn whose client ran the model.
+DELETE FROM leases WHERE owner_id = %(owner_id)s AND EXISTS (
+    SELECT 1 FROM (
+        SELECT type, data FROM events WHERE events.conversation_id = leases.conversation_id
+        ORDER BY version DESC LIMIT 100
+    ) AS newest
+    WHERE type = 'ConversationDeleted' OR (
+        type IN ('TurnCompleted', 'TurnFailed', 'TurnCancelled') AND data ->> 'turn_id' = leases.turn_id::text
+    )
+)
 
 -- name: take_over
 -- Take an expired lease over, and return its conversation. Of several processes that try, one succeeds, even if its

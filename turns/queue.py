@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from uuid import UUID
 
-from domain.errors import ConversationLockedError, DomainError, TurnNotActiveError
+from domain.errors import ConversationLockedError, DomainError, LimitReachedError, TurnNotActiveError
 from domain.events import TurnEnded, TurnQueued
 from eventlog.broadcast import Broadcast
 from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError
@@ -18,6 +18,8 @@ from turns.leases import Leases
 
 POLL_INTERVAL_S = 10.0
 RETRY_INTERVAL_S = 0.5
+LIMIT_INTERVAL_S = 0.5
+"""How often a turn tries to start that only its owner's limit of running turns holds back."""
 
 Start = Callable[[TurnKey, TurnQueued], Awaitable[None]]
 
@@ -122,6 +124,8 @@ class TurnQueue:
                     if await self._try_to_start(key):
                         return True
                     await wakeup.wait(POLL_INTERVAL_S)
+                except LimitReachedError:
+                    await asyncio.sleep(LIMIT_INTERVAL_S)
                 except LogError as error:
                     _log.warning("queued turn %s cannot start yet: %s", key.turn_id, error)
                     await asyncio.sleep(RETRY_INTERVAL_S)
@@ -131,12 +135,15 @@ class TurnQueue:
         """Return whether the turn waits here no longer, False if other turns come first.
 
         Raises:
+            LimitReachedError: the owner has as many running turns as it may.
             LogError: the log does not answer, or refuses.
         """
         try:
             await self._start_now(key)
         except ConversationLockedError:
             return False
+        except LimitReachedError:
+            raise
         except DomainError as error:
             _log.info("queued turn %s does not start here: %s", key.turn_id, error)
             # An attempt of unknown outcome may have started it here, so the lease expires instead of being deleted.

@@ -1,11 +1,13 @@
 """Turns: the commands of clients, each recorded before its model runs."""
 
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Literal, NamedTuple, TypeGuard
 from uuid import UUID
 
 from commands.commands import Caller, ClientMessage, Commands
-from commands.executor import Committed, Decision
+from commands.executor import Committed
 from domain.conversation import Conversation, fold
 from domain.decisions import conversations, running_turns, turn_starts
 from domain.decisions.conversations import Events
@@ -18,13 +20,15 @@ from eventlog.errors import StoreUnavailableError
 from eventlog.mapper import Recorded
 from turns.cancels import Cancels
 from turns.frames.replay import TurnKey, TurnReader
-from turns.leases import Leases
+from turns.leases import Acquire, Leases
 from turns.model_run import RunStart
 from turns.queue import TurnQueue
 from turns.regeneration import find_answered_question
 from turns.turn_runner import TurnRunner
 
 OnBusy = Literal["reject", "queue", "interrupt"]
+TurnDecision = Callable[[Acquire, Conversation], Awaitable[Events]]
+"""A decision that acquires the turn's lease before it returns the events of a start."""
 
 _log = logging.getLogger(__name__)
 
@@ -98,7 +102,7 @@ class Turns:
         self._check_open()
         draft, ids = await self._commands.draft(message), TurnIds(new_id(), new_id(), new_id())
 
-        async def decide(state: Conversation) -> Events:
+        async def decide(acquire: Acquire, state: Conversation) -> Events:
             origin = caller.origin()
             check_access(state, caller.owner_id)
             if on_busy == "reject":
@@ -106,11 +110,14 @@ class Turns:
             from_version = await self._version_of(conversation_id, replace_from) if replace_from else None
             if state.locked_by is not None:
                 ahead = on_busy == "interrupt"
+                await acquire(None)
                 return turn_starts.queue_turn(
                     state, origin, draft, settings, ids, from_version=from_version, ahead=ahead
                 )
             superseded = await self._superseded(conversation_id, from_version)
-            return turn_starts.start_turn(state, origin, draft, settings, ids, superseded)
+            events = turn_starts.start_turn(state, origin, draft, settings, ids, superseded)
+            await acquire(state.owner_id)
+            return events
 
         committed, accepted = await self._record(caller, conversation_id, ids.turn, decide)
         if on_busy == "interrupt" and isinstance(committed.events[-1], TurnQueued):
@@ -128,7 +135,8 @@ class Turns:
         state = fold(None, started)
         assert state is not None
         turn = turn_starts.start_turn(state, origin, draft, settings, ids)
-        async with self._leases.held(state.id, ids.turn):
+        async with self._leases.starting(state.id, ids.turn) as acquire:
+            await acquire(state.owner_id)
             committed = await self._executor.start([*started, *turn], caller.idempotency)
             return await self._begin(caller, committed)
 
@@ -148,13 +156,15 @@ class Turns:
         self._check_open()
         ids = TurnIds(new_id(), new_id(), new_id())
 
-        async def decide(state: Conversation) -> Events:
+        async def decide(acquire: Acquire, state: Conversation) -> Events:
             check_access(state, caller.owner_id)
             check_unlocked(state)
             answered = await find_answered_question(self._log, conversation_id, message_id)
             settings = answered.settings(model, default_model)
             superseded = await self._log.superseded(conversation_id, answered.from_version)
-            return turn_starts.answer_again(state, caller.origin(), answered.question, settings, ids, superseded)
+            events = turn_starts.answer_again(state, caller.origin(), answered.question, settings, ids, superseded)
+            await acquire(state.owner_id)
+            return events
 
         return (await self._record(caller, conversation_id, ids.turn, decide))[1]
 
@@ -180,7 +190,7 @@ class Turns:
 
             async def decide(state: Conversation) -> Events:
                 events = running_turns.resume_turn(state, caller.origin(), turn_id, draft, answer_id)
-                await acquire()  # only now, because a refused caller must leave the turn's lease alone
+                await acquire(state.owner_id)  # only now, because a refused caller must leave the turn's lease alone
                 return events
 
             committed = await self._executor.execute(conversation_id, decide, caller.idempotency)
@@ -199,6 +209,7 @@ class Turns:
         Raises:
             ConversationLockedError: other turns come before it.
             TurnNotActiveError: it was cancelled, or another process has started it.
+            LimitReachedError: its owner has as many running turns as it may.
         """
         self._check_open()
 
@@ -208,9 +219,12 @@ class Turns:
         async def decide(state: Conversation) -> Events:
             check_next(state, queued.turn_id)
             superseded = await self._superseded(key.conversation_id, queued.from_version)
-            return turn_starts.start_queued_turn(state, caller(state).origin(), queued, new_id(), superseded)
+            events = turn_starts.start_queued_turn(state, caller(state).origin(), queued, new_id(), superseded)
+            await acquire(state.owner_id)
+            return events
 
-        committed = await self._executor.execute(key.conversation_id, decide)
+        async with self._leases.starting_queued(key.conversation_id, queued.turn_id) as acquire:
+            committed = await self._executor.execute(key.conversation_id, decide)
         await self._begin(caller(committed.state), committed)
 
     async def drain(self, timeout_s: float) -> None:
@@ -220,11 +234,12 @@ class Turns:
         await self._runner.drain(timeout_s)
 
     async def _record(
-        self, caller: Caller, conversation_id: UUID, turn_id: UUID, decide: Decision
+        self, caller: Caller, conversation_id: UUID, turn_id: UUID, decide: TurnDecision
     ) -> tuple[Committed, AcceptedTurn]:
         """Record a new turn, and run or queue it."""
-        async with self._leases.held(conversation_id, turn_id):
-            committed = await self._executor.execute(conversation_id, decide, caller.idempotency)
+        async with self._leases.starting(conversation_id, turn_id) as acquire:
+            decision = partial(decide, acquire)
+            committed = await self._executor.execute(conversation_id, decision, caller.idempotency)
             return committed, await self._begin(caller, committed)
 
     async def _begin(self, caller: Caller, committed: Committed) -> AcceptedTurn:

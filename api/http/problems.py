@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from domain import errors
-from domain.errors import ConversationLockedError, DeltaOutOfOrderError, InvalidContentError
+from domain.errors import ConversationLockedError, DeltaOutOfOrderError, InvalidContentError, LimitReachedError
 from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError, UnstorableEventError
 from projections.errors import RebuildRunningError, UnknownProjectionError
 from turns.model.errors import ModelError
@@ -33,6 +33,7 @@ class ProblemKind(NamedTuple):
 
 BAD_REQUEST = ProblemKind(400, "BAD_REQUEST")
 FORBIDDEN = ProblemKind(403, "FORBIDDEN")
+NOT_FOUND = ProblemKind(404, "NOT_FOUND")
 REQUEST_TIMEOUT = ProblemKind(408, "REQUEST_TIMEOUT")
 VALIDATION_FAILED = ProblemKind(422, "VALIDATION_FAILED")
 HEADERS_TOO_LARGE = ProblemKind(431, "HEADERS_TOO_LARGE")
@@ -50,6 +51,7 @@ PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
     errors.InvalidContentError: VALIDATION_FAILED,
     errors.UnsupportedImageError: ProblemKind(415, "UNSUPPORTED_IMAGE"),
     errors.IdempotencyKeyReusedError: ProblemKind(422, "IDEMPOTENCY_KEY_REUSED"),
+    errors.LimitReachedError: ProblemKind(429, "RATE_LIMITED"),
     StoreUnavailableError: ProblemKind(503, "STORE_UNAVAILABLE"),
     UnknownEventError: ProblemKind(503, "STORE_UNAVAILABLE"),
     UnstorableEventError: VALIDATION_FAILED,
@@ -72,6 +74,7 @@ _TITLES = {
     413: "Payload too large",
     415: "Unsupported media type",
     422: "Unprocessable content",
+    429: "Too many requests",
     431: "Request header fields too large",
     500: "Internal error",
     502: "Bad gateway",
@@ -141,6 +144,8 @@ def problem_of(error: Exception) -> ProblemError:
     detail = str(error) if kind is not INTERNAL else "The server failed."
     if isinstance(error, ConversationLockedError):
         return ProblemError(kind, detail, headers=RETRY_AFTER, active_turn_id=error.active_turn_id)
+    if isinstance(error, LimitReachedError):
+        return ProblemError(kind, detail, headers={"Retry-After": str(max(1, error.retry_after_s))})
     if isinstance(error, DeltaOutOfOrderError):
         return ProblemError(kind, detail, next_seq=error.next_seq)
     if isinstance(error, InvalidContentError):

@@ -16,6 +16,8 @@ MAX_DIGITS = 18
 _IF_MATCH = b"if-match"
 _WITH_BODY = frozenset({"POST", "PATCH"})
 _PAYLOAD_TOO_LARGE = ProblemKind(413, "PAYLOAD_TOO_LARGE")
+_UNSUPPORTED_ENCODING = ProblemKind(415, "UNSUPPORTED_ENCODING")
+_NOT_ENCODED = frozenset({"", "identity"})
 
 
 class HttpRequest(NamedTuple):
@@ -51,7 +53,8 @@ async def read_request(scope: Scope, receive: Receive) -> HttpRequest:
     """Return the request of an ASGI scope, with its body if its method has one.
 
     Raises:
-        ProblemError: the body is too large, the client disconnected, or too many large bodies arrive at once.
+        ProblemError: the body is compressed or too large, the client disconnected, or too many large bodies arrive at
+            once.
     """
     headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
     if len(headers) < len(scope["headers"]) and _IF_MATCH in headers:
@@ -61,6 +64,7 @@ async def read_request(scope: Scope, receive: Receive) -> HttpRequest:
 
 
 async def _read_body(headers: Mapping[bytes, bytes], scope: Scope, receive: Receive) -> bytes:
+    _refuse_compressed(headers)
     # A large body is refused as soon as its size is known, before it has arrived.
     length = headers.get(b"content-length", b"")
     if length.isdigit() and int(length) > MAX_BODY_BYTES:
@@ -97,6 +101,16 @@ async def _receive_piece(receive: Receive) -> tuple[bytes, bool]:
     if message["type"] == "http.disconnect":
         raise client_disconnected()
     return message.get("body", b""), message.get("more_body", False)
+
+
+def _refuse_compressed(headers: Mapping[bytes, bytes]) -> None:
+    # A few kilobytes can decompress to gigabytes, so nothing is decompressed.
+    given = headers.get(b"content-encoding")
+    if given is None or {part.strip().lower() for part in given.decode("latin-1").split(",")} <= _NOT_ENCODED:
+        return
+    # The header of the answer is that of RFC 7694.
+    accepted = {"Accept-Encoding": "identity"}
+    raise ProblemError(_UNSUPPORTED_ENCODING, "A request body cannot be compressed.", headers=accepted)
 
 
 def _too_large() -> ProblemError:

@@ -9,6 +9,7 @@ function signatures and its OpenAPI document are kept.
 import asyncio
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, get_args, get_origin
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from fastapi import Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter
 from starlette.routing import BaseRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.call import Call, CallParam, caller_of
 from api.http.idempotency import find_repeated
@@ -24,6 +25,7 @@ from api.http.problems import error_response
 from api.http.read_your_writes import wait_for_position
 from api.http.request import HttpRequest, read_request
 from api.http.request_models import NoQuery
+from api.http.sse import EventStream
 from api.http.validation import validate_body, validate_path_id, validate_query
 from api.services import Services
 from api.telemetry.observed_requests import note_caller
@@ -31,6 +33,8 @@ from domain.errors import DomainError
 from eventlog.errors import IdempotencyKeyTakenError, StoreUnavailableError
 
 READ_METHODS = frozenset({"GET", "HEAD"})
+LIMITED_PATHS = "/v1/"
+"""Health, metrics and documents do not count against an owner's limit."""
 
 
 class _Signature(NamedTuple):
@@ -52,6 +56,7 @@ class JSONRoute(APIRoute):
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         self._signature = _read_signature(endpoint)
+        self._streams = options.get("response_class") is EventStream
         self.app = self._respond
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,18 +69,27 @@ class JSONRoute(APIRoute):
             response = error_response(error)
         await response(scope, receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Response:
+    async def _answer(self, scope: Scope, receive: Receive) -> ASGIApp:
         services: Services = scope["app"].state.services
         request = await read_request(scope, receive)
+        caller = None if self._signature.call is None else caller_of(request)
+        if caller and services.request_limit is not None and request.path.startswith(LIMITED_PATHS):
+            await services.request_limit.spend(caller.owner_id)
         arguments = _arguments(self._signature, request, scope["path_params"])
         if request.method in READ_METHODS:
             await wait_for_position(request, services.progress)
-        if self._signature.call is None:
+        if self._signature.call is None or caller is None:
             return await self.endpoint(**arguments)
-        caller = caller_of(request)
         note_caller(scope, caller.actor, arguments.get("conversation_id"))
         call = Call(services, request, caller, await find_repeated(services.log, caller))
-        return await self._answer_call(self._signature.call, call, arguments)
+        answer = partial(self._answer_call, self._signature.call, call, arguments)
+        if services.stream_limit is not None and self._opens_stream(request, arguments):
+            return await services.stream_limit.hold(caller.owner_id, answer)
+        return await answer()
+
+    def _opens_stream(self, request: HttpRequest, arguments: dict[str, Any]) -> bool:
+        body = arguments[self._signature.body[0]] if self._signature.body else None
+        return request.method != "HEAD" and (self._streams or getattr(body, "stream", False))
 
     async def _answer_call(self, parameter: str, call: Call, arguments: dict[str, Any]) -> Response:
         try:

@@ -68,7 +68,7 @@ def event_stream(
 
     `encode` encodes an item. Without it the items are frames of a turn.
     """
-    return _EventStream(batches, headers, encode)
+    return EventStream(batches, headers, encode)
 
 
 def last_event_id(call: Call) -> int | None:
@@ -81,11 +81,13 @@ def last_event_id(call: Call) -> int | None:
     return header_number("Last-Event-ID", given, "an id of the stream") if given else None
 
 
-class _EventStream(StreamingResponse):
+class EventStream(StreamingResponse):
     """A response that sends batches, and a comment after 15 s without one."""
 
+    media_type = "text/event-stream"
+
     def __init__(self, batches: AsyncGenerator[list[Any]], headers: dict[str, str], encode: Encode) -> None:
-        super().__init__((), 200, {**_HEADERS, **headers}, "text/event-stream")  # the content comes from `batches`
+        super().__init__((), 200, {**_HEADERS, **headers})  # the content comes from `batches`
         self._batches = batches
         self._encode = encode
         self._send_lock = asyncio.Lock()

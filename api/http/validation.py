@@ -1,5 +1,6 @@
 """Validation of a request: the ids in its path, its JSON body and its query."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
@@ -15,6 +16,8 @@ from domain.errors import ConversationNotFoundError, DomainError, MessageNotFoun
 
 MAX_ERRORS = 20
 
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
+
 _NOT_FOUND: Mapping[str, type[DomainError]] = {
     "conversation_id": ConversationNotFoundError,
     "message_id": MessageNotFoundError,
@@ -28,10 +31,10 @@ def validate_path_id(name: str, text: str) -> UUID:
     Raises:
         DomainError: it is not an id, so no resource has it.
     """
-    try:
-        return UUID(text)
-    except ValueError:
-        raise _NOT_FOUND[name](text[:64]) from None
+    # `UUID` takes other spellings too: digits of any script, spaces, braces, `urn:uuid:`.
+    if not _ID.fullmatch(text):
+        raise _NOT_FOUND[name](text[:64])
+    return UUID(text)
 
 
 def validate_body(request: HttpRequest, adapter: TypeAdapter[Any]) -> Any:

@@ -1,15 +1,20 @@
-"""Admission: the first check of a request, and the headers for pages of other origins."""
+"""The first check of a request, and the headers for pages of other origins."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.http.problems import ProblemError, problem_response
+from api.http.problems import NOT_FOUND, ProblemError, problem_response
 from api.http.same_machine import refusal
 from api.network.allowed_hosts import AllowedHosts
 from api.settings import Settings
+
+# One path has one spelling, so that a rule of a proxy about a path holds for all requests that reach its route. An
+# encoded slash would separate like a slash, and the pattern of a route would overlook a line end behind it.
+_OTHER_SPELLING = re.compile(rb"%(?:2f|0a)", re.IGNORECASE)
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 EXPOSED_HEADERS = ("Turnlog-Position", "Turnlog-Behind", "ETag", "Retry-After", "WWW-Authenticate", "Allow")
@@ -38,12 +43,23 @@ def refusal_for(settings: Settings) -> Refusal:
     browser adds no bearer token to the requests of a page.
     """
     if settings.auth != "none":
-        return AllowedHosts(settings.allowed_hosts).refusal
-    return partial(refusal, allowed=frozenset(origin.encode() for origin in settings.cors_origins or ()))
+        return _with_one_spelling(AllowedHosts(settings.allowed_hosts).refusal)
+    origins = frozenset(origin.encode() for origin in settings.cors_origins or ())
+    return _with_one_spelling(partial(refusal, allowed=origins))
+
+
+def _with_one_spelling(check: Refusal) -> Refusal:
+    def refusal(scope: Scope) -> ProblemError | None:
+        raw_path = scope.get("raw_path") or b""
+        if b"%" in raw_path and _OTHER_SPELLING.search(raw_path):
+            return check(scope) or ProblemError(NOT_FOUND, "Not Found")
+        return check(scope)
+
+    return refusal
 
 
 def with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
-    """Return the application with the answers that browsers need for pages of the allowed origins."""
+    """Return the application as pages of the allowed origins can use it."""
     if not settings.cors_origins:
         return app
     # Any header may be sent: clients add their own, and none is trusted because of its name. Cookies are not used.

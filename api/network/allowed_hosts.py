@@ -17,7 +17,10 @@ _HOST = re.compile(rb"(?:\[([0-9a-f:.]+)\]|([^\s/@\[\]:]+))(?::\d{1,5})?", re.IG
 
 
 class AllowedHosts:
-    """The names that a server answers to. Without a list, or with `*`, it answers to any."""
+    """The names that a server answers to.
+
+    Without a list, or with `*`, it answers to any.
+    """
 
     def __init__(self, names: Sequence[str] | None) -> None:
         self._any = names is None or ANY in names

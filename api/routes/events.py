@@ -9,13 +9,13 @@ from api.http.call import CallParam
 from api.http.openapi import PROBLEMS
 from api.http.request_models import EventsQuery
 from api.http.route import JSONRoute
-from api.http.sse import event_stream, feed_event, last_event_id
+from api.http.sse import EventStream, event_stream, feed_event, last_event_id
 from eventlog.log import FeedFilter
 
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["events"])
 
 
-@router.get("/v1/events")
+@router.get("/v1/events", status_code=200, response_class=EventStream)
 async def follow_all(call: CallParam, query: Annotated[EventsQuery, Query()]) -> Response:
     """Follow the events of the caller's conversations, without end.
 
@@ -27,7 +27,7 @@ async def follow_all(call: CallParam, query: Annotated[EventsQuery, Query()]) ->
     return event_stream(call.services.feeds.events(wanted, last_event_id(call)), {}, feed_event)
 
 
-@router.get("/v1/conversations/{conversation_id}/events")
+@router.get("/v1/conversations/{conversation_id}/events", status_code=200, response_class=EventStream)
 async def follow_conversation(call: CallParam, conversation_id: UUID) -> Response:
     """Follow one conversation: its events, and the frames of its running turn."""
     after = last_event_id(call)

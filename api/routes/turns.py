@@ -18,7 +18,7 @@ from api.http.request_models import (
     content_blocks,
 )
 from api.http.route import JSONRoute
-from api.http.sse import event_stream, last_event_id
+from api.http.sse import EventStream, event_stream, last_event_id
 from api.routes.turn_answers import (
     answer_begun,
     answer_running,
@@ -105,7 +105,7 @@ async def get_turn(call: CallParam, conversation_id: UUID, turn_id: UUID) -> Res
     return json_response(turn_resource(await find_turn(call, conversation_id, turn_id)))
 
 
-@router.get(f"{_CONVERSATION}/turns/{{turn_id}}/stream")
+@router.get(f"{_CONVERSATION}/turns/{{turn_id}}/stream", status_code=200, response_class=EventStream)
 async def stream_turn(call: CallParam, conversation_id: UUID, turn_id: UUID) -> Response:
     """Stream the frames of a turn, recorded and live, to its end.
 

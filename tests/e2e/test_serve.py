@@ -132,6 +132,7 @@ def test_database_options_that_exclude_each_other_are_refused(arguments: tuple[s
         ("TURNLOG_AUTH", "basic"),
         ("TURNLOG_ALLOWED_HOSTS", "example.com"),
         ("TURNLOG_CORS_ORIGINS", "https://app.example.com"),
+        ("TURNLOG_LIMIT_OPEN_STREAMS", "-5"),
         ("TURNLOG_SHUTDOWN_GRACE_S", "-1"),
         ("TURNLOG_MODEL_TOTAL_TIMEOUT_S", "soon"),
         ("TURNLOG_DATABASE_URL", "mysql://s3cret@localhost/log"),

@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 class ModelGateway:
     """Calls models. Use one for a process and event loop, and `aclose` it at the end.
 
-    `api_base` is the server of every model except the demo model. A model whose name begins with a provider is called in
-    that provider's protocol, any other in OpenAI's. Without `api_key`, litellm takes each provider's own variable from
-    the environment. `max_attempts` counts the first attempt too.
+    `api_base` is the server of every model except the demo model. A model whose name begins with a provider is called
+    in that provider's protocol, any other in OpenAI's. Without `api_key`, litellm takes each provider's own variable
+    from the environment. `max_attempts` counts the first attempt too.
     `observer` is told of every call.
     """
 

@@ -1,4 +1,4 @@
-"""A server with authentication answers to its names, and to pages of the allowed origins."""
+"""A server answers to its host names, and to pages of allowed origins."""
 
 from types import SimpleNamespace
 

@@ -121,6 +121,6 @@ async def test_an_unexpected_error_is_logged_and_not_disclosed(
 async def test_the_created_application_has_the_fast_path() -> None:
     app = create_app(load_settings(), "")
     assert configure(app).app is app
-    app.fastapi.state.services = None
+    app.fastapi.state.services = SimpleNamespace(request_limit=None)
     app.fastapi.router.routes.clear()  # an answer after this does not come from FastAPI
     assert b"CONVERSATION_NOT_FOUND" in (await answer(app, "GET", "/v1/conversations/x"))[1]

@@ -7,7 +7,7 @@ import pytest
 from domain.content import Role, TextBlock
 from domain.events import MessageAdded
 from projections.models import trimming
-from projections.models.trimming import TrimmedMessages, longest_end, trimmed
+from projections.models.trimming import ContextWindow, longest_suffix, trimmed
 from tests.support.histories.free_histories import message
 
 ROLES: dict[str, Role] = {"s": "system", "u": "user", "a": "assistant"}
@@ -24,7 +24,7 @@ def ten_each(messages: Sequence[MessageAdded]) -> int:
 
 def kept(roles: str, max_tokens: int) -> tuple[str, int]:
     """Return the numbers of the messages that are kept, and how many are dropped."""
-    found = longest_end(said(roles), max_tokens, ten_each)
+    found = longest_suffix(said(roles), max_tokens, ten_each)
     assert found.tokens == 10 * len(found.messages)
     return "".join(_number(each) for each in found.messages), found.dropped
 
@@ -53,7 +53,7 @@ def _number(each: MessageAdded) -> str:
         ("", 5, ("", 0)),
     ],
 )
-def test_the_longest_end_that_fits_is_kept(roles: str, max_tokens: int, expected: tuple[str, int]) -> None:
+def test_the_longest_suffix_that_fits_is_kept(roles: str, max_tokens: int, expected: tuple[str, int]) -> None:
     assert kept(roles, max_tokens) == expected
 
 
@@ -71,7 +71,7 @@ def test_few_ends_are_counted() -> None:
         counted.append(len(messages))
         return ten_each(messages)
 
-    assert longest_end(said("u" * 1000), 3000, count).dropped == 700
+    assert longest_suffix(said("u" * 1000), 3000, count).dropped == 700
     assert len(counted) <= 2 + 10 + 1
     assert len(counted) == len(set(counted))
 
@@ -80,4 +80,4 @@ def test_few_ends_are_counted() -> None:
 async def test_large_windows_are_trimmed_alike(large: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trimming, "LARGE_WINDOW_TOKENS", large)
     messages = said("uaua")
-    assert await trimmed(messages, 20, ten_each) == TrimmedMessages(messages[2:], 20, 2)
+    assert await trimmed(messages, 20, ten_each) == ContextWindow(messages[2:], 20, 2)

@@ -42,9 +42,9 @@ def test_a_page_reads_streams(api: Api, given_model: GivenModel) -> None:
     body = {"content": "Hi", "stream": True, "model": given_model(["Hello"])}
     with api.http.stream("POST", "/v1/turns", json=body, headers=PAGE) as response:
         assert response.headers["access-control-allow-origin"] == PAGE["Origin"]
-        started, *_, last = frames_of(response)
+        *_, last = frames_of(response)
         assert last.event == "turn.completed"
-    turn = started.data["turn"]
+    turn = last.data["turn"]
     path = f"/v1/conversations/{turn['conversation_id']}/turns/{turn['id']}/stream"
     with api.http.stream("GET", path, headers=PAGE) as response:
         assert response.headers["access-control-allow-origin"] == PAGE["Origin"]
