@@ -39,6 +39,7 @@ class DrainingServer(uvicorn.Server):
         self._draining: asyncio.Future[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        _log.disabled = False  # an earlier server of this process may have ended at once
         log_loop_errors(asyncio.get_running_loop())
         await super().startup(sockets)
         self._announce()

@@ -136,4 +136,4 @@ async def test_an_error_of_the_drain_is_logged_and_the_server_still_closes(caplo
         running.server.handle_exit(signal.SIGTERM, None)
         assert await running.ends()
         assert application.closed
-    assert "Recovery will end them" in capsys.readouterr().err
+    assert "Recovery will end them" in caplog.text
