@@ -1,4 +1,4 @@
-"""OpenTelemetry traces: one span for a request, and below it its appends and its model's calls.
+"""OpenTelemetry traces: requests, and below each its appends and model calls.
 
 They need the extra `turnlog[otel]` and an exporter in OpenTelemetry's own variables
 (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/). Without either, nothing of this

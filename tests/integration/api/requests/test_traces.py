@@ -1,4 +1,4 @@
-"""Traces: a request, its appends and its model's calls in one tree, without content."""
+"""Traces: a request, its appends and its model's calls, without content."""
 
 import sys
 from collections.abc import Iterator
