@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import Context
 from time import monotonic
 from typing import Any, LiteralString, NamedTuple
 
@@ -257,7 +258,7 @@ class Database:
         if monotonic() < self._unreachable_until:
             raise StoreUnavailableError("The store does not answer.")
         if self._probe is None or self._probe.done():
-            self._probe = asyncio.create_task(self._reach(), name="reach-database")
+            self._probe = asyncio.create_task(self._reach(), name="reach-database", context=Context())
         await asyncio.wait([self._probe], timeout=deadline - monotonic())
         if not self._probe.done() or self._probe.cancelled() or not self._probe.result():
             raise StoreUnavailableError("The store does not answer.")

@@ -34,7 +34,7 @@ def samples(shared_database_url: str, serve: Serve, tmp_path_factory: pytest.Tem
 
 @pytest.fixture(scope="module")
 def metrics(samples: Api, models: ModelServer) -> dict[str, set[str]]:
-    """The labels of every metric by its name, after one turn that succeeds and one that fails."""
+    """The labels of every metric by its name, after a good turn and a failed one."""
     models.script("monitored", Script())
     models.script("monitored-failure", BAD_KEY)
     for model in ("monitored", "monitored-failure"):
