@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import pytest
@@ -49,6 +50,7 @@ print(open_access_log() is not None)
 """
 
 
+@cache
 def written(**settings: str) -> tuple[str, str]:
     """Return what the script writes to stderr, and to stdout."""
     environment: Mapping[str, str] = {k: v for k, v in os.environ.items() if not k.startswith("TURNLOG_")} | settings
