@@ -137,7 +137,7 @@ async def open_services(
         await services.leases.open(services.recovery.recover)
         stack.push_async_callback(services.leases.close)
         stack.push_async_callback(services.turns.drain, 0)
-        stack.push_async_callback(cancel_and_wait, [asyncio.create_task(_warm_up(tokenizer, gateway))])
+        stack.push_async_callback(cancel_and_wait, [asyncio.create_task(_warm_up(tokenizer, gateway), name="warm-up")])
         services.rebuilds.open()
         stack.push_async_callback(services.rebuilds.close)
         stack.push_async_callback(opened.database.give_up_if_unreachable)

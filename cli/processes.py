@@ -156,7 +156,10 @@ def shared_metrics() -> Generator[Callable[[int], None]]:
 
             forget_process(pid, directory)
 
-        yield forget
+        try:
+            yield forget
+        finally:
+            del os.environ[MULTIPROCESS_DIRECTORY]
 
 
 def _serve(settings: "Settings", conninfo: str, listener: socket.socket, lifeline: Connection) -> None:

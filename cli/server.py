@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from types import FrameType
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from cli.connections import Limits
 
 _log = logging.getLogger("uvicorn.error")
+_progress_log = logging.getLogger(__name__)
 
 CLOSING_TIMEOUT_S = 3  # for answers that are still being sent once all turns have ended
 
@@ -39,8 +41,10 @@ class DrainingServer(uvicorn.Server):
         self._draining: asyncio.Future[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        _log.disabled = False  # an earlier server of this process may have ended at once
         log_loop_errors(asyncio.get_running_loop())
         await super().startup(sockets)
+        _progress_log.info("the server is ready, as process %s", os.getpid())
         self._announce()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -55,6 +59,7 @@ class DrainingServer(uvicorn.Server):
         if self._stop_requested and self._draining is None:
             for server in self.servers:
                 server.close()
+            _progress_log.info("the server drains")
             self._draining = asyncio.ensure_future(self._drain())
         if self._draining is not None and self._draining.done() and not self.should_exit:
             self.should_exit = True

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from contextvars import Context
 from typing import Any
 
 from eventlog.errors import StoreUnavailableError
@@ -31,9 +32,10 @@ class Background:
     def keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work` until it returns. After an error, log it, wait, and run `work` again.
 
-        The wait grows from 0.2 to 1 s while `work` fails within a second.
+        The wait grows from 0.2 to 1 s while `work` fails within a second. The task has no context variables: it does
+        not belong to the request that happens to start it.
         """
-        self._add(asyncio.create_task(_keep(name, work), name=name))
+        self._add(asyncio.create_task(_keep(name, work), name=name, context=Context()))
 
     def once(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work` once. An error is logged."""

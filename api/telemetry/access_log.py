@@ -19,13 +19,13 @@ class AnsweredRequest(Protocol):
 
 
 class AccessLog:
-    """Writes the lines, past the standard library's logging, which takes several times as long."""
+    """Writes the lines past the standard library's logging, which is slower."""
 
     def __init__(self) -> None:
         self._log = structlog.get_logger(NAME).bind(logger=NAME)
 
     def write(self, scope: Scope, method: str, route: str, request_id: str, request: AnsweredRequest) -> None:
-        """Write the line of a request. Only the template of its path is shown, and no query."""
+        """Write the line of a request, with the template of its path and no query."""
         fields: dict[str, object] = {
             "method": method,
             "route": route,

@@ -1,4 +1,4 @@
-"""The logs of a serving process, on stderr: one JSON object a line, or text for people.
+"""The logs of a serving process, on stderr as JSON lines or as text for people.
 
 The loggers of all packages are the standard library's. structlog renders them
 (https://www.structlog.org/en/stable/standard-library.html#rendering-using-structlog-based-formatters-within-logging).
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 def configure_logs(settings: Settings) -> None:
-    """Send the logs of this process to stderr, in the format and from the level of the settings."""
+    """Send the logs of this process to stderr, as the settings say."""
     stream = sys.stderr
     as_json = settings.log_format == "json" if settings.log_format else not stream.isatty()
     level = getattr(logging, (settings.log_level or ("info" if as_json else "warning")).upper())
@@ -48,7 +48,7 @@ def log_configuration(settings: Settings) -> Callable[[], None] | None:
 
 
 def log_loop_errors(loop: asyncio.AbstractEventLoop) -> None:
-    """Log the errors that the event loop itself reports, without the objects that they name."""
+    """Log what the event loop itself reports, without the objects that it names."""
 
     def report(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         # The default handler prints tasks and futures, and with them results and errors.
@@ -78,7 +78,7 @@ def _configure_structlog(stream: TextIO, renderer: Processor, level: int) -> Non
 
 
 class _Formatter(structlog.stdlib.ProcessorFormatter):
-    """Renders the standard library's records, whose errors are shown as far as is safe."""
+    """Renders the standard library's records, and errors as far as is safe."""
 
     def __init__(self, renderer: Processor) -> None:
         super().__init__(

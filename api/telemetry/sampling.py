@@ -1,4 +1,4 @@
-"""What is measured at intervals: the pool, running turns and the event loop."""
+"""Measurements at intervals: the pool, running turns and the event loop."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ INTERVAL_S = 0.5
 
 
 class Sampling:
-    """Measures the process every half second, because a scrape may reach another one."""
+    """Measures the process every half second, as a scrape may reach another one."""
 
     def __init__(self, meters: Meters, database: Database, turns: Turns) -> None:
         self._meters = meters

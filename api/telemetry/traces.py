@@ -1,4 +1,4 @@
-"""OpenTelemetry traces: one span for a request, and below it its appends and its model's calls.
+"""OpenTelemetry traces: requests, and below each its appends and model calls.
 
 They need the extra `turnlog[otel]` and an exporter in OpenTelemetry's own variables
 (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/). Without either, nothing of this
@@ -11,7 +11,6 @@ import os
 from asyncio import Future
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -147,14 +146,14 @@ def open_traces(environment: Mapping[str, str] = os.environ) -> Traces | None:
     if exporters not in {"otlp", "console"}:
         _log.warning("OTEL_TRACES_EXPORTER must be otlp, console or none, so no traces are sent")
         return None
-    if find_spec("opentelemetry.sdk") is None or find_spec("opentelemetry.exporter.otlp.proto.http") is None:
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+    except ImportError:
         _log.warning("traces are configured, but turnlog[otel] is not installed, so none are sent")
         return None
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
-
     name = environment.get("OTEL_SERVICE_NAME") or "turnlog"
     provider = TracerProvider(resource=Resource.create({"service.name": name}))
     provider.add_span_processor(

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import Context
 from time import monotonic
 from typing import Any, LiteralString, NamedTuple
 
@@ -254,7 +255,7 @@ class Database:
         if self.given_up or monotonic() < self._unreachable_until:
             raise StoreUnavailableError("The store does not answer.")
         if self._probe is None or self._probe.done():
-            self._probe = asyncio.create_task(self._reach(), name="reach-database")
+            self._probe = asyncio.create_task(self._reach(), name="reach-database", context=Context())
         await asyncio.wait([self._probe], timeout=deadline - monotonic())
         if not self._probe.done() or self._probe.cancelled() or not self._probe.result():
             raise StoreUnavailableError("The store does not answer.")

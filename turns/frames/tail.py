@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextvars import Context
 
 from eventlog.broadcast import Broadcast
 from eventlog.errors import LogError, StoreUnavailableError
@@ -36,7 +37,8 @@ class TurnTail:
         self._key = key
         self._received: list[Recorded] = []
         self._wakeup = Wakeup()
-        self._task = asyncio.create_task(self._run(), name=f"tail {key.turn_id}")
+        # All readers share it, so it has not the context of the first one's request.
+        self._task = asyncio.create_task(self._run(), name=f"tail {key.turn_id}", context=Context())
 
     def close(self) -> None:
         """Stop, because no reader is left or this process ends."""

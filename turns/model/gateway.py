@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
+from contextvars import Context
 from typing import Any
 
 from pydantic import SecretStr
@@ -115,7 +116,8 @@ class ModelGateway:
     async def _library(self) -> LiteLLMLibrary:
         """Return the loaded library. Concurrent calls wait for the same load."""
         if self._loading is None or _has_failed(self._loading):
-            self._loading = asyncio.create_task(open_library(self._tokenizer))
+            loading = open_library(self._tokenizer)
+            self._loading = asyncio.create_task(loading, name="load-model-library", context=Context())
         try:
             return await asyncio.shield(self._loading)
         except Exception as error:

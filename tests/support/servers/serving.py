@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from api.app import create_app
 from api.settings import load_settings
+from api.telemetry.traces import Traces
 from cli.connections import Limits
 from cli.server import DrainingServer, configure
 from tests.support.waiting import PATIENCE_S
@@ -19,14 +20,17 @@ class ServedApp:
     It may be entered again after it was left, which is a restart on the same database and another port.
     """
 
-    def __init__(self, conninfo: str, limits: Limits | None = None, **settings: Any) -> None:
+    def __init__(
+        self, conninfo: str, limits: Limits | None = None, traces: Traces | None = None, **settings: Any
+    ) -> None:
         self.url = ""
+        self._traces = traces
         self._limits = limits
         self._conninfo = conninfo
         self._settings = load_settings(**{"shutdown_grace_s": 0.0, **settings})
 
     def __enter__(self) -> Self:
-        app = create_app(self._settings, self._conninfo)
+        app = create_app(self._settings, self._conninfo, self._traces)
         ready = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"

@@ -1,6 +1,7 @@
 """Background tasks run again after errors, log each cause once, and end on close."""
 
 import asyncio
+from contextvars import ContextVar
 
 import pytest
 
@@ -124,3 +125,19 @@ async def test_a_task_begun_after_the_close_never_runs() -> None:
     background.keep("later", work)
     await background.finish()
     assert done == []
+
+
+@in_fake_time
+async def test_work_that_is_kept_has_no_context_of_the_request_that_starts_it() -> None:
+    request: ContextVar[str] = ContextVar("request", default="none")
+    found: list[str] = []
+
+    async def work() -> None:
+        found.append(request.get())
+
+    request.set("a request")
+    background = Background()
+    background.keep("kept", work)
+    background.once("once", work)
+    await background.finish()
+    assert found == ["none", "a request"]

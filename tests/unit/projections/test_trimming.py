@@ -78,6 +78,6 @@ def test_few_ends_are_counted() -> None:
 
 @pytest.mark.parametrize("large", [0, 10**9])
 async def test_large_windows_are_trimmed_alike(large: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trimming, "LARGE_WINDOW_TOKENS", large)
+    monkeypatch.setattr(trimming, "THREAD_FROM_TOKENS", large)
     messages = said("uaua")
     assert await trimmed(messages, 20, ten_each) == ContextWindow(messages[2:], 20, 2)
