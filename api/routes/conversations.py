@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 
 from api.http.call import Call, CallParam, json_response
-from api.http.cursors import decode_activity, encode_cursor, page
+from api.http.cursors import decode_place, encode_cursor, listing_kind, page
 from api.http.openapi import PROBLEMS, ConversationResource, Deleted, Page
 from api.http.problems import validation_problem
 from api.http.request_models import AgentQuery, ConversationChanges, ListingQuery, NewConversation, content_blocks
@@ -17,7 +17,7 @@ from commands.commands import ClientMessage
 from domain.conversation import Conversation, fold
 from domain.errors import ConversationDeletedError, ConversationNotFoundError
 from projections.models.json_resources import conversation_resource, rfc3339, state_resource
-from projections.models.listing import ConversationRow, ListingFilter
+from projections.models.listing_filter import ListingFilter, ListingPlace
 
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["conversations"])
 
@@ -45,21 +45,25 @@ async def start_conversation(call: CallParam, body: NewConversation) -> Response
 
 @router.get("/v1/conversations", response_model=Page[ConversationResource])
 async def list_conversations(call: CallParam, query: Annotated[ListingQuery, Query()]) -> Response:
-    """List the caller's conversations, most recently active first."""
-    wanted = ListingFilter(query.agent_id, query.q, _metadata_filter(query.model_extra or {}))
-    before = decode_activity("conversations", query.cursor)
-    rows = await call.services.listing.page(call.caller.actor, wanted, before, query.limit + 1)
-    return json_response(page(rows, query.limit, conversation_resource, _cursor))
+    """List the caller's conversations, by default the most recently active first."""
+    owner_id = call.caller.actor
+    wanted = _filter(query)
+    kind = listing_kind(owner_id, wanted, query.sort)
+    beyond = decode_place(kind, query.sort, query.cursor)
+    rows = await call.services.listing.page(owner_id, wanted, beyond, query.limit + 1, query.sort)
+    return json_response(
+        page(rows, query.limit, conversation_resource, lambda row: _cursor(kind, row.place(query.sort)))
+    )
 
 
 @router.delete("/v1/conversations", response_model=Deleted)
 async def clear_history(call: CallParam, query: Annotated[AgentQuery, Query()]) -> Response:
     """Delete all of the caller's conversations, or those of one agent."""
-    ids = await call.services.listing.owned(call.caller.actor, query.agent_id)
     positions: list[int] = []
-    for start in range(0, len(ids), MAX_CONCURRENT_DELETES):
-        work = [_delete_if_present(call, id_) for id_ in ids[start : start + MAX_CONCURRENT_DELETES]]
-        positions += [position for position in await asyncio.gather(*work) if position]
+    async for ids in call.services.listing.owned(call.caller.actor, query.agent_id):
+        for start in range(0, len(ids), MAX_CONCURRENT_DELETES):
+            work = [_delete_if_present(call, id_) for id_ in ids[start : start + MAX_CONCURRENT_DELETES]]
+            positions += [position for position in await asyncio.gather(*work) if position]
     return await call.write_response(max(positions, default=None), {"deleted": len(positions)})
 
 
@@ -88,7 +92,7 @@ async def delete_conversation(call: CallParam, conversation_id: UUID) -> Respons
     return await call.write_response(committed.position, status=204)
 
 
-async def _delete_if_present(call: CallParam, conversation_id: UUID) -> int | None:
+async def _delete_if_present(call: Call, conversation_id: UUID) -> int | None:
     try:
         return (await call.services.commands.delete(call.caller, conversation_id)).position
     except (ConversationDeletedError, ConversationNotFoundError):
@@ -100,8 +104,14 @@ def _state_resource(state: Conversation | None) -> dict[str, Any]:
     return state_resource(state)
 
 
-def _cursor(row: ConversationRow) -> str:
-    return encode_cursor("conversations", rfc3339(row.active_at), row.id)
+def _filter(query: ListingQuery) -> ListingFilter:
+    metadata = _metadata_filter(query.model_extra or {})
+    return ListingFilter(query.agent_id, query.q, metadata, query.status, query.active_after, query.active_before)
+
+
+def _cursor(kind: str, place: ListingPlace) -> str:
+    value = place.value if isinstance(place.value, str) else rfc3339(place.value)
+    return encode_cursor(kind, value, place.id)
 
 
 def _metadata_filter(extra: dict[str, Any]) -> dict[str, str]:
