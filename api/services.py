@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from api.settings import Settings
+from commands.clearing import Clearing
 from commands.commands import Commands
 from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
@@ -43,6 +44,8 @@ from turns.turns import Turns
 # Python's garbage collector runs after 700 new objects by default. Here that takes a twentieth of the processor time of
 # a message, and frees next to nothing.
 GC_THRESHOLD_OBJECTS = 20_000
+CLEARING_WAIT_S = 2.0
+"""How long the deletion of many conversations waits for the read models to catch up."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Services:
     log: Log
     images: Images
     commands: Commands
+    clearing: Clearing
     progress: Progress
     engine: Engine
     rebuilds: RebuildJobs
@@ -71,6 +75,7 @@ class Services:
 
     async def drain(self, grace_s: float) -> None:
         """Refuse new turns, give running ones `grace_s` seconds, and end live streams."""
+        self.clearing.close()
         await self.turns.drain(grace_s)
         self.feeds.close()
         self.streams.close()
@@ -152,6 +157,7 @@ def _build_services(
         log=log,
         images=images,
         commands=commands,
+        clearing=Clearing(commands, lambda position: progress.wait(position, CLEARING_WAIT_S)),
         progress=progress,
         engine=Engine(database, opened.feed, opened.channels, progress, PROJECTIONS),
         rebuilds=RebuildJobs(database),

@@ -1,6 +1,5 @@
 """Routes of conversations."""
 
-import asyncio
 import re
 from typing import Annotated, Any
 from uuid import UUID
@@ -11,17 +10,15 @@ from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_place, encode_cursor, listing_kind, page
 from api.http.openapi import PROBLEMS, ConversationResource, Deleted, Page
 from api.http.problems import validation_problem
+from api.http.read_your_writes import require_position
 from api.http.request_models import AgentQuery, ConversationChanges, ListingQuery, NewConversation, content_blocks
 from api.http.route import JSONRoute
 from commands.commands import ClientMessage
 from domain.conversation import Conversation, fold
-from domain.errors import ConversationDeletedError, ConversationNotFoundError
 from projections.models.json_resources import conversation_resource, rfc3339, state_resource
 from projections.models.listing_filter import ListingFilter, ListingPlace
 
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["conversations"])
-
-MAX_CONCURRENT_DELETES = 32
 
 _ETAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 _ETAGS = re.compile(rf"[ \t]*(?:{_ETAG.pattern}[ \t]*)?(?:,[ \t]*(?:{_ETAG.pattern}[ \t]*)?)*")
@@ -59,12 +56,12 @@ async def list_conversations(call: CallParam, query: Annotated[ListingQuery, Que
 @router.delete("/v1/conversations", response_model=Deleted)
 async def clear_history(call: CallParam, query: Annotated[AgentQuery, Query()]) -> Response:
     """Delete all of the caller's conversations, or those of one agent."""
-    positions: list[int] = []
-    async for ids in call.services.listing.owned(call.caller.actor, query.agent_id):
-        for start in range(0, len(ids), MAX_CONCURRENT_DELETES):
-            work = [_delete_if_present(call, id_) for id_ in ids[start : start + MAX_CONCURRENT_DELETES]]
-            positions += [position for position in await asyncio.gather(*work) if position]
-    return await call.write_response(max(positions, default=None), {"deleted": len(positions)})
+    services = call.services
+    # Conversations that were started before this request are listed then.
+    await require_position(await services.log.head(), services.progress)
+    owned = services.listing.owned(call.caller.actor, query.agent_id)
+    cleared = await services.clearing.clear(call.caller, owned)
+    return await call.write_response(cleared.position, {"deleted": cleared.deleted})
 
 
 @router.get("/v1/conversations/{conversation_id}", response_model=ConversationResource)
@@ -90,13 +87,6 @@ async def delete_conversation(call: CallParam, conversation_id: UUID) -> Respons
     """Delete a conversation. It leaves every view and stays in the log."""
     committed = await call.services.commands.delete(call.caller, conversation_id, _expected_versions(call))
     return await call.write_response(committed.position, status=204)
-
-
-async def _delete_if_present(call: Call, conversation_id: UUID) -> int | None:
-    try:
-        return (await call.services.commands.delete(call.caller, conversation_id)).position
-    except (ConversationDeletedError, ConversationNotFoundError):
-        return None
 
 
 def _state_resource(state: Conversation | None) -> dict[str, Any]:

@@ -17,7 +17,8 @@ _IGNORED = re.compile(f"[\u0300-\u036f{UNTITLED}]")
 def title_key(title: str | None) -> str:
     """Return the key of a title.
 
-    Case, accents and surrounding spaces make no difference. Conversations without a title, or with a blank one, come last.
+    Case, accents and surrounding spaces make no difference. Conversations without a title, or with a blank one, come
+    last.
     """
     plain = _IGNORED.sub("", unicodedata.normalize("NFKD", title or ""))
     # Folding can decompose again: the Turkish dotted I becomes an i with a dot above.
