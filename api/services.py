@@ -14,6 +14,7 @@ from api.telemetry.logs import log_configuration
 from api.telemetry.meters import Meters
 from api.telemetry.sampling import Sampling
 from api.telemetry.traces import Traces
+from commands.clearing import Clearing
 from commands.commands import Commands
 from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
@@ -54,6 +55,8 @@ T = TypeVar("T")
 # Python's garbage collector runs after 700 new objects by default. Here that takes a twentieth of the processor time of
 # a message, and frees next to nothing.
 GC_THRESHOLD_OBJECTS = 20_000
+CLEARING_WAIT_S = 2.0
+"""How long the deletion of many conversations waits for the read models to catch up."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Services:
     log: Log
     images: ImageStore
     commands: Commands
+    clearing: Clearing
     progress: Progress
     engine: Engine
     rebuilds: RebuildJobs
@@ -88,6 +92,7 @@ class Services:
 
     async def drain(self, grace_s: float) -> None:
         """Refuse new turns, give running ones `grace_s` seconds, and end live streams."""
+        self.clearing.close()
         await self.turns.drain(grace_s)
         self.feeds.close()
         self.streams.close()
@@ -190,6 +195,7 @@ def _build_services(
         log=log,
         images=images,
         commands=commands,
+        clearing=Clearing(commands, lambda position: progress.wait(position, CLEARING_WAIT_S)),
         progress=progress,
         engine=Engine(database, opened.feed, opened.channels, progress, PROJECTIONS),
         rebuilds=RebuildJobs(database, set_up_process=log_configuration(settings)),

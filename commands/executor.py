@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -99,6 +99,24 @@ class CommandExecutor:
             StoreUnavailableError: the database does not answer.
         """
         return await self._load(conversation_id, self._states.get(conversation_id), self._writer.generation)
+
+    async def preload(self, conversation_ids: Sequence[UUID]) -> None:
+        """Cache the states of short conversations, for commands that follow at once.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        generation = self._writer.generation
+        states = await self.log.short_states([id_ for id_ in conversation_ids if id_ not in self._states])
+        if generation == self._writer.generation:
+            for state in states:
+                if state.id not in self._states:
+                    self._remember(state)
+
+    def discard(self, conversation_ids: Iterable[UUID]) -> None:
+        """Remove the states of conversations from the cache."""
+        for conversation_id in conversation_ids:
+            self._states.pop(conversation_id, None)
 
     async def close(self) -> None:
         """Wait until all snapshots are written."""

@@ -67,6 +67,22 @@ ORDER BY version
 -- The version of the newest event of a conversation, NULL if it has none.
 SELECT max(version) FROM events WHERE conversation_id = %(conversation_id)s
 
+-- name: find_snapshots
+-- Those of some conversations that have a snapshot.
+SELECT DISTINCT conversation_id FROM snapshots WHERE conversation_id = ANY(%(conversation_ids)s)
+
+-- name: read_last_versions
+-- The version of the newest event of each of some conversations.
+SELECT conversation_id, max(version) FROM events WHERE conversation_id = ANY(%(conversation_ids)s)
+GROUP BY conversation_id
+
+-- name: read_events_of_states
+-- The events that change the states of some conversations, in the order of each conversation.
+SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
+FROM events
+WHERE conversation_id = ANY(%(conversation_ids)s) AND type <> 'StreamDelta'
+ORDER BY conversation_id, version
+
 -- name: read_turn_end
 -- The position of the event that ended a turn, at or after a version.
 SELECT position FROM events

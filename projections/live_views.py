@@ -1,4 +1,4 @@
-"""Views of live builds: `listing_v2` for a version, `listing` for the newest."""
+"""Views of live builds: `listing_v3` for a version, `listing` for the newest."""
 
 from typing import LiteralString, cast
 

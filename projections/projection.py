@@ -99,7 +99,7 @@ class Projection(ABC):
 class Statements:
     """The statements of a projection's SQL file, with the names of its tables.
 
-    The projection writes to the tables of a build (`listing_v2_1`). Readers read the views of a version (`listing_v2`),
+    The projection writes to the tables of a build (`listing_v3_1`). Readers read the views of a version (`listing_v3`),
     which show the live build.
     """
 

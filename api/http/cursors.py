@@ -3,12 +3,15 @@
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
 
 from api.http.problems import ProblemError, ProblemKind
+from projections.models.listing_filter import ListingFilter, ListingPlace, ListingSort
+from projections.models.title_order import MAX_KEY_CHARACTERS
 
 T = TypeVar("T")
 
@@ -36,21 +39,38 @@ def decode_version(kind: str, cursor: str | None) -> int | None:
     return None if cursor is None else _decode(kind, cursor, version)
 
 
-def decode_activity(kind: str, cursor: str | None) -> tuple[datetime, UUID] | None:
-    """Return the time and the id in a cursor of the list `kind`, None without one.
+def listing_kind(owner_id: str | None, filter_: ListingFilter, sort: ListingSort) -> str:
+    """Return the kind of a cursor for one owner, filter and order of the listing."""
+    wanted = [owner_id, filter_.agent_id, filter_.title_contains, sorted(filter_.metadata.items()), filter_.status]
+    text = orjson.dumps([*wanted, filter_.active_after, filter_.active_before])
+    return f"conversations.{sort}.{sha256(text).hexdigest()[:16]}"
+
+
+def decode_place(kind: str, sort: ListingSort, cursor: str | None) -> ListingPlace | None:
+    """Return the place in a cursor of the list `kind`, None without one.
 
     Raises:
         ProblemError: the cursor is malformed, or of another list.
     """
 
-    def activity(place: Any) -> tuple[datetime, UUID]:
-        at, id_ = place
-        moment = datetime.fromisoformat(at)
-        if moment.tzinfo is None:
-            raise ValueError
-        return moment, UUID(id_)
+    def place(found: Any) -> ListingPlace:
+        value, id_ = found
+        return ListingPlace(_title_key(value) if sort == "title" else _moment(value), UUID(id_))
 
-    return None if cursor is None else _decode(kind, cursor, activity)
+    return None if cursor is None else _decode(kind, cursor, place)
+
+
+def _moment(value: Any) -> datetime:
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None:
+        raise ValueError
+    return moment
+
+
+def _title_key(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > MAX_KEY_CHARACTERS or "\0" in value:
+        raise ValueError
+    return value
 
 
 def _decode(kind: str, cursor: str, read: Callable[[Any], T]) -> T:
@@ -60,7 +80,8 @@ def _decode(kind: str, cursor: str, read: Callable[[Any], T]) -> T:
             raise ValueError
         return read(place)
     except (ValueError, TypeError, AttributeError):
-        raise ProblemError(_INVALID_CURSOR, "The cursor is not one of this list.") from None
+        detail = "The cursor is not one of this list, in this order and with these filters."
+        raise ProblemError(_INVALID_CURSOR, detail) from None
 
 
 def page(rows: list[Any], limit: int, resource: Callable[[Any], Any], cursor: Callable[[Any], str]) -> dict[str, Any]:

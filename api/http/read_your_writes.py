@@ -26,11 +26,19 @@ async def wait_for_position(request: HttpRequest, progress: Progress) -> None:
     header = request.header(b"turnlog-position")
     if header is None:
         return
-    position = header_number("Turnlog-Position", header, "a position")
+    await require_position(header_number("Turnlog-Position", header, "a position"), progress)
+
+
+async def require_position(position: int, progress: Progress) -> None:
+    """Wait until the read models have reached a position.
+
+    Raises:
+        ProblemError: they have not reached it within 5 s.
+    """
     behind = [name for name in await progress.wait(position, READ_WAIT_S) if name in READ_MODELS]
     if behind:
         headers = {"Turnlog-Behind": ", ".join(behind), **RETRY_AFTER}
-        raise ProblemError(_READ_MODEL_BEHIND, f"Position {header} is not reached yet.", headers=headers)
+        raise ProblemError(_READ_MODEL_BEHIND, f"Position {position} is not reached yet.", headers=headers)
 
 
 async def position_headers(position: int | None, log: Log, progress: Progress) -> dict[str, str]:

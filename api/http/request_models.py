@@ -1,21 +1,27 @@
 """Models of request bodies and queries, strict about names and types."""
 
+import re
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from domain.content import Content, ContentBlock, ImageBlock, Role, TextBlock
 from domain.events import EVENT_TYPES
 from domain.tools import MAX_TOOLS, ToolDefinition
 from domain.values import Frozen, Label, Metadata, Text, Title
+from projections.models.listing_filter import ConversationStatus, ListingSort
 
 MAX_FIRST_MESSAGES = 1000
 MAX_TOOL_RESULTS = 1000
 
 # The tags of the two forms of a message's content. They are in the paths of pydantic's errors.
 CONTENT_FORMS = frozenset({"string", "blocks"})
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d(?:\.\d+)?)(Z|[+ -]\d\d:[0-5]\d)", re.ASCII | re.IGNORECASE)
 
 
 def _content_form(value: Any) -> str:
@@ -221,10 +227,30 @@ class ContextQuery(_Query):
     last: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
 
+def _moment(value: Any) -> datetime:
+    if found := _TIME.fullmatch(str(value)):
+        date, time, offset = found.groups()
+        # A plus that is not escaped means a space in a query. A time has no space there.
+        with suppress(ValueError, OverflowError):
+            return datetime.fromisoformat(f"{date}T{time}{offset.replace(' ', '+').upper()}").astimezone(UTC)
+    raise PydanticCustomError("time", "must be an RFC 3339 time, as in 2026-01-31T12:00:00Z")
+
+
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+"""A time in RFC 3339. Digits beyond the microseconds are dropped."""
+
+
 class ListingQuery(PageQuery):
-    """A page of conversations, with any number of filters `metadata.KEY=VALUE`."""
+    """A page of conversations, with any number of filters `metadata.KEY=VALUE`.
+
+    The times are exclusive, and compare with that of the last message, or of the start without messages.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     agent_id: Label | None = None
+    status: ConversationStatus | None = None
+    active_after: Moment | None = None
+    active_before: Moment | None = None
     q: Annotated[Text, Field(min_length=1, max_length=512)] | None = None
+    sort: ListingSort = "active"

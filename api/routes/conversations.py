@@ -1,6 +1,5 @@
 """Routes of conversations."""
 
-import asyncio
 import re
 from typing import Annotated, Any
 from uuid import UUID
@@ -8,20 +7,18 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 
 from api.http.call import Call, CallParam, json_response
-from api.http.cursors import decode_activity, encode_cursor, page
+from api.http.cursors import decode_place, encode_cursor, listing_kind, page
 from api.http.openapi import PROBLEMS, ConversationResource, Deleted, Page
 from api.http.problems import validation_problem
+from api.http.read_your_writes import require_position
 from api.http.request_models import AgentQuery, ConversationChanges, ListingQuery, NewConversation, content_blocks
 from api.http.route import JSONRoute
 from commands.commands import ClientMessage
 from domain.conversation import Conversation, fold
-from domain.errors import ConversationDeletedError, ConversationNotFoundError
 from projections.models.json_resources import conversation_resource, rfc3339, state_resource
-from projections.models.listing import ConversationRow, ListingFilter
+from projections.models.listing_filter import ListingFilter, ListingPlace
 
 router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["conversations"])
-
-MAX_CONCURRENT_DELETES = 32
 
 _ETAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 _ETAGS = re.compile(rf"[ \t]*(?:{_ETAG.pattern}[ \t]*)?(?:,[ \t]*(?:{_ETAG.pattern}[ \t]*)?)*")
@@ -45,22 +42,26 @@ async def start_conversation(call: CallParam, body: NewConversation) -> Response
 
 @router.get("/v1/conversations", response_model=Page[ConversationResource])
 async def list_conversations(call: CallParam, query: Annotated[ListingQuery, Query()]) -> Response:
-    """List the caller's conversations, most recently active first."""
-    wanted = ListingFilter(query.agent_id, query.q, _metadata_filter(query.model_extra or {}))
-    before = decode_activity("conversations", query.cursor)
-    rows = await call.services.listing.page(call.caller.owner_id, wanted, before, query.limit + 1)
-    return json_response(page(rows, query.limit, conversation_resource, _cursor))
+    """List the caller's conversations, by default the most recently active first."""
+    owner_id = call.caller.owner_id
+    wanted = _filter(query)
+    kind = listing_kind(owner_id, wanted, query.sort)
+    beyond = decode_place(kind, query.sort, query.cursor)
+    rows = await call.services.listing.page(owner_id, wanted, beyond, query.limit + 1, query.sort)
+    return json_response(
+        page(rows, query.limit, conversation_resource, lambda row: _cursor(kind, row.place(query.sort)))
+    )
 
 
 @router.delete("/v1/conversations", response_model=Deleted)
 async def delete_conversations(call: CallParam, query: Annotated[AgentQuery, Query()]) -> Response:
     """Delete all of the caller's conversations, or those of one agent."""
-    ids = await call.services.listing.owned(call.caller.owner_id, query.agent_id)
-    positions: list[int] = []
-    for start in range(0, len(ids), MAX_CONCURRENT_DELETES):
-        work = [_delete_if_present(call, id_) for id_ in ids[start : start + MAX_CONCURRENT_DELETES]]
-        positions += [position for position in await asyncio.gather(*work) if position]
-    return await call.write_response(max(positions, default=None), {"deleted": len(positions)})
+    services = call.services
+    # Conversations that were started before this request are listed then.
+    await require_position(await services.log.head(), services.progress)
+    owned = services.listing.owned(call.caller.owner_id, query.agent_id)
+    cleared = await services.clearing.clear(call.caller, owned)
+    return await call.write_response(cleared.position, {"deleted": cleared.deleted})
 
 
 @router.get("/v1/conversations/{conversation_id}", response_model=ConversationResource)
@@ -88,20 +89,19 @@ async def delete_conversation(call: CallParam, conversation_id: UUID) -> Respons
     return await call.write_response(committed.position, status=204)
 
 
-async def _delete_if_present(call: CallParam, conversation_id: UUID) -> int | None:
-    try:
-        return (await call.services.commands.delete(call.caller, conversation_id)).position
-    except (ConversationDeletedError, ConversationNotFoundError):
-        return None
-
-
 def _state_resource(state: Conversation | None) -> dict[str, Any]:
     assert state is not None
     return state_resource(state)
 
 
-def _cursor(row: ConversationRow) -> str:
-    return encode_cursor("conversations", rfc3339(row.active_at), row.id)
+def _filter(query: ListingQuery) -> ListingFilter:
+    metadata = _metadata_filter(query.model_extra or {})
+    return ListingFilter(query.agent_id, query.q, metadata, query.status, query.active_after, query.active_before)
+
+
+def _cursor(kind: str, place: ListingPlace) -> str:
+    value = place.value if isinstance(place.value, str) else rfc3339(place.value)
+    return encode_cursor(kind, value, place.id)
 
 
 def _metadata_filter(extra: dict[str, Any]) -> dict[str, str]:

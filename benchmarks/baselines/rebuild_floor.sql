@@ -72,7 +72,8 @@ INSERT INTO {listing}
 SELECT s.conversation_id, s.data ->> 'owner_id', s.data ->> 'agent_id',
     CASE WHEN u.data IS NULL THEN s.data ->> 'title' ELSE u.data ->> 'title' END,
     coalesce(u.data, s.data) -> 'metadata', a.messages, r.turn_id, s.recorded_at, a.updated_at, a.last_message_at,
-    coalesce(a.last_message_at, s.recorded_at), a.version, a.deleted, false, ARRAY[]::uuid[]
+    coalesce(a.last_message_at, s.recorded_at), a.version, a.deleted, false, ARRAY[]::uuid[],
+    btrim(lower(CASE WHEN u.data IS NULL THEN s.data ->> 'title' ELSE u.data ->> 'title' END))
 FROM events AS s
 JOIN (
     SELECT conversation_id, max(version) AS version, max(recorded_at) AS updated_at,

@@ -1,13 +1,13 @@
 -- name: start_conversation
 -- Insert a conversation at its start.
 INSERT INTO {listing} (conversation_id, owner_id, agent_id, title, metadata, message_count, created_at, updated_at,
-    active_at, version, deleted, waiting, queued)
+    active_at, version, deleted, waiting, queued, title_key)
 VALUES (%(conversation_id)s, %(owner_id)s, %(agent_id)s, %(title)s, %(metadata)s, 0, %(at)s, %(at)s, %(at)s, %(version)s,
-    false, false, ARRAY[]::uuid[])
+    false, false, ARRAY[]::uuid[], btrim(lower(%(title)s)))
 
 -- name: update_conversation
 -- Set a conversation's title and metadata.
-UPDATE {listing} SET title = %(title)s, metadata = %(metadata)s, updated_at = %(at)s, version = %(version)s
+UPDATE {listing} SET title = %(title)s, title_key = btrim(lower(%(title)s)), metadata = %(metadata)s, updated_at = %(at)s, version = %(version)s
 WHERE conversation_id = %(conversation_id)s
 
 -- name: list_message

@@ -1,12 +1,13 @@
 """The listing: an owner's conversations, most recently active first."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
+from psycopg.rows import TupleRow
 
 from domain.events import (
     EVENT_TYPES,
@@ -27,16 +28,19 @@ from domain.events import (
 )
 from domain.values import JsonObject
 from eventlog.db.database import Database
+from projections.models.listing_filter import ListingFilter, ListingPlace, ListingSort
+from projections.models.title_order import title_key
 from projections.projection import Change, Projection, Rows, json_text
 
-_BEFORE_FIRST = (datetime(9999, 1, 1, tzinfo=UTC), UUID(int=2**128 - 1))
+OWNED_PAGE = 1000
 
 
 class ConversationRow(NamedTuple):
     """A conversation in the listing. `metadata` is JSON text.
 
     `waiting` says whether the active turn waits for tool results. `queued` are the turns that wait for it to end, the
-    next one first. Both are None where the views show an older version of the listing.
+    next one first. `title_key` orders by title. The last three are None where the views show an older version of the
+    listing.
     """
 
     id: UUID
@@ -54,17 +58,13 @@ class ConversationRow(NamedTuple):
     deleted: bool
     waiting: bool | None
     queued: list[UUID] | None
+    title_key: str | None
 
-
-class ListingFilter(NamedTuple):
-    """A filter of an owner's conversations.
-
-    `title_contains` ignores case, `metadata` compares as text.
-    """
-
-    agent_id: str | None = None
-    title_contains: str | None = None
-    metadata: dict[str, str] = {}
+    def place(self, sort: ListingSort) -> ListingPlace:
+        """Return the place of this row in an order."""
+        if sort == "title":
+            return ListingPlace(self.title_key or "", self.id)
+        return ListingPlace(self.active_at if sort == "active" else self.created_at, self.id)
 
 
 @dataclass
@@ -143,7 +143,7 @@ class ListingProjection(Projection):
     """Builds the listing from every event but deltas."""
 
     name = "listing"
-    version = 2
+    version = 3
     tables = ("listing",)
     types = frozenset(EVENT_TYPES.values()) - {StreamDelta}
 
@@ -189,34 +189,57 @@ class Listing:
 
     async def get(self, conversation_id: UUID) -> ConversationRow | None:
         """Return a conversation of any owner, deleted or not, None if there is none."""
-        row = await self._database.fetch_one(_SQL.reading("read_conversation"), {"conversation_id": conversation_id})
+        row = await self._database.fetch_one(_statement("read", "where_id"), {"conversation_id": conversation_id})
         return ConversationRow(*row) if row else None
 
     async def page(
-        self, owner_id: str, filter_: ListingFilter, before: tuple[datetime, UUID] | None, limit: int
+        self,
+        owner_id: str | None,
+        filter_: ListingFilter,
+        beyond: ListingPlace | None,
+        limit: int,
+        sort: ListingSort = "active",
     ) -> list[ConversationRow]:
-        """Return at most `limit` of an owner's conversations, most recently active first.
+        """Return at most `limit` conversations of an owner, or with None of all owners.
 
-        The page begins after the `active_at` and the id in `before`, or with the first conversation.
+        The page begins after the place `beyond`, or with the first conversation.
         """
-        active_at, conversation_id = before or _BEFORE_FIRST
-        contains = filter_.title_contains
-        parameters: dict[str, Any] = {
-            "owner_id": owner_id,
-            "active_at": active_at,
-            "conversation_id": conversation_id,
-            "agent_id": filter_.agent_id,
-            "title": None if contains is None else f"%{_escaped(contains)}%",
-            "keys": list(filter_.metadata),
-            "values": list(filter_.metadata.values()),
-            "limit": limit,
-        }
-        return [ConversationRow(*row) for row in await self._database.fetch(_SQL.reading("read_page"), parameters)]
+        return [ConversationRow(*row) for row in await self._read("read", owner_id, filter_, beyond, limit, sort)]
 
-    async def owned(self, owner_id: str, agent_id: str | None) -> list[UUID]:
-        """Return the ids of an owner's conversations, of one agent or of all agents."""
-        owned = {"owner_id": owner_id, "agent_id": agent_id}
-        return [row[0] for row in await self._database.fetch(_SQL.reading("read_owned"), owned)]
+    async def owned(self, owner_id: str, agent_id: str | None) -> AsyncGenerator[list[UUID]]:
+        """Yield the ids of an owner's conversations in pages, newest first.
+
+        They are those of one agent or of all agents. Conversations that start meanwhile are not among them.
+        """
+        beyond: ListingPlace | None = None
+        while rows := await self._read(
+            "read_created", owner_id, ListingFilter(agent_id), beyond, OWNED_PAGE, "created"
+        ):
+            yield [row[1] for row in rows]
+            beyond = ListingPlace(*rows[-1])
+
+    async def _read(
+        self,
+        columns: str,
+        owner_id: str | None,
+        filter_: ListingFilter,
+        beyond: ListingPlace | None,
+        limit: int,
+        sort: ListingSort,
+    ) -> list[TupleRow]:
+        parameters = {**filter_.parameters(owner_id), "limit": limit}
+        places: list[str] = []
+        if beyond:
+            places = [f"beyond_{sort}"]
+            parameters |= {"place": beyond.value, "place_id": beyond.id}
+        conditions = filter_.conditions(owner_id, sort)
+        statement = _statement(columns, "where_listed", *conditions, *places, f"first_{sort}")
+        return await self._database.fetch(statement, parameters)
+
+
+def _statement(*parts: str) -> bytes:
+    """Return the statement that some parts of the SQL file make together."""
+    return b"\n".join(map(_SQL.reading, parts))
 
 
 def _started_row(event: ConversationStarted) -> dict[str, Any]:
@@ -225,6 +248,7 @@ def _started_row(event: ConversationStarted) -> dict[str, Any]:
         "owner_id": event.owner_id,
         "agent_id": event.agent_id,
         "title": event.title,
+        "title_key": title_key(event.title),
         "metadata": _fragment(event.metadata),
         "at": event.timestamp,
     }
@@ -233,6 +257,8 @@ def _started_row(event: ConversationStarted) -> dict[str, Any]:
 def _changed_row(change: _ConversationChange) -> dict[str, Any]:
     row = {**vars(change), "metadata": _fragment(change.metadata)}
     del row["turns"]
+    if change.described:
+        row["title_key"] = title_key(change.title)
     return row
 
 
@@ -250,17 +276,14 @@ def _row(event: ConversationStarted, change: _ConversationChange) -> Conversatio
         event.timestamp,
         change.updated_at or event.timestamp,
         change.last_message_at,
-        change.last_message_at or event.timestamp,
+        max(change.last_message_at or event.timestamp, event.timestamp),
         change.version,
         change.deleted,
         bool(turns.waiting),
         turns.remaining_queue(),
+        title_key(described.title),
     )
 
 
 def _fragment(value: Any) -> orjson.Fragment:
     return orjson.Fragment(json_text(value))
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -57,7 +57,7 @@ def run(script: Path, conninfo: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-async def test_the_changes_of_the_page_rebuild_the_listing_from_version_2_to_3(
+async def test_the_changes_of_the_page_rebuild_the_listing_from_version_3_to_4(
     database_url: str, tmp_path: Path
 ) -> None:
     await asyncio.to_thread(install, database_url)
@@ -69,4 +69,4 @@ async def test_the_changes_of_the_page_rebuild_the_listing_from_version_2_to_3(
     listing = "SELECT title, last_role FROM listing ORDER BY title"
     assert rows(database_url, listing) == [("Silence", None), ("Talk", "assistant")]
     builds = "SELECT version, state FROM projections WHERE name = 'listing' ORDER BY version"
-    assert rows(database_url, builds) == [(2, "live"), (3, "live")]
+    assert rows(database_url, builds) == [(3, "live"), (4, "live")]

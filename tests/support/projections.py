@@ -87,10 +87,10 @@ class FirstTitles(Titles):
     tables = ("first_titles",)
 
 
-class ListingV3(ListingProjection):
+class ListingV4(ListingProjection):
     """A later version of the listing with the role of the last message."""
 
-    version = 3
+    version = 4
 
     def definitions(self) -> list[bytes]:
         return [*super().definitions(), b"ALTER TABLE %s ADD COLUMN last_role text" % self._table]
@@ -118,7 +118,7 @@ class ListingV3(ListingProjection):
 class ListingRenamed(ListingProjection):
     """A later version of the listing with a renamed column."""
 
-    version = 3
+    version = 4
 
     def definitions(self) -> list[bytes]:
         return [each.replace(b"owner_id", b"owner_name") for each in super().definitions()]

@@ -78,3 +78,18 @@ async def test_loading_continues_from_a_known_state(here: Store) -> None:
     await here.append(story.ask())
     await here.append(story.stream("a"))
     assert await here.log.state(story.id, known) == story.state
+
+
+async def test_short_states_are_the_states_of_conversations_without_a_snapshot(here: Store) -> None:
+    stories = [Story(), Story(title="deleted"), Story(title="streams")]
+    stories[1].delete()
+    stories[2].ask()
+    stories[2].stream("Be", "cause")
+    for story in stories:
+        await here.append(story.events)
+    long = await started(here)
+    await here.log.write_snapshot(await here.conversations.state(long))
+    ids = [story.id for story in stories]
+    found = {state.id: state for state in await here.log.short_states([*ids, long, some_id()])}
+    assert found == {id_: await here.log.state(id_) for id_ in ids}
+    assert await here.log.short_states([]) == []

@@ -175,4 +175,4 @@ def test_read_models_and_sizes(log: RecordedLog) -> None:
     models = log.rows("How far the read models are")
     versions = {projection.name: str(projection.version) for projection in PROJECTIONS}
     assert [row[:4] for row in models] == [[name, versions[name], "0", "8"] for name in sorted(versions)]
-    assert {"events", "head", "listing_v2_1"} <= {row[0] for row in log.rows("How large it is")}
+    assert {"events", "head", "listing_v3_1"} <= {row[0] for row in log.rows("How large it is")}

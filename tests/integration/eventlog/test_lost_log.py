@@ -127,7 +127,7 @@ async def test_new_events_are_projected_after_the_log_went_back(here: Store, the
         for _ in range(4):
             position = await here.append(Story().events)
         assert await received.wait(position, PATIENCE_S) == []
-        rows(prepared_url, "DELETE FROM listing_v2")
+        rows(prepared_url, "DELETE FROM listing_v3")
         rows(prepared_url, "UPDATE projections SET position = 1")
         lose_end(prepared_url, 1)
         story = Story()

@@ -17,7 +17,8 @@ from eventlog.db.database import Database, Statement
 from projections.apply import run_changes
 from projections.catalog import PROJECTIONS
 from projections.models.history import History
-from projections.models.listing import Listing, ListingFilter
+from projections.models.listing import Listing
+from projections.models.listing_filter import ListingFilter
 from projections.projection import Change
 from projections.status import read_status
 from tests.support.histories.builders import Story, one_of_each
@@ -182,7 +183,7 @@ async def test_the_listing_is_ordered_by_activity_and_paged_without_a_gap(prepar
     async with opened(prepared_url, listening=False) as store:
         listing = Listing(store.database)
         seen = await listing.page("alice", ListingFilter(), None, 3)
-        while page := await listing.page("alice", ListingFilter(), (seen[-1].active_at, seen[-1].id), 3):
+        while page := await listing.page("alice", ListingFilter(), seen[-1].place("active"), 3):
             seen += page
     assert [row.id for row in seen[:2]] == [stories[5].id, stories[2].id]
     assert {row.id for row in seen} == {story.id for story in stories[1:]}

@@ -14,7 +14,8 @@ from projections import engine
 from projections.catalog import PROJECTIONS
 from projections.errors import NothingKeptError
 from projections.models.history import History
-from projections.models.listing import Listing, ListingFilter
+from projections.models.listing import Listing
+from projections.models.listing_filter import ListingFilter
 from projections.progress import Progress
 from projections.rebuild.rebuild import prune, rebuild, roll_back
 from tests.support.histories.builders import Story
@@ -206,7 +207,7 @@ async def test_pruning_drops_all_other_builds_and_keeps_foreign_views(here: Stor
     for each in PROJECTIONS:
         found = build_records(prepared_url, each.name)
         assert (found.builds, found.plans) == ([(each.name, each.version, 2, "live")], 0)
-    assert build_records(prepared_url, "listing").tables == ["listing_v2_2"]
+    assert build_records(prepared_url, "listing").tables == ["listing_v3_2"]
     await here.append(story.say())
     await caught_up(here)
     assert value(prepared_url, "SELECT message_count FROM mine") == 1
@@ -217,7 +218,7 @@ async def test_a_build_under_a_foreign_view_is_not_dropped_and_is_named_in_one_l
 ) -> None:
     await here.append(Story().events)
     await caught_up(here)
-    rows(prepared_url, "CREATE VIEW mine AS SELECT title FROM listing_v2_1")
+    rows(prepared_url, "CREATE VIEW mine AS SELECT title FROM listing_v3_1")
     await _rebuild(prepared_url)
     code, out, err = await asyncio.to_thread(run_turnlog, prepared_url, "rebuild", "listing", "--prune")
     assert (code, out) == (1, "")

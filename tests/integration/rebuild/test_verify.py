@@ -65,11 +65,12 @@ async def test_correct_read_models_verify_as_the_same(store: Store, prepared_url
 
 
 CORRUPTIONS = {
-    "different": "UPDATE listing_v2_1 SET title = 'forged' WHERE conversation_id = {}",
-    "missing": "DELETE FROM listing_v2_1 WHERE conversation_id = {}",
+    "different": "UPDATE listing_v3_1 SET title = 'forged' WHERE conversation_id = {}",
+    "missing": "DELETE FROM listing_v3_1 WHERE conversation_id = {}",
     "unexpected": (
-        "INSERT INTO listing_v2_1 SELECT (jsonb_populate_record(l,"
-        " jsonb_build_object('conversation_id', {}))).* FROM listing_v2_1 AS l LIMIT 1"
+        "INSERT INTO listing_v3_1 (conversation_id, owner_id, metadata, message_count, created_at, updated_at,"
+        " active_at, version, deleted, waiting, queued, title_key) SELECT {}, owner_id, metadata, message_count,"
+        " created_at, updated_at, active_at, version, deleted, waiting, queued, title_key FROM listing_v3_1 LIMIT 1"
     ),
 }
 
@@ -91,7 +92,7 @@ async def test_a_wrong_row_is_named_by_its_key(store: Store, prepared_url: str, 
 
 async def test_many_differences_are_counted_and_the_first_are_named(store: Store, prepared_url: str) -> None:
     await project_stories(store, 25)
-    rows(prepared_url, "UPDATE listing_v2_1 SET version = 0")
+    rows(prepared_url, "UPDATE listing_v3_1 SET version = 0")
     code, out, _ = await verified(prepared_url, "listing")
     assert (code, out.count("  different  listing")) == (3, 20)
     assert out.endswith("  and 5 more\n")
@@ -161,7 +162,7 @@ async def test_the_next_verification_removes_the_tables_of_a_killed_one(store: S
 
 async def test_a_changed_table_is_refused_in_one_line(store: Store, prepared_url: str) -> None:
     await project_stories(store)
-    rows(prepared_url, "ALTER TABLE listing_v2_1 ADD COLUMN note text")
+    rows(prepared_url, "ALTER TABLE listing_v3_1 ADD COLUMN note text")
     code, out, err = await verified(prepared_url, "listing")
     assert (code, out) == (1, "")
     assert err.startswith("Error: PostgreSQL refuses")

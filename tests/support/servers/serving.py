@@ -30,7 +30,7 @@ class ServedApp:
         self._settings = load_settings(**{"shutdown_grace_s": 0.0, **settings})
 
     def __enter__(self) -> Self:
-        app = create_app(self._settings, self._conninfo, self._traces)
+        app = create_app(self._settings, self._conninfo, traces=self._traces)
         ready = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"

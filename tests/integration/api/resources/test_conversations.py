@@ -4,8 +4,11 @@ from uuid import uuid4
 
 import pytest
 
+from tests.integration.api.conftest import GivenModel
 from tests.support.http.api_client import Api
 from tests.support.http.resources import check_conversation, check_position, check_problem
+from tests.support.http.tool_turns import ADD, FIND
+from tests.support.models.model_scripts import Hang
 
 
 @pytest.fixture
@@ -219,6 +222,88 @@ def test_the_search_in_titles_is_literal(api: Api, agent: str, search: str, foun
     id_ = api.conversation(agent_id=agent, title=r"An Orange: 50% off a_b \o/")["id"]
     api.conversation(agent_id=agent)
     assert listed(api, agent_id=agent, q=search) == ([id_] if found else [])
+
+
+def test_the_list_filters_by_status(api: Api, agent: str, given_model: GivenModel, calling_model: str) -> None:
+    idle = api.conversation(agent_id=agent)["id"]
+    waiting = api.conversation(agent_id=agent)["id"]
+    assert api.turn(waiting, calling_model, tools=[ADD, FIND]).status_code == 201
+    running = api.conversation(agent_id=agent)["id"]
+    with api.stream(running, given_model(["one", Hang()])) as turn:
+        next(turn.frames)
+        for status, id_ in {"idle": idle, "requires_action": waiting, "running": running}.items():
+            found = api.get("/v1/conversations", agent_id=agent, status=status)["data"]
+            assert [(each["id"], each["status"]) for each in found] == [(id_, status)]
+
+
+def test_the_list_filters_by_the_time_of_the_last_message(api: Api, agent: str) -> None:
+    first, second = (api.conversation(agent_id=agent) for _ in range(2))
+    last = api.message(first["id"])["created_at"]
+    assert listed(api, agent_id=agent, active_after=second["created_at"]) == [first["id"]]
+    assert listed(api, agent_id=agent, active_after=last) == []
+    assert listed(api, agent_id=agent, active_before=last) == [second["id"]]
+    assert listed(api, agent_id=agent, active_after=last, active_before=second["created_at"]) == []
+
+
+def test_the_list_is_sorted_by_activity_creation_or_title(api: Api, agent: str) -> None:
+    titles = ["Zebra", None, "apple", "Äpfel", "Banana"]
+    ids = {title: api.conversation(agent_id=agent, title=title)["id"] for title in titles}
+    api.message(ids["Zebra"])
+    by_title = ["Äpfel", "apple", "Banana", "Zebra", None]
+    assert listed(api, agent_id=agent, sort="title") == [ids[title] for title in by_title]
+    assert listed(api, agent_id=agent, sort="created") == [ids[title] for title in reversed(titles)]
+    by_activity = ["Zebra", "Banana", "Äpfel", "apple", None]
+    for parameters in ({}, {"sort": "active"}):
+        assert listed(api, agent_id=agent, **parameters) == [ids[title] for title in by_activity]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("status", value) for value in ("", "busy", "Idle", "idle,running", "null")],
+        *[("sort", value) for value in ("", "updated", "-active", "active,title", "ACTIVE")],
+        *[
+            (name, value)
+            for name in ("active_after", "active_before")
+            for value in (
+                "",
+                "now",
+                "1700000000",
+                "2026-01-31",
+                "2026-01-31T12:00:00",
+                "2026-02-30T12:00:00Z",
+                "2026-01-31T24:00:00Z",
+                "2026-01-31T12:00:60Z",
+                "2026-01-31T12:00:00+24:00",
+                "0001-01-01T00:00:00+23:59",
+                "9999-12-31T23:59:59-23:59",
+                "\uff12026-01-31T12:00:00Z",
+                "2026-01-31T12:00:00Z\n",
+            )
+        ],
+    ],
+)
+def test_an_invalid_filter_or_order_is_refused(api: Api, name: str, value: str) -> None:
+    problem = check_problem(api.http.get("/v1/conversations", params={name: value}), 422, "VALIDATION_FAILED")
+    assert problem["errors"][0]["loc"] == ["query", name]
+
+
+@pytest.mark.parametrize(
+    "time", ["2026-01-31T12:00:00Z", "2026-01-31t12:00:00.5z", "2026-01-31T12:00:00.123456789-00:30"]
+)
+def test_a_time_in_rfc_3339_is_accepted(api: Api, agent: str, time: str) -> None:
+    assert listed(api, agent_id=agent, active_before=time) == []
+
+
+def test_a_plus_in_a_time_need_not_be_escaped(api: Api, agent: str) -> None:
+    assert api.http.get(f"/v1/conversations?agent_id={agent}&active_after=2026-01-31T12:00:00+02:00").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["status", "sort", "active_after"])
+def test_a_filter_is_given_once(api: Api, name: str) -> None:
+    value = {"status": "idle", "sort": "title", "active_after": "2026-01-31T12:00:00Z"}[name]
+    response = api.http.get(f"/v1/conversations?{name}={value}&{name}={value}")
+    assert check_problem(response, 422, "VALIDATION_FAILED")["errors"][0]["loc"] == ["query", name]
 
 
 def test_clearing_the_history_of_an_agent_keeps_the_others(api: Api, agent: str) -> None:

@@ -1,6 +1,7 @@
 """Lists: limits, cursors, and pages that stay complete while rows are added."""
 
-from base64 import urlsafe_b64encode
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -92,10 +93,72 @@ def test_an_invalid_cursor_is_refused(api: Api, id_: str, path: str, cursor: str
     check_problem(api.http.get(path.format(id=id_), params={"cursor": cursor}), 400, "INVALID_CURSOR")
 
 
+def forged(api: Api, sort: str, *place: Any) -> str:
+    """Return a cursor of the listing with another place."""
+    cursor = api.get("/v1/conversations", limit=1, sort=sort)["next_cursor"]
+    kind = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))[0]
+    return token(json.dumps([kind, *place]).encode())
+
+
+@pytest.mark.parametrize("sort", ["active", "created"])
 @pytest.mark.parametrize("at", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "2024-01-01T00:00:00Z"])
-def test_a_cursor_with_an_extreme_time_is_answered(api: Api, at: str) -> None:
-    cursor = token(f'["conversations", "{at}", "{uuid4()}"]'.encode())
-    assert api.http.get("/v1/conversations", params={"cursor": cursor}).status_code in {200, 400}
+def test_a_cursor_with_an_extreme_time_is_answered(api: Api, id_: str, sort: str, at: str) -> None:
+    api.conversation()
+    response = api.http.get("/v1/conversations", params={"cursor": forged(api, sort, at, str(uuid4())), "sort": sort})
+    assert response.status_code in {200, 400}
+
+
+@pytest.mark.parametrize(
+    ("sort", "place"),
+    [
+        *[("title", [key, str(uuid4())]) for key in ("a\0", "x" * 129, "\ud800", 5, None)],
+        ("title", ["a", "x"]),
+        ("title", ["a"]),
+        ("active", ["a", str(uuid4())]),
+        ("created", ["2024-01-01T00:00:00", str(uuid4())]),
+    ],
+)
+def test_a_forged_place_of_the_listing_is_refused(api: Api, id_: str, sort: str, place: list[Any]) -> None:
+    api.conversation()
+    parameters = {"cursor": forged(api, sort, *place), "sort": sort}
+    check_problem(api.http.get("/v1/conversations", params=parameters), 400, "INVALID_CURSOR")
+
+
+def test_a_cursor_of_one_order_or_filter_is_refused_with_another(api: Api) -> None:
+    agent = f"agent-{uuid4().hex[:12]}"
+    for _ in range(3):
+        api.conversation(agent_id=agent, title="a b", metadata={"k": "v"})
+    filters: list[dict[str, Any]] = [
+        {},
+        {"agent_id": agent},
+        {"status": "idle"},
+        {"active_after": "2020-01-01T00:00:00Z"},
+        {"active_before": "2999-01-01T00:00:00Z"},
+        {"active_after": "2020-01-01T00:00:00Z", "active_before": "2999-01-01T00:00:00Z"},
+        {"q": "a"},
+        {"q": "b"},
+        {"metadata.k": "v"},
+    ]
+    wanted = [{"sort": sort, **each} for sort in ("active", "created", "title") for each in filters]
+    cursors = [api.get("/v1/conversations", limit=1, **each)["next_cursor"] for each in wanted]
+    for number, cursor in enumerate(cursors):
+        for other, each in enumerate(wanted):
+            response = api.http.get("/v1/conversations", params={"cursor": cursor, "limit": 2, **each})
+            if number == other:
+                assert response.status_code == 200
+            else:
+                problem = check_problem(response, 400, "INVALID_CURSOR")
+                assert "in this order and with these filters" in problem["detail"]
+
+
+def test_a_cursor_holds_for_the_same_filters_written_otherwise(api: Api) -> None:
+    agent = f"agent-{uuid4().hex[:12]}"
+    for _ in range(2):
+        api.conversation(agent_id=agent, metadata={"a": "1", "b": "2"})
+    first = {"active_after": "2020-01-01T00:00:00Z", "metadata.a": "1", "metadata.b": "2", "agent_id": agent}
+    cursor = api.get("/v1/conversations", limit=1, **first)["next_cursor"]
+    other = {"metadata.b": "2", "metadata.a": "1", "active_after": "2020-01-01T02:00:00.000+02:00", "agent_id": agent}
+    assert len(api.get("/v1/conversations", cursor=cursor, sort="active", **other)["data"]) == 1
 
 
 def test_a_cursor_of_another_list_is_refused(api: Api, id_: str, given_model: GivenModel) -> None:
@@ -145,16 +208,27 @@ def test_pages_of_messages_neither_skip_nor_repeat_while_messages_are_added(
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(limit=st.integers(1, 5), more=st.lists(st.integers(0, 3), max_size=4))
+@given(
+    limit=st.integers(1, 5),
+    more=st.lists(st.integers(0, 3), max_size=4),
+    sort=st.sampled_from(["active", "created", "title"]),
+    wanted=st.sampled_from([{}, {"status": "idle"}, {"active_after": "2020-01-01T00:00:00Z", "q": "same"}]),
+)
 def test_pages_of_conversations_neither_skip_nor_repeat_while_conversations_are_added(
-    api: Api, limit: int, more: list[int]
+    api: Api, limit: int, more: list[int], sort: str, wanted: dict[str, str]
 ) -> None:
     agent = f"agent-{uuid4().hex[:12]}"
-    before = [api.conversation(agent_id=agent)["id"] for _ in range(7)][::-1]
-    seen, _ = _read_all(
-        api, "/v1/conversations", more, lambda: api.conversation(agent_id=agent)["id"], limit=limit, agent_id=agent
-    )
-    assert seen == before
+
+    def add() -> str:
+        return api.conversation(agent_id=agent, title="Same")["id"]
+
+    before = [add() for _ in range(7)]
+    seen, _ = _read_all(api, "/v1/conversations", more, add, limit=limit, agent_id=agent, sort=sort, **wanted)
+    if sort == "title":
+        assert seen == sorted(set(seen))  # equal titles are in the order of their ids
+        assert set(seen) >= set(before)
+    else:
+        assert seen == before[::-1]
 
 
 def _read_all(
