@@ -36,11 +36,13 @@ from turns.cancels import Cancels
 from turns.client_turns import ClientTurns
 from turns.context_budget import ContextBudget
 from turns.event_feeds import EventFeeds
+from turns.frames.delta_buffer import FlushClock
 from turns.frames.replay import TurnReader
 from turns.leases import Leases
 from turns.model.gateway import ModelGateway
 from turns.model.gateway_types import ModelObserver, ModelTimeouts
 from turns.model_input import ModelInput
+from turns.model_run import RunServices
 from turns.queue import TurnQueue
 from turns.recovery import Recovery
 from turns.turn_runner import TurnRunner
@@ -172,6 +174,7 @@ def _build_services(
     tokenizer: Tokenizer,
     gateway: ModelGateway,
 ) -> Services:
+    """Build the services in the order in which they need each other. None is opened."""
     database, log, images = opened.database, opened.log, opened.images
     progress = Progress(projection.name for projection in PROJECTIONS)
     commands = Commands(executor, tokenizer, images)
@@ -179,7 +182,8 @@ def _build_services(
     budget = ContextBudget(gateway, settings.max_context_tokens)
     model_input = ModelInput(log, Context(database, log), progress, budget)
     leases = Leases(database, settings.limit_running_turns)
-    runner = TurnRunner(executor, tokenizer, gateway, model_input, progress, broadcast, reader, leases)
+    run_services = RunServices(executor, tokenizer, progress, reader, FlushClock())
+    runner = TurnRunner(run_services, gateway, model_input, broadcast, leases)
     queue = TurnQueue(log, broadcast, leases)
     cancels = Cancels(executor, reader, runner, opened.channels, broadcast)
     turns = Turns(commands, reader, runner, queue, cancels, leases)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from eventlog.db.database import Database
 from eventlog.db.statements import load_statements
@@ -54,6 +54,17 @@ class Status(NamedTuple):
         own = [each for each in self.others if each.version == self.version]
         build = self.live or builds.find_newest(own, "building")
         return build if build and build.error else None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether an error has stopped it, or it has no live build yet."""
+        return self.live is None or self.stopped is not None
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """The error that stopped it, as clients see it, or None."""
+        stopped = self.stopped
+        return {"position": stopped.error_position, "detail": stopped.error} if stopped else None
 
 
 class LogStatus(NamedTuple):

@@ -60,31 +60,32 @@ class RunStart(NamedTuple):
     last_answer: MessageAdded | None = None
 
 
+class RunServices(NamedTuple):
+    """The services that all runs of a process share."""
+
+    executor: CommandExecutor
+    tokenizer: Tokenizer
+    progress: Progress
+    reader: TurnReader
+    clock: FlushClock
+
+
 class ModelRun:
     """A turn while its model runs here, to its end or to its next tool calls.
 
     `stream` has all frames of the turn, and ends when the end or the wait of the turn is recorded.
     """
 
-    def __init__(
-        self,
-        executor: CommandExecutor,
-        tokenizer: Tokenizer,
-        progress: Progress,
-        reader: TurnReader,
-        clock: FlushClock,
-        key: TurnKey,
-        start: RunStart,
-    ) -> None:
+    def __init__(self, services: RunServices, key: TurnKey, start: RunStart) -> None:
         self.key = key
         self.origin = start.origin
         self.stream = LiveStream()
-        self._tokenizer = tokenizer
-        self._progress = progress
-        self._reader = reader
+        self._tokenizer = services.tokenizer
+        self._progress = services.progress
+        self._reader = services.reader
         self._frames = start.frames
-        self._recorder = TurnRecorder(executor, key, start.version, start.origin)
-        self._deltas = DeltaBuffer(self._recorder.deltas, clock)
+        self._recorder = TurnRecorder(services.executor, key, start.version, start.origin)
+        self._deltas = DeltaBuffer(self._recorder.deltas, services.clock)
         self._began = perf_counter()
         self._first_chunk_ms: float | None = None
         self._calls: Content = ()

@@ -5,18 +5,14 @@ import logging
 from contextlib import ExitStack
 from uuid import UUID
 
-from commands.executor import CommandExecutor
-from commands.tokens import Tokenizer
 from domain.events import ConversationDeleted, ConversationEvent, TurnCancelled, TurnFailed, TurnStarted
 from eventlog.background import Background
 from eventlog.broadcast import Broadcast
-from projections.progress import Progress
-from turns.frames.delta_buffer import FlushClock
-from turns.frames.replay import TurnKey, TurnReader
+from turns.frames.replay import TurnKey
 from turns.leases import Leases
 from turns.model.gateway import ModelGateway
 from turns.model_input import ModelInput
-from turns.model_run import ModelRun, RunStart, Stop
+from turns.model_run import ModelRun, RunServices, RunStart, Stop
 
 _log = logging.getLogger(__name__)
 
@@ -26,24 +22,17 @@ class TurnRunner:
 
     def __init__(
         self,
-        executor: CommandExecutor,
-        tokenizer: Tokenizer,
+        services: RunServices,
         gateway: ModelGateway,
         model_input: ModelInput,
-        progress: Progress,
         broadcast: Broadcast,
-        reader: TurnReader,
         leases: Leases,
     ) -> None:
-        self._executor = executor
-        self._tokenizer = tokenizer
+        self._services = services
         self._gateway = gateway
         self._model_input = model_input
-        self._progress = progress
         self._broadcast = broadcast
-        self._reader = reader
         self._leases = leases
-        self._flush_clock = FlushClock()
         self._running: dict[UUID, ModelRun] = {}
         self._stopping = Background()
 
@@ -63,7 +52,7 @@ class TurnRunner:
 
     def begin(self, key: TurnKey, started: TurnStarted, start: RunStart, position: int) -> None:
         """Run the model of a turn, with the conversation up to a position as context."""
-        run = ModelRun(self._executor, self._tokenizer, self._progress, self._reader, self._flush_clock, key, start)
+        run = ModelRun(self._services, key, start)
         self._running[key.turn_id] = run
         subscription = ExitStack()
         subscription.enter_context(

@@ -87,11 +87,10 @@ def _part_of_projection(status: Status) -> dict[str, str] | None:
 
 
 def _shown(status: Status) -> dict[str, Any]:
-    live, stopped = status.live, status.stopped
     return {
-        "position": live.position if live else 0,
+        "position": status.live.position if status.live else 0,
         "lag": status.lag_events,
         "lag_seconds": round(status.lag_s, 3),
-        "stopped": live is None or stopped is not None,
-        "error": {"position": stopped.error_position, "detail": stopped.error} if stopped else None,
+        "stopped": status.is_stopped,
+        "error": status.error,
     }

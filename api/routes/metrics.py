@@ -25,17 +25,13 @@ def _error_position(status: Status) -> int:
     return (status.stopped.error_position or 0) if status.stopped else 0
 
 
-def _stopped(status: Status) -> int:
-    return int(status.live is None or status.stopped is not None)
-
-
 _GAUGES: dict[str, tuple[str, Callable[[Status], float]]] = {
     "version": ("Version that this release reads.", lambda s: s.version),
     "build": ("Build that is read, 0 before there is one.", lambda s: s.live.build if s.live else 0),
     "position": ("Position up to which the log is in the read model.", lambda s: s.live.position if s.live else 0),
     "lag_events": ("Events of the log that are not in the read model yet.", lambda s: s.lag_events),
     "lag_seconds": ("Age of the oldest event that is not in the read model yet.", lambda s: s.lag_s),
-    "stopped": ("Whether an error has stopped it, or it waits for its first build.", _stopped),
+    "stopped": ("Whether an error has stopped it, or it waits for its first build.", lambda s: s.is_stopped),
     "error_position": ("Position of the event that stopped it, 0 if none did.", _error_position),
     "rebuild_running": ("Whether it is being rebuilt.", lambda s: int(bool(s.rebuild and s.rebuild.running))),
     "rebuild_position": ("Events in the build that is under way.", lambda s: s.rebuild.position if s.rebuild else 0),

@@ -43,18 +43,18 @@ async def _read_resource(call: CallParam, name: str) -> dict[str, Any]:
 
 
 def _resource(status: Status, head: int) -> dict[str, Any]:
-    live, stopped = status.live, status.stopped
+    live = status.live
     return {
         "name": status.name,
         "object": "projection",
         "version": status.version,
         "build": live.build if live else None,
-        "status": "stopped" if stopped else "running" if live else "building",
+        "status": "stopped" if status.stopped else "running" if live else "building",
         "position": live.position if live else 0,
         "head": head,
         "lag_events": status.lag_events,
         "lag_seconds": round(status.lag_s, 3),
-        "error": {"position": stopped.error_position, "detail": stopped.error} if stopped else None,
+        "error": status.error,
         "rebuild": _rebuild_resource(status.rebuild) if status.rebuild else None,
         "other_builds": [_build_resource(build) for build in status.others],
     }

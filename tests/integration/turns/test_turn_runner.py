@@ -23,8 +23,9 @@ from tests.support.histories.builders import MODEL, answer, draft, origin, some_
 from tests.support.histories.releases import store_row
 from tests.support.store import Store, WordTokenizer, started, until
 from turns.cancels import Cancels
+from turns.frames.delta_buffer import FlushClock
 from turns.frames.replay import TurnKey, TurnReader
-from turns.model_run import Stop
+from turns.model_run import RunServices, Stop
 from turns.queue import TurnQueue
 from turns.turn_runner import TurnRunner
 from turns.turn_streams import TurnStreams
@@ -46,7 +47,8 @@ async def broadcast(here: Store) -> AsyncIterator[Broadcast]:
 @pytest.fixture
 def runner(here: Store, reader: TurnReader, broadcast: Broadcast) -> TurnRunner:
     unused = cast(Any, None)
-    return TurnRunner(here.conversations, WordTokenizer(), unused, unused, Progress([]), broadcast, reader, unused)
+    services = RunServices(here.conversations, WordTokenizer(), Progress([]), reader, FlushClock())
+    return TurnRunner(services, unused, unused, broadcast, unused)
 
 
 @pytest.fixture
