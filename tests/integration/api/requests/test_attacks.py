@@ -40,7 +40,7 @@ def check_clear(answer: Answer, *statuses: int) -> None:
 def test_a_compressed_body_is_not_decompressed(api: Api, method: str, encoding: str) -> None:
     bomb = gzip.compress(b'{"title": "' + b"x" * 10_000_000 + b'"}')
     path = "/v1/conversations" if method == "POST" else f"/v1/conversations/{api.conversation()['id']}"
-    headers = {"Content-Type": "application/json", "Content-Encoding": encoding.encode()}
+    headers = {b"Content-Type": b"application/json", b"Content-Encoding": encoding.encode()}
     response = api.http.request(method, path, content=bomb, headers=headers)
     check_problem(response, 415, "UNSUPPORTED_ENCODING")
     assert response.headers["accept-encoding"] == "identity"
