@@ -28,6 +28,10 @@ SELECT stream_id, owner_id, %(holder)s, clock_timestamp() + make_interval(secs =
 FROM unnest(%(stream_ids)s::uuid[], %(owner_ids)s::text[]) AS held (stream_id, owner_id)
 ON CONFLICT (stream_id) DO UPDATE SET expires_at = EXCLUDED.expires_at
 
+-- name: close_all_streams
+-- A process stops, after its last stream has ended.
+DELETE FROM open_streams WHERE holder = %(holder)s
+
 -- name: close_stream
 -- A stream has ended.
 DELETE FROM open_streams WHERE stream_id = %(stream_id)s

@@ -4,6 +4,7 @@ Each open stream has a row in PostgreSQL, which its process renews. The rows of 
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
@@ -14,12 +15,14 @@ from eventlog.background import Background
 from eventlog.clock import new_id
 from eventlog.db.database import Database
 from eventlog.db.statements import load_statements
+from eventlog.errors import StoreUnavailableError
 
 SLOT_S = 15.0
 RENEW_INTERVAL_S = 5.0
 RETRY_AFTER_S = 1
 
 _SQL = load_statements("api.limits", "limits.sql")
+_log = logging.getLogger(__name__)
 
 
 class StreamLimit:
@@ -38,8 +41,12 @@ class StreamLimit:
         self._background.keep("stream-slots", self._keep_renewing)
 
     async def close(self) -> None:
-        """Stop. Streams that are still open expire."""
+        """Stop, after the last stream has ended."""
         await self._background.close()
+        try:
+            await self._database.fetch(_SQL["close_all_streams"], {"holder": self._holder})
+        except StoreUnavailableError as error:
+            _log.warning("streams are left to expire: %s", error)
 
     async def hold(self, owner_id: str, answer: Callable[[], Awaitable[ASGIApp]]) -> ASGIApp:
         """Return the answer to a request for a stream.

@@ -77,6 +77,13 @@ async def test_the_streams_of_a_process_that_died_expire(here: Store, there: Sto
     await limit.hold("alice", answer)
 
 
+async def test_a_process_that_stops_leaves_no_streams(here: Store, there: Store) -> None:
+    stopped = StreamLimit(there.database, 1)
+    await stopped.hold("alice", answer)
+    await stopped.close()
+    await StreamLimit(here.database, 1).hold("alice", answer)
+
+
 async def test_a_renewed_stream_does_not_expire(here: Store, there: Store) -> None:
     one, other = StreamLimit(here.database, 1), StreamLimit(there.database, 1)
     await one.hold("alice", answer)
