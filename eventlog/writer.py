@@ -13,7 +13,7 @@ import psycopg
 from psycopg import errors
 from psycopg.pq.abc import PGresult
 
-from domain.events import ConversationEvent
+from domain.aggregates import AggregateEvent
 from eventlog.background import Background
 from eventlog.db.connection import Connection, is_alive, is_unavailable, time_limit
 from eventlog.db.database import Database
@@ -59,7 +59,7 @@ class _Append(NamedTuple):
     """The events of one command, and the future of the position of the last."""
 
     events: Sequence[NewRow]
-    facts: Sequence[ConversationEvent]
+    facts: Sequence[AggregateEvent]
     idempotency: Idempotency | None
     size: int
     done: Future[int]
@@ -107,7 +107,7 @@ class GroupCommitWriter:
         self,
         events: Sequence[NewRow],
         idempotency: Idempotency | None = None,
-        facts: Sequence[ConversationEvent] = (),
+        facts: Sequence[AggregateEvent] = (),
         generation: int | None = None,
     ) -> Future[int]:
         """Record `events` as a whole, and return a future of the last one's position.
@@ -244,9 +244,9 @@ def _predecessors(batch: list[_Append]) -> bytes:
     for append in batch:
         for event in append.events:
             before = event.version - 1
-            if before and recorded.get(event.conversation_id) != before:
-                wanted.append({"conversation_id": event.conversation_id, "version": before})
-            recorded[event.conversation_id] = event.version
+            if before and recorded.get(event.aggregate_id) != before:
+                wanted.append({"aggregate_id": event.aggregate_id, "version": before})
+            recorded[event.aggregate_id] = event.version
     return orjson.dumps(wanted)
 
 
@@ -264,7 +264,8 @@ def _rows(batch: list[_Append]) -> bytes:
 
 def _row(new: NewRow) -> dict[str, object]:
     return {
-        "conversation_id": new.conversation_id,
+        "aggregate": new.aggregate,
+        "aggregate_id": new.aggregate_id,
         "version": new.version,
         "type": new.type,
         "data": orjson.Fragment(new.data),

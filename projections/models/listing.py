@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 
 from domain.events import (
-    EVENT_TYPES,
+    CONVERSATION_EVENTS,
     ConversationDeleted,
     ConversationEvent,
     ConversationStarted,
@@ -145,7 +145,7 @@ class ListingProjection(Projection):
     name = "listing"
     version = 2
     tables = ("listing",)
-    types = frozenset(EVENT_TYPES.values()) - {StreamDelta}
+    types = CONVERSATION_EVENTS - {StreamDelta}
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
         """Return the statements that add conversations, then update them."""
