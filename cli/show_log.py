@@ -105,7 +105,8 @@ def _json_line(record: dict[str, Any]) -> str:
 
 def _line(record: dict[str, Any], columns: int | None) -> str:
     """Return an event as a line, or as two on a terminal that is too narrow."""
-    place = f"{record['position']:>8}  {rfc3339(record['recorded_at'])}  {record['conversation_id']}"
+    id_ = record.get("conversation_id") or record["aggregate_id"]
+    place = f"{record['position']:>8}  {rfc3339(record['recorded_at'])}  {id_}"
     what = f"v{record['version']:<5} {visible(record['type']):<20} "
     data = visible_json(record["data"][: max(DATA_WIDTH, columns or 0) + 1])
     if columns is None:

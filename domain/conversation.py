@@ -8,9 +8,9 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
+from domain.aggregates import SYSTEM, AggregateEvent
 from domain.content import ToolResultBlock
 from domain.events import (
-    SYSTEM,
     ConversationDeleted,
     ConversationEvent,
     ConversationStarted,
@@ -266,7 +266,7 @@ def _restored(_: Conversation | None, event: ConversationSnapshot) -> Conversati
     return event.restore()
 
 
-_EVOLVE: dict[type[ConversationEvent], Callable[[Any, Any], Conversation]] = {
+_EVOLVE: dict[type[AggregateEvent], Callable[[Any, Any], Conversation]] = {
     ConversationStarted: _started,
     ConversationUpdated: _updated,
     ConversationDeleted: _deleted,
@@ -289,12 +289,12 @@ Each takes its own event type, so the types are loose.
 """
 
 
-def evolve(state: Conversation | None, event: ConversationEvent) -> Conversation:
+def evolve(state: Conversation | None, event: AggregateEvent) -> Conversation:
     """Return the state after `event`. The first event of a conversation takes None."""
     return _EVOLVE[type(event)](state, event)
 
 
-def fold(state: Conversation | None, events: Iterable[ConversationEvent]) -> Conversation | None:
+def fold(state: Conversation | None, events: Iterable[AggregateEvent]) -> Conversation | None:
     """Return the state after all `events`, or `state` if there are none."""
     for event in events:
         state = evolve(state, event)

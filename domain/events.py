@@ -1,45 +1,27 @@
-"""The events of a conversation. Each is stored under the name of its class."""
+"""The events of conversations, and the table of all events.
 
-from datetime import datetime
+Each is stored under the name of its class.
+"""
+
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import Field
 
+from domain.aggregates import AggregateEvent
 from domain.content import Content, Role
 from domain.model_usage import Usage
 from domain.tools import ToolDefinition
-from domain.values import Frozen, JsonObject, Label, Text, Title
+from domain.values import JsonObject, Label, Text, Title
 
 MessageStatus = Literal["completed", "interrupted"]
 StreamedBlock = Literal["text", "reasoning"]
 
-SYSTEM = "system"
-"""The actor of events that a server records by itself."""
 
-ENVELOPE_FIELDS = frozenset({"originator_id", "originator_version", "timestamp", "actor", "request_id"})
+class ConversationEvent(AggregateEvent):
+    """An event of one conversation."""
 
-
-class ConversationEvent(Frozen):
-    """An event of one conversation.
-
-    `TOPIC` is its stored name, `class_version` the version of its stored shape.
-    """
-
-    TOPIC: ClassVar[str]
-    class_version: ClassVar[int] = 1
-
-    originator_id: UUID = Field(description="The conversation. Server.")
-    originator_version: int = Field(ge=1, description="Place in the conversation, from 1 without gaps. Server.")
-    timestamp: datetime = Field(description="When it was decided, UTC, microseconds. Server.")
-    actor: str = Field(description="The actor, such as user:alice, service:billing or system. Server.")
-    request_id: str | None = Field(
-        default=None, description="The HTTP request that caused it; None outside HTTP. Server."
-    )
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls.TOPIC = cls.__name__
+    AGGREGATE: ClassVar[str] = "conversation"
 
 
 class ConversationStarted(ConversationEvent):
@@ -255,7 +237,7 @@ class TurnCancelled(TurnEnded):
     """The turn was cancelled. Its text so far is kept."""
 
 
-EVENT_TYPES: dict[str, type[ConversationEvent]] = {
+EVENT_TYPES: dict[str, type[AggregateEvent]] = {
     cls.TOPIC: cls
     for cls in (
         ConversationStarted,
@@ -274,3 +256,7 @@ EVENT_TYPES: dict[str, type[ConversationEvent]] = {
         TurnCancelled,
     )
 }
+"""The events of all aggregates, by their stored names."""
+
+CONVERSATION_EVENTS = frozenset(cls for cls in EVENT_TYPES.values() if issubclass(cls, ConversationEvent))
+"""The events of conversations."""

@@ -9,7 +9,7 @@ from pydantic_core import from_json
 from domain.conversation import Conversation, ConversationSnapshot, fold
 from domain.decisions.conversations import MessagePlace
 from domain.decisions.turn_starts import Superseded
-from domain.events import TurnStarted
+from domain.events import ConversationEvent, TurnStarted
 from eventlog.db.connection import Connection
 from eventlog.db.database import Database
 from eventlog.db.statements import load_statements
@@ -89,12 +89,12 @@ class Log:
         return [audit_record(row) for row in rows]
 
     async def section_records(self, after: int, upto: int) -> tuple[list[tuple[dict[str, Any], str, str | None]], int]:
-        """Return stored events with owner and agent of their conversations, oldest first.
+        """Return stored events of conversations with their owner and agent, oldest first.
 
         If events are large, fewer are returned. The second value is the position up to which the log was read.
         """
         rows = await self._database.fetch(_SQL["read_section"], {"after": after, "upto": upto, "bytes": FEED_BYTES})
-        found = [(audit_record(row[:9]), row[9], row[10]) for row in rows]
+        found = [(audit_record(row[:10]), row[10], row[11]) for row in rows]
         return found, rows[-1][0] if rows and rows[-1][-1] else upto
 
     async def feed_records(self, wanted: FeedFilter, after: int, upto: int) -> tuple[list[dict[str, Any]], int]:
@@ -208,6 +208,7 @@ class Log:
         """Store `state` as a snapshot beside the log."""
         snapshot = ConversationSnapshot.take(state)
         parameters = {
+            "aggregate": snapshot.AGGREGATE,
             "conversation_id": state.id,
             "version": state.version,
             "type": snapshot.TOPIC,
@@ -218,10 +219,10 @@ class Log:
     async def _snapshot(self, conversation_id: UUID) -> Conversation | None:
         parameters = {"conversation_id": conversation_id, "after": 0, "last": LAST_VERSION, "limit": 1}
         rows = await self._database.fetch(_SQL["read_snapshots"], parameters)
-        for _, _, version, type_name, data in rows:
+        for aggregate, _, version, type_name, data in rows:
             # A newer release may have stored it. The events give the same state.
             with suppress(UnknownEventError):
-                return fold(None, [rebuild(type_name, conversation_id, version, from_json(data))])
+                return fold(None, [rebuild(type_name, aggregate, conversation_id, version, from_json(data))])
         return None
 
     async def _read_known(self, statement: str, **parameters: Any) -> list[Recorded]:
@@ -245,11 +246,15 @@ async def read_head(connection: Connection) -> int:
 
 
 def audit_record(row: Any) -> dict[str, Any]:
-    """Return a stored event as clients see it. `data` is JSON text."""
-    position, conversation_id, version, type_name, data, actor, request_id, recorded_at, digest = row
+    """Return a stored event as clients see it. `data` is JSON text.
+
+    The id of a conversation is `conversation_id`. Events of others have `aggregate` and `aggregate_id` in its place.
+    """
+    position, aggregate, id_, version, type_name, data, actor, request_id, recorded_at, digest = row
+    is_conversation = aggregate == ConversationEvent.AGGREGATE
     return {
         "position": position,
-        "conversation_id": conversation_id,
+        **({"conversation_id": id_} if is_conversation else {"aggregate": aggregate, "aggregate_id": id_}),
         "version": version,
         "type": type_name,
         "data": data,

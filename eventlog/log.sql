@@ -4,9 +4,9 @@
 -- event_digest(), written out, as PostgreSQL does not inline the function (3 of 27 µs a row).
 WITH missing AS MATERIALIZED (
     SELECT EXISTS (
-        SELECT 1 FROM jsonb_to_recordset(%(predecessors)s::jsonb) AS p(conversation_id uuid, version integer)
+        SELECT 1 FROM jsonb_to_recordset(%(predecessors)s::jsonb) AS p(aggregate_id uuid, version integer)
         WHERE NOT EXISTS (
-            SELECT 1 FROM events AS e WHERE e.conversation_id = p.conversation_id AND e.version = p.version
+            SELECT 1 FROM events AS e WHERE e.aggregate_id = p.aggregate_id AND e.version = p.version
         )
     ) AS lost
 ), next AS (
@@ -14,17 +14,19 @@ WITH missing AS MATERIALIZED (
     WHERE only_row AND NOT (SELECT lost FROM missing)
     RETURNING position - jsonb_array_length(%(rows)s::jsonb) AS base
 ), inserted AS (
-    INSERT INTO events (position, conversation_id, version, type, data, actor, request_id, recorded_at, digest,
+    INSERT INTO events (position, aggregate, aggregate_id, version, type, data, actor, request_id, recorded_at, digest,
         idempotency_owner, idempotency_key, fingerprint)
-    SELECT next.base + e.n, e.conversation_id, e.version, e.type, e.data, e.actor, e.request_id, e.recorded_at,
-        sha256(uuid_send(e.conversation_id) || int4send(e.version) || timestamptz_send(e.recorded_at) || convert_to(
-            e.type || E'\n' || e.actor || E'\n' || coalesce(e.request_id, '') || E'\n' || e.data::text, 'UTF8')),
+    SELECT next.base + e.n, e.aggregate, e.aggregate_id, e.version, e.type, e.data, e.actor, e.request_id, e.recorded_at,
+        sha256(uuid_send(e.aggregate_id) || int4send(e.version) || timestamptz_send(e.recorded_at) || convert_to(
+            e.aggregate::text || E'\n' || e.type || E'\n' || e.actor || E'\n' || coalesce(e.request_id, '') || E'\n' ||
+            e.data::text, 'UTF8')),
         e.idempotency_owner, e.idempotency_key, e.fingerprint
     FROM next, ROWS FROM (
-        jsonb_to_recordset(%(rows)s::jsonb) AS (conversation_id uuid, version integer, type text, data jsonb, actor text,
-            request_id text, recorded_at timestamptz, idempotency_owner text, idempotency_key text, fingerprint bytea)
-    ) WITH ORDINALITY AS e(conversation_id, version, type, data, actor, request_id, recorded_at,
-        idempotency_owner, idempotency_key, fingerprint, n)
+        jsonb_to_recordset(%(rows)s::jsonb) AS (aggregate aggregate_kind, aggregate_id uuid, version integer, type text,
+            data jsonb, actor text, request_id text, recorded_at timestamptz, idempotency_owner text,
+            idempotency_key text, fingerprint bytea)
+    ) WITH ORDINALITY AS e(aggregate, aggregate_id, version, type, data, actor, request_id, recorded_at, idempotency_owner,
+        idempotency_key, fingerprint, n)
     RETURNING 1
 )
 SELECT (SELECT base FROM next), (SELECT count(*) FROM inserted), (SELECT lost FROM missing)
@@ -34,65 +36,67 @@ SELECT (SELECT base FROM next), (SELECT count(*) FROM inserted), (SELECT lost FR
 SELECT position FROM head WHERE only_row
 
 -- name: read_conversation
--- Events of one conversation from one version to another, in order.
-SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
+-- Events of one aggregate from one version to another, in order.
+SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
-WHERE conversation_id = %(conversation_id)s AND version >= %(first)s AND version <= %(last)s
+WHERE aggregate_id = %(conversation_id)s AND version >= %(first)s AND version <= %(last)s
 ORDER BY version
 LIMIT %(limit)s
 
 -- name: read_conversation_backwards
--- Events of one conversation from one version to another, newest first.
-SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
+-- Events of one aggregate from one version to another, newest first.
+SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
-WHERE conversation_id = %(conversation_id)s AND version >= %(first)s AND version <= %(last)s
+WHERE aggregate_id = %(conversation_id)s AND version >= %(first)s AND version <= %(last)s
 ORDER BY version DESC
 LIMIT %(limit)s
 
 -- name: read_versions
--- Some events of one conversation by their versions, in order.
-SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
+-- Some events of one aggregate by their versions, in order.
+SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
-WHERE conversation_id = %(conversation_id)s AND version = ANY(%(versions)s)
+WHERE aggregate_id = %(conversation_id)s AND version = ANY(%(versions)s)
 ORDER BY version
 
 -- name: read_state_events
--- The events that change a conversation's state after a version: all but the deltas, which only change its version.
-SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
+-- The events that change a conversation's state after a version: all but the deltas, which only change its version. Other
+-- aggregates have none.
+SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
-WHERE conversation_id = %(conversation_id)s AND version > %(after)s AND type <> 'StreamDelta'
+WHERE aggregate_id = %(conversation_id)s AND aggregate = 'conversation' AND version > %(after)s
+    AND type <> 'StreamDelta'
 ORDER BY version
 
 -- name: read_last_version
--- The version of the newest event of a conversation, NULL if it has none.
-SELECT max(version) FROM events WHERE conversation_id = %(conversation_id)s
+-- The version of the newest event of an aggregate, NULL if it has none.
+SELECT max(version) FROM events WHERE aggregate_id = %(conversation_id)s
 
 -- name: find_snapshots
 -- Those of some conversations that have a snapshot.
-SELECT DISTINCT conversation_id FROM snapshots WHERE conversation_id = ANY(%(conversation_ids)s)
+SELECT DISTINCT aggregate_id FROM snapshots WHERE aggregate_id = ANY(%(conversation_ids)s)
 
 -- name: read_last_versions
 -- The version of the newest event of each of some conversations.
-SELECT conversation_id, max(version) FROM events WHERE conversation_id = ANY(%(conversation_ids)s)
-GROUP BY conversation_id
+SELECT aggregate_id, max(version) FROM events WHERE aggregate_id = ANY(%(conversation_ids)s) AND aggregate = 'conversation'
+GROUP BY aggregate_id
 
 -- name: read_events_of_states
 -- The events that change the states of some conversations, in the order of each conversation.
-SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
+SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
-WHERE conversation_id = ANY(%(conversation_ids)s) AND type <> 'StreamDelta'
-ORDER BY conversation_id, version
+WHERE aggregate_id = ANY(%(conversation_ids)s) AND aggregate = 'conversation' AND type <> 'StreamDelta'
+ORDER BY aggregate_id, version
 
 -- name: read_turn_end
 -- The position of the event that ended a turn, at or after a version.
 SELECT position FROM events
-WHERE conversation_id = %(conversation_id)s AND version >= %(first)s AND data ->> 'turn_id' = %(turn_id)s
+WHERE aggregate_id = %(conversation_id)s AND version >= %(first)s AND data ->> 'turn_id' = %(turn_id)s
     AND type IN ('TurnCompleted', 'TurnFailed', 'TurnCancelled')
 ORDER BY version LIMIT 1
 
 -- name: read_after
 -- The next events of the log after a position, in order: at least one, and at most so many bytes.
-SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
+SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at
 FROM (
     SELECT *, sum(pg_column_size(data)) OVER (ORDER BY position) AS size
     FROM events
@@ -103,42 +107,42 @@ ORDER BY position
 
 -- name: read_notifications
 -- Events from one position to another, of some types or (with an empty list) of all, for the eventsourcing library.
-SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
+SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
 WHERE position >= %(first)s AND position <= %(last)s AND (%(types)s::text[] = '{}' OR type = ANY(%(types)s))
 ORDER BY position
 LIMIT %(limit)s
 
 -- name: read_audit
--- A page of stored events of one conversation after a version, of one type or (with NULL) of all.
-SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at, digest
+-- A page of stored events of one aggregate after a version, of one type or (with NULL) of all.
+SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at, digest
 FROM events
-WHERE conversation_id = %(conversation_id)s AND version > %(after)s AND (%(type)s::text IS NULL OR type = %(type)s)
+WHERE aggregate_id = %(conversation_id)s AND version > %(after)s AND (%(type)s::text IS NULL OR type = %(type)s)
 ORDER BY version
 LIMIT %(limit)s
 
 -- name: read_between
 -- Stored events of the whole log after one position and up to another, in order.
-SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at, digest
+SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at, digest
 FROM events
 WHERE position > %(after)s AND position <= %(upto)s
 ORDER BY position
 
 -- name: read_section
--- Stored events of a section of the log, in order, with owner and agent of their conversations: at least one, at most so
--- many bytes, and whether events were left out. With the LIMIT PostgreSQL looks up the start of each conversation by its
--- key and never reads all starts.
-SELECT e.position, e.conversation_id, e.version, e.type, e.data::text, e.actor, e.request_id, e.recorded_at, e.digest,
-    s.owner_id, s.agent_id, e.size < e.whole
+-- Stored events of conversations in a section of the log, in order, with owner and agent of their conversations: at least
+-- one, at most so many bytes, and whether events were left out. With the LIMIT PostgreSQL looks up the start of each
+-- conversation by its key and never reads all starts.
+SELECT e.position, e.aggregate::text, e.aggregate_id, e.version, e.type, e.data::text, e.actor, e.request_id, e.recorded_at,
+    e.digest, s.owner_id, s.agent_id, e.size < e.whole
 FROM (
     SELECT *, sum(pg_column_size(data)) OVER (ORDER BY position) AS size, sum(pg_column_size(data)) OVER () AS whole,
         row_number() OVER (ORDER BY position) AS n
     FROM events
-    WHERE position > %(after)s AND position <= %(upto)s
+    WHERE position > %(after)s AND position <= %(upto)s AND aggregate = 'conversation'
 ) AS e
 CROSS JOIN LATERAL (
     SELECT data ->> 'owner_id' AS owner_id, data ->> 'agent_id' AS agent_id FROM events
-    WHERE conversation_id = e.conversation_id AND version = 1 LIMIT 1
+    WHERE aggregate_id = e.aggregate_id AND version = 1 LIMIT 1
 ) AS s
 WHERE e.size <= %(bytes)s OR e.n = 1
 ORDER BY e.position
@@ -146,17 +150,17 @@ ORDER BY e.position
 -- name: read_feed
 -- Stored events of an owner's conversations in a section of the log, of one conversation, agent or type, or (with NULL) of
 -- all: at least one, at most so many bytes, and whether events were left out.
-SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at, digest, size < whole
+SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at, digest, size < whole
 FROM (
     SELECT e.*, sum(pg_column_size(e.data)) OVER (ORDER BY e.position) AS size,
         sum(pg_column_size(e.data)) OVER () AS whole, row_number() OVER (ORDER BY e.position) AS n
     FROM events AS e
-    WHERE e.position > %(after)s AND e.position <= %(upto)s
-        AND (%(conversation_id)s::uuid IS NULL OR e.conversation_id = %(conversation_id)s)
+    WHERE e.position > %(after)s AND e.position <= %(upto)s AND e.aggregate = 'conversation'
+        AND (%(conversation_id)s::uuid IS NULL OR e.aggregate_id = %(conversation_id)s)
         AND (%(type)s::text IS NULL OR e.type = %(type)s)
         AND EXISTS (
             SELECT 1 FROM events AS s
-            WHERE s.conversation_id = e.conversation_id AND s.version = 1 AND s.data ->> 'owner_id' = %(owner_id)s
+            WHERE s.aggregate_id = e.aggregate_id AND s.version = 1 AND s.data ->> 'owner_id' = %(owner_id)s
                 AND (%(agent_id)s::text IS NULL OR s.data ->> 'agent_id' = %(agent_id)s)
         )
 ) AS sized
@@ -166,12 +170,12 @@ ORDER BY position
 -- name: read_conversation_feed
 -- Stored events of one conversation after a version and a position, in order: at least one, at most so many events and so
 -- many bytes.
-SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at, digest
+SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at, digest
 FROM (
     SELECT *, sum(pg_column_size(data)) OVER (ORDER BY version) AS size, row_number() OVER (ORDER BY version) AS n
     FROM (
         SELECT * FROM events
-        WHERE conversation_id = %(conversation_id)s AND version > %(after_version)s AND position > %(after)s
+        WHERE aggregate_id = %(conversation_id)s AND version > %(after_version)s AND position > %(after)s
         ORDER BY version
         LIMIT %(limit)s
     ) AS next
@@ -181,7 +185,7 @@ ORDER BY version
 
 -- name: read_last
 -- The newest stored events of the whole log up to a position, newest first.
-SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at, digest
+SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at, digest
 FROM events
 WHERE position <= %(upto)s
 ORDER BY position DESC
@@ -191,58 +195,58 @@ LIMIT %(limit)s
 -- The version that added a message, unless it was deleted later, and whether it was superseded later.
 SELECT m.version, EXISTS (
     SELECT 1 FROM events AS s
-    WHERE s.conversation_id = m.conversation_id AND s.type = 'MessagesSuperseded' AND s.version > m.version
+    WHERE s.aggregate_id = m.aggregate_id AND s.type = 'MessagesSuperseded' AND s.version > m.version
         AND (s.data ->> 'from_version')::integer <= m.version
 )
 FROM events AS m
-WHERE m.conversation_id = %(conversation_id)s AND m.data ->> 'message_id' = %(message_id)s AND m.type = 'MessageAdded'
+WHERE m.aggregate_id = %(conversation_id)s AND m.data ->> 'message_id' = %(message_id)s AND m.type = 'MessageAdded'
     AND NOT EXISTS (
         SELECT 1 FROM events AS d
-        WHERE d.conversation_id = m.conversation_id AND d.data ->> 'message_id' = m.data ->> 'message_id'
+        WHERE d.aggregate_id = m.aggregate_id AND d.data ->> 'message_id' = m.data ->> 'message_id'
             AND d.type = 'MessageDeleted'
     )
 
 -- name: find_start
 -- The start of the last turn between two versions that answered a message.
-SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
+SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
-WHERE conversation_id = %(conversation_id)s AND version > %(after)s AND version < %(before)s AND type = 'TurnStarted'
+WHERE aggregate_id = %(conversation_id)s AND version > %(after)s AND version < %(before)s AND type = 'TurnStarted'
     AND data ->> 'user_message_id' = %(user_message_id)s
 ORDER BY version DESC LIMIT 1
 
 -- name: count_messages
 -- The number of messages from a version on, without those deleted or superseded later.
 SELECT count(*) FROM (
-    SELECT conversation_id, version, type, data ->> 'message_id' AS message_id,
+    SELECT aggregate_id, version, type, data ->> 'message_id' AS message_id,
         min((data ->> 'from_version')::integer) FILTER (WHERE type = 'MessagesSuperseded')
             OVER (ORDER BY version DESC) AS superseded_from
     FROM events
-    WHERE conversation_id = %(conversation_id)s AND version >= %(first)s
+    WHERE aggregate_id = %(conversation_id)s AND version >= %(first)s
         AND type IN ('MessageAdded', 'MessagesSuperseded')
 ) AS m
 WHERE m.type = 'MessageAdded' AND coalesce(m.superseded_from > m.version, true)
     AND NOT EXISTS (
         SELECT 1 FROM events AS d
-        WHERE d.conversation_id = m.conversation_id AND d.data ->> 'message_id' = m.message_id
+        WHERE d.aggregate_id = m.aggregate_id AND d.data ->> 'message_id' = m.message_id
             AND d.type = 'MessageDeleted'
     )
 
 -- name: find_idempotent
 -- The first event of the command that used an owner's idempotency key.
-SELECT conversation_id, version, position, fingerprint FROM events
+SELECT aggregate_id, version, position, fingerprint FROM events
 WHERE idempotency_owner = %(owner_id)s AND idempotency_key = %(key)s
 
 -- name: read_snapshots
--- Snapshots of one conversation between two versions, newest first.
-SELECT 0::bigint, conversation_id, version, type, data::text FROM snapshots
-WHERE conversation_id = %(conversation_id)s AND version > %(after)s AND version <= %(last)s
+-- Snapshots of one aggregate between two versions, newest first.
+SELECT aggregate::text, aggregate_id, version, type, data::text FROM snapshots
+WHERE aggregate_id = %(conversation_id)s AND version > %(after)s AND version <= %(last)s
 ORDER BY version DESC
 LIMIT %(limit)s
 
 -- name: write_snapshot
 -- Store a snapshot, unless it is stored already.
-INSERT INTO snapshots (conversation_id, version, type, data)
-VALUES (%(conversation_id)s, %(version)s, %(type)s, %(data)s::jsonb)
+INSERT INTO snapshots (aggregate, aggregate_id, version, type, data)
+VALUES (%(aggregate)s::text::aggregate_kind, %(conversation_id)s, %(version)s, %(type)s, %(data)s::jsonb)
 ON CONFLICT ON CONSTRAINT snapshots_pkey DO NOTHING
 
 -- name: notify

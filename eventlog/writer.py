@@ -14,7 +14,7 @@ import psycopg
 from psycopg import errors
 from psycopg.pq.abc import PGresult
 
-from domain.events import ConversationEvent
+from domain.aggregates import AggregateEvent
 from eventlog.background import Background
 from eventlog.db.connection import Connection, is_alive, is_unavailable, time_limit
 from eventlog.db.database import Database
@@ -61,7 +61,7 @@ class Idempotency(NamedTuple):
 class CommittedAppend(NamedTuple):
     """An append that was committed, with its duration in seconds, waiting included."""
 
-    events: Sequence[ConversationEvent]
+    events: Sequence[AggregateEvent]
     duration_s: float
 
 
@@ -69,7 +69,7 @@ class _Append(NamedTuple):
     """The events of one command, and the future of the position of the last."""
 
     rows: Sequence[NewRow]
-    events: Sequence[ConversationEvent]
+    events: Sequence[AggregateEvent]
     idempotency: Idempotency | None
     size: int
     done: Future[int]
@@ -93,7 +93,7 @@ class Appender(Protocol):
         self,
         rows: Sequence[NewRow],
         idempotency: Idempotency | None = None,
-        events: Sequence[ConversationEvent] = (),
+        events: Sequence[AggregateEvent] = (),
         generation: int | None = None,
     ) -> Future[int]:
         """Record events as a whole, and return a future of the last one's position."""
@@ -148,7 +148,7 @@ class GroupCommitWriter:
         self,
         rows: Sequence[NewRow],
         idempotency: Idempotency | None = None,
-        events: Sequence[ConversationEvent] = (),
+        events: Sequence[AggregateEvent] = (),
         generation: int | None = None,
     ) -> Future[int]:
         """Record `rows` as a whole, and return a future of the last one's position.
@@ -288,9 +288,9 @@ def _predecessors(batch: list[_Append]) -> bytes:
     for append in batch:
         for row in append.rows:
             before = row.version - 1
-            if before and recorded.get(row.conversation_id) != before:
-                wanted.append({"conversation_id": row.conversation_id, "version": before})
-            recorded[row.conversation_id] = row.version
+            if before and recorded.get(row.aggregate_id) != before:
+                wanted.append({"aggregate_id": row.aggregate_id, "version": before})
+            recorded[row.aggregate_id] = row.version
     return orjson.dumps(wanted)
 
 
@@ -308,7 +308,8 @@ def _rows(batch: list[_Append]) -> bytes:
 
 def _row(new: NewRow) -> dict[str, object]:
     return {
-        "conversation_id": new.conversation_id,
+        "aggregate": new.aggregate,
+        "aggregate_id": new.aggregate_id,
         "version": new.version,
         "type": new.type,
         "data": orjson.Fragment(new.data),

@@ -10,7 +10,7 @@ from uuid import UUID
 import orjson
 from pydantic_core import to_json
 
-from domain.events import ConversationEvent
+from domain.aggregates import AggregateEvent
 from eventlog.db.statements import load_statements, on_tables
 from eventlog.mapper import UnknownEvent
 
@@ -33,14 +33,14 @@ class Projection(ABC):
     Its SQL file is `projections/models/{name}.sql`.
 
     `changes` and `rows` are pure functions of events of `types` in log order: applying the log again gives the same
-    rows. Both leave the same rows in the tables. A rebuild loads whole conversations at once with `rows`, which never
+    rows. Both leave the same rows in the tables. A rebuild loads whole aggregates at once with `rows`, which never
     gets a `StreamDelta` of a turn that has ended: the `MessageAdded` after it holds the whole answer.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]
     tables: ClassVar[tuple[str, ...]]
-    types: ClassVar[frozenset[type[ConversationEvent]]]
+    types: ClassVar[frozenset[type[AggregateEvent]]]
 
     def __init__(self, build: int = 1) -> None:
         self.build = build
@@ -49,18 +49,18 @@ class Projection(ABC):
         return f"{self.name} version {self.version} build {self.build}"
 
     @abstractmethod
-    def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
+    def changes(self, events: Sequence[Any]) -> list[Change]:
         """Return the statements that apply `events` to the tables, in order."""
 
     @abstractmethod
-    def rows(self, events: Sequence[ConversationEvent]) -> Rows:
+    def rows(self, events: Sequence[Any]) -> Rows:
         """Return the rows that `events` leave in empty tables, by table.
 
-        The events are all those of `types` of some conversations. The values of a row have the order of the columns in
+        The events are all those of `types` of some aggregates. The values of a row have the order of the columns in
         the table's definition.
         """
 
-    def select(self, events: Iterable[ConversationEvent]) -> list[ConversationEvent]:
+    def select(self, events: Iterable[AggregateEvent]) -> list[AggregateEvent]:
         """Return the events of `types`, which `changes` and `rows` take.
 
         Raises:
@@ -69,7 +69,7 @@ class Projection(ABC):
         types = self.types
         return [event for event in events if type(event) in types or self._require_known(event)]
 
-    def _require_known(self, event: ConversationEvent) -> Literal[False]:
+    def _require_known(self, event: AggregateEvent) -> Literal[False]:
         if isinstance(event, UnknownEvent) and event.known_type in self.types:
             raise event.error()
         return False

@@ -17,7 +17,7 @@ SELECT acquire_running(
 -- no process holds that of a turn whose client ran the model.
 DELETE FROM leases WHERE owner_id = %(owner_id)s AND EXISTS (
     SELECT 1 FROM (
-        SELECT type, data FROM events WHERE events.conversation_id = leases.conversation_id
+        SELECT type, data FROM events WHERE events.aggregate_id = leases.conversation_id
         ORDER BY version DESC LIMIT 100
     ) AS newest
     WHERE type = 'ConversationDeleted' OR (

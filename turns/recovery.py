@@ -6,11 +6,11 @@ from typing import NamedTuple
 from uuid import UUID
 
 from commands.executor import CommandExecutor
+from domain.aggregates import SYSTEM
 from domain.conversation import Conversation
 from domain.decisions import running_turns
 from domain.decisions.conversations import Events, Origin
 from domain.errors import ConversationNotFoundError, TurnNotActiveError
-from domain.events import SYSTEM
 from eventlog.clock import now
 from turns.frames.replay import TurnKey, TurnReader
 from turns.queue import TurnQueue

@@ -5,7 +5,8 @@ import logging
 from contextlib import ExitStack
 from uuid import UUID
 
-from domain.events import ConversationDeleted, ConversationEvent, TurnCancelled, TurnFailed, TurnStarted
+from domain.aggregates import AggregateEvent
+from domain.events import ConversationDeleted, TurnCancelled, TurnFailed, TurnStarted
 from eventlog.background import Background
 from eventlog.broadcast import Broadcast
 from turns.frames.replay import TurnKey
@@ -80,7 +81,7 @@ class TurnRunner:
         else:
             self._leases.drop(turn_id)
 
-    def _stop_if_ended(self, run: ModelRun, event: ConversationEvent) -> None:
+    def _stop_if_ended(self, run: ModelRun, event: AggregateEvent) -> None:
         """Stop a turn that another process ended, or deleted with its conversation."""
         ended = isinstance(event, TurnCancelled | TurnFailed) and event.turn_id == run.key.turn_id
         if ended or isinstance(event, ConversationDeleted):

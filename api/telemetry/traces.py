@@ -12,11 +12,10 @@ from asyncio import Future
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from starlette.types import Scope
 
-from domain.events import ConversationEvent
+from domain.aggregates import AggregateEvent
 from eventlog.mapper import NewRow
 from eventlog.writer import Appender, Idempotency
 from turns.model.errors import ModelError
@@ -121,15 +120,14 @@ class TracedWriter:
         self,
         rows: Sequence[NewRow],
         idempotency: Idempotency | None = None,
-        events: Sequence[ConversationEvent] = (),
+        events: Sequence[AggregateEvent] = (),
         generation: int | None = None,
     ) -> Future[int]:
         """Record events as the writer does."""
-        conversation_id: UUID = rows[0].conversation_id
         attributes = {
             "db.system.name": "postgresql",
             "db.operation.name": "append",
-            "turnlog.conversation_id": str(conversation_id),
+            "turnlog.aggregate_id": str(rows[0].aggregate_id),
             "turnlog.events": len(rows),
         }
         span = self._begin("append", attributes)

@@ -23,8 +23,9 @@ from pydantic_core import to_json
 from benchmarks.measure import CALLERS
 from benchmarks.workload.callers import ExhaustedError, Work, rate
 from benchmarks.workload.texts import Turn
+from domain.aggregates import ENVELOPE_FIELDS
 from domain.content import TextBlock
-from domain.events import ENVELOPE_FIELDS, MessageAdded
+from domain.events import MessageAdded
 from eventlog.clock import new_id, now
 from eventlog.db.database import Database
 from eventlog.db.statements import load_statements
@@ -39,7 +40,8 @@ _PLACEHOLDER = UUID(int=0)
 class Row(NamedTuple):
     """One row of the log, ready to be sent."""
 
-    conversation_id: UUID
+    aggregate: str
+    aggregate_id: UUID
     version: int
     type: str
     data: str
@@ -75,7 +77,7 @@ class Rows:
         data = data.replace(str(_PLACEHOLDER), message_id)
         digest = sha256(message_id.encode()).digest()
         version = next(self._versions[conversation_id])
-        return Row(conversation_id, version, "MessageAdded", data, "user:local", None, now(), digest)
+        return Row("conversation", conversation_id, version, "MessageAdded", data, "user:local", None, now(), digest)
 
 
 class BatchedWriter:

@@ -23,14 +23,15 @@ INSERT INTO floor.head (only_row, position) VALUES (true, 0)
 WITH next AS (
     UPDATE floor.head SET position = position + %s WHERE only_row RETURNING position - %s AS base
 )
-INSERT INTO floor.batched (position, conversation_id, version, type, data, actor, request_id, recorded_at, digest)
-SELECT next.base + r.n, r.conversation_id, r.version, r.type, r.data::jsonb, r.actor, r.request_id, r.recorded_at,
-    r.digest
-FROM next, unnest(%b::uuid[], %b::integer[], %b::text[], %b::text[], %b::text[], %b::text[], %b::timestamptz[],
-        %b::bytea[])
-    WITH ORDINALITY AS r(conversation_id, version, type, data, actor, request_id, recorded_at, digest, n)
+INSERT INTO floor.batched (position, aggregate, aggregate_id, version, type, data, actor, request_id, recorded_at,
+    digest)
+SELECT next.base + r.n, r.aggregate::turnlog.aggregate_kind, r.aggregate_id, r.version, r.type, r.data::jsonb, r.actor, r.request_id,
+    r.recorded_at, r.digest
+FROM next, unnest(%b::text[], %b::uuid[], %b::integer[], %b::text[], %b::text[], %b::text[], %b::text[],
+        %b::timestamptz[], %b::bytea[])
+    WITH ORDINALITY AS r(aggregate, aggregate_id, version, type, data, actor, request_id, recorded_at, digest, n)
 
 -- name: insert_one
 -- Insert one row at a given position.
-INSERT INTO floor.bare (position, conversation_id, version, type, data, actor, request_id, recorded_at, digest)
-VALUES (%b, %b, %b, %b, %b::text::jsonb, %b, %b, %b, %b)
+INSERT INTO floor.bare (position, aggregate, aggregate_id, version, type, data, actor, request_id, recorded_at, digest)
+VALUES (%b, %b::text::turnlog.aggregate_kind, %b, %b, %b, %b::text::jsonb, %b, %b, %b, %b)

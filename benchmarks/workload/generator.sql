@@ -10,9 +10,9 @@ COPY staging FROM STDIN
 
 -- name: insert_events
 -- Insert the log's rows, including digests.
-INSERT INTO events (position, conversation_id, version, type, data, actor, recorded_at, digest)
-SELECT position, conversation_id, version, type, data, actor, recorded_at,
-    event_digest(conversation_id, version, type, data, actor, NULL, recorded_at)
+INSERT INTO events (position, aggregate, aggregate_id, version, type, data, actor, recorded_at, digest)
+SELECT position, 'conversation', conversation_id, version, type, data, actor, recorded_at,
+    event_digest('conversation', conversation_id, version, type, data, actor, NULL, recorded_at)
 FROM staging
 
 -- name: set_head

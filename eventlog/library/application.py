@@ -14,7 +14,6 @@ from eventsourcing.persistence import Mapper, Transcoder
 from domain.conversation import Conversation, ConversationSnapshot, fold
 from domain.decisions.conversations import Events
 from domain.errors import ConversationNotFoundError
-from domain.events import ConversationEvent
 from eventlog.mapper import SNAPSHOT_INTERVAL, ConversationMapper, JSONBytesTranscoder
 
 
@@ -70,7 +69,7 @@ class ConversationApplication(Application[UUID]):
 
 
 def _project(state: Any, events: Iterable[Any]) -> Any:
-    return fold(state, cast(Iterable[ConversationEvent], events))
+    return fold(state, events)
 
 
 def _state(state: Conversation | None, conversation_id: UUID) -> Conversation:

@@ -22,7 +22,7 @@ from eventlog.db.statements import load_statements
 from eventlog.feed import Feed
 from eventlog.library.loop_thread import LoopThread
 from eventlog.log import LAST_VERSION
-from eventlog.mapper import Row, new_row_of
+from eventlog.mapper import Row, aggregate_of, new_row_of
 from eventlog.opening import OpenLog
 from eventlog.wakeup import Wakeup
 
@@ -68,6 +68,7 @@ class SnapshotRecorder(AggregateRecorder):
 
     async def _insert(self, event: StoredEvent) -> None:
         parameters = {
+            "aggregate": aggregate_of(event.topic),
             "conversation_id": event.originator_id,
             "version": event.originator_version,
             "type": event.topic,

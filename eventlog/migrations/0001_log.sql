@@ -9,27 +9,33 @@ CREATE TABLE head (
 -- The log starts empty. Its first event takes position 1.
 INSERT INTO head (only_row, position) VALUES (true, 0);
 
+-- name: create_aggregate_kind
+-- The kinds of aggregates. An enumeration takes 4 bytes a row, where text would take 13.
+CREATE TYPE aggregate_kind AS ENUM ('conversation', 'agent');
+
 -- name: create_events
--- One row per event, keyed by its version in its conversation. Rows are never changed and never deleted.
+-- One row per event, keyed by its version in its aggregate. Rows are never changed and never deleted. The columns of fixed
+-- width come first, so that no row needs padding.
 CREATE TABLE events (
     position bigint NOT NULL,
-    conversation_id uuid NOT NULL,
+    recorded_at timestamptz NOT NULL,
+    aggregate_id uuid NOT NULL,
     version integer NOT NULL CHECK (version >= 1),
+    aggregate aggregate_kind NOT NULL,
     type text NOT NULL,
     data jsonb NOT NULL,
     actor text NOT NULL,
     request_id text,
-    recorded_at timestamptz NOT NULL,
     digest bytea NOT NULL,
     idempotency_owner text,
     idempotency_key text,
     fingerprint bytea,
-    CONSTRAINT events_pkey PRIMARY KEY (conversation_id, version)
+    CONSTRAINT events_pkey PRIMARY KEY (aggregate_id, version)
 );
 
 -- name: comment_events
 -- The grain of the table, shown by psql.
-COMMENT ON TABLE events IS 'One row per event of a conversation, in log order by position (1, 2, 3 … without a gap). digest is SHA-256 over the event as event_digest() reads it.';
+COMMENT ON TABLE events IS 'One row per event of an aggregate (a conversation or an agent), in log order by position (1, 2, 3 … without a gap). digest is SHA-256 over the event as event_digest() reads it.';
 
 -- name: create_events_position
 -- The order of the log, which projections and feeds follow.
@@ -41,16 +47,22 @@ CREATE UNIQUE INDEX events_idempotency ON events (idempotency_owner, idempotency
 
 -- name: create_events_message
 -- The events that add or delete a message, so that commands find a message without reading the conversation.
-CREATE INDEX events_message ON events (conversation_id, (data ->> 'message_id'))
+CREATE INDEX events_message ON events (aggregate_id, (data ->> 'message_id'))
     WHERE type IN ('MessageAdded', 'MessageDeleted');
+
+-- name: create_events_superseded
+-- The events that supersede messages, which are few among many.
+CREATE INDEX events_superseded ON events (aggregate_id, version) WHERE type = 'MessagesSuperseded';
 
 -- name: create_event_digest
 -- SHA-256 of an event: id, version and time in PostgreSQL's binary form, then each other field on its own line.
 CREATE FUNCTION event_digest(
-    conversation_id uuid, version integer, type text, data jsonb, actor text, request_id text, recorded_at timestamptz
+    aggregate aggregate_kind, aggregate_id uuid, version integer, type text, data jsonb, actor text, request_id text,
+    recorded_at timestamptz
 ) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT sha256(uuid_send(conversation_id) || int4send(version) || timestamptz_send(recorded_at) || convert_to(
-        type || E'\n' || actor || E'\n' || coalesce(request_id, '') || E'\n' || data::text, 'UTF8'))
+    SELECT sha256(uuid_send(aggregate_id) || int4send(version) || timestamptz_send(recorded_at) || convert_to(
+        aggregate::text || E'\n' || type || E'\n' || actor || E'\n' || coalesce(request_id, '') || E'\n' || data::text,
+        'UTF8'))
 $$;
 
 -- name: create_refuse_change
@@ -68,23 +80,84 @@ CREATE TRIGGER events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON events
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
 -- name: create_snapshots
--- One row per snapshot of a conversation's state. It is derived from the log and can be emptied.
+-- One row per snapshot of an aggregate's state. It is derived from the log and can be emptied.
 CREATE TABLE snapshots (
-    conversation_id uuid NOT NULL,
+    aggregate_id uuid NOT NULL,
     version integer NOT NULL,
+    aggregate aggregate_kind NOT NULL,
     type text NOT NULL,
     data jsonb NOT NULL,
-    CONSTRAINT snapshots_pkey PRIMARY KEY (conversation_id, version)
+    CONSTRAINT snapshots_pkey PRIMARY KEY (aggregate_id, version)
 );
 
+-- name: create_images
+-- One row per image, keyed by the SHA-256 of its bytes. Events of many messages may refer to one row.
+CREATE TABLE images (
+    sha256 bytea PRIMARY KEY,
+    media_type text NOT NULL,
+    data bytea STORAGE EXTERNAL NOT NULL,
+    kept_at timestamptz NOT NULL
+);
+
+-- name: comment_images
+-- The grain of the table, shown by psql.
+COMMENT ON TABLE images IS 'One row per image, kept once however often it was sent: content blocks of events name it by the hex digits of sha256. kept_at is when it was sent first. data is not compressed, as images are already.';
+
+-- name: create_leases
+-- One row per turn that a process runs, keyed by the turn. An expired row means that the process has died.
+CREATE TABLE leases (
+    turn_id uuid PRIMARY KEY,
+    conversation_id uuid NOT NULL,
+    holder uuid NOT NULL,
+    expires_at timestamptz NOT NULL
+);
+
+-- name: create_leases_expiry
+-- Every process looks for expired leases every few seconds.
+CREATE INDEX leases_expiry ON leases (expires_at);
+
 -- name: create_projections
--- One row per version of a projection: the position up to which it has read, and the error that stopped it.
+-- One row per build of a version of a projection: the position up to which it has read, the error that stopped it, and the
+-- names of its tables without version and build. building: not readable yet. live: read by clients. kept: read before, for
+-- a rollback. scratch: built for a comparison.
 CREATE TABLE projections (
     name text NOT NULL,
     version integer NOT NULL,
+    build integer NOT NULL DEFAULT 1,
+    state text NOT NULL DEFAULT 'live' CHECK (state IN ('building', 'live', 'kept', 'scratch')),
+    tables text[] NOT NULL DEFAULT '{}',
     position bigint NOT NULL,
     error text,
     error_position bigint,
     updated_at timestamptz NOT NULL,
-    CONSTRAINT projections_pkey PRIMARY KEY (name, version)
+    CONSTRAINT projections_pkey PRIMARY KEY (name, version, build)
+);
+
+-- name: create_projections_live
+-- At most one build of a version is live.
+CREATE UNIQUE INDEX projections_live ON projections (name, version) WHERE state = 'live';
+
+-- name: create_rebuilds
+-- One row per running build: its phase, the `target` position, the number of parts, and the parts left when it resumed.
+CREATE TABLE rebuilds (
+    name text NOT NULL,
+    version integer NOT NULL,
+    build integer NOT NULL,
+    phase text NOT NULL CHECK (phase IN ('loading', 'indexing', 'following')),
+    target bigint NOT NULL,
+    parts integer NOT NULL,
+    resumed_at timestamptz NOT NULL,
+    resumed_parts integer NOT NULL,
+    PRIMARY KEY (name, version, build)
+);
+
+-- name: create_rebuild_parts
+-- One row per part of a build that is not loaded yet: the aggregates from `first_id` to `last_id`, both included.
+CREATE TABLE rebuild_parts (
+    name text NOT NULL,
+    version integer NOT NULL,
+    build integer NOT NULL,
+    first_id uuid NOT NULL,
+    last_id uuid NOT NULL,
+    PRIMARY KEY (name, version, build, first_id)
 );

@@ -9,7 +9,7 @@ from uuid import UUID
 from psycopg.rows import TupleRow
 
 from domain.events import (
-    EVENT_TYPES,
+    CONVERSATION_EVENTS,
     ConversationDeleted,
     ConversationEvent,
     ConversationStarted,
@@ -62,7 +62,7 @@ class HistoryProjection(Projection):
     name = "history"
     version = 2
     tables = ("history", "turns", "stream_text")
-    types = frozenset(EVENT_TYPES.values()) - {ConversationStarted, ConversationUpdated}
+    types = CONVERSATION_EVENTS - {ConversationStarted, ConversationUpdated}
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
         """Return the statements that add, then end, then delete."""

@@ -10,7 +10,7 @@ import orjson
 from psycopg.rows import TupleRow
 
 from domain.events import (
-    EVENT_TYPES,
+    CONVERSATION_EVENTS,
     ConversationDeleted,
     ConversationEvent,
     ConversationStarted,
@@ -145,7 +145,7 @@ class ListingProjection(Projection):
     name = "listing"
     version = 3
     tables = ("listing",)
-    types = frozenset(EVENT_TYPES.values()) - {StreamDelta}
+    types = CONVERSATION_EVENTS - {StreamDelta}
 
     def changes(self, events: Sequence[ConversationEvent]) -> list[Change]:
         """Return the statements that add conversations, then update them."""

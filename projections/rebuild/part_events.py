@@ -1,4 +1,4 @@
-"""Reading the events of a part in chunks of whole conversations, in workers."""
+"""Reading the events of a part in chunks of whole aggregates, in workers."""
 
 from collections.abc import Generator, Sequence
 from itertools import groupby
@@ -8,9 +8,9 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import TupleRow
 
+from domain.aggregates import AggregateEvent
 from domain.events import (
     EVENT_TYPES,
-    ConversationEvent,
     StreamDelta,
     TurnEnded,
     TurnResumed,
@@ -36,11 +36,11 @@ def read_chunks(
 ) -> Generator[list[Recorded]]:
     """Yield the events of a part up to `target`, in chunks.
 
-    The events are those that `projections` use, ordered by conversation and version.
+    The events are those that `projections` use, ordered by aggregate and version.
 
-    A chunk has about `CHUNK_EVENTS` events of whole conversations.
+    A chunk has about `CHUNK_EVENTS` events of whole aggregates.
     """
-    types = set[type[ConversationEvent]]().union(*(projection.types for projection in projections))
+    types = set[type[AggregateEvent]]().union(*(projection.types for projection in projections))
     streams = StreamDelta in types
     if streams:
         types |= {type_ for type_ in EVENT_TYPES.values() if issubclass(type_, _STREAM_BOUNDARIES)}
@@ -49,9 +49,9 @@ def read_chunks(
     with connection.transaction(), connection.cursor("part") as cursor:
         cursor.itersize = CHUNK_EVENTS
         cursor.execute(_SQL["read_part"], {**part._asdict(), "target": target, "types": names})
-        for _, rows in groupby(cursor, key=lambda row: row[1]):
-            conversation = [Row(*row).recorded() for row in rows]
-            chunk += _with_deltas(connection, conversation, target) if streams else conversation
+        for _, rows in groupby(cursor, key=lambda row: row[2]):
+            aggregate = [Row(*row).recorded() for row in rows]
+            chunk += _with_deltas(connection, aggregate, target) if streams else aggregate
             if len(chunk) >= CHUNK_EVENTS:
                 yield chunk
                 chunk = []

@@ -1,15 +1,15 @@
 -- name: read_part
--- Events of some types, up to a position, of the conversations from one id to another.
-SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
+-- Events of some types, up to a position, of the aggregates from one id to another.
+SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
-WHERE conversation_id >= %(first_id)s AND conversation_id <= %(last_id)s AND position <= %(target)s
+WHERE aggregate_id >= %(first_id)s AND aggregate_id <= %(last_id)s AND position <= %(target)s
     AND type = ANY(%(types)s)
-ORDER BY conversation_id, version
+ORDER BY aggregate_id, version
 
 -- name: read_deltas
 -- The deltas of a conversation after one position and up to another.
-SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at
+SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
-WHERE conversation_id = %(conversation_id)s AND position > %(after)s AND position <= %(target)s
+WHERE aggregate_id = %(conversation_id)s AND position > %(after)s AND position <= %(target)s
     AND type = 'StreamDelta'
 ORDER BY version

@@ -18,7 +18,7 @@ _FIRST_ID, _LAST_ID = UUID(int=0), UUID(int=2**128 - 1)
 
 
 class Part(NamedTuple):
-    """The conversations from one id to another, both included."""
+    """The aggregates from one id to another, both included."""
 
     first_id: UUID
     last_id: UUID
@@ -37,7 +37,7 @@ class Plan(NamedTuple):
 
 
 async def cut_into_parts(connection: Connection, target: int) -> list[Part]:
-    """Return parts of about `PART_EVENTS` events, which hold all conversations."""
+    """Return parts of about `PART_EVENTS` events, which hold all aggregates."""
     number = min(max(target // PART_EVENTS, 1), MAX_PARTS)
     positions = [target * each // number for each in range(1, number)]
     cursor = await connection.execute(_SQL["sample_ids"], {"positions": positions})

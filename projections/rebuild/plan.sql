@@ -1,6 +1,6 @@
 -- name: sample_ids
--- The distinct conversation ids of events at some positions, in order.
-SELECT DISTINCT conversation_id FROM events WHERE position = ANY(%(positions)s) ORDER BY conversation_id
+-- The distinct aggregate ids of events at some positions, in order.
+SELECT DISTINCT aggregate_id FROM events WHERE position = ANY(%(positions)s) ORDER BY aggregate_id
 
 -- name: write_plan
 -- Plan to load a build with the log up to a target, in a number of parts.

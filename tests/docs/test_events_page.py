@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from domain import content
-from domain.events import ENVELOPE_FIELDS, EVENT_TYPES, MessageAdded, TurnFailed
+from domain.aggregates import ENVELOPE_FIELDS
+from domain.events import EVENT_TYPES, MessageAdded, TurnFailed
 from domain.model_usage import Usage
 from domain.tools import ToolDefinition
 from turns.model.errors import MODEL_ERROR_CODES

@@ -17,7 +17,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from eventlog.migrations import migrate, names
+from eventlog.migrations import migrate
 from postgres.embedded import EmbeddedPostgres
 from projections.catalog import prepare
 from tests.support.histories.builders import Story
@@ -123,14 +123,6 @@ def test_another_schema_of_a_database_with_a_log_is_an_error(database_url: str) 
     check_refused(done, "no log in the schema typo")
 
 
-def test_a_log_of_an_older_release_is_migrated(database_url: str) -> None:
-    rows(database_url, "DROP INDEX events_superseded")
-    rows(database_url, "DELETE FROM migrations WHERE number = 5")
-    code, _, _ = turnlog("log", "tail", "--database-url", url(database_url))
-    assert code == 0
-    assert value(database_url, "SELECT count(*) FROM migrations") == len(names())
-
-
 def test_the_environment_changes_neither_the_time_zone_nor_the_database(data_dir: Path) -> None:
     expected = turnlog("log", "tail", "--json", "--data-dir", data_dir)
     assert json.loads(expected[1])["recorded_at"].endswith("Z")
@@ -183,7 +175,7 @@ def test_a_read_only_database_can_be_read(command: tuple[str, ...], database_url
 
 
 def test_a_read_only_database_with_an_older_log_is_an_error(database_url: str) -> None:
-    rows(database_url, "DELETE FROM migrations WHERE number = 5")
+    rows(database_url, "DELETE FROM migrations")
     with database_defaults(database_url, {"default_transaction_read_only": "on"}):
         check_refused(turnlog("log", "tail", "--database-url", url(database_url)), "read-only", "not up to date")
 

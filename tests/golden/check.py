@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from domain.events import ConversationEvent
+from domain.aggregates import AggregateEvent
 from tests.golden.record import FOLDER, golden_file, read, shape_of
 
 RECORD = "run `python -m tests.golden.record`"
 
 
-def fault_of(cls: type[ConversationEvent], folder: Path = FOLDER) -> str | None:
+def fault_of(cls: type[AggregateEvent], folder: Path = FOLDER) -> str | None:
     """Return the fault of a type's golden files and its remedy, or None."""
     name, today = cls.TOPIC, cls.class_version
     for version in range(1, today):

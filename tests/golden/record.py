@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic_core import from_json
 
+from domain.aggregates import AggregateEvent
 from domain.content import (
     ContextBlock,
     ImageBlock,
@@ -26,14 +27,14 @@ from domain.content import (
     ToolUseBlock,
 )
 from domain.conversation import Conversation, ConversationSnapshot
-from domain.events import EVENT_TYPES, ConversationEvent, StreamDelta
+from domain.events import CONVERSATION_EVENTS, EVENT_TYPES, ConversationEvent, StreamDelta
 from projections.catalog import PROJECTIONS
 from tests.support.histories.builders import Story, one_of_each, usage
 from tests.support.store import MAPPER
 
 FOLDER = Path(__file__).parent
 TYPES_USED = FOLDER / "types_used.json"
-STORED_TYPES: dict[str, type[ConversationEvent]] = {**EVENT_TYPES, ConversationSnapshot.TOPIC: ConversationSnapshot}
+STORED_TYPES: dict[str, type[AggregateEvent]] = {**EVENT_TYPES, ConversationSnapshot.TOPIC: ConversationSnapshot}
 
 
 def golden_file(type_name: str, version: int, folder: Path = FOLDER) -> Path:
@@ -48,7 +49,7 @@ def read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def shape_of(cls: type[ConversationEvent]) -> Any:
+def shape_of(cls: type[AggregateEvent]) -> Any:
     """Return the JSON schema of the stored states of `cls`, without descriptions."""
     schema = cls.model_json_schema()
     if cls is ConversationSnapshot:
@@ -89,7 +90,7 @@ def examples() -> list[ConversationEvent]:
     return [*events, message.model_copy(update={"content": blocks}), runs, waits]
 
 
-def record(cls: type[ConversationEvent], events: Sequence[ConversationEvent], folder: Path = FOLDER) -> Path | None:
+def record(cls: type[AggregateEvent], events: Sequence[AggregateEvent], folder: Path = FOLDER) -> Path | None:
     """Write the file of the current shape of `cls`, with its examples in `events`.
 
     Return None if the file exists.
@@ -106,7 +107,7 @@ def record(cls: type[ConversationEvent], events: Sequence[ConversationEvent], fo
 def types_used() -> dict[str, list[str]]:
     """Return the types that projections and the snapshot use, by name and version."""
     used = {f"{each.name}-v{each.version}": sorted(cls.TOPIC for cls in each.types) for each in PROJECTIONS}
-    folded = sorted(name for name in EVENT_TYPES if name != StreamDelta.TOPIC)
+    folded = sorted(cls.TOPIC for cls in CONVERSATION_EVENTS - {StreamDelta})
     return {**used, f"{ConversationSnapshot.TOPIC}-v{ConversationSnapshot.class_version}": folded}
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
+from domain.aggregates import AggregateEvent
 from domain.events import EVENT_TYPES, ConversationEvent
 from eventlog.mapper import rebuild
 from tests.golden.record import golden_file, read
@@ -18,7 +19,7 @@ class Stored(NamedTuple):
 
     type: str
     state: dict[str, Any]
-    event: ConversationEvent
+    event: AggregateEvent
 
 
 VERSIONS = range(1, max(cls.class_version for cls in EVENT_TYPES.values()) + 1)
@@ -56,10 +57,9 @@ def _stored(event: ConversationEvent, version: int, seen: Counter[tuple[str, str
     alike = [state for state in stored if state.get("role") == role] or stored
     example = alike[-(seen[event.TOPIC, role] % len(alike))]
     state = {**example, **{field: now[field] for field in TIES if field in example}}
-    return Stored(
-        event.TOPIC, state, rebuild(event.TOPIC, event.originator_id, event.originator_version, deepcopy(state))
-    )
+    place = event.AGGREGATE, event.originator_id, event.originator_version
+    return Stored(event.TOPIC, state, rebuild(event.TOPIC, *place, deepcopy(state)))
 
 
-def _tied(event: ConversationEvent) -> dict[str, Any]:
+def _tied(event: AggregateEvent) -> dict[str, Any]:
     return {field: getattr(event, field, None) for field in TIES}

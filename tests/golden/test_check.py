@@ -140,7 +140,7 @@ def test_a_new_version_with_upcast_and_golden_file_passes_and_reads_the_old_vers
     monkeypatch.setitem(mapper._STORABLE, "MessageMarked", WithUpcast)  # pyright: ignore[reportPrivateUsage]
     for version, reason in ((1, "unknown"), (2, "rude")):
         (state,) = read(golden_file("MessageMarked", version, folder))["stored"]
-        event: Any = mapper.rebuild("MessageMarked", some_id(), 1, state)
+        event: Any = mapper.rebuild("MessageMarked", WithUpcast.AGGREGATE, some_id(), 1, state)
         assert (type(event), event.reason) == (WithUpcast, reason)
 
 

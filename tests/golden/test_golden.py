@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from pydantic_core import from_json
 
+from domain.aggregates import AggregateEvent
 from domain.conversation import fold
-from domain.events import EVENT_TYPES, ConversationEvent
+from domain.events import EVENT_TYPES
 from eventlog.mapper import Recorded, rebuild
 from projections.catalog import PROJECTIONS
 from projections.projection import Projection
@@ -22,7 +23,7 @@ FILES = sorted(FOLDER.glob("*-v*.json"))
 
 @pytest.mark.parametrize("cls", STORED_TYPES.values(), ids=STORED_TYPES)
 def test_every_stored_shape_is_recorded_and_upcast_and_the_current_shape_is_unchanged(
-    cls: type[ConversationEvent],
+    cls: type[AggregateEvent],
 ) -> None:
     assert (fault := fault_of(cls)) is None, fault
 
@@ -40,19 +41,19 @@ def test_stored_states_are_still_readable(path: Path) -> None:
     stored: list[dict[str, Any]] = read(path)["stored"]
     assert stored
     for state in stored:
-        event = rebuild(type_name, some_id(), 3, dict(state))
+        event = rebuild(type_name, STORED_TYPES[type_name].AGGREGATE, some_id(), 3, dict(state))
         assert type(event) is STORED_TYPES[type_name]
 
 
 @pytest.mark.parametrize("cls", STORED_TYPES.values(), ids=STORED_TYPES)
-def test_current_states_are_stored_again_unchanged(cls: type[ConversationEvent]) -> None:
+def test_current_states_are_stored_again_unchanged(cls: type[AggregateEvent]) -> None:
     for state in read(golden_file(cls.TOPIC, cls.class_version))["stored"]:
-        event = rebuild(cls.TOPIC, some_id(), 1, dict(state))
+        event = rebuild(cls.TOPIC, cls.AGGREGATE, some_id(), 1, dict(state))
         assert from_json(MAPPER.to_stored_event(event).state) == state  # pyright: ignore
 
 
 @pytest.mark.parametrize("cls", STORED_TYPES.values(), ids=STORED_TYPES)
-def test_the_examples_use_every_field(cls: type[ConversationEvent]) -> None:
+def test_the_examples_use_every_field(cls: type[AggregateEvent]) -> None:
     stored = read(golden_file(cls.TOPIC, cls.class_version))["stored"]
     used = {field for state in stored for field, value in state.items() if value is not None}
     unused = set(cls.model_fields) - used - {"originator_id", "originator_version"}
@@ -120,4 +121,4 @@ def test_the_most_extreme_values_that_could_be_stored_are_still_readable(type_na
     # A JSON schema contains no rule that is a function. Values at the edge show when such a rule becomes stricter.
     cls = STORED_TYPES[type_name]
     state = {**read(golden_file(type_name, cls.class_version))["stored"][0], **EDGES[type_name]}
-    assert type(rebuild(type_name, some_id(), 1, state)) is cls
+    assert type(rebuild(type_name, cls.AGGREGATE, some_id(), 1, state)) is cls

@@ -16,6 +16,7 @@ from psycopg.rows import TupleRow
 from commands.commands import Caller, ClientMessage, Commands
 from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
+from domain.aggregates import AggregateEvent
 from domain.content import TextBlock
 from domain.events import ConversationEvent
 from eventlog.channels import Channels
@@ -55,7 +56,7 @@ class Store:
     conversations: CommandExecutor
     commands: Commands
 
-    async def append(self, events: Sequence[ConversationEvent]) -> int:
+    async def append(self, events: Sequence[AggregateEvent]) -> int:
         """Record events without a decision and return the position of the last."""
         return await self.writer.append(list(map(new_row, events)), None, events)
 
@@ -136,9 +137,9 @@ def plant(conninfo: str, events: Sequence[ConversationEvent]) -> None:
         rows(
             conninfo,
             "WITH next AS (UPDATE head SET position = position + 1 RETURNING position) "
-            "INSERT INTO events (position, conversation_id, version, type, data, actor, recorded_at, digest) "
-            "SELECT position, %s, %s, %s, %s, %s, %s, '' FROM next",
-            [row.conversation_id, row.version, row.type, row.data.decode(), row.actor, row.recorded_at],
+            "INSERT INTO events (position, aggregate, aggregate_id, version, type, data, actor, recorded_at, digest) "
+            "SELECT position, %s, %s, %s, %s, %s, %s, %s, '' FROM next",
+            [row.aggregate, row.aggregate_id, row.version, row.type, row.data.decode(), row.actor, row.recorded_at],
         )
 
 

@@ -7,8 +7,9 @@ import pytest
 from pydantic_core import from_json
 
 from benchmarks.workload.generator import made_events, make_log
+from domain.aggregates import AggregateEvent
 from domain.conversation import Conversation, evolve
-from domain.events import EVENT_TYPES, ConversationEvent, MessageDeleted, StreamDelta, TurnEnded, TurnStarted
+from domain.events import EVENT_TYPES, MessageDeleted, StreamDelta, TurnEnded, TurnStarted
 from eventlog.mapper import Recorded, Row, new_row
 from tests.support.histories.builders import Story
 from tests.support.store import opened, rows, value
@@ -25,7 +26,7 @@ def generated_log(database_url: str) -> str:
 def _recorded(conninfo: str) -> list[Recorded]:
     found = rows(
         conninfo,
-        "SELECT position, conversation_id, version, type, data::text, actor, request_id, recorded_at"
+        "SELECT position, aggregate, aggregate_id, version, type, data::text, actor, request_id, recorded_at"
         " FROM events ORDER BY position",
     )
     return [Row(*row).recorded() for row in found]
@@ -43,7 +44,7 @@ def test_every_generated_event_is_possible_in_the_domain(generated_log: str) -> 
     assert any(state.turn for state in states.values()), "no turn is running at the end"
 
 
-def _check_possible(state: Conversation | None, event: ConversationEvent) -> None:
+def _check_possible(state: Conversation | None, event: AggregateEvent) -> None:
     if state is None:
         return
     assert not state.deleted
@@ -81,7 +82,7 @@ def test_the_same_seed_generates_the_same_log() -> None:
 async def test_a_generated_log_has_digests_and_a_head_and_accepts_appends(generated_log: str) -> None:
     wrong = (
         "SELECT count(*) FROM events WHERE digest <>"
-        " event_digest(conversation_id, version, type, data, actor, request_id, recorded_at)"
+        " event_digest(aggregate, aggregate_id, version, type, data, actor, request_id, recorded_at)"
     )
     assert value(generated_log, wrong) == 0
     async with opened(generated_log) as store:

@@ -207,8 +207,8 @@ async def test_an_event_of_a_newer_release_is_delivered_in_order_as_unknown(here
     rows(database_url, "UPDATE head SET position = 1")
     rows(
         database_url,
-        "INSERT INTO events (position, conversation_id, version, type, data, actor, recorded_at, digest) "
-        "VALUES (1, gen_random_uuid(), 1, 'MessagePinned', '{}', 'alice', '2026-01-02', '')",
+        "INSERT INTO events (position, aggregate, aggregate_id, version, type, data, actor, recorded_at, digest) "
+        "VALUES (1, 'conversation', gen_random_uuid(), 1, 'MessagePinned', '{}', 'alice', '2026-01-02', '')",
     )
     await here.feed.refresh()
     ((position, event),) = await here.feed.read(0, 10)

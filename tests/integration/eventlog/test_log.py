@@ -32,7 +32,7 @@ CHANGES: list[LiteralString] = [
     "DELETE FROM events WHERE position = 1",
     "DELETE FROM events WHERE false",
     "TRUNCATE events",
-    "INSERT INTO events SELECT * FROM events ON CONFLICT (conversation_id, version) DO UPDATE SET actor = 'eve'",
+    "INSERT INTO events SELECT * FROM events ON CONFLICT (aggregate_id, version) DO UPDATE SET actor = 'eve'",
     "WITH gone AS (DELETE FROM events RETURNING 1) SELECT count(*) FROM gone",
 ]
 
@@ -52,7 +52,8 @@ async def test_the_log_cannot_be_truncated_with_all_other_tables(log_url: str) -
 
 
 COPY: LiteralString = (
-    "INSERT INTO events SELECT {position}, {conversation_id}, {version}, type, data, actor, NULL, recorded_at, digest "
+    "INSERT INTO events (position, aggregate, aggregate_id, version, type, data, actor, recorded_at, digest) "
+    "SELECT {position}, aggregate, {aggregate_id}, {version}, type, data, actor, recorded_at, digest "
     "FROM events WHERE position = 1"
 )
 
@@ -61,16 +62,16 @@ COPY: LiteralString = (
     ("values", "error"),
     [
         (("1", "gen_random_uuid()", "1"), psycopg.errors.UniqueViolation),
-        (("99", "conversation_id", "1"), psycopg.errors.UniqueViolation),
+        (("99", "aggregate_id", "1"), psycopg.errors.UniqueViolation),
         (("99", "gen_random_uuid()", "0"), psycopg.errors.CheckViolation),
     ],
 )
 async def test_a_position_and_a_version_are_unique_and_start_at_one(
     log_url: str, values: tuple[LiteralString, LiteralString, LiteralString], error: type[psycopg.Error]
 ) -> None:
-    position, conversation_id, version = values
+    position, aggregate_id, version = values
     with pytest.raises(error):
-        rows(log_url, COPY.format(position=position, conversation_id=conversation_id, version=version))
+        rows(log_url, COPY.format(position=position, aggregate_id=aggregate_id, version=version))
 
 
 @pytest.mark.parametrize("row", ["false, 0", "true, 0", "NULL, 0"])
@@ -83,13 +84,14 @@ async def test_every_digest_is_the_sha256_of_its_event(log_url: str) -> None:
     wrong = rows(
         log_url,
         "SELECT position FROM events WHERE digest <> "
-        "event_digest(conversation_id, version, type, data, actor, request_id, recorded_at)",
+        "event_digest(aggregate, aggregate_id, version, type, data, actor, request_id, recorded_at)",
     )
     assert wrong == []
     by_hand = rows(
         log_url,
-        r"SELECT digest = sha256(uuid_send(conversation_id) || int4send(version) || timestamptz_send(recorded_at) "
-        r"|| convert_to(concat_ws(E'\n', type, actor, coalesce(request_id, ''), data::text), 'UTF8')) FROM events",
+        r"SELECT digest = sha256(uuid_send(aggregate_id) || int4send(version) || timestamptz_send(recorded_at) "
+        r"|| convert_to(concat_ws(E'\n', aggregate, type, actor, coalesce(request_id, ''), data::text), 'UTF8')) "
+        "FROM events",
     )
     assert by_hand == [(True,)] * len(one_of_each())
 
@@ -99,10 +101,11 @@ async def test_an_event_is_stored_with_its_envelope_in_columns_and_the_rest_as_j
     async with opened(database_url, listening=False) as store:
         await store.append(story.events)
     (row,) = rows(
-        database_url, "SELECT position, conversation_id, version, type, data::text, actor, request_id FROM events"
+        database_url,
+        "SELECT position, aggregate, aggregate_id, version, type, data::text, actor, request_id FROM events",
     )
     data = '{"title": "Grüße", "agent_id": null, "metadata": {"n": 1180591620717411303424}, "owner_id": "alice"}'
-    assert row == (1, story.id, 1, "ConversationStarted", data, "alice", "req-1")
+    assert row == (1, "conversation", story.id, 1, "ConversationStarted", data, "user:alice", "req-1")
     assert rows(database_url, "SELECT recorded_at FROM events") == [(story.events[0].timestamp,)]
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
+import pytest
 from psycopg import sql
 
+from eventlog import migrations
 from eventlog.db.statements import load_statements
 from eventlog.library.application import ConversationApplication
 from eventlog.migrations import migrate, names
@@ -62,6 +64,24 @@ def test_a_fresh_schema_equals_the_sum_of_its_migrations(empty_database_url: str
 
 def test_a_migrated_schema_needs_no_migration(database_url: str) -> None:
     assert migrate(database_url) == []
+
+
+def test_a_log_of_an_older_release_gets_the_migrations_that_it_lacks(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later, applied = "0002_later.sql", names()
+
+    def load(package: str, name: str) -> dict[str, LiteralString]:
+        return (
+            {"create_later": "CREATE TABLE later (number integer)"} if name == later else load_statements(package, name)
+        )
+
+    monkeypatch.setattr(migrations, "names", lambda: [*applied, later])
+    monkeypatch.setattr(migrations, "load_statements", load)
+    assert migrate(database_url) == [later]
+    assert migrate(database_url) == []
+    assert rows(database_url, "SELECT name FROM migrations ORDER BY number") == [(name,) for name in [*applied, later]]
+    assert rows(database_url, "SELECT number FROM later") == []
 
 
 def test_a_failed_migration_leaves_nothing_and_can_be_retried(empty_database_url: str) -> None:

@@ -1,14 +1,15 @@
 """Events of earlier releases reach today's read models and servers."""
 
 from itertools import chain
-from typing import Any
+from typing import Any, LiteralString
 
 import httpx
 import pytest
 from pydantic_core import to_json
 
+from domain.aggregates import ENVELOPE_FIELDS
 from domain.conversation import ConversationSnapshot
-from domain.events import ENVELOPE_FIELDS, ConversationEvent, ConversationStarted, MessageAdded, TurnStarted
+from domain.events import ConversationEvent, ConversationStarted, MessageAdded, TurnStarted
 from projections.catalog import PROJECTIONS
 from projections.rebuild.rebuild import rebuild
 from tests.golden.replay import VERSIONS, conversation
@@ -66,7 +67,7 @@ def two_shapes() -> tuple[Story, list[ConversationEvent]]:
 
 
 async def test_every_shape_ever_stored_is_replayed_and_rebuilt(here: Store, prepared_url: str) -> None:
-    events: list[ConversationEvent] = []
+    events: list[Any] = []
     async with here.projecting(*PROJECTIONS) as progress:
         for stored in chain(*map(conversation, VERSIONS)):
             data = {field: value for field, value in stored.state.items() if field not in ENVELOPE_FIELDS}
@@ -191,8 +192,12 @@ def store_snapshot_as_release(conninfo: str, story: Story) -> None:
     }
     older = {field: value for field, value in state.items() if field not in {"queue", "open_calls"}}
     data = {**snapshot, "class_version": 2, "state": {**older, "turn": turn}}
-    insert = "INSERT INTO snapshots (conversation_id, version, type, data) VALUES (%s, %s, %s, %s::jsonb)"
-    rows(conninfo, insert, [story.id, story.state.version, ConversationSnapshot.TOPIC, to_json(data).decode()])
+    columns: LiteralString = "INSERT INTO snapshots (aggregate, aggregate_id, version, type, data)"
+    rows(
+        conninfo,
+        f"{columns} VALUES ('conversation', %s, %s, %s, %s::jsonb)",
+        [story.id, story.state.version, ConversationSnapshot.TOPIC, to_json(data).decode()],
+    )
 
 
 def texts(api: Api, story: Story) -> list[str]:

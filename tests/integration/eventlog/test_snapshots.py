@@ -32,6 +32,6 @@ async def test_a_snapshot_of_a_later_shape_has_its_version(store: Store, monkeyp
 async def test_a_snapshot_of_a_newer_release_is_ignored(store: Store, database_url: str) -> None:
     story = Story()
     await store.append(story.events)
-    insert = "INSERT INTO snapshots VALUES (%s, 1, 'ConversationSnapshot', %s::jsonb)"
+    insert = "INSERT INTO snapshots VALUES (%s, 1, 'conversation', 'ConversationSnapshot', %s::jsonb)"
     rows(database_url, insert, [story.id, '{"class_version": 99, "state": {}}'])
     assert await store.log.state(story.id) == story.state

@@ -105,7 +105,7 @@ async def test_the_events_of_a_command_are_recorded_all_or_none(database_url: st
         other = Story().events
         appends = [store.writer.append([*stored(other), *stored(story.events)]), store.append(story.events[1:])]
         assert await outcomes(*appends) == [VersionTakenError, 2]
-    assert value(database_url, "SELECT count(*) FROM events WHERE conversation_id = %s", [other[0].originator_id]) == 0
+    assert value(database_url, "SELECT count(*) FROM events WHERE aggregate_id = %s", [other[0].originator_id]) == 0
 
 
 async def test_an_idempotency_key_is_recorded_once(database_url: str) -> None:
@@ -115,7 +115,7 @@ async def test_an_idempotency_key_is_recorded_once(database_url: str) -> None:
         assert await outcomes(*appends) == [1, IdempotencyKeyTakenError]
         assert await outcomes(store.writer.append(commands[2], KEY)) == [IdempotencyKeyTakenError]
         found = await store.log.find_idempotent("alice", "key-1")
-        assert found == (commands[0][0].conversation_id, 1, 1, KEY.fingerprint)
+        assert found == (commands[0][0].aggregate_id, 1, 1, KEY.fingerprint)
         assert await store.log.find_idempotent("bob", "key-1") is None
 
 
@@ -158,7 +158,9 @@ async def test_the_stored_digest_equals_event_digest_with_and_without_a_request(
     )
     async with writing(database_url) as writer:
         await asyncio.gather(writer.append(with_request), writer.append(without_request))
-    right: LiteralString = "digest = event_digest(conversation_id, version, type, data, actor, request_id, recorded_at)"
+    right: LiteralString = (
+        "digest = event_digest(aggregate, aggregate_id, version, type, data, actor, request_id, recorded_at)"
+    )
     assert value(database_url, f"SELECT count(*) FROM events WHERE {right}") == len(with_request) + len(without_request)
 
 

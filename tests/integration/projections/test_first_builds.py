@@ -19,7 +19,7 @@ from tests.support.waiting import eventually
 OLDER = [projection for projection in PROJECTIONS if projection.name != "usage"]
 
 MEND = """
-UPDATE events SET version = 3, conversation_id = (SELECT conversation_id FROM events WHERE position = 1)
+UPDATE events SET version = 3, aggregate_id = (SELECT aggregate_id FROM events WHERE position = 1)
 WHERE position = 3
 """
 

@@ -128,7 +128,7 @@ def test_a_rebuild_that_is_killed_repeatedly_ends_with_the_right_rows(unprojecte
     counted = "SELECT count(*), sum(version) FROM listing"
     expected = (
         "SELECT count(*), sum(last) FROM ("
-        "SELECT max(version) AS last FROM events WHERE type <> 'StreamDelta' GROUP BY conversation_id)"
+        "SELECT max(version) AS last FROM events WHERE type <> 'StreamDelta' GROUP BY aggregate_id)"
     )
     assert rows(unprojected_log, counted) == rows(unprojected_log, expected)
     code, output, _ = run_turnlog(unprojected_log, "verify", "--all", "--workers", "2")

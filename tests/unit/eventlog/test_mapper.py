@@ -84,7 +84,9 @@ def test_a_cost_is_kept_to_the_last_digit() -> None:
 def test_a_row_of_the_table_and_the_stored_event_of_the_library_are_equivalent() -> None:
     event = Story(title="Grüße").events[0]
     data = '{"owner_id": "alice", "agent_id": null, "title": "Grüße", "metadata": {}}'
-    row = Row(7, event.originator_id, 1, "ConversationStarted", data, "user:alice", "req-1", event.timestamp)
+    row = Row(
+        7, "conversation", event.originator_id, 1, "ConversationStarted", data, "user:alice", "req-1", event.timestamp
+    )
     assert row.recorded() == (7, event)
     assert MAPPER.to_domain_event(row.stored()) == event
 

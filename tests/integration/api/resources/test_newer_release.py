@@ -40,9 +40,9 @@ COMMANDS: dict[str, tuple[str, str, Any]] = {
 
 def write_unknown(conninfo: str, conversation_id: str, unknown: str) -> int:
     """Append an event as a newer release would, and return its position."""
-    last = value(conninfo, "SELECT max(version) FROM events WHERE conversation_id = %s", [conversation_id])
+    last = value(conninfo, "SELECT max(version) FROM events WHERE aggregate_id = %s", [conversation_id])
     place: dict[str, Any] = {"originator_id": UUID(conversation_id), "originator_version": last + 1}
-    event = ConversationDeleted(**place, timestamp=datetime.now(UTC), actor="local")
+    event = ConversationDeleted(**place, timestamp=datetime.now(UTC), actor="user:local")
     return store_row(conninfo, event, *UNKNOWN[unknown])
 
 
