@@ -8,7 +8,7 @@ from benchmarks.workload.scripts import scripts
 
 OWNER = "local"
 MESSAGES_OF_EACH = 10
-TURNS_OF_LONG, TURNS_OF_SHORT = 50, 2
+TURNS_OF_LONG, TURNS_OF_SHORT = 40, 2
 LONG_EVERY = 20
 """One of so many conversations is long. On average each has about ten messages."""
 STEP_US = 10_000_000
