@@ -17,6 +17,7 @@ from benchmarks import (
     commands,
     context,
     lag,
+    listing,
     post_messages_http,
     rebuild,
     starts,
@@ -35,6 +36,7 @@ _MODULES = (
     turns_http,
     post_messages_http,
     context,
+    listing,
     commands,
     lag,
     streams,
@@ -66,7 +68,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to run, of: {names} [default: all]")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a round [default: 5]")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each side [default: 5]")
-    parser.add_argument("--events", type=int, default=1_000_000, help="log of the rebuild [default: 1000000]")
+    parser.add_argument(
+        "--events", type=int, default=1_000_000, help="size of the logs of rebuild and listing [default: 1000000]"
+    )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the run there too")
     parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
     parser.add_argument("--read", type=Path, metavar="PATH", help="print an earlier run's JSON instead of running")

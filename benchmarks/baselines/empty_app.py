@@ -15,11 +15,12 @@ from cli.server import configure
 
 
 def create_empty_app(database_url: str) -> TurnlogApplication:
-    """Return the API with `POST /empty` as the first route."""
+    """Return the API with `POST /empty` and `GET /empty` as the first routes."""
     app = create_app(load_settings(database_url=database_url), database_url)
-    app.fastapi.post("/empty")(empty)
     routes = app.fastapi.router.routes
-    routes.insert(0, routes.pop())
+    for add in (app.fastapi.post, app.fastapi.get):
+        add("/empty")(empty)
+        routes.insert(0, routes.pop())
     return app
 
 

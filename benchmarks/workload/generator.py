@@ -4,7 +4,7 @@ Equal seeds give equal logs. The conversations are plain chats, without tool cal
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count, islice
 from random import Random
@@ -42,16 +42,22 @@ class GeneratedEvent(NamedTuple):
 
 def make_log(conninfo: str, schema: str, events: int, seed: int = 1) -> None:
     """Fill a new log in `schema` with `events` events and analyse its table."""
+    write_log(conninfo, schema, islice(made_events(seed), events))
+
+
+def write_log(conninfo: str, schema: str, events: Iterable[GeneratedEvent]) -> None:
+    """Fill a new log in `schema` with these events and analyse its table."""
     migrate(conninfo, schema)
+    position = 0
     options = f"-c search_path={schema} -c timezone=UTC -c synchronous_commit=off"
     with psycopg.connect(conninfo, autocommit=True, options=options) as connection:
         connection.execute(_SQL["create_staging"])
         with connection.cursor() as cursor, cursor.copy(_SQL["copy_staging"]) as copy:
-            for position, event in enumerate(islice(made_events(seed), events), start=1):
+            for position, event in enumerate(events, start=1):
                 copy.write(_line(position, event))
         with connection.transaction():
             connection.execute(_SQL["insert_events"])
-            connection.execute(_SQL["set_head"], [events])
+            connection.execute(_SQL["set_head"], [position])
         connection.execute(_SQL["drop_staging"])
         connection.execute(sql.SQL("VACUUM ANALYZE {}").format(sql.Identifier("events")))
 
@@ -78,11 +84,11 @@ def made_events(seed: int) -> Iterator[GeneratedEvent]:
 
 def _conversation_events(random: Random, all_scripts: Scripts, at_us: int) -> Iterator[GeneratedEvent]:
     """Yield the events of one conversation."""
-    conversation_id, owner = _new_id(random, at_us), f"owner-{random.randrange(OWNERS)}"
+    conversation_id, owner = made_id(random, at_us), f"owner-{random.randrange(OWNERS)}"
     ids: dict[str, str] = {}
     version = 0
     for script in _conversation_scripts(random, all_scripts):
-        new = {name: _new_id(random, at_us) for name in ("turn", "question", "answer")}
+        new = {name: made_id(random, at_us) for name in ("turn", "question", "answer")}
         ids = {**new, "owner": owner, "deleted": ids.get("question", ""), "asked": str(version + 1)}
         for step in script:
             at_us, version = at_us + step.after_us, version + 1
@@ -108,7 +114,7 @@ def _conversation_scripts(random: Random, all_scripts: Scripts) -> Iterator[Scri
         yield random.choice(all_scripts.ends)
 
 
-def _new_id(random: Random, at_us: int) -> str:
+def made_id(random: Random, at_us: int) -> str:
     """Return a UUIDv7 for a time in the generated log."""
     millis = (int(BEGINNING.timestamp()) * 1_000_000 + at_us) // 1000
     digits = f"{millis:012x}7{random.getrandbits(12):03x}8{random.getrandbits(60):015x}"

@@ -54,6 +54,11 @@ def post(path: str, body: bytes) -> bytes:
     return head.encode() + b"\r\n\r\n" + body
 
 
+def get(path: str) -> bytes:
+    """Return the bytes of a GET request."""
+    return f"GET {path} HTTP/1.1\r\nhost: {HOST}\r\n\r\n".encode()
+
+
 def run(load: Load) -> Served:
     """Send the load and return how it was served.
 

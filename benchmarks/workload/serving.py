@@ -68,6 +68,19 @@ class Server:
         finally:
             connection.close()
 
+    def get(self, path: str) -> Any:
+        """Return the JSON of a resource."""
+        connection = HTTPConnection(HOST, self.port, timeout=START_TIMEOUT_S)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            text = response.read()
+            if response.status >= 300:
+                raise RuntimeError(f"GET {path}: {response.status} {text.decode()}")
+            return orjson.loads(text)
+        finally:
+            connection.close()
+
     async def load(
         self,
         groups: Sequence[tuple[bytes, ...]],
