@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.http.cursors import decode_activity, decode_version, encode_cursor, page
+from api.http.cursors import decode_place, decode_version, encode_cursor, page
 from api.http.problems import ProblemError
+from projections.models.title_order import MAX_KEY_CHARACTERS
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 ID = UUID(int=7)
@@ -31,12 +32,26 @@ def test_a_version_survives_a_round_trip(version: int) -> None:
     st.uuids(),
 )
 def test_an_activity_survives_a_round_trip_to_the_microsecond(at: datetime, id_: UUID) -> None:
-    assert decode_activity("conversations", encode_cursor("conversations", at, id_)) == (at, id_)
+    assert decode_place("conversations", "active", encode_cursor("conversations", at, id_)) == (at, id_)
+
+
+@given(
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=MAX_KEY_CHARACTERS), st.uuids()
+)
+def test_a_title_survives_a_round_trip(key: str, id_: UUID) -> None:
+    assert decode_place("conversations", "title", encode_cursor("conversations", key, id_)) == (key, id_)
+
+
+@pytest.mark.parametrize("key", ["\0", "a" * (MAX_KEY_CHARACTERS + 1), None, 5, ["a"]])
+def test_a_cursor_without_a_title_is_refused(key: Any) -> None:
+    with pytest.raises(ProblemError) as refusal:
+        decode_place("conversations", "title", raw(["conversations", key, ID]))
+    assert refusal.value.kind == (400, "INVALID_CURSOR")
 
 
 def test_a_missing_cursor_means_the_first_page() -> None:
     assert decode_version("messages", None) is None
-    assert decode_activity("conversations", None) is None
+    assert decode_place("conversations", "active", None) is None
 
 
 BROKEN = {
@@ -85,7 +100,7 @@ def test_a_cursor_without_a_version_of_this_list_is_refused(cursor: str) -> None
 )
 def test_a_cursor_without_an_activity_is_refused(place: list[Any]) -> None:
     with pytest.raises(ProblemError) as refusal:
-        decode_activity("conversations", raw(["conversations", *place]))
+        decode_place("conversations", "active", raw(["conversations", *place]))
     assert refusal.value.kind == (400, "INVALID_CURSOR")
 
 
