@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from api.auth.authenticator import Authenticator, by_tokens, open_keys
 from api.settings import Settings
 from commands.commands import Commands
 from commands.executor import CommandExecutor
@@ -50,6 +51,7 @@ class Services:
     """The services that routes use, and those that `open_services` opens."""
 
     settings: Settings
+    authenticator: Authenticator
     database: Database
     log: Log
     images: Images
@@ -96,7 +98,8 @@ async def open_services(settings: Settings, conninfo: str) -> AsyncGenerator[Ser
         stack.push_async_callback(executor.close)
         tokenizer, gateway = Tokenizer(), _model_gateway(settings)
         stack.push_async_callback(gateway.aclose)
-        services = _build_services(settings, opened, broadcast, executor, tokenizer, gateway)
+        authenticator = _open_authenticator(stack, settings, opened.database)
+        services = _build_services(settings, authenticator, opened, broadcast, executor, tokenizer, gateway)
         opened.database.on_reconnect(services.client_turns.forget)
         opened.feed.on_rewind(lambda _: services.streams.restart())
         # The channels open once every handler is registered, so that no notification is missed.
@@ -127,6 +130,7 @@ async def _open(stack: AsyncExitStack, service: _Openable) -> None:
 
 def _build_services(
     settings: Settings,
+    authenticator: Authenticator,
     opened: OpenLog,
     broadcast: Broadcast,
     executor: CommandExecutor,
@@ -148,6 +152,7 @@ def _build_services(
     streams = TurnStreams(runner, queue, reader, broadcast, progress)
     return Services(
         settings=settings,
+        authenticator=authenticator,
         database=database,
         log=log,
         images=images,
@@ -167,6 +172,30 @@ def _build_services(
         client_turns=ClientTurns(executor, tokenizer, reader, leases),
         feeds=EventFeeds(executor, opened.feed, streams),
     )
+
+
+def _open_authenticator(stack: AsyncExitStack, settings: Settings, database: Database) -> Authenticator:
+    if settings.auth == "keys":
+        return open_keys(stack, database)
+    if settings.auth == "none":
+        return by_tokens(database, None, settings.auth)
+    # Without JSON Web Tokens, a process saves the time and the memory of their libraries.
+    from api.auth.json_web_tokens import FixedKey, JWTVerifier, TokenRules
+    from api.auth.jwks import KeySet
+    from api.auth.verifying_keys import public_key, secret_key
+
+    rules = TokenRules(settings.jwt_issuer, settings.jwt_audience, settings.jwt_owner_claim, settings.jwt_role_claim)
+    if settings.jwt_jwks_url is not None:
+        key_set = KeySet(settings.jwt_jwks_url)
+        stack.push_async_callback(key_set.close)
+        verifier = JWTVerifier(key_set, rules)
+        key_set.on_change(verifier.forget)
+    elif settings.jwt_public_key is not None:
+        verifier = JWTVerifier(FixedKey(public_key(settings.jwt_public_key)), rules)
+    else:
+        assert settings.jwt_secret is not None
+        verifier = JWTVerifier(FixedKey(secret_key(settings.jwt_secret.get_secret_value())), rules)
+    return by_tokens(database, verifier, settings.auth)
 
 
 async def _warm_up(tokenizer: Tokenizer, gateway: ModelGateway) -> None:

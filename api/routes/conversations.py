@@ -45,17 +45,20 @@ async def start_conversation(call: CallParam, body: NewConversation) -> Response
 
 @router.get("/v1/conversations", response_model=Page[ConversationResource])
 async def list_conversations(call: CallParam, query: Annotated[ListingQuery, Query()]) -> Response:
-    """List the caller's conversations, most recently active first."""
+    """List the caller's conversations, most recently active first.
+
+    For an auditor or an admin they are everybody's.
+    """
     wanted = ListingFilter(query.agent_id, query.q, _metadata_filter(query.model_extra or {}))
     before = decode_activity("conversations", query.cursor)
-    rows = await call.services.listing.page(call.caller.actor, wanted, before, query.limit + 1)
+    rows = await call.services.listing.page(call.readable_owner, wanted, before, query.limit + 1)
     return json_response(page(rows, query.limit, conversation_resource, _cursor))
 
 
 @router.delete("/v1/conversations", response_model=Deleted)
 async def clear_history(call: CallParam, query: Annotated[AgentQuery, Query()]) -> Response:
     """Delete all of the caller's conversations, or those of one agent."""
-    ids = await call.services.listing.owned(call.caller.actor, query.agent_id)
+    ids = await call.services.listing.owned(call.identity.owner_id, query.agent_id)
     positions: list[int] = []
     for start in range(0, len(ids), MAX_CONCURRENT_DELETES):
         work = [_delete_if_present(call, id_) for id_ in ids[start : start + MAX_CONCURRENT_DELETES]]

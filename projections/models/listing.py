@@ -193,9 +193,9 @@ class Listing:
         return ConversationRow(*row) if row else None
 
     async def page(
-        self, owner_id: str, filter_: ListingFilter, before: tuple[datetime, UUID] | None, limit: int
+        self, owner_id: str | None, filter_: ListingFilter, before: tuple[datetime, UUID] | None, limit: int
     ) -> list[ConversationRow]:
-        """Return at most `limit` of an owner's conversations, most recently active first.
+        """Return at most `limit` conversations of an owner or of all, newest first.
 
         The page begins after the `active_at` and the id in `before`, or with the first conversation.
         """
@@ -211,7 +211,10 @@ class Listing:
             "values": list(filter_.metadata.values()),
             "limit": limit,
         }
-        return [ConversationRow(*row) for row in await self._database.fetch(_SQL.reading("read_page"), parameters)]
+        if owner_id is None:
+            del parameters["owner_id"]
+        statement = _SQL.reading("read_page" if owner_id is not None else "read_page_of_all")
+        return [ConversationRow(*row) for row in await self._database.fetch(statement, parameters)]
 
     async def owned(self, owner_id: str, agent_id: str | None) -> list[UUID]:
         """Return the ids of an owner's conversations, of one agent or of all agents."""

@@ -96,3 +96,17 @@ LIMIT %(limit)s
 -- The ids of an owner's conversations, of one agent or (with NULL) of all agents.
 SELECT conversation_id FROM {listing}
 WHERE owner_id = %(owner_id)s AND NOT deleted AND (%(agent_id)s::text IS NULL OR agent_id = %(agent_id)s)
+
+-- name: read_page_of_all
+-- A filtered page of the conversations of all owners, most recently active first.
+SELECT conversation_id, owner_id, agent_id, title, metadata::text, message_count, active_turn_id, created_at,
+    updated_at, last_message_at, active_at, version, deleted, waiting, queued
+FROM {listing}
+WHERE NOT deleted
+    AND (active_at, conversation_id) < (%(active_at)s, %(conversation_id)s)
+    AND (%(agent_id)s::text IS NULL OR agent_id = %(agent_id)s)
+    AND (%(title)s::text IS NULL OR title ILIKE %(title)s)
+    AND (SELECT coalesce(bool_and(coalesce(metadata ->> m.key = m.value, false)), true)
+         FROM unnest(%(keys)s::text[], %(values)s::text[]) AS m(key, value))
+ORDER BY active_at DESC, conversation_id DESC
+LIMIT %(limit)s
