@@ -25,6 +25,9 @@ Wanted = bytes | UUID
 """A key to look up: the SHA-256 of the key, or its id."""
 
 
+_Waiting = dict[Wanted, asyncio.Future[Identity | StoreUnavailableError | None]]
+
+
 class KeyTable(Protocol):
     """The table of the keys, as `KeyStore` reads it."""
 
@@ -50,7 +53,7 @@ class KeyLookup:
         self._now = now
         self._known: ExpiringCache[Wanted, Identity] = ExpiringCache(MAX_KNOWN, clock)
         self._unknown: ExpiringCache[Wanted, bool] = ExpiringCache(MAX_UNKNOWN, clock)
-        self._waiting: dict[Wanted, asyncio.Future[Identity | StoreUnavailableError | None]] = {}
+        self._waiting: _Waiting = {}
         self._background = Background()
         self._reading = False
 
@@ -90,39 +93,42 @@ class KeyLookup:
         return None
 
     async def _read_all(self) -> None:
+        batch: _Waiting = {}
         try:
             while self._waiting:
-                await self._read(list(self._waiting)[:MAX_BATCH])
+                # A request that comes from now on waits for the next statement. This one may miss a revocation.
+                batch = {wanted: self._waiting.pop(wanted) for wanted in list(self._waiting)[:MAX_BATCH]}
+                await self._read(batch)
         finally:
             self._reading = False
-            self._answer(list(self._waiting), lambda _: StoreUnavailableError("The store does not answer."))
+            _answer({**batch, **self._waiting}, lambda _: StoreUnavailableError("The store does not answer."))
+            self._waiting.clear()
 
-    async def _read(self, wanted: list[Wanted]) -> None:
+    async def _read(self, batch: _Waiting) -> None:
         # A revocation that the statement misses is newer than this moment.
         until = self._clock() + self._lifetime_s
         try:
             found = await self._table.find(
-                [each for each in wanted if isinstance(each, bytes)],
-                [each for each in wanted if isinstance(each, UUID)],
+                [wanted for wanted in batch if isinstance(wanted, bytes)],
+                [wanted for wanted in batch if isinstance(wanted, UUID)],
             )
         except StoreUnavailableError as unavailable:
             error = unavailable
-            self._answer(wanted, lambda _: error)
+            _answer(batch, lambda _: error)
             return
         identities: dict[Wanted, Identity] = {}
         for key in found:
             identities[key.digest] = identities[key.id] = key.identity
-        for each in wanted:
-            if each in identities:
-                self._known.put(each, identities[each], until)
+        for wanted in batch:
+            if wanted in identities:
+                self._known.put(wanted, identities[wanted], until)
             else:
-                self._unknown.put(each, True, until)
-        self._answer(wanted, identities.get)
+                self._unknown.put(wanted, True, until)
+        _answer(batch, identities.get)
 
-    def _answer(
-        self, wanted: list[Wanted], answer: Callable[[Wanted], Identity | StoreUnavailableError | None]
-    ) -> None:
-        for each in wanted:
-            waiting = self._waiting.pop(each)
-            if not waiting.done():
-                waiting.set_result(answer(each))
+
+def _answer(batch: _Waiting, answer: Callable[[Wanted], Identity | StoreUnavailableError | None]) -> None:
+    """Answer the requests that still wait for a key."""
+    for wanted, waiting in batch.items():
+        if not waiting.done():
+            waiting.set_result(answer(wanted))

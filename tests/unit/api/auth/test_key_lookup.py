@@ -150,6 +150,21 @@ async def test_keys_that_are_wanted_meanwhile_are_read_by_one_statement(clock: C
     assert table.statements == [501, 1]
 
 
+async def test_a_request_after_a_revocation_does_not_get_the_result_of_an_earlier_statement(clock: Clock) -> None:
+    table = Table()
+    lookup, identity = KeyLookup(table, clock=clock, now=clock), table.add()
+    table.open.clear()
+    before = asyncio.create_task(lookup.find(KEY))
+    while not table.statements:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    table.keys.clear()
+    after = asyncio.create_task(lookup.find(KEY))
+    await asyncio.sleep(0)
+    clock.now += LIFETIME_S
+    table.open.set()
+    assert await asyncio.gather(before, after) == [identity, None]
+
+
 async def test_a_flood_of_unknown_keys_keeps_memory_and_known_keys(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
