@@ -85,7 +85,7 @@ def test_a_line_break_in_a_header_begins_no_other_header(guarded: Guarded, servi
     evil = "a\r\nTurnlog-Owner: victim\r\n\r\nGET /v1/conversations HTTP/1.1\r\nHost: localhost"
     with pytest.raises(httpx.LocalProtocolError):
         service.send("GET", LIST, headers={header: evil})
-    # What a client can send is percent-encoded, and nothing decodes it.
+    # A client can send it percent-encoded, and nothing decodes it.
     response = service.send("GET", LIST, headers={header: "a%0d%0aTurnlog-Owner:%20victim"})
     assert response.status_code in {200, 400, 401, 422}
     assert "victim" not in str(response.headers)
