@@ -11,13 +11,25 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import Receive, Scope, Send
 
+from api.auth.access import PUBLIC_PAGES, UndeclaredRouteError
 from api.http.bodies import BodyMemory
 from api.http.connection_tracking import ConnectionTracking
 from api.http.fast_path import FastPath
 from api.http.problems import handle_http_exception, handle_unexpected
-from api.http.route import with_heads
+from api.http.route import JSONRoute, with_heads
 from api.network.admission import Admission, refusal_for, with_cors
-from api.routes import client_turns, conversations, events, health, index, messages, metrics, projections, turns
+from api.routes import (
+    client_turns,
+    conversations,
+    events,
+    health,
+    index,
+    messages,
+    metrics,
+    projections,
+    tokens,
+    turns,
+)
 from api.routes.index import VERSION
 from api.services import Services, StoreCondition, open_services
 from api.settings import Settings
@@ -29,7 +41,7 @@ from eventlog.errors import StoreUnavailableError
 from eventlog.retry import retry, start_pauses
 
 # A request tries the routes in this order: the busiest come first. An included router would try each route twice.
-_MODULES = (messages, turns, client_turns, conversations, events, projections, health, metrics, index)
+_MODULES = (messages, turns, client_turns, conversations, events, tokens, projections, health, metrics, index)
 _ROUTES = with_heads([route for module in _MODULES for route in module.router.routes])
 
 
@@ -97,4 +109,7 @@ def create_app(
     for page in ("/docs", "/docs/oauth2-redirect"):
         (route,) = (route for route in fastapi.routes if isinstance(route, APIRoute) and route.path == page)
         fastapi.add_api_route(page, route.endpoint, methods=["HEAD"], include_in_schema=False)
+    for route in fastapi.routes:
+        if not isinstance(route, JSONRoute) and getattr(route, "path", None) not in PUBLIC_PAGES:
+            raise UndeclaredRouteError(f"{route} is neither a JSONRoute nor in api.auth.access.PUBLIC_PAGES.")
     return TurnlogApplication(fastapi, settings, meters, traces)

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
+from api.auth.authenticator import Authenticator, by_tokens, open_keys
 from api.limits.request_allowances import RequestLimit
 from api.limits.stream_slots import StreamLimit
 from api.settings import Settings
@@ -70,6 +71,7 @@ class Services:
     meters: Meters
     sampling: Sampling
     gateway: ModelGateway
+    authenticator: Authenticator
     database: Database
     log: Log
     images: ImageStore
@@ -131,7 +133,10 @@ async def open_services(
         tokenizer = Tokenizer()
         gateway = _model_gateway(settings, traces.model_observer(meters) if traces else meters)
         stack.push_async_callback(gateway.aclose)
-        services = _build_services(settings, store_condition, meters, opened, broadcast, executor, tokenizer, gateway)
+        authenticator = _open_authenticator(stack, settings, opened.database)
+        services = _build_services(
+            settings, store_condition, meters, authenticator, opened, broadcast, executor, tokenizer, gateway
+        )
         opened.database.on_new_generation(services.client_turns.forget)
         opened.feed.on_rewind(lambda _: services.streams.restart())
         # The channels open once every handler is registered, so that no notification is missed.
@@ -168,6 +173,7 @@ def _build_services(
     settings: Settings,
     store_condition: Callable[[], StoreCondition],
     meters: Meters,
+    authenticator: Authenticator,
     opened: OpenLog,
     broadcast: Broadcast,
     executor: CommandExecutor,
@@ -195,6 +201,7 @@ def _build_services(
         meters=meters,
         sampling=Sampling(meters, database, turns),
         gateway=gateway,
+        authenticator=authenticator,
         database=database,
         log=log,
         images=images,
@@ -221,6 +228,30 @@ def _build_services(
 
 def _limit(kind: Callable[[Database, int], T], database: Database, at_most: int | None) -> T | None:
     return None if at_most is None else kind(database, at_most)
+
+
+def _open_authenticator(stack: AsyncExitStack, settings: Settings, database: Database) -> Authenticator:
+    if settings.auth == "keys":
+        return open_keys(stack, database)
+    if settings.auth == "none":
+        return by_tokens(database, None, settings.auth)
+    # Without JSON Web Tokens, a process saves the time and the memory of their libraries.
+    from api.auth.json_web_tokens import FixedKey, JWTVerifier, TokenRules
+    from api.auth.jwks import KeySet
+    from api.auth.verifying_keys import public_key, secret_key
+
+    rules = TokenRules(settings.jwt_issuer, settings.jwt_audience, settings.jwt_owner_claim, settings.jwt_role_claim)
+    if settings.jwt_jwks_url is not None:
+        key_set = KeySet(settings.jwt_jwks_url)
+        stack.push_async_callback(key_set.close)
+        verifier = JWTVerifier(key_set, rules)
+        key_set.on_change(verifier.forget)
+    elif settings.jwt_public_key is not None:
+        verifier = JWTVerifier(FixedKey(public_key(settings.jwt_public_key)), rules)
+    else:
+        assert settings.jwt_secret is not None
+        verifier = JWTVerifier(FixedKey(secret_key(settings.jwt_secret.get_secret_value())), rules)
+    return by_tokens(database, verifier, settings.auth)
 
 
 async def _warm_up(tokenizer: Tokenizer, gateway: ModelGateway) -> None:

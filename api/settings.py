@@ -4,10 +4,19 @@ They come from the command line, `TURNLOG_*` variables and a `.env` file.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from api.address_lists import ANY, host_names, is_loopback, origins
@@ -16,6 +25,8 @@ DEFAULT_DATA_DIR = Path("~/.local/share/turnlog")
 
 AddressList = Annotated[tuple[str, ...] | None, NoDecode]
 """Several addresses, separated by commas in the environment."""
+
+_JWT_KEYS = ("jwt_secret", "jwt_public_key", "jwt_jwks_url")
 
 
 class SettingsError(Exception):
@@ -43,7 +54,8 @@ class Settings(BaseSettings):
         "turnlog", pattern=r"^[a-z_][a-z0-9_]{0,30}$", description="The PostgreSQL schema that holds the log."
     )
     auth: Literal["none", "keys", "jwt"] = Field(
-        "none", description="How callers are authenticated. With none, every caller is one local owner."
+        "none",
+        description="How callers are authenticated: none, keys or jwt. With none, every caller is one local owner.",
     )
     allowed_hosts: AddressList = Field(
         None, description="The host names that requests may be sent to, with authentication. None: any."
@@ -54,6 +66,15 @@ class Settings(BaseSettings):
     limit_requests_per_minute: PositiveInt | None = Field(None, description="The requests of one owner in a minute.")
     limit_running_turns: PositiveInt | None = Field(None, description="The turns of one owner that run at a time.")
     limit_open_streams: PositiveInt | None = Field(None, description="The open event streams of one owner.")
+    jwt_secret: SecretStr | None = Field(None, description="The secret of HS256, at least 32 bytes.")
+    jwt_public_key: str | None = Field(
+        None, description="A public key in PEM: RSA for RS256, P-256 for ES256, Ed25519 for EdDSA."
+    )
+    jwt_jwks_url: str | None = Field(None, description="The URL of a JSON Web Key Set with such public keys.")
+    jwt_issuer: str | None = Field(None, min_length=1, description="The `iss` that a token must have.")
+    jwt_audience: str | None = Field(None, min_length=1, description="The `aud` that a token must have.")
+    jwt_owner_claim: str = Field("sub", min_length=1, description="The claim that holds the owner's id.")
+    jwt_role_claim: str = Field("role", min_length=1, description="The claim that holds the role. Absent: user.")
     model: str = Field("turnlog/demo", min_length=1, description="The litellm name of the model that answers.")
     model_api_base: str | None = Field(None, description="The URL of an OpenAI-compatible server.")
     model_api_key: SecretStr | None = Field(None, description="The key for the model's provider.")
@@ -100,6 +121,44 @@ class Settings(BaseSettings):
             raise ValueError("needs TURNLOG_AUTH for other origins than those of this machine")
         return found or None
 
+    @field_validator("jwt_secret")
+    @classmethod
+    def _is_long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            from api.auth.verifying_keys import secret_key
+
+            secret_key(value.get_secret_value())
+        return value
+
+    @field_validator("jwt_public_key")
+    @classmethod
+    def _is_a_public_key(cls, value: str | None) -> str | None:
+        if value is not None:
+            from api.auth.verifying_keys import public_key
+
+            public_key(value)
+        return value
+
+    @field_validator("jwt_jwks_url")
+    @classmethod
+    def _is_an_http_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            if parts.scheme not in {"http", "https"} or not parts.hostname:
+                raise ValueError("should be a URL that starts with https:// or http://")
+        return value
+
+    @model_validator(mode="after")
+    def _authenticates_in_one_way(self) -> Self:
+        keys = [name for name in _JWT_KEYS if getattr(self, name) is not None]
+        if self.auth == "jwt" and len(keys) != 1:
+            found = ", ".join(map(_variable, keys)) or "none of them"
+            raise ValueError(f"TURNLOG_AUTH=jwt needs one of {', '.join(map(_variable, _JWT_KEYS))}, found {found}")
+        # An operator who sets a secret expects it to be used.
+        if self.auth != "jwt" and keys:
+            raise ValueError(f"{_variable(keys[0])} needs TURNLOG_AUTH=jwt, found TURNLOG_AUTH={self.auth}")
+        return self
+
 
 def _items(text: str) -> list[str]:
     return [item for part in text.split(",") if (item := part.strip())]
@@ -118,5 +177,9 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def _line(loc: tuple[int | str, ...], message: str) -> str:
-    name = str(loc[0]).removeprefix("turnlog_").upper() if loc else "SETTINGS"
-    return f"TURNLOG_{name}: {message.removeprefix('Value error, ')}"
+    said = message.removeprefix("Value error, ")
+    return f"{_variable(str(loc[0]).removeprefix('turnlog_'))}: {said}" if loc else said
+
+
+def _variable(name: str) -> str:
+    return f"TURNLOG_{name.upper()}"

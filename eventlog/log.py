@@ -35,7 +35,7 @@ class IdempotentCommand(NamedTuple):
 class FeedFilter(NamedTuple):
     """Selects events of an owner's conversations. None selects all."""
 
-    owner_id: str
+    owner_id: str | None
     conversation_id: UUID | None = None
     agent_id: str | None = None
     type: str | None = None

@@ -148,8 +148,8 @@ WHERE e.size <= %(bytes)s OR e.n = 1
 ORDER BY e.position
 
 -- name: read_feed
--- Stored events of an owner's conversations in a section of the log, of one conversation, agent or type, or (with NULL) of
--- all: at least one, at most so many bytes, and whether events were left out.
+-- Stored events in a section of the log of one owner's conversations, of one conversation, agent or type, or (with NULL)
+-- of all: at least one, at most so many bytes, and whether events were left out.
 SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at, digest, size < whole
 FROM (
     SELECT e.*, sum(pg_column_size(e.data)) OVER (ORDER BY e.position) AS size,
@@ -160,7 +160,8 @@ FROM (
         AND (%(type)s::text IS NULL OR e.type = %(type)s)
         AND EXISTS (
             SELECT 1 FROM events AS s
-            WHERE s.aggregate_id = e.aggregate_id AND s.version = 1 AND s.data ->> 'owner_id' = %(owner_id)s
+            WHERE s.aggregate_id = e.aggregate_id AND s.version = 1
+                AND (%(owner_id)s::text IS NULL OR s.data ->> 'owner_id' = %(owner_id)s)
                 AND (%(agent_id)s::text IS NULL OR s.data ->> 'agent_id' = %(agent_id)s)
         )
 ) AS sized

@@ -13,7 +13,7 @@ from typing import TypedDict
 from postgres.errors import ClusterError
 
 
-class Identity(TypedDict, total=False):
+class ProcessUser(TypedDict, total=False):
     """The arguments of `subprocess` that choose the user, empty for the caller's own."""
 
     user: int
@@ -21,7 +21,7 @@ class Identity(TypedDict, total=False):
     extra_groups: list[int]
 
 
-def identity_of(directory: Path) -> Identity:
+def identity_of(directory: Path) -> ProcessUser:
     """Return the owner of the data directory for root, else the caller's identity."""
     if os.geteuid() != 0:
         return {}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from postgres.errors import ClusterError
-from postgres.ownership import Identity, identity_of, open_to_other_users
+from postgres.ownership import ProcessUser, identity_of, open_to_other_users
 
 VERSION = "18"
 
@@ -95,7 +95,7 @@ def failure_reason(output: str) -> str:
     return lines[-1].strip() if lines else "no reason was given"
 
 
-def _reachable_identity(directory: Path, programs: Path) -> Identity:
+def _reachable_identity(directory: Path, programs: Path) -> ProcessUser:
     # At each run, because the parents' permissions may have been changed since the last one.
     open_to_other_users(directory, programs)
     return identity_of(directory)

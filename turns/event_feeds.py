@@ -183,7 +183,7 @@ def _turns_started(batch: FeedEvents | list[Frame], after: int) -> list[TurnKey]
 
 def _is_wanted(wanted: FeedFilter, event: FeedEvent) -> bool:
     return (
-        event.owner_id == wanted.owner_id
+        wanted.owner_id in (None, event.owner_id)
         and wanted.conversation_id in (None, event.record["conversation_id"])
         and wanted.agent_id in (None, event.agent_id)
         and wanted.type in (None, event.record["type"])

@@ -7,6 +7,8 @@ from uuid import UUID
 import orjson
 from fastapi import Depends, Response
 
+from api.auth.access import READS_EVERYBODY
+from api.auth.identity import Identity
 from api.http.idempotency import idempotency_of
 from api.http.read_your_writes import position_headers
 from api.http.request import HttpRequest
@@ -17,28 +19,32 @@ from eventlog.clock import new_hex_id
 from eventlog.log import IdempotentCommand
 from projections.models.listing import ConversationRow
 
-LOCAL_OWNER = "local"
-LOCAL_ACTOR = "user:local"
-
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 class Call(NamedTuple):
     """A request with its caller and the services.
 
-    `repeated` is the command that its idempotency key recorded before, if any.
+    `identity` says what the caller may read, and `caller` is how commands know it. `repeated` is the command that its
+    idempotency key recorded before, if any.
     """
 
     services: Services
     request: HttpRequest
     caller: Caller
+    identity: Identity
     repeated: IdempotentCommand | None = None
 
+    @property
+    def readable_owner(self) -> str | None:
+        """The owner whose conversations the caller may read, None for those of everybody."""
+        return None if self.identity.role in READS_EVERYBODY else self.identity.owner_id
+
     async def readable_conversation(self, conversation_id: UUID) -> ConversationRow:
-        """Return the caller's conversation.
+        """Return a conversation that the caller may read.
 
         Raises:
-            ConversationNotFoundError: it does not exist, or another owner has it.
+            ConversationNotFoundError: it does not exist, or the caller may not read it.
             ConversationDeletedError: it is deleted.
         """
         row = await self.owned_conversation(conversation_id)
@@ -47,13 +53,13 @@ class Call(NamedTuple):
         return row
 
     async def owned_conversation(self, conversation_id: UUID) -> ConversationRow:
-        """Return the caller's conversation, deleted or not.
+        """Return a conversation that the caller may read, deleted or not.
 
         Raises:
-            ConversationNotFoundError: it does not exist, or another owner has it.
+            ConversationNotFoundError: it does not exist, or the caller may not read it.
         """
         row = await self.services.listing.get(conversation_id)
-        if row is None or row.owner_id != self.caller.owner_id:
+        if row is None or self.readable_owner not in (None, row.owner_id):
             raise ConversationNotFoundError(conversation_id)
         return row
 
@@ -77,13 +83,14 @@ def json_response(resource: Any, status: int = 200, headers: dict[str, str] | No
     return Response(orjson.dumps(resource), status, headers, "application/json")
 
 
-def caller_of(request: HttpRequest) -> Caller:
-    """Return the caller of a request, which is the user `local` for every request.
+def caller_of(request: HttpRequest, identity: Identity) -> Caller:
+    """Return the caller of a request, as commands and the log know it.
 
     Raises:
         ProblemError: the idempotency key is not valid.
     """
-    return Caller(LOCAL_OWNER, LOCAL_ACTOR, _request_id(request), idempotency_of(request, LOCAL_OWNER))
+    idempotency = idempotency_of(request, identity.owner_id)
+    return Caller(identity.owner_id, identity.actor, _request_id(request), idempotency)
 
 
 def _request_id(request: HttpRequest) -> str:

@@ -172,6 +172,14 @@ class ProjectionResource(BaseModel):
     other_builds: list[ProjectionBuild]
 
 
+class ShortTokenResource(BaseModel):
+    """A short token for the address of an event stream."""
+
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_at: str
+
+
 class Page(BaseModel, Generic[T]):
     """A page of a list. `next_cursor` is null on the last page."""
 

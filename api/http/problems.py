@@ -13,6 +13,15 @@ from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
+from api.auth.credentials import OWNER
+from api.auth.errors import (
+    ForbiddenError,
+    IdentityProviderError,
+    InvalidOwnerError,
+    KeyNotFoundError,
+    OwnerRequiredError,
+    UnauthenticatedError,
+)
 from domain import errors
 from domain.errors import ConversationLockedError, DeltaOutOfOrderError, InvalidContentError, LimitReachedError
 from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError, UnstorableEventError
@@ -20,6 +29,7 @@ from projections.errors import RebuildRunningError, UnknownProjectionError
 from turns.model.errors import ModelError
 
 RETRY_AFTER = {"Retry-After": "1"}  # seconds
+CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 _log = logging.getLogger("uvicorn.error")
 
@@ -55,6 +65,12 @@ PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
     StoreUnavailableError: ProblemKind(503, "STORE_UNAVAILABLE"),
     UnknownEventError: ProblemKind(503, "STORE_UNAVAILABLE"),
     UnstorableEventError: VALIDATION_FAILED,
+    UnauthenticatedError: ProblemKind(401, "UNAUTHENTICATED"),
+    ForbiddenError: ProblemKind(403, "FORBIDDEN"),
+    IdentityProviderError: ProblemKind(503, "IDENTITY_PROVIDER_UNAVAILABLE"),
+    OwnerRequiredError: BAD_REQUEST,
+    InvalidOwnerError: VALIDATION_FAILED,
+    KeyNotFoundError: ProblemKind(404, "KEY_NOT_FOUND"),
     UnknownProjectionError: ProblemKind(404, "PROJECTION_NOT_FOUND"),
     RebuildRunningError: ProblemKind(409, "WRITE_CONFLICT"),
 }
@@ -64,6 +80,7 @@ MODEL_ERROR = ProblemKind(502, "MODEL_ERROR")
 
 _TITLES = {
     400: "Bad request",
+    401: "Unauthorized",
     403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
@@ -152,7 +169,11 @@ def problem_of(error: Exception) -> ProblemError:
         return validation_problem("The request is not valid.", ("body", *error.path), detail)
     if isinstance(error, UnstorableEventError):
         return validation_problem("The request is not valid.", ("body",), detail)
-    if isinstance(error, StoreUnavailableError):
+    if isinstance(error, OwnerRequiredError | InvalidOwnerError):
+        return ProblemError(kind, "The request is not valid.", [{"loc": ["header", OWNER], "msg": detail}])
+    if isinstance(error, UnauthenticatedError):
+        return ProblemError(kind, detail, headers=CHALLENGE)
+    if isinstance(error, StoreUnavailableError | IdentityProviderError):
         return ProblemError(kind, detail, headers=RETRY_AFTER)
     if isinstance(error, UnknownEventError):
         # Without Retry-After: another release is needed, and time does not help.

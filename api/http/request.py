@@ -13,7 +13,8 @@ MAX_BODY_BYTES = 10 * 1024 * 1024
 SMALL_BODY_BYTES = 64 * 1024
 MAX_DIGITS = 18
 
-_IF_MATCH = b"if-match"
+# A header that is there twice is one list of values. For credentials and owners, no list is valid.
+_JOINED = (b"if-match", b"authorization", b"turnlog-owner")
 _WITH_BODY = frozenset({"POST", "PATCH"})
 _PAYLOAD_TOO_LARGE = ProblemKind(413, "PAYLOAD_TOO_LARGE")
 _UNSUPPORTED_ENCODING = ProblemKind(415, "UNSUPPORTED_ENCODING")
@@ -23,7 +24,7 @@ _NOT_ENCODED = frozenset({"", "identity"})
 class HttpRequest(NamedTuple):
     """A complete request.
 
-    `headers` holds the first header of each name, and all values of `If-Match`.
+    `headers` are those of `read_headers`. `query` is without a short token.
     """
 
     method: str
@@ -49,18 +50,25 @@ def header_number(name: str, value: str, meaning: str) -> int:
     return int(value)
 
 
-async def read_request(scope: Scope, receive: Receive) -> HttpRequest:
+def read_headers(scope: Scope) -> dict[bytes, bytes]:
+    """Return the first header of each name, and all values of some."""
+    headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+    if len(headers) < len(scope["headers"]):
+        for joined in _JOINED:
+            if joined in headers:
+                headers[joined] = b", ".join(value for name, value in scope["headers"] if name == joined)
+    return headers
+
+
+async def read_request(scope: Scope, receive: Receive, headers: Mapping[bytes, bytes], query: bytes) -> HttpRequest:
     """Return the request of an ASGI scope, with its body if its method has one.
 
     Raises:
         ProblemError: the body is compressed or too large, the client disconnected, or too many large bodies arrive at
             once.
     """
-    headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))
-    if len(headers) < len(scope["headers"]) and _IF_MATCH in headers:
-        headers[_IF_MATCH] = b", ".join(value for name, value in scope["headers"] if name == _IF_MATCH)
     body = await _read_body(headers, scope, receive) if scope["method"] in _WITH_BODY else b""
-    return HttpRequest(scope["method"], scope["path"], scope["query_string"], headers, body)
+    return HttpRequest(scope["method"], scope["path"], query, headers, body)
 
 
 async def _read_body(headers: Mapping[bytes, bytes], scope: Scope, receive: Receive) -> bytes:

@@ -8,9 +8,8 @@ function signatures and its OpenAPI document are kept.
 
 import asyncio
 import inspect
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, NamedTuple, get_args, get_origin
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, get_args, get_origin
 from uuid import UUID
 
 from fastapi import Response
@@ -19,11 +18,14 @@ from pydantic import BaseModel, TypeAdapter
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.auth.access import READS_EVERYBODY, ROUTES, Access, access_of
+from api.auth.audit_reads import record_audit_read
+from api.auth.credentials import identify, split_access_token
 from api.http.call import Call, CallParam, caller_of
 from api.http.idempotency import find_repeated
 from api.http.problems import error_response
 from api.http.read_your_writes import wait_for_position
-from api.http.request import HttpRequest, read_request
+from api.http.request import HttpRequest, read_headers, read_request
 from api.http.request_models import NoQuery
 from api.http.sse import EventStream
 from api.http.validation import validate_body, validate_path_id, validate_query
@@ -50,11 +52,15 @@ class _Signature(NamedTuple):
 class JSONRoute(APIRoute):
     """A route that passes the parts of a request to its function.
 
-    The function may take the call, ids and names of the path, one body model and one query model.
+    The function may take the call, ids and names of the path, one body model and one query model. The table `access`
+    says what the route needs of its caller.
     """
+
+    access: ClassVar[Mapping[str, Access]] = ROUTES
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
+        self._access = access_of(self.methods, path, self.access)
         self._signature = _read_signature(endpoint)
         self._streams = options.get("response_class") is EventStream
         self.app = self._respond
@@ -71,18 +77,32 @@ class JSONRoute(APIRoute):
 
     async def _answer(self, scope: Scope, receive: Receive) -> ASGIApp:
         services: Services = scope["app"].state.services
-        request = await read_request(scope, receive)
-        caller = None if self._signature.call is None else caller_of(request)
-        if caller and services.request_limit is not None and request.path.startswith(LIMITED_PATHS):
-            await services.request_limit.spend(caller.owner_id)
+        headers, query, token = read_headers(scope), scope["query_string"], None
+        if self._access is Access.STREAMS:
+            query, token = split_access_token(query)
+        # The body of a caller who is not known, or who is over the limit, is not read.
+        identity = await identify(services.authenticator, self._access, headers, token)
+        if services.request_limit is not None and scope["path"].startswith(LIMITED_PATHS):
+            await services.request_limit.spend(identity.owner_id)
+        request = await read_request(scope, receive, headers, query)
         arguments = _arguments(self._signature, request, scope["path_params"])
         if request.method in READ_METHODS:
             await wait_for_position(request, services.progress)
-        if self._signature.call is None or caller is None:
+        if (signature_call := self._signature.call) is None:
             return await self.endpoint(**arguments)
-        note_caller(scope, caller.actor, arguments.get("conversation_id"))
-        call = Call(services, request, caller, await find_repeated(services.log, caller))
-        answer = partial(self._answer_call, self._signature.call, call, arguments)
+        caller = caller_of(request, identity)
+        note_caller(scope, caller.owner_id, arguments.get("conversation_id"))
+        if identity.role in READS_EVERYBODY:
+            await record_audit_read(identity, request.method, request.path, caller.request_id or "")
+        repeated = await find_repeated(services.log, caller) if self._access is Access.WRITES else None
+        call = Call(services, request, caller, identity, repeated)
+
+        async def answer() -> Response:
+            response = await self._answer_call(signature_call, call, arguments)
+            if isinstance(response, EventStream) and identity.role != "local":
+                response.end_with(lambda: services.authenticator.wait_for_end(identity))
+            return response
+
         if services.stream_limit is not None and self._opens_stream(request, arguments):
             return await services.stream_limit.hold(caller.owner_id, answer)
         return await answer()
@@ -96,8 +116,9 @@ class JSONRoute(APIRoute):
             return await self.endpoint(**arguments, **{parameter: call})
         except (DomainError, IdempotencyKeyTakenError):
             # The same request may have arrived twice at once. If the other one was recorded first, repeat its answer.
-            repeated = None if call.repeated else await find_repeated(call.services.log, call.caller)
-            if repeated is None:
+            if call.repeated or self._access is not Access.WRITES:
+                raise
+            if (repeated := await find_repeated(call.services.log, call.caller)) is None:
                 raise
             return await self.endpoint(**arguments, **{parameter: call._replace(repeated=repeated)})
 

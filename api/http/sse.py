@@ -5,7 +5,7 @@ every 15 s without a frame, to keep proxies from closing an idle connection.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
 from itertools import chain
 from time import monotonic
 from typing import Any
@@ -63,7 +63,7 @@ def feed_event(item: FeedEvent | Frame) -> Sequence[bytes]:
 
 def event_stream(
     batches: AsyncGenerator[list[Any]], headers: dict[str, str], encode: Encode = turn_event
-) -> StreamingResponse:
+) -> "EventStream":
     """Return a response that streams batches of items as server-sent events.
 
     `encode` encodes an item. Without it the items are frames of a turn.
@@ -92,6 +92,11 @@ class EventStream(StreamingResponse):
         self._encode = encode
         self._send_lock = asyncio.Lock()
         self._sent_at = 0.0
+        self._wait_for_end: Callable[[], Coroutine[Any, Any, None]] | None = None
+
+    def end_with(self, wait: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """End the stream when `wait` returns, wherever it is."""
+        self._wait_for_end = wait
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream, or for HEAD its headers alone, without reading a batch."""
@@ -107,16 +112,22 @@ class EventStream(StreamingResponse):
         await self._start(send)
         self._sent_at = monotonic()
         sending = asyncio.create_task(self._send(send))
+        tasks = [sending]
+        if self._wait_for_end is not None:
+            tasks.append(asyncio.create_task(self._wait_for_end()))
         try:
             async with self._send_lock:
                 await send(_body(OPEN))
-            while not (await asyncio.wait([sending], timeout=self._sent_at + HEARTBEAT_S - monotonic()))[0]:
+            while not (ended := await _first_of(tasks, self._sent_at + HEARTBEAT_S - monotonic())):
                 await self._send_heartbeat(send)
-            await sending
+            if sending in ended:
+                await sending
+            else:
+                await cancel_and_wait([sending])
             await send(_body(b"", more=False))
         finally:
             # In a task of its own: a second cancellation of this one would interrupt a query that is being cancelled.
-            _closing.once("the end of an event stream", lambda: _close(sending, self._batches))
+            _closing.once("the end of an event stream", lambda: _close(tasks, self._batches))
 
     async def _start(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -156,6 +167,10 @@ def _pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
     yield b"".join(waiting)
 
 
-async def _close(sending: asyncio.Task[None], batches: AsyncGenerator[list[Any]]) -> None:
-    await cancel_and_wait([sending])
+async def _first_of(tasks: Sequence[asyncio.Task[None]], timeout_s: float) -> set[asyncio.Task[None]]:
+    return (await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED))[0]
+
+
+async def _close(tasks: Sequence[asyncio.Task[None]], batches: AsyncGenerator[list[Any]]) -> None:
+    await cancel_and_wait(tasks)
     await batches.aclose()

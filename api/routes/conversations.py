@@ -42,8 +42,11 @@ async def start_conversation(call: CallParam, body: NewConversation) -> Response
 
 @router.get("/v1/conversations", response_model=Page[ConversationResource])
 async def list_conversations(call: CallParam, query: Annotated[ListingQuery, Query()]) -> Response:
-    """List the caller's conversations, by default the most recently active first."""
-    owner_id = call.caller.owner_id
+    """List the caller's conversations, by default the most recently active first.
+
+    For an auditor or an admin they are everybody's.
+    """
+    owner_id = call.readable_owner
     wanted = _filter(query)
     kind = listing_kind(owner_id, wanted, query.sort)
     beyond = decode_place(kind, query.sort, query.cursor)

@@ -23,7 +23,7 @@ async def follow_all(call: CallParam, query: Annotated[EventsQuery, Query()]) ->
     """
     if query.conversation_id:
         await call.owned_conversation(query.conversation_id)
-    wanted = FeedFilter(call.caller.owner_id, query.conversation_id, query.agent_id, query.type)
+    wanted = FeedFilter(call.readable_owner, query.conversation_id, query.agent_id, query.type)
     return event_stream(call.services.feeds.events(wanted, last_event_id(call)), {}, feed_event)
 
 

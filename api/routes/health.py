@@ -52,7 +52,8 @@ async def readyz(call: CallParam) -> Response:
         parts.insert(0, _part("migrations", "missing", f"The schema lacks {', '.join(missing)}."))
     parts += filter(None, map(_part_of_projection, found.projections))
     shown = {status.name: _shown(status) for status in found.projections}
-    rest = {"position": found.head, "projections": shown}
+    # Strangers learn what is not ready, and not how much the log holds.
+    rest = {} if call.identity.role == "anonymous" else {"position": found.head, "projections": shown}
     if _BLOCKING.intersection(part["part"] for part in parts):
         return json_response({**_unavailable(parts), **rest}, 503)
     return json_response({"status": "ready", **rest, "not_ready": parts})

@@ -2,6 +2,7 @@
 
 import logging
 from types import SimpleNamespace
+from typing import cast
 from uuid import UUID
 
 import pytest
@@ -12,6 +13,9 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.app import create_app
+from api.auth.access import Access
+from api.auth.authenticator import Authenticator
+from api.auth.short_tokens import SecretStore, ShortTokens
 from api.http import problems
 from api.http.call import json_response
 from api.http.fast_path import FastPath
@@ -24,7 +28,13 @@ from cli.server import configure
 from domain.errors import ConversationNotFoundError
 from tests.support.histories.builders import some_id
 
-router = APIRouter(route_class=JSONRoute)
+
+class ThingRoute(JSONRoute):
+    access = {f"{method} /v1/things/{{conversation_id}}": Access.WRITES for method in ("GET", "POST", "DELETE")}
+
+
+router = APIRouter(route_class=ThingRoute)
+WITHOUT_AUTHENTICATION = Authenticator(ShortTokens(cast(SecretStore, None), None, "none"))
 LOCAL = {"host": "localhost"}
 
 
@@ -61,7 +71,7 @@ def app() -> CountingApp:
         middleware=[Middleware(Admission, refusal=refusal)],
         exception_handlers={HTTPException: handle_http_exception},
     )
-    app.state.services = SimpleNamespace(progress=None)
+    app.state.services = SimpleNamespace(progress=None, authenticator=WITHOUT_AUTHENTICATION)
     return app
 
 
@@ -121,6 +131,6 @@ async def test_an_unexpected_error_is_logged_and_not_disclosed(
 async def test_the_created_application_has_the_fast_path() -> None:
     app = create_app(load_settings(), "")
     assert configure(app).app is app
-    app.fastapi.state.services = SimpleNamespace(request_limit=None)
+    app.fastapi.state.services = SimpleNamespace(request_limit=None, authenticator=WITHOUT_AUTHENTICATION)
     app.fastapi.router.routes.clear()  # an answer after this does not come from FastAPI
     assert b"CONVERSATION_NOT_FOUND" in (await answer(app, "GET", "/v1/conversations/x"))[1]

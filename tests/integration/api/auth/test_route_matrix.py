@@ -1,0 +1,232 @@
+"""Each route with each role, on own, another's, missing and deleted resources."""
+
+import json
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from api.app import create_app
+from api.auth.access import RIGHTS, ROUTES, Access, UndeclaredRouteError
+from api.auth.identity import ROLES, GrantedRole
+from api.http.call import json_response
+from api.http.route import JSONRoute
+from api.settings import load_settings
+from tests.integration.api.auth.conftest import Caller, Guarded
+from tests.support.http.resources import check_problem
+
+BODIES: dict[str, Any] = {
+    "/messages": {"role": "user", "content": "Hello"},
+    "/turns": {"content": "Hello", "generate": False},
+    "/regenerate": {},
+    "/tool_results": {"results": [{"tool_use_id": "call", "content": "42"}]},
+    "/deltas": {"seq": 2, "chunks": ["a"]},
+    "/fail": {"detail": "over"},
+}
+
+
+class Place(NamedTuple):
+    """A conversation with a message and a turn, whose ids fill the paths of routes."""
+
+    conversation_id: str
+    message_id: str
+    turn_id: str
+
+    def path(self, template: str) -> str:
+        return template.format(**self._asdict(), name="listing")
+
+
+def routes() -> list[tuple[str, str]]:
+    """Return every route of the OpenAPI document and of the application."""
+    app = create_app(load_settings(), "").fastapi
+    documented = {
+        (method.upper(), path) for path, operations in app.openapi()["paths"].items() for method in operations
+    }
+    served = {
+        (method, route.path) for route in app.routes if isinstance(route, JSONRoute) for method in route.methods or ()
+    }
+    assert served - documented == {("HEAD", path) for method, path in documented if method == "GET"}
+    return sorted(served)
+
+
+ALL = routes()
+OF_CONVERSATIONS = [(method, path) for method, path in ALL if "{conversation_id}" in path]
+
+
+def access(method: str, path: str) -> Access:
+    return ROUTES[f"{'GET' if method == 'HEAD' else method} {path}"]
+
+
+def body_of(method: str, path: str) -> dict[str, Any]:
+    if method not in {"POST", "PATCH"}:
+        return {}
+    ending = next((name for name in BODIES if path.endswith(name)), None)
+    return {"json": BODIES[ending] if ending else {}}
+
+
+def new_place(caller: Caller, *, ended: bool = True) -> Place:
+    id_ = caller.conversation()["id"]
+    begun = caller.send("POST", f"/v1/conversations/{id_}/turns", json=BODIES["/turns"])
+    assert begun.status_code == 201, begun.text
+    turn = begun.json()
+    if ended:
+        done = caller.send("POST", f"/v1/conversations/{id_}/turns/{turn['id']}/complete", json={})
+        assert done.status_code == 200, done.text
+    return Place(id_, turn["user_message_id"], turn["id"])
+
+
+def request(
+    caller: Caller, method: str, template: str, place: Place, **headers: str
+) -> tuple[int, httpx.Headers, bytes]:
+    given = {**caller.headers, **headers}
+    http = caller.guarded.api.http
+    with http.stream(method, place.path(template), headers=given, **body_of(method, template)) as response:
+        streams = response.headers.get("content-type", "").startswith("text/event-stream")
+        return response.status_code, response.headers, b"" if streams else response.read()
+
+
+@pytest.fixture(scope="module")
+def owner(guarded: Guarded) -> Caller:
+    return guarded.caller("user")
+
+
+@pytest.fixture(scope="module")
+def place(owner: Caller) -> Place:
+    return new_place(owner)
+
+
+@pytest.fixture(scope="module")
+def deleted(owner: Caller) -> Place:
+    place = new_place(owner)
+    assert owner.send("DELETE", f"/v1/conversations/{place.conversation_id}").status_code == 204
+    return place
+
+
+@pytest.fixture(scope="module")
+def callers(guarded: Guarded, owner: Caller) -> dict[GrantedRole, Caller]:
+    """Callers of each role for whom the owner's conversations are another's."""
+    found: dict[GrantedRole, Caller] = {role: guarded.caller(role) for role in ROLES}
+    found["service"].headers["Turnlog-Owner"] = f"customer-{uuid4().hex[:8]}"
+    return found
+
+
+def test_every_route_is_in_the_table_and_the_table_has_no_other() -> None:
+    assert {f"{method} {path}" for method, path in ALL if method != "HEAD"} == ROUTES.keys()
+
+
+def test_a_new_route_without_a_rule_fails_when_it_is_imported() -> None:
+    async def thing() -> Any:
+        return json_response({})
+
+    with pytest.raises(UndeclaredRouteError, match="GET /v1/things"):
+        JSONRoute("/v1/things", thing, methods=["GET"])
+
+
+@pytest.mark.parametrize(("method", "path"), ALL)
+def test_without_credentials_only_public_routes_answer(guarded: Guarded, place: Place, method: str, path: str) -> None:
+    response = guarded.api.http.request(method, place.path(path), **body_of(method, path))
+    if access(method, path) is Access.PUBLIC:
+        assert response.status_code == 200
+        return
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == "Bearer"
+    if method != "HEAD":
+        check_problem(response, 401, "UNAUTHENTICATED")
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize(("method", "path"), ALL)
+def test_a_role_is_refused_exactly_where_the_table_says(
+    callers: dict[GrantedRole, Caller], place: Place, method: str, path: str, role: GrantedRole
+) -> None:
+    needed = access(method, path)
+    status, _, content = request(callers[role], method, path, place)
+    assert (status == 403) == (needed not in RIGHTS[role] and needed is not Access.PUBLIC), content
+    assert status != 401 and status < 500, content
+    if status == 403 and method != "HEAD":
+        assert json.loads(content)["code"] == "FORBIDDEN"
+
+
+@pytest.mark.parametrize("role", ["user", "service"])
+@pytest.mark.parametrize(("method", "path"), OF_CONVERSATIONS)
+def test_another_owners_resource_cannot_be_told_from_a_missing_one(
+    callers: dict[GrantedRole, Caller], place: Place, method: str, path: str, role: GrantedRole
+) -> None:
+    missing = Place(str(uuid4()), place.message_id, place.turn_id)
+    another = request(callers[role], method, path, place)
+    nowhere = request(callers[role], method, path, missing)
+    assert another[0] == nowhere[0] == 404
+    assert _comparable(another, place) == _comparable(nowhere, missing)
+    if method != "HEAD":
+        assert json.loads(another[2])["code"] == "CONVERSATION_NOT_FOUND"
+
+
+@pytest.mark.parametrize(("method", "path"), OF_CONVERSATIONS)
+def test_another_owners_deleted_resource_is_missing_too(
+    callers: dict[GrantedRole, Caller], deleted: Place, method: str, path: str
+) -> None:
+    missing = Place(str(uuid4()), deleted.message_id, deleted.turn_id)
+    another = request(callers["user"], method, path, deleted)
+    assert _comparable(another, deleted) == _comparable(request(callers["user"], method, path, missing), missing)
+    assert another[0] == 404
+
+
+@pytest.mark.parametrize(("method", "path"), OF_CONVERSATIONS)
+def test_the_owner_and_its_service_reach_what_is_theirs(
+    guarded: Guarded, owner: Caller, method: str, path: str
+) -> None:
+    service = guarded.caller("service", **{"Turnlog-Owner": owner.owner_id})
+    running = path.endswith(("/deltas", "/complete", "/fail", "/cancel"))
+    for caller in (owner, service):
+        status, _, content = request(caller, method, path, new_place(owner, ended=not running))
+        # A turn that has ended waits for no tool results. So the answer names the turn and no other owner.
+        assert status == 409 if path.endswith("tool_results") else status < 300, content
+
+
+@pytest.mark.parametrize("role", ["auditor", "admin"])
+@pytest.mark.parametrize(("method", "path"), OF_CONVERSATIONS)
+def test_an_auditor_reads_what_belongs_to_others_and_writes_nothing(
+    callers: dict[GrantedRole, Caller], place: Place, deleted: Place, method: str, path: str, role: GrantedRole
+) -> None:
+    reads = access(method, path) in (Access.READS, Access.STREAMS)
+    status, _, content = request(callers[role], method, path, place)
+    assert status == (200 if reads else 403), content
+    missing = request(callers[role], method, path, Place(str(uuid4()), place.message_id, place.turn_id))
+    assert missing[0] == (404 if reads else 403)
+    # Recorded events can be read of deleted conversations, as their owner reads them.
+    recorded = path.endswith(("/log", "/events"))
+    assert request(callers[role], method, path, deleted)[0] == ((200 if recorded else 410) if reads else 403)
+
+
+@pytest.mark.parametrize(("method", "path"), OF_CONVERSATIONS)
+def test_the_owners_deleted_conversation_is_gone(owner: Caller, deleted: Place, method: str, path: str) -> None:
+    status, _, content = request(owner, method, path, deleted)
+    assert status == (200 if path.endswith(("/log", "/events")) else 410), content
+
+
+def test_the_listing_shows_ones_own_and_an_auditor_everybodys(
+    alice: Caller, bob: Caller, auditor: Caller, admin: Caller
+) -> None:
+    of_alice, of_bob = alice.conversation()["id"], bob.conversation()["id"]
+
+    def listed(caller: Caller) -> set[str]:
+        page = caller.send("GET", "/v1/conversations", params={"limit": 100}).json()
+        return {conversation["id"] for conversation in page["data"]}
+
+    assert (listed(alice), listed(bob)) == ({of_alice}, {of_bob})
+    assert {of_alice, of_bob} <= listed(auditor) & listed(admin)
+
+
+def test_clearing_the_history_deletes_ones_own(alice: Caller, bob: Caller) -> None:
+    kept = bob.conversation()["id"]
+    alice.conversation()
+    assert alice.send("DELETE", "/v1/conversations").json() == {"deleted": 1}
+    assert bob.send("GET", f"/v1/conversations/{kept}").status_code == 200
+
+
+def _comparable(answer: tuple[int, httpx.Headers, bytes], place: Place) -> Any:
+    """Return an answer without the id that it repeats, and without its time."""
+    status, headers, content = answer
+    shown = {name: value for name, value in headers.items() if name != "date"}
+    return status, shown, content.replace(place.conversation_id.encode(), b"ID")
