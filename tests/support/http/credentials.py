@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 from uuid import UUID
 
 import jwt
@@ -16,13 +16,18 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import get_default_algorithms
 
+from api.auth.authenticator import Authenticator
 from api.auth.identity import GrantedRole
 from api.auth.key_store import KeyStore, StoredKey
+from api.auth.short_tokens import SecretStore, ShortTokens
 from eventlog.clock import now
 from eventlog.db.database import Database
 
 SECRET = "a secret of the tests that has more than 32 bytes"
 AN_HOUR_S = 3600
+
+WITHOUT_AUTHENTICATION = Authenticator(ShortTokens(cast(SecretStore, None), None, "none"))
+"""An authenticator to which every caller is the local owner."""
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -9,13 +9,16 @@ from httpx import ASGITransport, AsyncClient
 from api.app import create_app
 from api.network.admission import EXPOSED_HEADERS
 from api.settings import load_settings
+from tests.support.http.credentials import WITHOUT_AUTHENTICATION
 
 APP = "https://app.example.com"
 
 
 async def answer(method: str, path: str, headers: list[tuple[str, str]], **settings: str) -> httpx.Response:
     app = create_app(load_settings(**{"auth": "keys", **settings}), "")
-    app.fastapi.state.services = SimpleNamespace(progress=None)
+    app.fastapi.state.services = SimpleNamespace(
+        progress=None, request_limit=None, authenticator=WITHOUT_AUTHENTICATION
+    )
     transport = ASGITransport(app, raise_app_exceptions=False)
     async with AsyncClient(transport=transport, base_url="http://server") as http:
         return await http.request(method, path, headers=headers)

@@ -2,7 +2,6 @@
 
 import logging
 from types import SimpleNamespace
-from typing import cast
 from uuid import UUID
 
 import pytest
@@ -14,8 +13,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.app import create_app
 from api.auth.access import Access
-from api.auth.authenticator import Authenticator
-from api.auth.short_tokens import SecretStore, ShortTokens
 from api.http import problems
 from api.http.call import json_response
 from api.http.fast_path import FastPath
@@ -27,6 +24,7 @@ from api.settings import load_settings
 from cli.server import configure
 from domain.errors import ConversationNotFoundError
 from tests.support.histories.builders import some_id
+from tests.support.http.credentials import WITHOUT_AUTHENTICATION
 
 
 class ThingRoute(JSONRoute):
@@ -34,7 +32,6 @@ class ThingRoute(JSONRoute):
 
 
 router = APIRouter(route_class=ThingRoute)
-WITHOUT_AUTHENTICATION = Authenticator(ShortTokens(cast(SecretStore, None), None, "none"))
 LOCAL = {"host": "localhost"}
 
 
@@ -71,7 +68,7 @@ def app() -> CountingApp:
         middleware=[Middleware(Admission, refusal=refusal)],
         exception_handlers={HTTPException: handle_http_exception},
     )
-    app.state.services = SimpleNamespace(progress=None, authenticator=WITHOUT_AUTHENTICATION)
+    app.state.services = SimpleNamespace(progress=None, request_limit=None, authenticator=WITHOUT_AUTHENTICATION)
     return app
 
 

@@ -9,9 +9,19 @@ import orjson
 import psycopg
 import pytest
 
+import api.auth.errors
 import domain.errors
 import eventlog.errors
 import projections.errors
+from api.auth.errors import (
+    AuthenticationError,
+    ForbiddenError,
+    IdentityProviderError,
+    InvalidOwnerError,
+    KeyNotFoundError,
+    OwnerRequiredError,
+    UnauthenticatedError,
+)
 from api.http.problems import INTERNAL, PROBLEM_KINDS, problem_of, problem_response
 from domain.errors import (
     ConversationDeletedError,
@@ -42,7 +52,13 @@ from projections.errors import ProjectionError, RebuildRunningError, UnknownProj
 from tests.support.histories.builders import some_id
 from turns.model.errors import ModelError
 
-CODES: list[tuple[DomainError | LogError | ProjectionError, int, str]] = [
+CODES: list[tuple[DomainError | LogError | ProjectionError | AuthenticationError, int, str]] = [
+    (UnauthenticatedError("No."), 401, "UNAUTHENTICATED"),
+    (ForbiddenError("No."), 403, "FORBIDDEN"),
+    (OwnerRequiredError("Name one."), 400, "BAD_REQUEST"),
+    (InvalidOwnerError("must be an id"), 422, "VALIDATION_FAILED"),
+    (KeyNotFoundError("None."), 404, "KEY_NOT_FOUND"),
+    (IdentityProviderError("Gone."), 503, "IDENTITY_PROVIDER_UNAVAILABLE"),
     (ConversationNotFoundError(some_id()), 404, "CONVERSATION_NOT_FOUND"),
     (ConversationDeletedError(some_id()), 410, "CONVERSATION_DELETED"),
     (ConversationLockedError(some_id(), some_id()), 409, "CONVERSATION_LOCKED"),
@@ -82,7 +98,7 @@ def classes_of(module: ModuleType) -> list[type]:
     return [item for item in vars(module).values() if inspect.isclass(item) and item.__module__ == module.__name__]
 
 
-@pytest.mark.parametrize("module", [domain.errors, eventlog.errors, projections.errors])
+@pytest.mark.parametrize("module", [domain.errors, eventlog.errors, projections.errors, api.auth.errors])
 def test_the_error_tree_matches_the_drawing_in_the_docstring(module: ModuleType) -> None:
     drawn = re.findall(r"^(?:[├└]── )?(\w+Error)\b", module.__doc__ or "", re.MULTILINE)
     root, *leaves = classes_of(module)
@@ -91,14 +107,15 @@ def test_the_error_tree_matches_the_drawing_in_the_docstring(module: ModuleType)
 
 
 def test_every_error_that_a_client_can_receive_has_a_problem() -> None:
-    errors = {*classes_of(domain.errors), *classes_of(eventlog.errors)} - {DomainError, LogError}
+    modules = (domain.errors, eventlog.errors, api.auth.errors)
+    errors = {each for module in modules for each in classes_of(module)} - {DomainError, LogError, AuthenticationError}
     assert set(PROBLEM_KINDS) == errors - NEVER_RETURNED | RETURNED_TO_OPERATORS
     assert {type(error) for error, _, _ in CODES} == set(PROBLEM_KINDS)
 
 
 @pytest.mark.parametrize(("error", "status", "code"), CODES, ids=[code for _, _, code in CODES])
 def test_an_error_is_answered_with_its_status_and_code(
-    error: DomainError | LogError | ProjectionError, status: int, code: str
+    error: DomainError | LogError | ProjectionError | AuthenticationError, status: int, code: str
 ) -> None:
     response = problem_response(problem_of(error))
     body = orjson.loads(response.body)
