@@ -28,7 +28,7 @@ def clearing(store: Store) -> Clearing:
 
 
 def deletions(conninfo: str) -> list[UUID]:
-    return [row[0] for row in rows(conninfo, "SELECT conversation_id FROM events WHERE type = 'ConversationDeleted'")]
+    return [row[0] for row in rows(conninfo, "SELECT aggregate_id FROM events WHERE type = 'ConversationDeleted'")]
 
 
 async def test_all_pages_are_deleted_and_counted(here: Store, there: Store, database_url: str) -> None:
