@@ -21,6 +21,7 @@ from psycopg.conninfo import make_conninfo
 
 from postgres.cluster import Cluster
 from postgres.embedded import EmbeddedPostgres
+from tests.support.servers.own_postgres import data_directory, put_cluster
 
 TEMPLATE = "turnlog_template"
 TRANSPORT = "TURNLOG_TEST_TRANSPORT"
@@ -109,6 +110,14 @@ def shared_database_url(postgres: str) -> Iterator[str]:
     name = _create(postgres, TEMPLATE)
     yield make_conninfo(postgres, dbname=name)
     _drop(postgres, name)
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """Yield a data directory whose PostgreSQL was never started."""
+    with data_directory() as directory:
+        put_cluster(directory)
+        yield directory
 
 
 class _NextDatabase:

@@ -120,4 +120,4 @@ class ExpiredLeases:
 
 
 def _parameters(**parameters: object) -> dict[str, object]:
-    return {**parameters, "longest_s": LATEST_EXPIRY_S}
+    return {**parameters, "latest_s": LATEST_EXPIRY_S}

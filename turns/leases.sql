@@ -57,15 +57,16 @@ RETURNING turn_id
 -- one), and whether it expires later than any lease may. The UPDATE fails in a read-only database, where no lease can
 -- be renewed and an expired one means nothing.
 UPDATE leases SET holder = holder
-WHERE (expires_at < now() OR expires_at > now() + make_interval(secs => %(longest_s)s)) AND turn_id <> ALL(%(except_turn_ids)s::uuid[])
+WHERE (expires_at < now() OR expires_at > now() + make_interval(secs => %(latest_s)s))
+    AND turn_id <> ALL(%(except_turn_ids)s::uuid[])
 RETURNING turn_id, conversation_id, nullif(expires_at, '-infinity'), expires_at > now()
 
 -- name: is_expired
 -- Return a row if `find_expired` would still find this lease.
 SELECT 1 FROM leases
-WHERE turn_id = %(turn_id)s AND (expires_at < now() OR expires_at > now() + make_interval(secs => %(longest_s)s))
+WHERE turn_id = %(turn_id)s AND (expires_at < now() OR expires_at > now() + make_interval(secs => %(latest_s)s))
 
 -- name: delete_expired
 -- Delete the lease if `find_expired` would still find it.
 DELETE FROM leases
-WHERE turn_id = %(turn_id)s AND (expires_at < now() OR expires_at > now() + make_interval(secs => %(longest_s)s))
+WHERE turn_id = %(turn_id)s AND (expires_at < now() OR expires_at > now() + make_interval(secs => %(latest_s)s))

@@ -145,10 +145,10 @@ class Database:
             if deadline - monotonic() < CONNECT_TIMEOUT_S / 2:
                 # Other callers get a quick refusal instead of the same long wait.
                 self._unreachable_until = monotonic() + UNREACHABLE_FOR_S
-            cause = error.__cause__
-            if isinstance(error, TimeoutError):
-                cause = TimeoutError(f"no connection within {CONNECT_TIMEOUT_S} s")
-            raise StoreUnavailableError("The store does not answer.") from (cause or error)
+            # asyncio's error has no text, which a log would show.
+            late = TimeoutError(f"no connection within {CONNECT_TIMEOUT_S} s")
+            cause = late if isinstance(error, TimeoutError) else error.__cause__ or error
+            raise StoreUnavailableError("The store does not answer.") from cause
         return connection
 
     async def connect_to_log(self, *, durable: bool = False) -> Connection:

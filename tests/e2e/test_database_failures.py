@@ -1,7 +1,6 @@
 """Servers whose PostgreSQL ends sessions, freezes, or is restored from a copy."""
 
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -10,12 +9,11 @@ from urllib.parse import quote
 
 import httpx
 import psycopg
-import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from postgres.cluster import Cluster
 from postgres.embedded import EmbeddedPostgres
-from tests.support.servers.own_postgres import copy_cluster, data_directory, frozen_postgres, put_cluster
+from tests.support.servers.own_postgres import copy_cluster, frozen_postgres
 from tests.support.servers.server_process import ServerProcess
 from tests.support.store import end_sessions
 from tests.support.waiting import PATIENCE_S, eventually
@@ -23,14 +21,6 @@ from tests.support.waiting import PATIENCE_S, eventually
 ANSWERED_WITHIN_S = 20.0
 """A server gives up after 6 s and is documented to answer within 10 s. The rest is for a busy machine."""
 PATIENT = {"TURNLOG_SHUTDOWN_GRACE_S": "20"}
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    """A data directory whose PostgreSQL was never started."""
-    with data_directory() as directory:
-        put_cluster(directory)
-        yield directory
 
 
 def serving(*arguments: str | Path, **options: Any) -> ServerProcess:

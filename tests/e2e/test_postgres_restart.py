@@ -1,7 +1,7 @@
 """One of the running servers restarts an embedded PostgreSQL that died."""
 
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,12 @@ import pytest
 from postgres.cluster import Cluster
 from tests.support.servers.own_postgres import (
     copy_cluster,
-    data_directory,
     kill_postgres,
     kill_postmaster,
     postmaster_pid,
-    put_cluster,
 )
 from tests.support.servers.server_process import UNHURRIED, ServerProcess
 from tests.support.waiting import PATIENCE_S, eventually
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    """A data directory whose PostgreSQL was never started."""
-    with data_directory() as directory:
-        put_cluster(directory)
-        yield directory
 
 
 def serving(*arguments: str | Path, workers: int = 1) -> ServerProcess:

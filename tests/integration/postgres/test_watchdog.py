@@ -16,18 +16,10 @@ from postgres.cluster import Cluster
 from postgres.embedded import Condition, EmbeddedPostgres
 from postgres.errors import ClusterError
 from postgres.programs import run_program
-from tests.support.servers.own_postgres import data_directory, kill_postmaster, postmaster_pid, put_cluster, select
+from tests.support.servers.own_postgres import kill_postmaster, postmaster_pid, select
 from tests.support.waiting import eventually
 
 CHECK_INTERVAL_S = 0.02
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    """A data directory whose PostgreSQL was never started."""
-    with data_directory() as directory:
-        put_cluster(directory)
-        yield directory
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """A server starts on a PostgreSQL that at first answers too late."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Timer
@@ -13,18 +13,11 @@ from api import services
 from eventlog.db import database, sessions
 from postgres.embedded import EmbeddedPostgres
 from projections import catalog
-from tests.support.servers.own_postgres import data_directory, frozen_postgres, put_cluster
+from tests.support.servers.own_postgres import frozen_postgres
 from tests.support.servers.serving import ServedApp
 from tests.support.waiting import PATIENCE_S, eventually
 
 FROZEN_FOR_S = 3.0
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    with data_directory() as directory:
-        put_cluster(directory)
-        yield directory
 
 
 @pytest.fixture
