@@ -19,7 +19,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from api.settings import Settings
 from api.telemetry.safe_errors import describe, describe_with_traceback
 
-_OURS = ("domain", "postgres", "eventlog", "commands", "projections", "turns", "api", "cli", "psycopg")
+_OURS = ("domain", "postgres", "eventlog", "commands", "projections", "turns", "api", "cli")
 _EXTRA = ("conversation_id", "model", "position", "projection", "turn_id")
 _OWN_TASK_PREFIX = "Task-"  # asyncio's names of tasks that have none
 
@@ -63,7 +63,8 @@ def _configure_standard_loggers(stream: TextIO, renderer: Processor, level: int)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     # Other libraries may write requests and prompts at lower levels.
-    root.setLevel(max(level, logging.WARNING))
+    for logger in (root, logging.getLogger("psycopg")):  # psycopg sets a level of its own
+        logger.setLevel(max(level, logging.WARNING))
     for name in _OURS:
         logging.getLogger(name).setLevel(level)
 

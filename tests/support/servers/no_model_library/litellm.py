@@ -3,5 +3,5 @@
 import sys
 from threading import Event
 
-print("the model library loads", file=sys.stderr, flush=True)
+sys.stderr.write("the model library loads\n")  # in one call, because other threads write lines too
 Event().wait()
