@@ -3,5 +3,5 @@
 import sys
 from threading import Event
 
-print("the model library loads", file=sys.stderr, flush=True)
+sys.stderr.write("the model library loads\n")  # in one write, since other processes write to the same pipe
 Event().wait()
