@@ -57,6 +57,7 @@ class ServerProcess:
             self.wait_until_ready()
         except BaseException:
             self.process.kill()
+            self.wait()
             raise
         return self
 
@@ -79,7 +80,7 @@ class ServerProcess:
         deadline = monotonic() + PATIENCE_S
         while not self.url:
             assert self.process.poll() is None, f"the server ended: {''.join(self.output)}"
-            assert monotonic() < deadline, "the server did not start"
+            assert monotonic() < deadline, f"the server did not start: {''.join(self.output)}"
             sleep(0.01)
 
     def terminate(self) -> None:

@@ -3,5 +3,5 @@
 import sys
 from threading import Event
 
-sys.stderr.write("the model library loads\n")  # in one call, because other threads write lines too
+sys.stderr.write("the model library loads\n")  # in one write, since other processes write to the same pipe
 Event().wait()
