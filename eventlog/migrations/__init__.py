@@ -24,7 +24,8 @@ def migrate(conninfo: str, schema: str = "turnlog") -> list[str]:
     is only read, so this also works on a standby.
 
     Raises:
-        UnusableDatabaseError: the database cannot hold a log, or is read-only with an older log.
+        UnusableDatabaseError: the database cannot hold a log, has that of an unreleased version, or is read-only with
+            an older log.
         psycopg.Error: PostgreSQL refuses a statement or does not answer.
     """
     with connect(conninfo, schema) as connection:
@@ -48,8 +49,14 @@ def _pending(connection: psycopg.Connection[TupleRow], schema: str) -> list[str]
     if not has_table(connection, schema, "migrations"):
         return names()
     # With the schema's name, PostgreSQL reports missing rights on the schema and not a missing table.
-    statement = sql.SQL("SELECT number FROM {}").format(sql.Identifier(schema, "migrations"))
-    applied = {row[0] for row in connection.execute(statement)}
+    statement = sql.SQL("SELECT number, name FROM {}").format(sql.Identifier(schema, "migrations"))
+    applied: dict[int, str] = dict(connection.execute(statement).fetchall())
+    for name in names():
+        if (other := applied.get(_number(name), name)) != name:
+            raise UnusableDatabaseError(
+                f"The log in {schema} is of an unreleased version of Turnlog (it has the migration {other}, "
+                f"this version has {name}). Use another database, or another schema."
+            )
     return [name for name in names() if _number(name) not in applied]
 
 

@@ -10,6 +10,7 @@ import pytest
 from psycopg import sql
 
 from eventlog import migrations
+from eventlog.db.requirements import UnusableDatabaseError
 from eventlog.db.statements import load_statements
 from eventlog.library.application import ConversationApplication
 from eventlog.migrations import migrate, names
@@ -83,6 +84,17 @@ def test_a_log_of_an_older_release_gets_the_migrations_that_it_lacks(
     assert migrate(database_url) == []
     assert rows(database_url, "SELECT name FROM migrations ORDER BY number") == [(name,) for name in [*applied, later]]
     assert rows(database_url, "SELECT number FROM later") == []
+
+
+def test_a_log_of_an_unreleased_version_is_refused_in_one_line(empty_database_url: str) -> None:
+    migrate(empty_database_url)
+    before = shape(empty_database_url, "turnlog")
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute("UPDATE turnlog.migrations SET name = '0002_leases.sql' WHERE number = 2")
+        connection.execute("DELETE FROM turnlog.migrations WHERE number > 2")
+    with pytest.raises(UnusableDatabaseError, match=r"^The log in turnlog is of an unreleased version .*0002_leases"):
+        migrate(empty_database_url)
+    assert shape(empty_database_url, "turnlog") == before
 
 
 def test_a_failed_migration_leaves_nothing_and_can_be_retried(empty_database_url: str) -> None:
