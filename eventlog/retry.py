@@ -15,7 +15,10 @@ T = TypeVar("T")
 
 
 async def retry(
-    work: Callable[[], Awaitable[T]], error: type[Exception] | tuple[type[Exception], ...], pauses_s: Iterable[float]
+    work: Callable[[], Awaitable[T]],
+    error: type[Exception] | tuple[type[Exception], ...],
+    pauses_s: Iterable[float],
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> T:
     """Return the result of `work`, called again after each `error` and a pause.
 
@@ -29,22 +32,27 @@ async def retry(
         except error:
             if (pause_s := next(left, None)) is None:
                 raise
-        await asyncio.sleep(pause_s)
+        await pause(pause_s)
 
 
 def retry_blocking(
     work: Callable[[], T], error: type[Exception] | tuple[type[Exception], ...], pauses_s: Iterable[float]
 ) -> T:
     """Return the result of `work`, as `retry` does, and block the thread meanwhile."""
-    # A loop of its own: in `asyncio.run`, a Ctrl-C would wait until a blocking connection attempt ends.
-    left = iter(pauses_s)
-    while True:
-        try:
-            return work()
-        except error:
-            if (pause_s := next(left, None)) is None:
-                raise
+
+    async def attempt() -> T:
+        return work()
+
+    async def pause(pause_s: float) -> None:
         sleep(pause_s)
+
+    # Nothing here suspends, so the first step is the last. In `asyncio.run`, a Ctrl-C would wait until a blocking
+    # connection attempt ends.
+    try:
+        retry(attempt, error, pauses_s, pause).send(None)
+    except StopIteration as ended:
+        return ended.value
+    raise AssertionError("a blocking attempt was suspended")
 
 
 def start_pauses() -> Iterable[float]:
