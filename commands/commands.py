@@ -97,7 +97,7 @@ class Commands:
         def decide(state: Conversation) -> Events:
             return conversations.update_conversation(state, caller.origin(), changes, expected_versions)
 
-        return await self.executor.execute(conversation_id, decide, caller.idempotency)
+        return await self.executor.execute(conversation_id, decide, caller.idempotency, owner_id=caller.owner_id)
 
     async def delete(
         self, caller: Caller, conversation_id: UUID, expected_versions: Collection[int] | None = None
@@ -107,7 +107,7 @@ class Commands:
         def decide(state: Conversation) -> Events:
             return conversations.delete_conversation(state, caller.origin(), expected_versions)
 
-        return await self.executor.execute(conversation_id, decide, caller.idempotency)
+        return await self.executor.execute(conversation_id, decide, caller.idempotency, owner_id=caller.owner_id)
 
     async def add_message(self, caller: Caller, conversation_id: UUID, message: ClientMessage) -> Committed:
         """Add a message without a model."""
@@ -123,7 +123,7 @@ class Commands:
             return decide(state)
 
         decision = decide if draft.in_reply_to is None else decide_reply
-        return await self.executor.execute(conversation_id, decision, caller.idempotency)
+        return await self.executor.execute(conversation_id, decision, caller.idempotency, owner_id=caller.owner_id)
 
     async def delete_message(self, caller: Caller, conversation_id: UUID, message_id: UUID) -> Committed:
         """Delete a message."""
@@ -132,7 +132,7 @@ class Commands:
             place = await self.executor.log.find_message(conversation_id, message_id)
             return conversations.delete_message(state, caller.origin(), message_id, place)
 
-        return await self.executor.execute(conversation_id, decide, caller.idempotency)
+        return await self.executor.execute(conversation_id, decide, caller.idempotency, owner_id=caller.owner_id)
 
     async def draft(self, message: ClientMessage, path: ContentPath = ()) -> Draft:
         """Return the message with a new id, its images stored and its tokens counted.

@@ -66,12 +66,19 @@ class CommandExecutor:
         return await self._record(None, events, idempotency, None)
 
     async def execute(
-        self, conversation_id: UUID, decide: Decision, idempotency: Idempotency | None = None
+        self,
+        conversation_id: UUID,
+        decide: Decision,
+        idempotency: Idempotency | None = None,
+        *,
+        owner_id: str | None = None,
     ) -> Committed:
         """Record the events that `decide` returns for the conversation's state.
 
+        With `owner_id` the conversation has to be this owner's.
+
         Raises:
-            ConversationNotFoundError: there is no such conversation.
+            ConversationNotFoundError: there is no such conversation, or another owner has it.
             DomainError: `decide` refuses on the newest state.
             WriteConflictError: other processes recorded the next version first at every retry.
             IdempotencyKeyTakenError: another command recorded the key first.
@@ -85,19 +92,23 @@ class CommandExecutor:
                 return Committed(state, events, None)
             return await self._record(state, events, idempotency, generation)
 
+        await self._check_owner(conversation_id, owner_id)
         async with self._locks.hold(conversation_id):
             try:
                 return await retry(attempt, VersionTakenError, self._conflict_pauses_s)
             except VersionTakenError:
                 raise WriteConflictError(conversation_id) from None
 
-    async def state(self, conversation_id: UUID) -> Conversation:
+    async def state(self, conversation_id: UUID, *, owner_id: str | None = None) -> Conversation:
         """Return the newest state of a conversation.
 
+        With `owner_id` the conversation has to be this owner's.
+
         Raises:
-            ConversationNotFoundError: there is no such conversation.
+            ConversationNotFoundError: there is no such conversation, or another owner has it.
             StoreUnavailableError: the database does not answer.
         """
+        await self._check_owner(conversation_id, owner_id)
         return await self._load(conversation_id, self._states.get(conversation_id), self._writer.generation)
 
     async def preload(self, conversation_ids: Sequence[UUID]) -> None:
@@ -125,6 +136,19 @@ class CommandExecutor:
     def forget(self) -> None:
         """Forget all states, as the log may have lost its newest events."""
         self._states.clear()
+
+    async def _check_owner(self, conversation_id: UUID, owner_id: str | None) -> None:
+        """Refuse another owner's conversation as fast as one that does not exist.
+
+        Loading its state, or waiting for its lock, would tell by the time that it exists.
+        """
+        if owner_id is None:
+            return
+        known = self._states.get(conversation_id)
+        if known is not None and known.owner_id == owner_id:
+            return
+        if await self.log.owner(conversation_id) != owner_id:
+            raise ConversationNotFoundError(conversation_id)
 
     async def _decide(self, conversation_id: UUID, decide: Decision) -> tuple[Conversation, Events]:
         cached, generation = self._states.get(conversation_id), self._writer.generation

@@ -152,6 +152,11 @@ class Log:
         state = fold(state, (recorded.event for recorded in events))
         return state.at_version(max(state.version, last[0])) if state else None
 
+    async def owner(self, conversation_id: UUID) -> str | None:
+        """Return the owner of a conversation, or None if there is no such conversation."""
+        row = await self._database.fetch_one(_SQL["read_owner"], {"conversation_id": conversation_id})
+        return row[0] if row else None
+
     async def short_states(self, conversation_ids: list[UUID]) -> list[Conversation]:
         """Return the current states of those of some conversations that have no snapshot.
 

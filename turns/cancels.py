@@ -15,7 +15,7 @@ from domain.conversation import Conversation
 from domain.decisions import running_turns
 from domain.decisions.conversations import Events, Origin
 from domain.decisions.running_turns import EMPTY_ANSWER
-from domain.errors import ConversationNotFoundError, TurnNotActiveError
+from domain.errors import TurnNotActiveError
 from domain.events import TurnEnded
 from eventlog.background import Background
 from eventlog.broadcast import Broadcast
@@ -77,9 +77,7 @@ class Cancels:
             ConversationNotFoundError: another owner has the conversation.
             StoreUnavailableError: the log does not answer.
         """
-        state = await self._executor.state(conversation_id)
-        if state.owner_id != caller.owner_id:
-            raise ConversationNotFoundError(conversation_id)
+        state = await self._executor.state(conversation_id, owner_id=caller.owner_id)
         key = _open_turn(state, turn_id)
         stopping = await self._stop_run(caller, state, key)
 
@@ -89,7 +87,7 @@ class Cancels:
             return running_turns.cancel_turn(state, caller.origin(), turn_id, answer, new_id())
 
         try:
-            await self._executor.execute(conversation_id, decide, caller.idempotency)
+            await self._executor.execute(conversation_id, decide, caller.idempotency, owner_id=caller.owner_id)
         except TurnNotActiveError:
             if not stopping:
                 raise

@@ -65,7 +65,7 @@ class ClientTurns:
             first = {"first_seq": replay.next_seq, "block_index": 0, "first_delta_index": replay.next_seq - 2}
             return running_turns.record_delta(state, caller.origin(), turn_id, **first, block_type="text", chunks=new)
 
-        committed = await self._executor.execute(conversation_id, decide, caller.idempotency)
+        committed = await self._executor.execute(conversation_id, decide, caller.idempotency, owner_id=caller.owner_id)
         await self._leases.extend_for_client(conversation_id, turn_id)
         return next_seq, committed.position
 
@@ -96,7 +96,7 @@ class ClientTurns:
         return await self._end(caller, conversation_id, turn_id, decide)
 
     async def _end(self, caller: Caller, conversation_id: UUID, turn_id: UUID, decide: Decision) -> Committed:
-        committed = await self._executor.execute(conversation_id, decide, caller.idempotency)
+        committed = await self._executor.execute(conversation_id, decide, caller.idempotency, owner_id=caller.owner_id)
         self._replays.pop(turn_id, None)
         self._leases.drop(turn_id)
         return committed

@@ -181,7 +181,7 @@ class Turns:
         """
         self._check_open()
         draft, answer_id = await self._commands.draft(results), new_id()
-        before = (await self._executor.state(conversation_id)).turn
+        before = (await self._executor.state(conversation_id, owner_id=caller.owner_id)).turn
         if before is not None and before.waiting:
             # A run that has just suspended it here is about to drop its lease.
             await self._runner.wait_until_ended(turn_id)
@@ -193,7 +193,9 @@ class Turns:
                 await acquire(state.owner_id)  # only now, because a refused caller must leave the turn's lease alone
                 return events
 
-            committed = await self._executor.execute(conversation_id, decide, caller.idempotency)
+            committed = await self._executor.execute(
+                conversation_id, decide, caller.idempotency, owner_id=caller.owner_id
+            )
             turn, resumed = committed.state.turn, committed.events[-1]
             assert turn is not None
             key = TurnKey(conversation_id, turn_id, turn.first_version)
@@ -239,7 +241,9 @@ class Turns:
         """Record a new turn, and run or queue it."""
         async with self._leases.starting(conversation_id, turn_id) as acquire:
             decision = partial(decide, acquire)
-            committed = await self._executor.execute(conversation_id, decision, caller.idempotency)
+            committed = await self._executor.execute(
+                conversation_id, decision, caller.idempotency, owner_id=caller.owner_id
+            )
             return committed, await self._begin(caller, committed)
 
     async def _begin(self, caller: Caller, committed: Committed) -> AcceptedTurn:

@@ -58,8 +58,8 @@ class Call(NamedTuple):
         Raises:
             ConversationNotFoundError: it does not exist, or the caller may not read it.
         """
-        row = await self.services.listing.get(conversation_id)
-        if row is None or self.readable_owner not in (None, row.owner_id):
+        row = await self.services.listing.get(conversation_id, self.readable_owner)
+        if row is None:
             raise ConversationNotFoundError(conversation_id)
         return row
 

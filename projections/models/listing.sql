@@ -112,8 +112,8 @@ SELECT conversation_id, owner_id, agent_id, title, metadata::text, message_count
 FROM {listing}
 
 -- name: where_id
--- One conversation, deleted or not.
-WHERE conversation_id = %(conversation_id)s
+-- One conversation, deleted or not, of one owner or (with NULL) of any.
+WHERE conversation_id = %(conversation_id)s AND (%(owner_id)s::text IS NULL OR owner_id = %(owner_id)s)
 
 -- name: where_listed
 -- All conversations that are not deleted.

@@ -165,3 +165,20 @@ async def test_one_of_two_turns_started_at_once_in_two_processes_is_refused(here
     conversation_id = await started(here)
     done = await asyncio.gather(*(ask(store, conversation_id) for store in (here, there)), return_exceptions=True)
     assert sorted(type(item) is ConversationLockedError for item in done) == [False, True]
+
+
+async def test_another_owners_command_waits_for_no_command_of_the_owner(here: Store) -> None:
+    conversation_id, entered, go_on = await started(here), asyncio.Event(), asyncio.Event()
+
+    async def decide(state: Conversation) -> Events:
+        entered.set()
+        await go_on.wait()
+        return []
+
+    slow = asyncio.create_task(here.conversations.execute(conversation_id, decide, owner_id=ALICE.owner_id))
+    await entered.wait()
+    with pytest.raises(ConversationNotFoundError):
+        await here.commands.add_message(ALICE._replace(owner_id="bob"), conversation_id, HELLO)
+    assert not slow.done()
+    go_on.set()
+    await slow
