@@ -44,7 +44,7 @@ def retry_blocking(
         return work()
 
     async def pause(pause_s: float) -> None:
-        sleep(pause_s)
+        sleep(pause_s)  # noqa: ASYNC251 - it blocks the thread on purpose
 
     # Nothing here suspends, so the first step is the last. In `asyncio.run`, a Ctrl-C would wait until a blocking
     # connection attempt ends.
