@@ -9,7 +9,7 @@ from pydantic_core import from_json
 from domain.conversation import Conversation, ConversationSnapshot, fold
 from domain.decisions.conversations import MessagePlace
 from domain.decisions.turn_starts import Superseded
-from domain.events import ConversationEvent, TurnStarted
+from domain.events import ConversationEvent, ConversationStarted, TurnStarted
 from eventlog.db.connection import Connection
 from eventlog.db.database import Database
 from eventlog.db.statements import load_statements
@@ -153,9 +153,13 @@ class Log:
         return state.at_version(max(state.version, last[0])) if state else None
 
     async def owner(self, conversation_id: UUID) -> str | None:
-        """Return the owner of a conversation, or None if there is no such conversation."""
-        row = await self._database.fetch_one(_SQL["read_owner"], {"conversation_id": conversation_id})
-        return row[0] if row else None
+        """Return the owner of a conversation, or None if there is no such conversation.
+
+        Raises:
+            UnknownEventError: a newer release started it.
+        """
+        started = [item.event for item in await self.versions(conversation_id, [1])]
+        return next((event.owner_id for event in started if isinstance(event, ConversationStarted)), None)
 
     async def short_states(self, conversation_ids: list[UUID]) -> list[Conversation]:
         """Return the current states of those of some conversations that have no snapshot.

@@ -188,7 +188,10 @@ class Listing:
         self._database = database
 
     async def get(self, conversation_id: UUID, owner_id: str | None = None) -> ConversationRow | None:
-        """Return a conversation, deleted or not, of an owner or (by default) of any. Return None if there is none."""
+        """Return a conversation of an owner, or (by default) of anybody, or None.
+
+        A deleted one is returned too.
+        """
         # Another owner's row is not read, because reading it would take longer than finding none.
         parameters = {"conversation_id": conversation_id, "owner_id": owner_id}
         row = await self._database.fetch_one(_statement("read", "where_id"), parameters)

@@ -106,7 +106,7 @@ def test_host_names_need_authentication() -> None:
 
 
 def test_the_environment_gives_the_same_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TURNLOG_AUTH", "jwt")
+    monkeypatch.setenv("TURNLOG_AUTH", "keys")
     monkeypatch.setenv("TURNLOG_ALLOWED_HOSTS", "a.example,*.b.example")
     monkeypatch.setenv("TURNLOG_CORS_ORIGINS", "https://a.example")
     settings = load_settings()

@@ -97,15 +97,13 @@ def test_a_line_break_in_a_header_begins_no_other_header(guarded: Guarded, servi
     assert "victim" not in str(response.headers)
 
 
-def test_a_cursor_of_another_owner_shows_ones_own(alice: Caller, bob: Caller) -> None:
-    of_alice = [alice.conversation()["id"] for _ in range(3)]
-    of_bob = [bob.conversation()["id"] for _ in range(3)]
-    cursor = alice.send("GET", LIST, params={"limit": 1}).json()["next_cursor"]
-    page = bob.send("GET", LIST, params={"cursor": cursor}).json()
-    assert {conversation["id"] for conversation in page["data"]} <= set(of_bob)
-    cursor = bob.send("GET", LIST, params={"limit": 1}).json()["next_cursor"]
-    page = alice.send("GET", LIST, params={"cursor": cursor}).json()
-    assert [conversation["id"] for conversation in page["data"]] == of_alice[::-1]
+def test_a_cursor_of_another_owner_is_one_of_another_list(alice: Caller, bob: Caller) -> None:
+    for caller in (alice, bob):
+        for _ in range(2):
+            caller.conversation()
+    for caller, other in ((alice, bob), (bob, alice)):
+        cursor = other.send("GET", LIST, params={"limit": 1}).json()["next_cursor"]
+        check_problem(caller.send("GET", LIST, params={"cursor": cursor}), 400, "INVALID_CURSOR", "errors")
 
 
 @pytest.mark.parametrize("kind", ["messages", "turns", "log"])

@@ -103,7 +103,7 @@ def test_the_body_of_a_stranger_is_not_read(guarded: Guarded) -> None:
 
 
 def test_a_stranger_learns_only_that_the_server_is_ready(guarded: Guarded, admin: Caller) -> None:
-    assert guarded.api.get("/readyz") == {"status": "ready"}
+    assert guarded.api.get("/readyz") == {"status": "ready", "not_ready": []}
     assert b"turnlog_log_position" in admin.send("GET", "/metrics").content
     for page in ("/docs", "/openapi.json", "/", "/healthz"):
         assert guarded.api.http.get(page).status_code == 200
