@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from time import monotonic
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from domain.errors import DomainError
@@ -52,12 +52,25 @@ class _Expired(NamedTuple):
         return LONGEST_LEASE_S if self.ahead else EXPIRED_FOR_S
 
 
+class Claims(Protocol):
+    """The part of a process's leases that recovers turns of others."""
+
+    async def claim(self, turn_id: UUID) -> bool:
+        """Take an expired lease. Return False if another process was faster."""
+        ...
+
+    def settle(self, turn_id: UUID) -> None:
+        """Give a claimed lease up, unless its turn waits in this process now."""
+        ...
+
+
 class ExpiredLeases:
     """Looks for expired leases of all processes, and recovers their turns."""
 
-    def __init__(self, database: Database, recover: Recover) -> None:
+    def __init__(self, database: Database, recover: Recover, claims: Claims) -> None:
         self._database = database
         self._recover = recover
+        self._claims = claims
         self._expired: dict[UUID, _Expired] = {}
         self._skipped_until: dict[UUID, float] = {}
 
@@ -83,8 +96,9 @@ class ExpiredLeases:
             StoreUnavailableError: the database does not answer.
         """
         for lease in await self._expired_for_long():
-            # The holder may have renewed it since.
-            if await self._database.fetch(_SQL["is_expired"], _parameters(turn_id=lease.turn_id)):
+            # The holder may have renewed it since. Several processes find the same lease, and without the claim a slow
+            # one could end a turn that a fast one has taken out of the queue and started.
+            if await self._claims.claim(lease.turn_id):
                 await self._recover_turn(lease)
 
     async def _recover_turn(self, lease: _Expired) -> None:
@@ -96,20 +110,19 @@ class ExpiredLeases:
             _log.warning("turn %s is left to a newer release: %s", lease.turn_id, error)
             self._skipped_until[lease.turn_id] = monotonic() + UNREADABLE_RETRY_S
         except (DomainError, LogError) as error:
+            # The claim expires, and the turn is tried again.
             _log.warning("turn %s could not be ended yet: %s", lease.turn_id, error)
-            del self._expired[lease.turn_id]  # other turns come first
         except Exception:  # noqa: BLE001 - a logged boundary: one turn must not keep the others open
             _log.exception("turn %s cannot be ended", lease.turn_id)
-            del self._expired[lease.turn_id]
         else:
-            await self._database.fetch(_SQL["delete_expired"], _parameters(turn_id=lease.turn_id))
+            self._claims.settle(lease.turn_id)
 
     async def _expired_for_long(self) -> list[_Expired]:
         """Return the leases that were seen expired and unchanged for long enough."""
         now = monotonic()
         self._skipped_until = {turn_id: until for turn_id, until in self._skipped_until.items() if until > now}
         found: dict[UUID, _Expired] = {}
-        parameters = _parameters(except_turn_ids=list(self._skipped_until))
+        parameters = {"except_turn_ids": list(self._skipped_until), "latest_s": LATEST_EXPIRY_S}
         for row in await self._database.fetch(_SQL["find_expired"], parameters):
             lease = _Expired(*row, since=now)
             before = self._expired.get(lease.turn_id)
@@ -117,7 +130,3 @@ class ExpiredLeases:
             found[lease.turn_id] = before if before is not None and unchanged else lease
         self._expired = found
         return [lease for lease in found.values() if now - lease.since >= lease.wait_s()]
-
-
-def _parameters(**parameters: object) -> dict[str, object]:
-    return {**parameters, "latest_s": LATEST_EXPIRY_S}

@@ -18,7 +18,7 @@ from eventlog.db.database import Database
 from eventlog.db.statements import load_statements
 from eventlog.errors import IdempotencyKeyTakenError, StoreUnavailableError
 from eventlog.wakeup import Wakeup
-from turns.expired_leases import LONGEST_LEASE_S, ExpiredLeases, Recover
+from turns.expired_leases import LATEST_EXPIRY_S, LONGEST_LEASE_S, ExpiredLeases, Recover
 
 LEASE_S = 6.0
 RENEW_INTERVAL_S = 2.0
@@ -66,7 +66,7 @@ class Leases:
         same one, so a second call must do no harm.
         """
         self._background.keep("leases", self._keep_renewing)
-        self._background.keep("expired-leases", ExpiredLeases(self._database, recover).watch)
+        self._background.keep("expired-leases", ExpiredLeases(self._database, recover, self).watch)
 
     async def close(self) -> None:
         """Stop, and delete the leases that were dropped."""
@@ -110,6 +110,25 @@ class Leases:
             return False
         self._hold(turn_id, _Held(row[0], None))
         return True
+
+    async def claim(self, turn_id: UUID) -> bool:
+        """Take an expired lease to recover its turn.
+
+        Return False if another process was faster.
+
+        The lease is not renewed. If the turn is not recovered in that time, any process may claim it.
+
+        Raises:
+            StoreUnavailableError: the database does not answer.
+        """
+        parameters = {"holder": self._holder, "seconds": LEASE_S, "turn_id": turn_id, "latest_s": LATEST_EXPIRY_S}
+        async with self._writing:
+            return bool(await self._database.fetch(_SQL["claim"], parameters))
+
+    def settle(self, turn_id: UUID) -> None:
+        """Give a claimed lease up, unless its turn waits in this process now."""
+        if turn_id not in self._held:
+            self.drop(turn_id)
 
     async def release(self, turn_id: UUID) -> None:
         """Let another process take a lease over at once.

@@ -32,6 +32,12 @@ UPDATE leases SET holder = %(holder)s, expires_at = now() + make_interval(secs =
 WHERE turn_id = %(turn_id)s AND (expires_at < now() OR holder = %(holder)s)
 RETURNING conversation_id
 
+-- name: claim
+-- Take a lease over if `find_expired` would still find it. Of several processes that try, one gets a row.
+UPDATE leases SET holder = %(holder)s, expires_at = now() + make_interval(secs => %(seconds)s)
+WHERE turn_id = %(turn_id)s AND (expires_at < now() OR expires_at > now() + make_interval(secs => %(latest_s)s))
+RETURNING turn_id
+
 -- name: release
 -- Let the holder's lease expire at once.
 UPDATE leases SET expires_at = '-infinity' WHERE turn_id = %(turn_id)s AND holder = %(holder)s
@@ -60,13 +66,3 @@ UPDATE leases SET holder = holder
 WHERE (expires_at < now() OR expires_at > now() + make_interval(secs => %(latest_s)s))
     AND turn_id <> ALL(%(except_turn_ids)s::uuid[])
 RETURNING turn_id, conversation_id, nullif(expires_at, '-infinity'), expires_at > now()
-
--- name: is_expired
--- Return a row if `find_expired` would still find this lease.
-SELECT 1 FROM leases
-WHERE turn_id = %(turn_id)s AND (expires_at < now() OR expires_at > now() + make_interval(secs => %(latest_s)s))
-
--- name: delete_expired
--- Delete the lease if `find_expired` would still find it.
-DELETE FROM leases
-WHERE turn_id = %(turn_id)s AND (expires_at < now() OR expires_at > now() + make_interval(secs => %(latest_s)s))

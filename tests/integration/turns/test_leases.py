@@ -177,7 +177,7 @@ async def test_a_clock_step_ends_no_turn_whose_lease_is_renewed(
     monkeypatch.setattr(leases_module, "RENEW_INTERVAL_S", 0.02)
     working, dead = some_id(), some_id()
     recovered = Recovered()
-    holder, expired = Leases(here.database), ExpiredLeases(here.database, recovered.recover)
+    holder, expired = Leases(here.database), ExpiredLeases(here.database, recovered.recover, Leases(here.database))
     await holder.acquire(some_id(), working)
     await Leases(here.database).acquire(some_id(), dead)
     rows(database_url, "UPDATE leases SET expires_at = expires_at - interval '1 hour'")
@@ -193,12 +193,53 @@ async def test_a_clock_step_ends_no_turn_whose_lease_is_renewed(
         await holder.close()
 
 
+async def test_of_two_processes_that_find_the_lease_of_a_dead_one_only_one_recovers_its_turn(
+    here: Store, elapsed: Elapsed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first may have started a queued turn.
+
+    The second would end it.
+    """
+    turn_id, recovered = some_id(), Recovered()
+    second = ExpiredLeases(here.database, recovered.recover, Leases(here.database))
+
+    async def recover_while_another_looks(conversation_id: UUID, turn_id: UUID) -> None:
+        await recovered.recover(conversation_id, turn_id)
+        await second.check()
+
+    first = ExpiredLeases(here.database, recover_while_another_looks, Leases(here.database))
+    with monkeypatch.context() as patch:
+        patch.setattr(leases_module, "LEASE_S", -3600.0)
+        await Leases(here.database).acquire(some_id(), turn_id)
+    await first.check()
+    await second.check()
+    elapsed.seconds += EXPIRED_FOR_S
+    await first.check()
+    assert recovered.turns == [turn_id]
+
+
+async def test_a_claimed_lease_of_a_queued_turn_is_taken_over_whatever_the_clock_says(
+    here: Store, database_url: str
+) -> None:
+    turn_id, leases = some_id(), Leases(here.database)
+    await Leases(here.database).acquire(some_id(), turn_id)
+    assert not await leases.claim(turn_id)
+    rows(database_url, "UPDATE leases SET expires_at = now() + interval '1 hour'")  # then the clock was set back
+    assert await leases.claim(turn_id)
+    assert await leases.take_over(turn_id)
+    leases.settle(turn_id)
+    await leases.close()
+    assert rows(database_url, "SELECT turn_id FROM leases WHERE expires_at < now() + interval '1 minute'") == [
+        (turn_id,)
+    ]
+
+
 async def test_a_lease_that_expired_again_after_a_renewal_is_new(
     here: Store, database_url: str, elapsed: Elapsed
 ) -> None:
     """A holder that renews too late is slow, not dead."""
     recovered = Recovered()
-    expired = ExpiredLeases(here.database, recovered.recover)
+    expired = ExpiredLeases(here.database, recovered.recover, Leases(here.database))
     await Leases(here.database).acquire(some_id(), some_id())
     rows(database_url, "UPDATE leases SET expires_at = now() - interval '1 hour'")
     await expired.check()
