@@ -156,8 +156,11 @@ class Log:
         """Return the owner of a conversation, or None if there is no such conversation.
 
         Raises:
-            UnknownEventError: a newer release started it.
+            UnknownEventError: its first event cannot be read.
         """
+        row = await self._database.fetch_one(_SQL["read_owner"], {"conversation_id": conversation_id})
+        if row is None or row[0] is not None:
+            return row[0] if row else None
         started = [item.event for item in await self.versions(conversation_id, [1])]
         return next((event.owner_id for event in started if isinstance(event, ConversationStarted)), None)
 

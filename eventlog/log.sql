@@ -71,6 +71,11 @@ ORDER BY version
 -- The version of the newest event of an aggregate, NULL if it has none.
 SELECT max(version) FROM events WHERE aggregate_id = %(conversation_id)s
 
+-- name: read_owner
+-- The owner of a conversation, NULL if its first event has an older shape.
+SELECT data ->> 'owner_id' FROM events
+WHERE aggregate_id = %(conversation_id)s AND version = 1 AND aggregate = 'conversation'
+
 -- name: find_snapshots
 -- Those of some conversations that have a snapshot.
 SELECT DISTINCT aggregate_id FROM snapshots WHERE aggregate_id = ANY(%(conversation_ids)s)
