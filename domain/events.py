@@ -1,4 +1,4 @@
-"""The events of conversations, and the table of all events, those of agents included.
+"""The events of conversations, and the table of all events.
 
 Each is stored under the name of its class.
 """

@@ -96,8 +96,8 @@ class Turns:
         """Record the user's message and let the model answer it.
 
         While another turn is active, `on_busy` decides: the turn is rejected or queued, or it goes ahead of the queue
-        and interrupts the active turn. With `replace_from` the message replaces that one and all after it. What the
-        request leaves open comes from the conversation's agent when the turn starts.
+        and interrupts the active turn. With `replace_from` the message replaces that one and all after it. The settings
+        that the request leaves open come from the conversation's agent when the turn starts.
 
         Raises:
             ConversationLockedError: another turn is active.

@@ -276,13 +276,13 @@ AsOf = Annotated[int | datetime, BeforeValidator(_as_of)]
 """A position of the log, or a time in RFC 3339."""
 
 
-class WhoseAgent(_Query):
-    """Whose agent is meant: the owner's, or the shared one."""
+class SharedQuery(_Query):
+    """An agent of the owner, or with `shared` the one that every owner may use."""
 
     shared: bool = False
 
 
-class AgentMomentQuery(WhoseAgent):
+class AgentMomentQuery(SharedQuery):
     """An agent, now or as of a moment."""
 
     as_of: AsOf | None = None

@@ -12,7 +12,7 @@ from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_agent_place, encode_cursor, page
 from api.http.openapi import PROBLEMS, AgentResource, Page
 from api.http.problems import validation_problem
-from api.http.request_models import AgentMomentQuery, NewAgent, PageQuery, WhoseAgent
+from api.http.request_models import AgentMomentQuery, NewAgent, PageQuery, SharedQuery
 from api.http.route import JSONRoute
 from api.routes.as_of import check_as_of
 from domain.errors import AgentNotFoundError
@@ -48,9 +48,14 @@ async def get_agent(call: CallParam, agent_id: str, query: Annotated[AgentMoment
     return json_response(agent_resource(agent_row(agent)))
 
 
-@router.put("/v1/agents/{agent_id}", status_code=201, response_model=AgentResource)
+@router.put(
+    "/v1/agents/{agent_id}",
+    status_code=201,
+    response_model=AgentResource,
+    responses={200: {"model": AgentResource, "description": "The agent existed."}},
+)
 async def define_agent(
-    call: CallParam, agent_id: str, body: NewAgent, query: Annotated[WhoseAgent, Query()]
+    call: CallParam, agent_id: str, body: NewAgent, query: Annotated[SharedQuery, Query()]
 ) -> Response:
     """Define an agent, or replace all settings of one. 200 if it existed."""
     _check_may_share(call, query)
@@ -62,14 +67,14 @@ async def define_agent(
 
 
 @router.delete("/v1/agents/{agent_id}", status_code=204)
-async def delete_agent(call: CallParam, agent_id: str, query: Annotated[WhoseAgent, Query()]) -> Response:
+async def delete_agent(call: CallParam, agent_id: str, query: Annotated[SharedQuery, Query()]) -> Response:
     """Delete an agent. Its conversations stay, and so does their label."""
     _check_may_share(call, query)
     deleted = await call.services.agent_commands.delete(call.caller, _existing_label(agent_id), shared=query.shared)
     return await call.write_response(deleted.position, status=204)
 
 
-def _check_may_share(call: Call, query: WhoseAgent) -> None:
+def _check_may_share(call: Call, query: SharedQuery) -> None:
     if query.shared and call.identity.role not in SHARES_AGENTS:
         raise ForbiddenError("Only an admin may write shared agents.")
 

@@ -22,7 +22,7 @@ from api.http.request_models import (
     NewTurn,
     TurnFailure,
     TurnUsage,
-    WhoseAgent,
+    SharedQuery,
 )
 from api.http.route import JSONRoute
 from api.settings import load_settings
@@ -84,8 +84,8 @@ def test_every_field_of_a_turn_is_documented() -> None:
         ("GET /v1/conversations/{conversation_id}/log", LogQuery),
         ("GET /v1/events", EventsQuery),
         ("GET /v1/agents/{agent_id}", AgentMomentQuery),
-        ("PUT /v1/agents/{agent_id}", WhoseAgent),
-        ("DELETE /v1/agents/{agent_id}", WhoseAgent),
+        ("PUT /v1/agents/{agent_id}", SharedQuery),
+        ("DELETE /v1/agents/{agent_id}", SharedQuery),
     ],
 )
 def test_every_query_parameter_is_documented(route: str, query: type[ListingQuery]) -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from commands.agent_commands import AgentCommands
 from commands.agent_definitions import AgentDefinitions
 from domain.agent import AgentDefined, AgentSettings, agent_aggregate_id
+from domain.decisions.turn_starts import TurnSettings
 from domain.errors import AgentNotFoundError, WriteConflictError
 from eventlog.errors import IdempotencyKeyTakenError, VersionTakenError
 from eventlog.writer import GroupCommitWriter, Idempotency
@@ -94,6 +95,13 @@ async def test_an_idempotency_key_is_recorded_once(agents: AgentCommands) -> Non
     await agents.define(keyed, "support", BRIEF)
     with pytest.raises(IdempotencyKeyTakenError):
         await agents.define(keyed, "support", LONG)
+
+
+async def test_a_conversation_without_a_label_reads_no_agent(here: Store) -> None:
+    settings = TurnSettings("gpt-4o", left_open=("model", "tools"))
+    without_a_log = AgentDefinitions(cast(Any, None))
+    assert await without_a_log.resolve("alice", None, settings) == settings
+    assert await AgentDefinitions(here.log).resolve("alice", "undefined", settings) == settings
 
 
 async def test_after_a_new_generation_the_state_is_read_again(
