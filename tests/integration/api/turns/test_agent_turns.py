@@ -212,7 +212,7 @@ def test_the_prompt_counts_in_the_budget(api: Api, given_model: GivenModel, mode
     model = given_model(["Yes"])
     id_ = api.conversation(agent_id=label)["id"]
     for number in range(3):
-        ask(api, id_, model=model, content=f"Question {number}")
+        ask(api, id_, model=model, content=f"Question {number}: " + "why " * 100)
     whole = api.get(f"/v1/conversations/{id_}/context")
     define(api, label, system_prompt="word " * 100, model=model, max_context_tokens=whole["tokens"] + 50)
     shown = api.get(f"/v1/conversations/{id_}/context")
