@@ -19,6 +19,7 @@ from api.http.problems import handle_http_exception, handle_unexpected
 from api.http.route import JSONRoute, with_heads
 from api.network.admission import Admission, refusal_for, with_cors
 from api.routes import (
+    agents,
     client_turns,
     conversations,
     events,
@@ -41,7 +42,7 @@ from eventlog.errors import StoreUnavailableError
 from eventlog.retry import retry, start_pauses
 
 # A request tries the routes in this order: the busiest come first. An included router would try each route twice.
-_MODULES = (messages, turns, client_turns, conversations, events, tokens, projections, health, metrics, index)
+_MODULES = (messages, turns, client_turns, conversations, agents, events, tokens, projections, health, metrics, index)
 _ROUTES = with_heads([route for module in _MODULES for route in module.router.routes])
 
 

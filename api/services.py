@@ -15,19 +15,25 @@ from api.telemetry.logs import log_configuration
 from api.telemetry.meters import Meters
 from api.telemetry.sampling import Sampling
 from api.telemetry.traces import Traces
+from commands.agent_commands import AgentCommands
+from commands.agent_definitions import AgentDefinitions
 from commands.clearing import Clearing
 from commands.commands import Commands
+from commands.conversation_starts import ConversationStarts, CountLive
 from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
 from eventlog.background import cancel_and_wait
 from eventlog.broadcast import Broadcast
 from eventlog.db.connection import translated_errors
 from eventlog.db.database import Database
+from eventlog.errors import StoreUnavailableError
 from eventlog.image_store import ImageStore
 from eventlog.log import Log
 from eventlog.opening import OpenLog, open_log
+from eventlog.writer import Appender
 from projections.catalog import PROJECTIONS, prepare
 from projections.engine import Engine
+from projections.models.agent_listing import AgentListing
 from projections.models.context import Context
 from projections.models.history import History
 from projections.models.listing import Listing
@@ -58,6 +64,8 @@ T = TypeVar("T")
 # Python's garbage collector runs after 700 new objects by default. Here that takes a twentieth of the processor time of
 # a message, and frees next to nothing.
 GC_THRESHOLD_OBJECTS = 20_000
+COUNT_WAIT_S = 2.0
+"""How long a start with a limited agent waits for the listing to catch up."""
 CLEARING_WAIT_S = 2.0
 """How long the deletion of many conversations waits for the read models to catch up."""
 
@@ -76,6 +84,9 @@ class Services:
     log: Log
     images: ImageStore
     commands: Commands
+    agents: AgentDefinitions
+    agent_commands: AgentCommands
+    agent_listing: AgentListing
     clearing: Clearing
     progress: Progress
     engine: Engine
@@ -128,14 +139,15 @@ async def open_services(
         broadcast = Broadcast(opened.feed)
         await _open(stack, broadcast)
         await opened.feed.refresh()  # so that a subscriber begins with the next event, and not with the first
-        executor = CommandExecutor(opened.log, traces.writer(opened.writer) if traces else opened.writer)
+        writer = traces.writer(opened.writer) if traces else opened.writer
+        executor = CommandExecutor(opened.log, writer)
         stack.push_async_callback(executor.close)
         tokenizer = Tokenizer()
         gateway = _model_gateway(settings, traces.model_observer(meters) if traces else meters)
         stack.push_async_callback(gateway.aclose)
         authenticator = _open_authenticator(stack, settings, opened.database)
         services = _build_services(
-            settings, store_condition, meters, authenticator, opened, broadcast, executor, tokenizer, gateway
+            settings, store_condition, meters, authenticator, opened, broadcast, writer, executor, tokenizer, gateway
         )
         opened.database.on_new_generation(services.client_turns.forget)
         opened.feed.on_rewind(lambda _: services.streams.restart())
@@ -176,6 +188,7 @@ def _build_services(
     authenticator: Authenticator,
     opened: OpenLog,
     broadcast: Broadcast,
+    writer: Appender,
     executor: CommandExecutor,
     tokenizer: Tokenizer,
     gateway: ModelGateway,
@@ -183,10 +196,12 @@ def _build_services(
     """Build the services in the order in which they need each other. None is opened."""
     database, log, images = opened.database, opened.log, opened.images
     progress = Progress(projection.name for projection in PROJECTIONS)
-    commands = Commands(executor, tokenizer, images)
+    listing, agents = Listing(database), AgentDefinitions(log)
+    starts = ConversationStarts(executor, agents, _count_live(listing, progress))
+    commands = Commands(executor, tokenizer, images, starts)
     reader = TurnReader(log, tokenizer, images)
     budget = ContextBudget(gateway, settings.max_context_tokens)
-    model_input = ModelInput(log, Context(database, log), progress, budget)
+    model_input = ModelInput(log, agents, Context(database, log), progress, budget)
     leases = Leases(database, settings.limit_running_turns)
     run_services = RunServices(executor, tokenizer, progress, reader, FlushClock())
     runner = TurnRunner(run_services, gateway, model_input, broadcast, leases)
@@ -206,11 +221,14 @@ def _build_services(
         log=log,
         images=images,
         commands=commands,
+        agents=agents,
+        agent_commands=AgentCommands(log, writer),
+        agent_listing=AgentListing(database),
         clearing=Clearing(commands, lambda position: progress.wait(position, CLEARING_WAIT_S)),
         progress=progress,
         engine=Engine(database, opened.feed, opened.channels, progress, PROJECTIONS),
         rebuilds=RebuildJobs(database, set_up_process=log_configuration(settings)),
-        listing=Listing(database),
+        listing=listing,
         history=History(database),
         reader=reader,
         model_input=model_input,
@@ -224,6 +242,15 @@ def _build_services(
         request_limit=_limit(RequestLimit, database, settings.limit_requests_per_minute),
         stream_limit=_limit(StreamLimit, database, settings.limit_open_streams),
     )
+
+
+def _count_live(listing: Listing, progress: Progress) -> CountLive:
+    async def count(position: int, owner_id: str, agent_id: str, at_most: int) -> int:
+        if "listing" in await progress.wait(position, COUNT_WAIT_S):
+            raise StoreUnavailableError("The conversations of the agent cannot be counted now.")
+        return await listing.count_live(owner_id, agent_id, at_most)
+
+    return count
 
 
 def _limit(kind: Callable[[Database, int], T], database: Database, at_most: int | None) -> T | None:

@@ -1,4 +1,4 @@
-"""Commands on conversations: load the state, decide, append.
+"""Commands on conversations and agents: load the state, decide, append.
 
 Imports domain and eventlog.
 """

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from pydantic_core import to_json
 
+from commands.conversation_starts import ConversationStarts
 from commands.executor import CommandExecutor, Committed
 from commands.tokens import Tokenizer
 from domain.content import (
@@ -64,8 +65,11 @@ class Commands:
     Each may raise the domain's errors, IdempotencyKeyTakenError and StoreUnavailableError.
     """
 
-    def __init__(self, executor: CommandExecutor, tokenizer: Tokenizer, images: ImageStore) -> None:
+    def __init__(
+        self, executor: CommandExecutor, tokenizer: Tokenizer, images: ImageStore, starts: ConversationStarts
+    ) -> None:
         self.executor = executor
+        self.starts = starts
         self._tokenizer = tokenizer
         self._images = images
 
@@ -78,12 +82,17 @@ class Commands:
         metadata: JsonObject | None = None,
         messages: Sequence[ClientMessage] = (),
     ) -> Committed:
-        """Start a conversation with its first messages."""
+        """Start a conversation with its first messages.
+
+        Raises:
+            ConversationLimitReachedError: the agent allows no further conversation.
+        """
         drafts = [await self.draft(message, ("messages", index)) for index, message in enumerate(messages)]
         events = conversations.start_conversation(
             new_id(), caller.origin(), agent_id=agent_id, title=title, metadata=metadata, messages=drafts
         )
-        return await self.executor.start(events, caller.idempotency)
+        agent = await self.starts.agents.find(caller.owner_id, agent_id) if agent_id else None
+        return await self.starts.record(caller.owner_id, agent, events, caller.idempotency)
 
     async def update(
         self,

@@ -52,7 +52,7 @@ class CommandExecutor:
         self._conflict_pauses_s = conflict_pauses_s
         self._writer = writer
         self._states: OrderedDict[UUID, Conversation] = OrderedDict()
-        self._locks = _LockTable()
+        self._locks = LockTable()
         self._snapshots = Background()
         writer.on_new_generation(self.forget)
 
@@ -218,31 +218,31 @@ class CommandExecutor:
             _log.warning("no snapshot of %s was stored: %s", state.id, error)
 
 
-class _LockTable:
-    """The locks of the conversations in use. The last user of a lock removes it."""
+class LockTable:
+    """The locks of what is in use, by id. The last user of a lock removes it."""
 
     def __init__(self) -> None:
         self._held: dict[UUID, _CountedLock] = {}
 
-    def hold(self, conversation_id: UUID) -> "_CountedLock":
-        """Return the lock of a conversation. The caller enters it at once."""
-        lock = self._held.get(conversation_id)
+    def hold(self, id_: UUID) -> "_CountedLock":
+        """Return the lock of an id. The caller enters it at once."""
+        lock = self._held.get(id_)
         if lock is None:
-            lock = self._held[conversation_id] = _CountedLock(self._held, conversation_id)
+            lock = self._held[id_] = _CountedLock(self._held, id_)
         lock.users += 1
         return lock
 
 
 class _CountedLock:
-    """The lock of a conversation, and the number of tasks that hold it or wait for it."""
+    """A lock, and the number of tasks that hold it or wait for it."""
 
     # A class is faster than a generator, and this is entered for every command.
 
     __slots__ = ("_held", "_id", "_lock", "users")
 
-    def __init__(self, held: "dict[UUID, _CountedLock]", conversation_id: UUID) -> None:
+    def __init__(self, held: "dict[UUID, _CountedLock]", id_: UUID) -> None:
         self._held = held
-        self._id = conversation_id
+        self._id = id_
         self._lock = asyncio.Lock()
         self.users = 0
 

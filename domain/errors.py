@@ -13,6 +13,8 @@ DomainError
 ├── InvalidContentError          a message breaks a rule; carries the path
 ├── UnsupportedImageError        the bytes of an image do not match its type
 ├── IdempotencyKeyReusedError    the key was used with another request
+├── AgentNotFoundError
+├── ConversationLimitReachedError  the agent allows no further conversation
 └── LimitReachedError            the owner has as much as it may have; carries when to try again
 """
 
@@ -86,8 +88,8 @@ class VersionMismatchError(DomainError):
 class WriteConflictError(DomainError):
     """Another writer recorded the next version first, also at every retry."""
 
-    def __init__(self, conversation_id: UUID) -> None:
-        super().__init__(f"Conversation {conversation_id} is being written by others; try again.")
+    def __init__(self, aggregate_id: UUID, kind: str = "Conversation") -> None:
+        super().__init__(f"{kind} {aggregate_id} is being written by others; try again.")
 
 
 class InvalidContentError(DomainError):
@@ -111,6 +113,20 @@ class IdempotencyKeyReusedError(DomainError):
 
     def __init__(self, key: str) -> None:
         super().__init__(f"Idempotency-Key {key!r} was used with another request.")
+
+
+class AgentNotFoundError(DomainError):
+    """The owner has no agent with this label, and no agent with it is shared."""
+
+    def __init__(self, label: object) -> None:
+        super().__init__(f"No agent {label}.")
+
+
+class ConversationLimitReachedError(DomainError):
+    """The owner has as many conversations with an agent as the agent allows."""
+
+    def __init__(self, label: str, limit: int) -> None:
+        super().__init__(f"Agent {label} allows at most {limit} conversations.")
 
 
 class LimitReachedError(DomainError):

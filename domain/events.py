@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from domain.agent import AgentDefined, AgentDeleted, ResolvedAgent
 from domain.aggregates import AggregateEvent
 from domain.content import Content, Role
 from domain.model_usage import Usage
@@ -16,6 +17,7 @@ from domain.values import JsonObject, Label, Text, Title
 
 MessageStatus = Literal["completed", "interrupted"]
 StreamedBlock = Literal["text", "reasoning"]
+OpenSetting = Literal["model", "tools"]
 
 
 class ConversationEvent(AggregateEvent):
@@ -27,10 +29,22 @@ class ConversationEvent(AggregateEvent):
 class ConversationStarted(ConversationEvent):
     """A conversation was started."""
 
+    class_version: ClassVar[int] = 2
+
     owner_id: str = Field(description="The owner's id. Server, from authentication.")
     agent_id: Label | None = Field(default=None, description="The agent's label, or None. Client.")
     title: Title | None = Field(default=None, description="The title that listings show, or None. Client.")
     metadata: JsonObject = Field(default_factory=dict, description="The client's own JSON object. Client.")
+    agent_number: int | None = Field(
+        default=None,
+        ge=1,
+        description="Counts the owner's starts with an agent that limits conversations, or None. Server.",
+    )
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """Set no number: before version 2 no agent limited conversations."""
+        state["agent_number"] = None
 
 
 class ConversationUpdated(ConversationEvent):
@@ -133,7 +147,7 @@ class TurnBegun(ConversationEvent):
 class TurnQueued(TurnBegun):
     """A turn was requested and waits, with its message, until those before it end."""
 
-    class_version: ClassVar[int] = 2
+    class_version: ClassVar[int] = 3
 
     content: Content = Field(description="The blocks of the message to answer, in order. Client.")
     tokens: int = Field(ge=0, description="Tokens of the content as `encoding` counts them. Server.")
@@ -144,18 +158,29 @@ class TurnQueued(TurnBegun):
         description="The turn's start supersedes messages from this version on. None supersedes none. Client.",
     )
     ahead: bool = Field(default=False, description="Whether it starts before all turns that wait already. Client.")
+    left_open: tuple[OpenSetting, ...] = Field(
+        default=(), description="The settings that the request left open: model, tools, or both. Client."
+    )
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
         """Change nothing: before version 2 tool calls had no extra content."""
 
+    @staticmethod
+    def upcast_v2_v3(state: dict[str, Any]) -> None:
+        """Leave nothing open: before version 3 no agent had settings."""
+        state["left_open"] = ()
+
 
 class TurnStarted(TurnBegun):
     """A turn started. From now on the conversation is locked."""
 
-    class_version: ClassVar[int] = 3
+    class_version: ClassVar[int] = 4
 
     user_message_version: int = Field(ge=1, description="The version of the message to answer. Server.")
+    agent: ResolvedAgent | None = Field(
+        default=None, description="The agent whose settings the turn uses, or None without one. Server."
+    )
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
@@ -167,6 +192,11 @@ class TurnStarted(TurnBegun):
         """Set the version of the user's message, which was the one before, and no tools."""
         state["user_message_version"] = state["originator_version"] - 1
         state["tools"] = ()
+
+    @staticmethod
+    def upcast_v3_v4(state: dict[str, Any]) -> None:
+        """Set no agent: before version 4 no agent had settings."""
+        state["agent"] = None
 
 
 class StreamDelta(ConversationEvent):
@@ -254,6 +284,8 @@ EVENT_TYPES: dict[str, type[AggregateEvent]] = {
         TurnCompleted,
         TurnFailed,
         TurnCancelled,
+        AgentDefined,
+        AgentDeleted,
     )
 }
 """The events of all aggregates, by their stored names."""

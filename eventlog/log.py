@@ -1,6 +1,7 @@
 """Reads the log: events of a conversation, of all, and lookups of commands."""
 
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -32,6 +33,16 @@ class IdempotentCommand(NamedTuple):
     fingerprint: bytes
 
 
+class LogEnd(NamedTuple):
+    """The end of a log: the position of its last event, and the time.
+
+    The time is that of the database's clock, or that of the last event if it is later.
+    """
+
+    position: int
+    at: datetime
+
+
 class FeedFilter(NamedTuple):
     """Selects events of an owner's conversations. None selects all."""
 
@@ -57,6 +68,11 @@ class Log:
         row = await self._database.fetch_one(_SQL["read_head"])
         return row[0] if row else 0
 
+    async def end(self) -> LogEnd:
+        """Return the end of the log. A later position or time is in the future."""
+        ((position, at),) = await self._database.fetch(_SQL["read_end"])
+        return LogEnd(position, at)
+
     async def after(self, position: int, limit: int) -> list[Recorded]:
         """Return at most `limit` events after `position`, fewer if they are large."""
         return await self._read(
@@ -70,6 +86,10 @@ class Log:
         return await self._read(
             "read_conversation", conversation_id=conversation_id, first=first, last=last, limit=limit
         )
+
+    async def newest_events(self, aggregate_ids: list[UUID]) -> list[Recorded]:
+        """Return the last event of each of some aggregates that have any."""
+        return await self._read_known("read_newest", aggregate_ids=aggregate_ids)
 
     async def versions(self, conversation_id: UUID, versions: list[int]) -> list[Recorded]:
         """Return the events of a conversation with these versions, in order."""
@@ -210,6 +230,11 @@ class Log:
         parameters = {"conversation_id": conversation_id, "first": from_version}
         row = await self._database.fetch_one(_SQL["count_messages"], parameters)
         return Superseded(from_version, row[0] if row else 0)
+
+    async def last_agent_number(self, owner_id: str, agent_id: str) -> int:
+        """Return the number of an owner's last start with an agent that limits them, or 0."""
+        row = await self._database.fetch_one(_SQL["read_agent_number"], {"owner_id": owner_id, "agent_id": agent_id})
+        return row[0] or 0 if row else 0
 
     async def find_idempotent(self, owner_id: str, key: str) -> IdempotentCommand | None:
         """Return the command to which an owner gave `key`, or None."""

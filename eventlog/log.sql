@@ -35,6 +35,25 @@ SELECT (SELECT base FROM next), (SELECT count(*) FROM inserted), (SELECT lost FR
 -- The position of the last event, 0 for an empty log.
 SELECT position FROM head WHERE only_row
 
+-- name: read_end
+-- The position of the last event, and the time: the clock's, or that of the last event if it is later.
+SELECT h.position, greatest(clock_timestamp(), (SELECT e.recorded_at FROM events AS e WHERE e.position = h.position))
+FROM head AS h WHERE h.only_row
+
+-- name: read_newest
+-- The last event of each of some aggregates.
+SELECT e.* FROM unnest(%(aggregate_ids)s::uuid[]) AS a(id)
+CROSS JOIN LATERAL (
+    SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at
+    FROM events WHERE aggregate_id = a.id ORDER BY version DESC LIMIT 1
+) AS e
+
+-- name: read_agent_number
+-- The number of an owner's last start with an agent that limits them, NULL without one.
+SELECT max((data ->> 'agent_number')::integer) FROM events
+WHERE type = 'ConversationStarted' AND data ->> 'agent_number' IS NOT NULL
+    AND data ->> 'owner_id' = %(owner_id)s AND data ->> 'agent_id' = %(agent_id)s
+
 -- name: read_conversation
 -- Events of one aggregate from one version to another, in order.
 SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at

@@ -333,6 +333,7 @@ def _translated(error: psycopg.Error) -> LogError:
         # A sharding layer may number the constraint: events_pkey_102008.
         if (error.diag.constraint_name or "").startswith("events_idempotency"):
             return IdempotencyKeyTakenError("The idempotency key was recorded meanwhile.")
+        # The number of a start with a limited agent is decided again like a version.
         return VersionTakenError("The version was recorded meanwhile.")
     if isinstance(error, psycopg.DataError | psycopg.IntegrityError | errors.ProgramLimitExceeded):
         return UnstorableEventError("PostgreSQL cannot hold a value of this event.")

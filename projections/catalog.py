@@ -9,13 +9,20 @@ from eventlog.log import read_head
 from eventlog.migrations import migrate
 from projections import advisory_locks, builds, live_views
 from projections.errors import UnknownProjectionError
+from projections.models.agent_listing import AgentsProjection
 from projections.models.context import ContextProjection
 from projections.models.history import HistoryProjection
 from projections.models.listing import ListingProjection
 from projections.models.usage import UsageProjection
 from projections.projection import Projection, view_name
 
-PROJECTIONS: tuple[Projection, ...] = (ListingProjection(), HistoryProjection(), ContextProjection(), UsageProjection())
+PROJECTIONS: tuple[Projection, ...] = (
+    ListingProjection(),
+    HistoryProjection(),
+    ContextProjection(),
+    UsageProjection(),
+    AgentsProjection(),
+)
 
 
 def find_projection(name: str, projections: Sequence[Projection] = PROJECTIONS) -> Projection:

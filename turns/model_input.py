@@ -3,6 +3,8 @@
 import asyncio
 from uuid import UUID
 
+from commands.agent_definitions import AgentDefinitions
+from domain.agent import AgentDefined
 from domain.events import TurnStarted
 from eventlog.errors import StoreUnavailableError
 from eventlog.log import Log
@@ -22,8 +24,11 @@ CONTEXT_WAIT_S = 5.0
 class ModelInput:
     """Builds what models are sent, within the client's or the server's token budget."""
 
-    def __init__(self, log: Log, context: Context, progress: Progress, budget: ContextBudget) -> None:
+    def __init__(
+        self, log: Log, agents: AgentDefinitions, context: Context, progress: Progress, budget: ContextBudget
+    ) -> None:
         self._log = log
+        self._agents = agents
         self._context = context
         self._progress = progress
         self._budget = budget
@@ -44,9 +49,14 @@ class ModelInput:
             raise ModelError("model_unavailable", "The context of the conversation could not be read.") from error
 
     async def window(
-        self, conversation_id: UUID, model: str, max_tokens: int | None = None, last: int | None = None
+        self,
+        conversation_id: UUID,
+        model: str,
+        max_tokens: int | None = None,
+        last: int | None = None,
+        agent: AgentDefined | None = None,
     ) -> SentContext:
-        """Return what `model` is sent of a conversation.
+        """Return what `model` is sent of a conversation, with an agent's prompt and tools.
 
         That is at most `max_tokens`, of the `last` messages.
 
@@ -55,7 +65,15 @@ class ModelInput:
             StoreUnavailableError: the store is away.
         """
         budget = max_tokens or await self._budget.tokens(model)
-        return await sent_context(self._context, conversation_id, budget, last, rules=provider_rules(model))
+        return await sent_context(
+            self._context,
+            conversation_id,
+            budget,
+            last,
+            tools=agent.tools if agent else (),
+            rules=provider_rules(model),
+            system_prompt=agent.system_prompt if agent else None,
+        )
 
     async def _request(self, started: TurnStarted, version: int, position: int) -> ModelRequest:
         if await self._log.turn_end(started.originator_id, started.turn_id, version):
@@ -66,7 +84,14 @@ class ModelInput:
             raise ModelError("model_unavailable", "The context of the conversation is not up to date.")
         budget = started.max_context_tokens or await self._budget.tokens(started.model, started.max_output_tokens)
         rules = provider_rules(started.model)
-        sent = await sent_context(self._context, started.originator_id, budget, tools=started.tools, rules=rules)
+        sent = await sent_context(
+            self._context,
+            started.originator_id,
+            budget,
+            tools=started.tools,
+            rules=rules,
+            system_prompt=await self._agents.system_prompt(started.agent) if started.agent else None,
+        )
         return ModelRequest(
             model=started.model,
             messages=sent.messages,

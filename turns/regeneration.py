@@ -5,7 +5,7 @@ from uuid import UUID
 
 from domain.decisions.turn_starts import Question, TurnSettings, settings_of
 from domain.errors import InvalidContentError, MessageNotFoundError
-from domain.events import MessageAdded, TurnStarted
+from domain.events import MessageAdded, OpenSetting, TurnStarted
 from eventlog.log import LAST_VERSION, Log
 
 
@@ -20,9 +20,13 @@ class AnsweredQuestion(NamedTuple):
     started: TurnStarted | None = None
 
     def settings(self, model: str | None, default_model: str) -> TurnSettings:
-        """Return the settings of the new turn: the old ones, with `model` if given."""
+        """Return the settings of the new turn: the old ones, with `model` if given.
+
+        They are open to those of an agent if no turn gave the answer, or its client ran the model.
+        """
         if self.started is None or not self.started.generate:
-            return TurnSettings(model or default_model)
+            left_open: tuple[OpenSetting, ...] = ("tools",) if model else ("model", "tools")
+            return TurnSettings(model or default_model, left_open=left_open)
         before = settings_of(self.started)
         return before._replace(model=model or before.model)
 

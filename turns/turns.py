@@ -10,9 +10,10 @@ from commands.commands import Caller, ClientMessage, Commands
 from commands.executor import Committed
 from domain.conversation import Conversation, fold
 from domain.decisions import conversations, running_turns, turn_starts
+from domain.decisions.agents import resolve_settings
 from domain.decisions.conversations import Events
 from domain.decisions.guards import check_access, check_next, check_unlocked
-from domain.decisions.turn_starts import Superseded, TurnIds, TurnSettings
+from domain.decisions.turn_starts import Superseded, TurnIds, TurnSettings, settings_of
 from domain.errors import MessageNotFoundError, TurnNotActiveError
 from domain.events import ConversationEvent, MessageAdded, TurnQueued, TurnStarted
 from eventlog.clock import new_id
@@ -56,6 +57,8 @@ class Turns:
         leases: Leases,
     ) -> None:
         self._commands = commands
+        self._starts = commands.starts
+        self._agents = commands.starts.agents
         self._executor = commands.executor
         self._log = commands.executor.log
         self._reader = reader
@@ -93,7 +96,8 @@ class Turns:
         """Record the user's message and let the model answer it.
 
         While another turn is active, `on_busy` decides: the turn is rejected or queued, or it goes ahead of the queue
-        and interrupts the active turn. With `replace_from` the message replaces that one and all after it.
+        and interrupts the active turn. With `replace_from` the message replaces that one and all after it. The settings
+        that the request leaves open come from the conversation's agent when the turn starts.
 
         Raises:
             ConversationLockedError: another turn is active.
@@ -115,7 +119,8 @@ class Turns:
                     state, origin, draft, settings, ids, from_version=from_version, ahead=ahead
                 )
             superseded = await self._superseded(conversation_id, from_version)
-            events = turn_starts.start_turn(state, origin, draft, settings, ids, superseded)
+            resolved = await self._agents.resolve(state.owner_id, state.agent_id, settings)
+            events = turn_starts.start_turn(state, origin, draft, resolved, ids, superseded)
             await acquire(state.owner_id)
             return events
 
@@ -127,17 +132,22 @@ class Turns:
     async def start_with_conversation(
         self, caller: Caller, message: ClientMessage, settings: TurnSettings, *, agent_id: str | None, title: str | None
     ) -> AcceptedTurn:
-        """Start a conversation with the user's message, and let the model answer it."""
+        """Start a conversation with the user's message, and let the model answer it.
+
+        Raises:
+            ConversationLimitReachedError: the agent allows no further conversation.
+        """
         self._check_open()
         draft, ids = await self._commands.draft(message), TurnIds(new_id(), new_id(), new_id())
+        agent = await self._agents.find(caller.owner_id, agent_id) if agent_id else None
         origin = caller.origin()
         started = conversations.start_conversation(new_id(), origin, agent_id=agent_id, title=title)
         state = fold(None, started)
         assert state is not None
-        turn = turn_starts.start_turn(state, origin, draft, settings, ids)
+        turn = turn_starts.start_turn(state, origin, draft, resolve_settings(settings, agent), ids)
         async with self._leases.starting(state.id, ids.turn) as acquire:
             await acquire(state.owner_id)
-            committed = await self._executor.start([*started, *turn], caller.idempotency)
+            committed = await self._starts.record(state.owner_id, agent, [*started, *turn], caller.idempotency)
             return await self._begin(caller, committed)
 
     async def regenerate(
@@ -161,6 +171,8 @@ class Turns:
             check_unlocked(state)
             answered = await find_answered_question(self._log, conversation_id, message_id)
             settings = answered.settings(model, default_model)
+            if settings.left_open:
+                settings = await self._agents.resolve(state.owner_id, state.agent_id, settings)
             superseded = await self._log.superseded(conversation_id, answered.from_version)
             events = turn_starts.answer_again(state, caller.origin(), answered.question, settings, ids, superseded)
             await acquire(state.owner_id)
@@ -221,7 +233,10 @@ class Turns:
         async def decide(state: Conversation) -> Events:
             check_next(state, queued.turn_id)
             superseded = await self._superseded(key.conversation_id, queued.from_version)
-            events = turn_starts.start_queued_turn(state, caller(state).origin(), queued, new_id(), superseded)
+            settings = await self._agents.resolve(state.owner_id, state.agent_id, settings_of(queued))
+            events = turn_starts.start_queued_turn(
+                state, caller(state).origin(), queued, new_id(), superseded, settings=settings
+            )
             await acquire(state.owner_id)
             return events
 

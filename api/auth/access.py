@@ -20,14 +20,21 @@ class Access(Enum):
     """Reads conversations as an event stream. So it also takes a short token."""
     WRITES = auto()
     """Writes its own conversations."""
+    READS_AGENTS = auto()
+    """Reads agents that it may use, or everybody's for an auditor or an admin."""
+    WRITES_AGENTS = auto()
+    """Writes its own agents, or everybody's for an admin."""
     READS_ANYTHING = auto()
     """Reads what belongs to no owner, such as metrics."""
     OPERATES = auto()
     """Operates the server, such as its projections."""
 
 
-_OWN = frozenset({Access.ANY_CALLER, Access.READS, Access.STREAMS, Access.WRITES})
-_AUDIT = frozenset({Access.ANY_CALLER, Access.READS, Access.STREAMS, Access.READS_ANYTHING})
+AGENTS = frozenset({Access.READS_AGENTS, Access.WRITES_AGENTS})
+"""The needs of routes on which auditors and admins may name an owner."""
+
+_OWN = frozenset({Access.ANY_CALLER, Access.READS, Access.STREAMS, Access.WRITES, *AGENTS})
+_AUDIT = frozenset({Access.ANY_CALLER, Access.READS, Access.STREAMS, Access.READS_AGENTS, Access.READS_ANYTHING})
 
 RIGHTS: Mapping[Role, frozenset[Access]] = {
     "anonymous": frozenset({Access.PUBLIC}),
@@ -35,9 +42,12 @@ RIGHTS: Mapping[Role, frozenset[Access]] = {
     "user": _OWN,
     "service": _OWN,
     "auditor": _AUDIT,
-    "admin": _AUDIT | {Access.OPERATES},
+    "admin": _AUDIT | {Access.WRITES_AGENTS, Access.OPERATES},
 }
 """What each role may do. `local` is everybody where authentication is off."""
+
+SHARES_AGENTS: frozenset[Role] = frozenset({"admin", "local"})
+"""The roles that write the agents which every owner may use."""
 
 READS_EVERYBODY: frozenset[Role] = frozenset({"auditor", "admin"})
 """The roles that read the conversations of every owner."""
@@ -73,6 +83,10 @@ ROUTES: Mapping[str, Access] = {
     "POST /v1/conversations/{conversation_id}/turns/{turn_id}/deltas": Access.WRITES,
     "POST /v1/conversations/{conversation_id}/turns/{turn_id}/complete": Access.WRITES,
     "POST /v1/conversations/{conversation_id}/turns/{turn_id}/fail": Access.WRITES,
+    "GET /v1/agents": Access.READS_AGENTS,
+    "GET /v1/agents/{agent_id}": Access.READS_AGENTS,
+    "PUT /v1/agents/{agent_id}": Access.WRITES_AGENTS,
+    "DELETE /v1/agents/{agent_id}": Access.WRITES_AGENTS,
     "GET /v1/events": Access.STREAMS,
     "GET /v1/projections": Access.OPERATES,
     "GET /v1/projections/{name}": Access.OPERATES,

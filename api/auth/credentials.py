@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-from api.auth.access import Access, check_rights
+from api.auth.access import AGENTS, READS_EVERYBODY, Access, check_rights
 from api.auth.authenticator import Authenticator
 from api.auth.errors import ForbiddenError, OwnerRequiredError, invalid_credentials
 from api.auth.identity import Identity, check_owner_id
@@ -23,7 +23,7 @@ async def identify(
         UnauthenticatedError: the caller gave no credentials, or none that work.
         ForbiddenError: the caller's role may not use the route, or not name an owner.
         OwnerRequiredError: a service names no owner.
-        InvalidOwnerError: a service names an owner that cannot exist.
+        InvalidOwnerError: the caller names an owner that cannot exist.
         IdentityProviderError: tokens cannot be verified now.
         StoreUnavailableError: the database does not answer.
     """
@@ -34,9 +34,11 @@ async def identify(
     named = headers.get(_OWNER)
     if identity.role == "service" and not identity.delegated:
         return identity._replace(owner_id=_owner_of(named))
-    if named is not None:
-        raise ForbiddenError(f"Only a service may send {OWNER}.")
-    return identity
+    if named is None:
+        return identity
+    if identity.role in READS_EVERYBODY and access in AGENTS:
+        return identity._replace(owner_id=_owner_of(named))
+    raise ForbiddenError(f"Only a service may send {OWNER}, and on the routes of agents an auditor or an admin.")
 
 
 def split_access_token(query: bytes) -> tuple[bytes, str | None]:

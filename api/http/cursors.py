@@ -10,6 +10,7 @@ from uuid import UUID
 import orjson
 
 from api.http.problems import ProblemError, ProblemKind
+from projections.models.agent_listing import AgentPlace
 from projections.models.listing_filter import ListingFilter, ListingPlace, ListingSort
 from projections.models.title_order import MAX_KEY_CHARACTERS
 
@@ -56,6 +57,20 @@ def decode_place(kind: str, sort: ListingSort, cursor: str | None) -> ListingPla
     def place(found: Any) -> ListingPlace:
         value, id_ = found
         return ListingPlace(_title_key(value) if sort == "title" else _moment(value), UUID(id_))
+
+    return None if cursor is None else _decode(kind, cursor, place)
+
+
+def decode_agent_place(kind: str, cursor: str | None) -> AgentPlace | None:
+    """Return the place in a cursor of a list of agents, None without one.
+
+    Raises:
+        ProblemError: the cursor is malformed, or of another list.
+    """
+
+    def place(found: Any) -> AgentPlace:
+        label, id_ = found
+        return AgentPlace(_title_key(label), UUID(id_))
 
     return None if cursor is None else _decode(kind, cursor, place)
 

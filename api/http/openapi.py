@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, Field
 
 from domain.content import ContentBlock, Role
+from domain.tools import ToolDefinition
 
 T = TypeVar("T")
 
@@ -29,6 +30,26 @@ class ConversationResource(BaseModel):
     updated_at: str
     last_message_at: str | None
     version: int = Field(description="Version of the last event that a reader can see. It is the entity tag.")
+
+
+class AgentResource(BaseModel):
+    """An agent. A setting that is null is left open."""
+
+    id: str = Field(description="The label, which is the `agent_id` of conversations.")
+    object: Literal["agent"]
+    owner_id: str | None = Field(description="Null if the agent is shared.")
+    shared: bool
+    system_prompt: str | None
+    model: str | None
+    max_context_tokens: int | None
+    temperature: float | None
+    tools: list[ToolDefinition]
+    max_conversations: int | None
+    retain_days: int | None
+    tool_results_timeout_s: float | None
+    created_at: str
+    updated_at: str
+    version: int = Field(description="Version of the definition, as turns record it.")
 
 
 class UsageResource(BaseModel):

@@ -61,6 +61,8 @@ PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
     errors.InvalidContentError: VALIDATION_FAILED,
     errors.UnsupportedImageError: ProblemKind(415, "UNSUPPORTED_IMAGE"),
     errors.IdempotencyKeyReusedError: ProblemKind(422, "IDEMPOTENCY_KEY_REUSED"),
+    errors.AgentNotFoundError: ProblemKind(404, "AGENT_NOT_FOUND"),
+    errors.ConversationLimitReachedError: ProblemKind(409, "CONVERSATION_LIMIT_REACHED"),
     errors.LimitReachedError: ProblemKind(429, "RATE_LIMITED"),
     StoreUnavailableError: ProblemKind(503, "STORE_UNAVAILABLE"),
     UnknownEventError: ProblemKind(503, "STORE_UNAVAILABLE"),

@@ -12,7 +12,7 @@ WRITE_WAIT_S = 2.0
 READ_WAIT_S = 5.0
 
 # The read models that the routes read. A projection that no route reads does not delay a read.
-READ_MODELS = frozenset({"listing", "history", "context"})
+READ_MODELS = frozenset({"listing", "history", "context", "agents"})
 
 _READ_MODEL_BEHIND = ProblemKind(503, "READ_MODEL_BEHIND")
 

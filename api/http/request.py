@@ -15,7 +15,7 @@ MAX_DIGITS = 18
 
 # A header that is there twice is one list of values. For credentials and owners, no list is valid.
 _JOINED = (b"if-match", b"authorization", b"turnlog-owner")
-_WITH_BODY = frozenset({"POST", "PATCH"})
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _PAYLOAD_TOO_LARGE = ProblemKind(413, "PAYLOAD_TOO_LARGE")
 _UNSUPPORTED_ENCODING = ProblemKind(415, "UNSUPPORTED_ENCODING")
 _NOT_ENCODED = frozenset({"", "identity"})

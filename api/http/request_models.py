@@ -9,7 +9,8 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from domain.content import Content, ContentBlock, ImageBlock, Role, TextBlock
+from domain.agent import AgentSettings
+from domain.content import MAX_TEXT_BYTES, Content, ContentBlock, ImageBlock, Role, TextBlock
 from domain.events import EVENT_TYPES
 from domain.tools import MAX_TOOLS, ToolDefinition
 from domain.values import Frozen, Label, Metadata, Text, Title
@@ -21,6 +22,7 @@ MAX_TOOL_RESULTS = 1000
 # The tags of the two forms of a message's content. They are in the paths of pydantic's errors.
 CONTENT_FORMS = frozenset({"string", "blocks"})
 
+_POSITION = re.compile(r"\d{1,18}", re.ASCII)
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d(?:\.\d+)?)(Z|[+ -]\d\d:[0-5]\d)", re.ASCII | re.IGNORECASE)
 
 
@@ -85,6 +87,15 @@ def _unique_names(tools: tuple[ToolDefinition, ...]) -> tuple[ToolDefinition, ..
     return tools
 
 
+def _at_most_1_mib(text: str) -> str:
+    if len(text.encode()) > MAX_TEXT_BYTES:
+        raise ValueError(f"must be at most {MAX_TEXT_BYTES} bytes of UTF-8")
+    return text
+
+
+Tools = Annotated[tuple[ToolDefinition, ...], Field(max_length=MAX_TOOLS), AfterValidator(_unique_names)]
+ContextTokens = Annotated[int, Field(ge=1, le=100_000_000)]
+Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)]
 ModelName = Annotated[Text, Field(min_length=1, max_length=256)]
 TokenCount = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
@@ -97,10 +108,10 @@ class NewTurn(Frozen):
     stream: bool = False
     generate: bool = True
     metadata: Metadata = Field(default_factory=dict)
-    max_context_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
+    max_context_tokens: ContextTokens | None = None
+    temperature: Temperature | None = None
     max_output_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
-    tools: Annotated[tuple[ToolDefinition, ...], Field(max_length=MAX_TOOLS), AfterValidator(_unique_names)] = ()
+    tools: Tools = ()
     replace_from: UUID | None = None
     on_busy: Literal["reject", "queue", "interrupt"] = "reject"
 
@@ -166,6 +177,23 @@ class NewConversationTurn(NewTurn):
 
     title: Title | None = None
     agent_id: Label | None = None
+
+
+class NewAgent(Frozen):
+    """Body of `PUT /v1/agents/{agent_id}`. A setting that is absent or null is left open."""
+
+    system_prompt: Annotated[Text, Field(min_length=1), AfterValidator(_at_most_1_mib)] | None = None
+    model: ModelName | None = None
+    max_context_tokens: ContextTokens | None = None
+    temperature: Temperature | None = None
+    tools: Tools = ()
+    max_conversations: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    retain_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
+    tool_results_timeout_s: Annotated[float, Field(gt=0, le=100_000_000, allow_inf_nan=False)] | None = None
+
+    def settings(self) -> AgentSettings:
+        """Return the settings of the agent."""
+        return AgentSettings(**{name: getattr(self, name) for name in AgentSettings._fields})
 
 
 def _event_type(name: str) -> str:
@@ -238,6 +266,26 @@ def _moment(value: Any) -> datetime:
 
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 """A time in RFC 3339. Digits beyond the microseconds are dropped."""
+
+
+def _as_of(value: Any) -> int | datetime:
+    return int(value) if _POSITION.fullmatch(str(value)) else _moment(value)
+
+
+AsOf = Annotated[int | datetime, BeforeValidator(_as_of)]
+"""A position of the log, or a time in RFC 3339."""
+
+
+class SharedQuery(_Query):
+    """An agent of the owner, or with `shared` the one that every owner may use."""
+
+    shared: bool = False
+
+
+class AgentMomentQuery(SharedQuery):
+    """An agent, now or as of a moment."""
+
+    as_of: AsOf | None = None
 
 
 class ListingQuery(PageQuery):

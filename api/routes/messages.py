@@ -75,9 +75,11 @@ async def delete_message(call: CallParam, conversation_id: UUID, message_id: UUI
 @router.get("/v1/conversations/{conversation_id}/context", response_model=ContextResource)
 async def get_context(call: CallParam, conversation_id: UUID, query: Annotated[ContextQuery, Query()]) -> Response:
     """Read the messages that a model would be sent, in OpenAI's chat form."""
-    await call.readable_conversation(conversation_id)
-    model = query.model or call.services.settings.model
-    window = await call.services.model_input.window(conversation_id, model, query.max_tokens, query.last)
+    row = await call.readable_conversation(conversation_id)
+    agent = await call.services.agents.find(row.owner_id, row.agent_id) if row.agent_id else None
+    model = query.model or (agent and agent.model) or call.services.settings.model
+    max_tokens = query.max_tokens or (agent and agent.max_context_tokens)
+    window = await call.services.model_input.window(conversation_id, model, max_tokens, query.last, agent)
     return json_response(window._asdict())
 
 

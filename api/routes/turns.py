@@ -32,6 +32,7 @@ from commands.commands import ClientMessage
 from domain.content import ToolResultBlock
 from domain.decisions.turn_starts import TurnSettings
 from domain.errors import InvalidContentError, MessageNotFoundError
+from domain.events import OpenSetting
 from projections.models.json_resources import turn_resource
 from turns.frames.replay import TurnKey
 
@@ -147,6 +148,8 @@ async def give_tool_results(call: CallParam, conversation_id: UUID, turn_id: UUI
 
 
 def _turn_settings(call: Call, body: NewTurn) -> TurnSettings:
+    given = body.model_fields_set if body.model is not None else body.model_fields_set - {"model"}
+    left_open: tuple[OpenSetting, ...] = ("model", "tools")
     return TurnSettings(
         body.model or call.services.settings.model,
         body.max_context_tokens,
@@ -155,4 +158,5 @@ def _turn_settings(call: Call, body: NewTurn) -> TurnSettings:
         body.metadata,
         body.generate,
         body.tools,
+        left_open=tuple(name for name in left_open if name not in given),
     )

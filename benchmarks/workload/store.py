@@ -7,7 +7,9 @@ from typing import NamedTuple
 from uuid import UUID
 
 from benchmarks.workload.texts import Turn
+from commands.agent_definitions import AgentDefinitions
 from commands.commands import Caller, ClientMessage, Commands
+from commands.conversation_starts import ConversationStarts
 from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
 from domain.content import Role, TextBlock
@@ -38,7 +40,8 @@ class Store(NamedTuple):
     def fresh_commands(self) -> Commands:
         """Return commands without cached conversations, on the same connections."""
         executor = CommandExecutor(self.log, self.writer)
-        return Commands(executor, self.tokenizer, ImageStore(self.database))
+        starts = ConversationStarts(executor, AgentDefinitions(self.log))
+        return Commands(executor, self.tokenizer, ImageStore(self.database), starts)
 
 
 @asynccontextmanager
@@ -60,7 +63,8 @@ async def open_store(conninfo: str, projections: Sequence[Projection] = ()) -> A
         executor = CommandExecutor(log, writer)
         stack.push_async_callback(executor.close)
         tokenizer.load()
-        commands = Commands(executor, tokenizer, opened.images)
+        starts = ConversationStarts(executor, AgentDefinitions(log))
+        commands = Commands(executor, tokenizer, opened.images, starts)
         yield Store(database, log, writer, tokenizer, commands, progress)
 
 

@@ -90,6 +90,12 @@ def start_conversation(
     return events
 
 
+def numbered(events: Events, agent_number: int) -> Events:
+    """Return the first events of a conversation, whose start counts with its agent."""
+    started, *rest = events
+    return [started.model_copy(update={"agent_number": agent_number}), *rest]
+
+
 def update_conversation(
     state: Conversation, origin: Origin, changes: dict[str, Any], expected_versions: Collection[int] | None = None
 ) -> Events:

@@ -3,11 +3,12 @@
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from domain.agent import ResolvedAgent
 from domain.content import check_content
 from domain.conversation import Conversation
 from domain.decisions.conversations import Draft, Events, Origin, close_calls, message_added, next_envelope
 from domain.decisions.guards import check_access, check_next, check_unlocked
-from domain.events import MessageAdded, MessagesSuperseded, TurnBegun, TurnQueued, TurnStarted
+from domain.events import MessageAdded, MessagesSuperseded, OpenSetting, TurnBegun, TurnQueued, TurnStarted
 from domain.tools import ToolDefinition
 from domain.values import JsonObject
 
@@ -17,7 +18,8 @@ MAX_QUEUED = 100
 class TurnSettings(NamedTuple):
     """The settings of a turn's model call. None leaves a choice to the model.
 
-    The client calls the model if `generate` is False.
+    The client calls the model if `generate` is False. `left_open` are the settings that an agent's may replace when the
+    turn starts. `agent` is the agent whose settings were used.
     """
 
     model: str
@@ -27,11 +29,14 @@ class TurnSettings(NamedTuple):
     metadata: JsonObject = {}
     generate: bool = True
     tools: tuple[ToolDefinition, ...] = ()
+    left_open: tuple[OpenSetting, ...] = ()
+    agent: ResolvedAgent | None = None
 
 
 def settings_of(begun: TurnBegun) -> TurnSettings:
     """Return the settings that a recorded turn has."""
-    return TurnSettings(**{name: getattr(begun, name) for name in TurnSettings._fields})
+    recorded = {name: getattr(begun, name) for name in TurnSettings._fields if name in type(begun).model_fields}
+    return TurnSettings(**recorded)
 
 
 class TurnIds(NamedTuple):
@@ -131,14 +136,23 @@ def queue_turn(
         encoding=draft.encoding,
         from_version=from_version,
         ahead=ahead,
+        left_open=settings.left_open,
     )
     return [queued]
 
 
 def start_queued_turn(
-    state: Conversation, origin: Origin, queued: TurnQueued, closing_id: UUID, superseded: Superseded | None = None
+    state: Conversation,
+    origin: Origin,
+    queued: TurnQueued,
+    closing_id: UUID,
+    superseded: Superseded | None = None,
+    *,
+    settings: TurnSettings | None = None,
 ) -> Events:
     """Return the message and the start of a queued turn.
+
+    `settings` are those of the request and of the agent, None for those of the request alone.
 
     Raises:
         TurnNotActiveError: the turn was cancelled, or has started already.
@@ -146,8 +160,8 @@ def start_queued_turn(
     """
     check_next(state, queued.turn_id)
     draft = Draft(queued.user_message_id, "user", queued.content, queued.tokens, queued.encoding)
-    settings = settings_of(queued)
-    return _start(state, origin, draft, settings, TurnIds(queued.turn_id, queued.message_id, closing_id), superseded)
+    ids = TurnIds(queued.turn_id, queued.message_id, closing_id)
+    return _start(state, origin, draft, settings or settings_of(queued), ids, superseded)
 
 
 def _start(
@@ -178,9 +192,11 @@ def _started(
     state: Conversation, origin: Origin, after: int, question: Question, settings: TurnSettings, ids: TurnIds
 ) -> TurnStarted:
     fields = _turn_fields(question.id, settings, ids)
-    return TurnStarted(**next_envelope(state, origin, after), **fields, user_message_version=question.version)
+    return TurnStarted(
+        **next_envelope(state, origin, after), **fields, user_message_version=question.version, agent=settings.agent
+    )
 
 
 def _turn_fields(user_message_id: UUID, settings: TurnSettings, ids: TurnIds) -> dict[str, Any]:
     known = {"turn_id": ids.turn, "user_message_id": user_message_id, "message_id": ids.answer}
-    return {**known, **settings._asdict()}
+    return {**known, **{name: value for name, value in settings._asdict().items() if name in TurnBegun.model_fields}}

@@ -54,6 +54,13 @@ CREATE INDEX events_message ON events (aggregate_id, (data ->> 'message_id'))
 -- The events that supersede messages, which are few among many.
 CREATE INDEX events_superseded ON events (aggregate_id, version) WHERE type = 'MessagesSuperseded';
 
+-- name: create_events_agent_number
+-- The starts of conversations with agents that limit them. Two that were decided on the same number of starts have the
+-- same number, and only one of them is recorded.
+CREATE UNIQUE INDEX events_agent_number
+    ON events ((data ->> 'owner_id'), (data ->> 'agent_id'), ((data ->> 'agent_number')::integer))
+    WHERE type = 'ConversationStarted' AND data ->> 'agent_number' IS NOT NULL;
+
 -- name: create_event_digest
 -- SHA-256 of an event: id, version and time in PostgreSQL's binary form, then each other field on its own line.
 CREATE FUNCTION event_digest(

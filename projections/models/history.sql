@@ -96,6 +96,7 @@ FROM json_to_recordset(%(rows)s::json)
         started_at timestamptz)
 ON CONFLICT (conversation_id, turn_id) DO UPDATE SET
     status = EXCLUDED.status,
+    model = EXCLUDED.model,
     started_at = EXCLUDED.started_at
 
 -- name: change_turns

@@ -1,4 +1,4 @@
-"""The JSON of conversations, messages, turns and events for clients."""
+"""The JSON of conversations, messages, turns, agents and events for clients."""
 
 from datetime import datetime
 from typing import Any
@@ -7,6 +7,7 @@ from uuid import UUID
 import orjson
 
 from domain.conversation import Conversation
+from projections.models.agent_listing import AgentRow
 from projections.models.history_rows import MessageRow, TurnRow
 from projections.models.listing import ConversationRow
 from projections.projection import json_text
@@ -91,6 +92,27 @@ def turn_resource(row: TurnRow) -> dict[str, Any]:
         "ended_at": rfc3339(row.ended_at),
         "time_to_first_token_ms": row.time_to_first_token_ms,
         "duration_ms": row.duration_ms,
+    }
+
+
+def agent_resource(row: AgentRow) -> dict[str, Any]:
+    """Return the JSON of an agent."""
+    return {
+        "id": row.agent_id,
+        "object": "agent",
+        "owner_id": row.owner_id,
+        "shared": row.owner_id is None,
+        "system_prompt": row.system_prompt,
+        "model": row.model,
+        "max_context_tokens": row.max_context_tokens,
+        "temperature": row.temperature,
+        "tools": orjson.Fragment(row.tools),
+        "max_conversations": row.max_conversations,
+        "retain_days": row.retain_days,
+        "tool_results_timeout_s": row.tool_results_timeout_s,
+        "created_at": rfc3339(row.created_at),
+        "updated_at": rfc3339(row.updated_at),
+        "version": row.version,
     }
 
 

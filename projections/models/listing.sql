@@ -179,3 +179,9 @@ ORDER BY title_key, conversation_id LIMIT %(limit)s
 -- name: read_created
 -- The ids and times of creation of conversations. The statement continues with conditions.
 SELECT created_at, conversation_id FROM {listing}
+
+-- name: count_live
+-- The number of an owner's conversations with one agent, without deleted ones, counted up to a number.
+SELECT count(*) FROM (
+    SELECT 1 FROM {listing} WHERE owner_id = %(owner_id)s AND agent_id = %(agent_id)s AND NOT deleted LIMIT %(at_most)s
+) AS live

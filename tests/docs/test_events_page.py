@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from domain import content
+from domain.agent import ResolvedAgent
 from domain.aggregates import ENVELOPE_FIELDS
 from domain.events import EVENT_TYPES, MessageAdded, TurnFailed
 from domain.model_usage import Usage
@@ -34,10 +35,11 @@ TYPES: dict[Any, str] = {
     dict: "object",
     tuple: "array",
     Usage: "usage",
+    ResolvedAgent: "resolved agent",
 }
 MODELS: dict[str, type[BaseModel]] = {
     **EVENT_TYPES,
-    **{model.__name__: model for model in (*BLOCKS, ToolDefinition, Usage)},
+    **{model.__name__: model for model in (*BLOCKS, ToolDefinition, ResolvedAgent, Usage)},
 }
 
 

@@ -10,16 +10,19 @@ import pytest
 from api.app import create_app
 from api.http.problems import INTERNAL, PROBLEM_KINDS, ProblemKind
 from api.http.request_models import (
+    AgentMomentQuery,
     ContextQuery,
     EventsQuery,
     ListingQuery,
     LogQuery,
     MessagesQuery,
+    NewAgent,
     NewConversationTurn,
     NewDeltas,
     NewTurn,
     TurnFailure,
     TurnUsage,
+    SharedQuery,
 )
 from api.http.route import JSONRoute
 from api.settings import load_settings
@@ -80,11 +83,20 @@ def test_every_field_of_a_turn_is_documented() -> None:
         ("GET /v1/conversations/{conversation_id}/context", ContextQuery),
         ("GET /v1/conversations/{conversation_id}/log", LogQuery),
         ("GET /v1/events", EventsQuery),
+        ("GET /v1/agents/{agent_id}", AgentMomentQuery),
+        ("PUT /v1/agents/{agent_id}", SharedQuery),
+        ("DELETE /v1/agents/{agent_id}", SharedQuery),
     ],
 )
 def test_every_query_parameter_is_documented(route: str, query: type[ListingQuery]) -> None:
     row = next(line for line in section("Routes").splitlines() if line.startswith(f"| `{route}` |"))
     assert set(query.model_fields) - {"include"} <= set(re.findall(r"`(\w+)`", row))
+
+
+def test_every_setting_of_an_agent_is_documented() -> None:
+    documented = re.search(r"All fields are optional: `\{(.*?)\}`", section("Agents"), re.DOTALL)
+    assert documented
+    assert {field.strip().removesuffix("?") for field in documented[1].split(",")} == set(NewAgent.model_fields)
 
 
 def test_the_documented_frames_are_those_of_the_code() -> None:
@@ -103,7 +115,7 @@ def test_the_example_of_a_projection_has_the_version_of_the_code() -> None:
 
 def test_the_limits_of_a_request_are_documented() -> None:
     rows = "".join(re.findall(r"^\| (?:sizes|numbers) \|.*$", section("Bad input"), re.MULTILINE))
-    models = (NewConversationTurn, NewDeltas, TurnFailure, TurnUsage, ContextQuery, ListingQuery)
+    models = (NewAgent, NewConversationTurn, NewDeltas, TurnFailure, TurnUsage, ContextQuery, ListingQuery)
     limits = set(re.findall(r"'(?:maximum|maxLength|maxItems)': (\d+)", str([m.model_json_schema() for m in models])))
     # `agent_id` and a tool's name are documented where they occur. A text's limit is in bytes.
     written = {f"{int(limit):,}" for limit in limits - {"64"}}

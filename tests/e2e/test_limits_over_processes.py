@@ -1,13 +1,20 @@
-"""Limits of a server with several processes."""
+"""Limits that several processes keep together."""
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import httpx
+import pytest
 
-from tests.support.servers.server_process import ServerProcess
+from tests.support.servers.server_process import ServerProcess, together
+from tests.support.store import value
 from tests.support.waiting import PATIENCE_S
 
 LIMIT = 40
+STARTS = 50
+ALLOWED = 7
+BY_THE_CLIENT = {"content": "Hi", "generate": False}
 
 
 def test_the_workers_of_a_server_together_keep_to_the_limit() -> None:
@@ -24,3 +31,36 @@ def test_the_workers_of_a_server_together_keep_to_the_limit() -> None:
     assert set(statuses) == {200, 429}
     assert LIMIT / 2 < statuses.count(200) <= LIMIT
     assert all(1 <= int(answer.headers["retry-after"]) <= 60 for answer in answers if answer.status_code == 429)
+
+
+@pytest.mark.parametrize("path", ["/v1/conversations", "/v1/turns"])
+def test_an_agent_allows_exactly_so_many_conversations_to_starts_at_once_on_two_servers(
+    database_url: str, path: str
+) -> None:
+    arguments = ("--database-url", database_url)
+    one, other = (ServerProcess(*arguments, model_library=False) for _ in range(2))
+    body = {"agent_id": "support"} if path == "/v1/conversations" else {"agent_id": "support", **BY_THE_CLIENT}
+    with together(one, other):
+        agent = f"{one.url}/v1/agents/support"
+        limited = httpx.put(agent, json={"max_conversations": ALLOWED}, timeout=PATIENCE_S)
+        assert limited.status_code == 201
+        at_once = Barrier(STARTS)
+
+        def start(number: int) -> httpx.Response:
+            with httpx.Client(timeout=PATIENCE_S) as client:
+                server = (one, other)[number % 2]
+                at_once.wait(PATIENCE_S)
+                return client.post(f"{server.url}{path}", json=body)
+
+        with ThreadPoolExecutor(STARTS) as threads:
+            answers = list(threads.map(start, range(STARTS)))
+        codes = Counter((answer.status_code, answer.json().get("code")) for answer in answers)
+        assert codes == {(201, None): ALLOWED, (409, "CONVERSATION_LIMIT_REACHED"): STARTS - ALLOWED}
+        listed = httpx.get(f"{other.url}/v1/conversations", params={"limit": 100}, timeout=PATIENCE_S).json()["data"]
+        assert len(listed) == ALLOWED
+        deleted = httpx.delete(f"{other.url}/v1/conversations/{listed[0]['id']}", timeout=PATIENCE_S)
+        assert deleted.status_code == 204
+        again = [httpx.post(f"{one.url}{path}", json=body, timeout=PATIENCE_S).status_code for _ in range(2)]
+        assert again == [201, 409]
+    recorded = "SELECT count(*) FROM events WHERE type = 'ConversationStarted'"
+    assert value(database_url, recorded) == ALLOWED + 1

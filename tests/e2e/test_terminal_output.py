@@ -52,7 +52,7 @@ def test_the_results_of_a_verification_stay_on_the_screen(log_url: str) -> None:
     assert seen.code == 0
     assert [line for line in seen.screen if "all the same." in line] == [
         f"{name} at position 2: {count} rows, all the same."
-        for name, count in (("listing", 2), ("history", 0), ("context", 0), ("usage", 2))
+        for name, count in (("listing", 2), ("history", 0), ("context", 0), ("usage", 2), ("agents", 0))
     ]
 
 

@@ -27,8 +27,9 @@ from domain.content import (
     ToolUseBlock,
 )
 from domain.conversation import Conversation, ConversationSnapshot
-from domain.events import CONVERSATION_EVENTS, EVENT_TYPES, ConversationEvent, StreamDelta
+from domain.events import CONVERSATION_EVENTS, EVENT_TYPES, StreamDelta
 from projections.catalog import PROJECTIONS
+from tests.support.histories.agents import one_of_each_agent
 from tests.support.histories.builders import Story, one_of_each, usage
 from tests.support.store import MAPPER
 
@@ -66,9 +67,9 @@ def _wordless(schema: Any) -> Any:
     return {k: _wordless(v) for k, v in schema.items() if not (k in {"title", "description"} and isinstance(v, str))}
 
 
-def examples() -> list[ConversationEvent]:
+def examples() -> list[AggregateEvent]:
     """Return events that together use every field and every block."""
-    events = one_of_each()
+    events = [*one_of_each(), *one_of_each_agent()]
     story = Story()
     blocks = (
         TextBlock(text="Grüße\n"),

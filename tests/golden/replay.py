@@ -1,15 +1,17 @@
-"""Conversations made of golden files, one for each class version."""
+"""Conversations and agents made of golden files, one for each class version."""
 
 from collections import Counter
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json
 
 from domain.aggregates import AggregateEvent
-from domain.events import EVENT_TYPES, ConversationEvent
+from domain.events import EVENT_TYPES
 from eventlog.mapper import rebuild
 from tests.golden.record import golden_file, read
+from tests.support.histories.agents import one_of_each_agent
 from tests.support.histories.builders import one_of_each
 from tests.support.store import MAPPER
 
@@ -32,21 +34,31 @@ TIES = (
 
 
 def conversation(version: int) -> list[Stored]:
-    """Return a conversation with each type in one version, or in its latest.
+    """Return a conversation with each type in one version, or in its latest."""
+    return _replayed(one_of_each(), version)
+
+
+def agent(version: int) -> list[Stored]:
+    """Return an agent with each type in one version, or in its latest."""
+    return _replayed(one_of_each_agent(), version)
+
+
+def _replayed(as_now: Sequence[AggregateEvent], version: int) -> list[Stored]:
+    """Return events with each type in one version, or in its latest.
 
     The events are those of the builders. Each is stored as an example of that version. The latest version is used where
     the event could not have occurred in that version.
     """
     seen: Counter[tuple[str, str | None]] = Counter()
     events: list[Stored] = []
-    for event in one_of_each():
+    for event in as_now:
         seen[event.TOPIC, getattr(event, "role", None)] += 1
         as_then = _stored(event, version, seen)
         events.append(as_then if _tied(as_then.event) == _tied(event) else _stored(event, event.class_version, seen))
     return events
 
 
-def _stored(event: ConversationEvent, version: int, seen: Counter[tuple[str, str | None]]) -> Stored:
+def _stored(event: AggregateEvent, version: int, seen: Counter[tuple[str, str | None]]) -> Stored:
     """Return the next example of a type in a version, in the place of `event`.
 
     The example has the role of `event` where there is one.

@@ -6,15 +6,16 @@ from typing import Any
 import pytest
 from pydantic_core import from_json
 
+from domain.agent import fold_agent
 from domain.aggregates import AggregateEvent
 from domain.conversation import fold
-from domain.events import EVENT_TYPES
+from domain.events import CONVERSATION_EVENTS
 from eventlog.mapper import Recorded, rebuild
 from projections.catalog import PROJECTIONS
 from projections.projection import Projection
 from tests.golden.check import fault_of
 from tests.golden.record import FOLDER, STORED_TYPES, TYPES_USED, golden_file, read, record_types_used, types_used
-from tests.golden.replay import VERSIONS, conversation
+from tests.golden.replay import VERSIONS, agent, conversation
 from tests.support.histories.builders import some_id
 from tests.support.store import MAPPER
 
@@ -64,17 +65,25 @@ def test_the_examples_use_every_field(cls: type[AggregateEvent]) -> None:
 def test_stored_events_fold_to_a_conversation(version: int) -> None:
     stored_events = conversation(version)
     shapes = {(stored.type, stored.state.get("class_version", 1)) for stored in stored_events}
-    assert {(name, min(version, cls.class_version)) for name, cls in EVENT_TYPES.items()} <= shapes
+    assert {(cls.TOPIC, min(version, cls.class_version)) for cls in CONVERSATION_EVENTS} <= shapes
     state = fold(None, [stored.event for stored in stored_events])
     assert state is not None
     assert (state.version, state.owner_id, state.title, state.deleted) == (len(stored_events), "alice", "Later", True)
     assert state.turn is None
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_stored_events_fold_to_an_agent(version: int) -> None:
+    state = fold_agent(stored.event for stored in agent(version))
+    assert state is not None
+    assert (state.version, state.definition) == (len(agent(version)), None)
+
+
 @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_stored_events_are_projected_by_batch_and_by_conversation(version: int, projection: Projection) -> None:
-    recorded = [Recorded(position, stored.event) for position, stored in enumerate(conversation(version), start=1)]
+    both = [*conversation(version), *agent(version)]
+    recorded = [Recorded(position, stored.event) for position, stored in enumerate(both, start=1)]
     wanted = projection.select(item.event for item in recorded)
     assert projection.changes(wanted)
     *kept, _ = wanted

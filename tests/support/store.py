@@ -13,7 +13,9 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import TupleRow
 
+from commands.agent_definitions import AgentDefinitions
 from commands.commands import Caller, ClientMessage, Commands
+from commands.conversation_starts import ConversationStarts
 from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
 from domain.aggregates import AggregateEvent
@@ -83,7 +85,8 @@ async def opened(conninfo: str, schema: str = "turnlog", *, listening: bool = Tr
     """
     async with open_log(conninfo, schema, listening=listening) as log:
         conversations = CommandExecutor(log.log, log.writer)
-        commands = Commands(conversations, WordTokenizer(), log.images)
+        starts = ConversationStarts(conversations, AgentDefinitions(log.log))
+        commands = Commands(conversations, WordTokenizer(), log.images, starts)
         try:
             yield Store(log.database, log.log, log.feed, log.writer, conversations, commands)
         finally:

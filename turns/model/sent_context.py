@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic_core import to_json
 
 from commands.tokens import Tokenizer
-from domain.content import TextBlock, ToolResultBlock
+from domain.content import TextBlock, ToolResultBlock, is_blank
 from domain.events import MessageAdded
 from domain.tools import ToolDefinition
 from projections.models.context import Context
@@ -52,41 +52,56 @@ async def sent_context(
     *,
     tools: Sequence[ToolDefinition] = (),
     rules: ProviderRules | None = None,
+    system_prompt: str | None = None,
 ) -> SentContext:
-    """Return the newest messages that fit into `max_tokens`.
+    """Return the newest messages that fit into `max_tokens`, after `system_prompt`.
 
-    The definitions of `tools` have to fit, too. At most `last` messages are sent, besides all system messages. A tool
-    result whose call is dropped is not sent.
+    The prompt and the definitions of `tools` have to fit, too. At most `last` messages are sent, besides all system
+    messages. A tool result whose call is dropped is not sent.
 
     Raises:
         StoreUnavailableError: the store is unavailable.
     """
-    # The definitions of tools may be megabytes.
-    counter = await asyncio.to_thread(TokenCounter, tools, rules) if tools else TokenCounter(rules=rules)
+    # The prompt and the definitions of tools may be megabytes.
+    if tools or system_prompt:
+        counter = await asyncio.to_thread(TokenCounter, tools, rules, system_prompt)
+    else:
+        counter = TokenCounter(rules=rules)
     window = await context.window(conversation_id, max_tokens, last, count=counter.count)
-    return SentContext(counter.sent_messages(window.messages), window.tokens, window.dropped)
+    tokens = window.tokens if window.messages else counter.count([])
+    return SentContext(counter.sent_messages(window.messages), tokens, window.dropped)
 
 
 class TokenCounter:
     """Counts the tokens of recorded messages as a provider counts them in one request."""
 
-    def __init__(self, tools: Sequence[ToolDefinition] = (), rules: ProviderRules | None = None) -> None:
-        """Count the definitions of the tools that are sent with every window."""
+    def __init__(
+        self,
+        tools: Sequence[ToolDefinition] = (),
+        rules: ProviderRules | None = None,
+        system_prompt: str | None = None,
+    ) -> None:
+        """Count the system prompt and the tools that are sent with every window."""
         self._rules = rules
         self._texts = TextCounter(Tokenizer())
         self._definitions = self._texts(declarations(tools)) if tools else None
-        self._last: tuple[Sequence[MessageAdded], list[dict[str, Any]]] = ([], [])
+        # Providers refuse a blank text.
+        prompt = [] if system_prompt is None or is_blank(system_prompt) else [system_prompt]
+        self._prompt = [{"role": "system", "content": text} for text in prompt]
+        for text in prompt:
+            self._texts(text)
+        self._last: tuple[Sequence[MessageAdded], list[dict[str, Any]]] = ([], self._prompt)
 
     def count(self, messages: Sequence[MessageAdded]) -> int:
-        """Return the tokens of `messages` as sent, and of the tools, 0 without messages."""
+        """Return the tokens of prompt, messages and tools, 0 without prompt and messages."""
         self._texts.trust(messages)
         return _request_tokens(self.sent_messages(messages), self._definitions, self._texts)
 
     def sent_messages(self, messages: Sequence[MessageAdded]) -> list[dict[str, Any]]:
-        """Return `messages` in the form in which they are sent."""
+        """Return `messages` in the form in which they are sent, after the prompt."""
         # The window that is sent is mostly the one that was counted last.
         if messages != self._last[0]:
-            self._last = (messages, model_messages(messages, self._rules))
+            self._last = (messages, [*self._prompt, *model_messages(messages, self._rules)])
         return self._last[1]
 
 

@@ -37,7 +37,8 @@ class HeldTokenizer(Tokenizer):
 
 async def drafted(tokenizer: Tokenizer, content: Content) -> int:
     nowhere = cast(Any, None)
-    return (await Commands(nowhere, tokenizer, ImageStore(nowhere)).draft(ClientMessage("user", content))).tokens
+    commands = Commands(nowhere, tokenizer, ImageStore(nowhere), nowhere)
+    return (await commands.draft(ClientMessage("user", content))).tokens
 
 
 @pytest.mark.parametrize("content", LARGE, ids=["one text", "many texts", "a context"])

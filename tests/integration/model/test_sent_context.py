@@ -133,6 +133,16 @@ def with_one_more_question(history: list[MessageAdded], before: int) -> list[dic
     return model_messages([*system, *others[earlier[-1] :]]) if earlier else []
 
 
+@settings(max_examples=50, deadline=None, database=None)
+@given(free_histories(), TOOLS, st.sampled_from(["Be brief.", "漢字 " * 300]))
+def test_a_system_prompt_comes_first_and_is_counted(history: list[MessageAdded], tools: Tools, prompt: str) -> None:
+    counter = TokenCounter(tools, system_prompt=prompt)
+    sent = counter.sent_messages(history)
+    assert sent == [{"role": "system", "content": prompt}, *model_messages(history)]
+    assert counter.count(history) == ours(sent, tools)
+    assert TokenCounter(tools, system_prompt=" ").sent_messages(history) == model_messages(history)
+
+
 async def test_texts_and_tools_count_as_in_litellm(counted: Counter) -> None:
     @settings(max_examples=200, deadline=None, database=None)
     @given(st.lists(SAID.filter(lambda one: one.role != "tool"), max_size=8), TOOLS)

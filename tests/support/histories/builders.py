@@ -4,12 +4,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from domain.agent import ResolvedAgent, agent_aggregate_id
 from domain.content import Content, Role, TextBlock, ToolResultBlock, ToolUseBlock
 from domain.conversation import Conversation, fold
 from domain.decisions import conversations, running_turns, turn_starts
 from domain.decisions.conversations import Draft, Events, MessagePlace, Origin
 from domain.decisions.running_turns import ModelAnswer
-from domain.decisions.turn_starts import Question, Superseded, TurnIds, TurnSettings
+from domain.decisions.turn_starts import Question, Superseded, TurnIds, TurnSettings, settings_of
 from domain.events import (
     ConversationEvent,
     MessageAdded,
@@ -49,6 +50,9 @@ def answer(words: str = "Hi there", **changes: Any) -> ModelAnswer:
 
 
 TOOL = ToolDefinition(name="add", description="Adds.", input_schema={"type": "object"})
+RESOLVED = ResolvedAgent(
+    id=agent_aggregate_id(OWNER, "support-1"), label="support-1", version=2, system_prompt_sha256="0123456789abcdef" * 4
+)
 
 
 def turn_ids() -> TurnIds:
@@ -72,14 +76,17 @@ class Story:
     Each step makes a decision on the current state, keeps its events and returns them. A step takes one second.
     """
 
-    def __init__(self, *, owner: str = OWNER, begins: datetime = BEGINNING, **started: Any) -> None:
+    def __init__(
+        self, *, owner: str = OWNER, begins: datetime = BEGINNING, agent_number: int | None = None, **started: Any
+    ) -> None:
         self.id = some_id()
         self.events: list[ConversationEvent] = []
         self._owner = owner
         self._now = begins
         self._frames = 0
         self._state: Conversation | None = None
-        self._keep(conversations.start_conversation(self.id, self.origin(), **started))
+        events = conversations.start_conversation(self.id, self.origin(), **started)
+        self._keep(events if agent_number is None else conversations.numbered(events, agent_number))
 
     @property
     def state(self) -> Conversation:
@@ -138,13 +145,18 @@ class Story:
         )
         return self._keep(queued)
 
-    def start_next(self) -> Events:
-        """Start the first turn of the queue."""
+    def start_next(self, **settings: Any) -> Events:
+        """Start the first turn of the queue, with some settings that an agent gives."""
         self._frames = 1
         queued = self.events[self.state.queue[0].version - 1]
         assert isinstance(queued, TurnQueued)
         superseded = None if queued.from_version is None else self.superseded(queued.from_version)
-        return self._keep(turn_starts.start_queued_turn(self.state, self.origin(), queued, some_id(), superseded))
+        resolved = settings_of(queued)._replace(**settings)
+        return self._keep(
+            turn_starts.start_queued_turn(
+                self.state, self.origin(), queued, some_id(), superseded, settings=resolved
+            )
+        )
 
     def superseded(self, from_version: int) -> Superseded:
         """Return a version and the number of live messages from it on."""
@@ -234,7 +246,7 @@ class Story:
 
 def one_of_each() -> list[ConversationEvent]:
     """Return a conversation with every event type and every field."""
-    story = Story(agent_id="support-1", title="Grüße", metadata={"plan": "pro", "n": 2**70})
+    story = Story(agent_id="support-1", title="Grüße", metadata={"plan": "pro", "n": 2**70}, agent_number=3)
     story.rename(title="Later", metadata={})
     story.unsay(story.say()[0].message_id)  # pyright: ignore[reportAttributeAccessIssue]
     story.ask(max_context_tokens=4000, temperature=0.5, max_output_tokens=100, metadata={"k": [1, None]})
@@ -245,17 +257,25 @@ def one_of_each() -> list[ConversationEvent]:
     story.fail("Hm", time_to_first_token_ms=12.5, duration_ms=30000.0)
     story.ask(generate=False)
     story.cancel("Well", time_to_first_token_ms=12.5, duration_ms=80.25)
-    story.ask(tools=(TOOL,))
+    story.ask(tools=(TOOL,), agent=RESOLVED)
     story.call_tools("add", "find", words="Let me see.", usage=used, time_to_first_token_ms=12.5)
     story.give_results()
     story.complete("Found.", usage=usage(), finish_reason="stop", duration_ms=80.25)
     question = next(message for message in reversed(story.messages()) if message.role == "user")
     story.ask_again(question)
     story.queue("Next", replacing=question.originator_version)
-    story.queue("Now", ahead=True, max_context_tokens=4000, temperature=0.5, max_output_tokens=100, tools=(TOOL,))
+    story.queue(
+        "Now",
+        ahead=True,
+        max_context_tokens=4000,
+        temperature=0.5,
+        max_output_tokens=100,
+        tools=(TOOL,),
+        left_open=("model",),
+    )
     story.cancel("Well")
     story.cancel_queued(story.state.queue[0].id)
-    story.start_next()
+    story.start_next(model="gpt-4o", agent=RESOLVED)
     story.complete("At last")
     story.unsay(question.message_id, superseded=True)
     story.delete()

@@ -13,6 +13,7 @@ TAKES_A_BODY = [
     ("POST", f"{CONVERSATION}/messages", {"role": "user", "content": "x"}),
     ("POST", f"{CONVERSATION}/turns", {"content": "x"}),
     ("POST", "/v1/turns", {"content": "x"}),
+    ("PUT", "/v1/agents/{id}", {}),
 ]
 TAKES_A_QUERY = [
     ("GET", "/v1/conversations"),
@@ -21,6 +22,7 @@ TAKES_A_QUERY = [
     ("GET", f"{CONVERSATION}/turns"),
     ("GET", f"{CONVERSATION}/context"),
     ("GET", f"{CONVERSATION}/log"),
+    ("GET", "/v1/agents"),
 ]
 ROUTES = [
     *[(method, path) for method, path, _ in TAKES_A_BODY],

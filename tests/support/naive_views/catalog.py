@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from domain.events import ConversationEvent
+from tests.support.naive_views.agents import naive_agents
 from tests.support.naive_views.context import naive_context
 from tests.support.naive_views.history import naive_history, naive_stream_text
 from tests.support.naive_views.listing import naive_listing
@@ -18,4 +19,5 @@ NAIVE: dict[str, Callable[[Iterable[ConversationEvent]], list[Row]]] = {
     "context": naive_context,
     "usage": naive_usage,
     "usage_conversations": naive_usage_conversations,
+    "agents": naive_agents,
 }

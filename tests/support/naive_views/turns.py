@@ -24,7 +24,7 @@ def naive_turns(events: Iterable[ConversationEvent]) -> list[Row]:
             turns[event.turn_id] = _new(event, "queued")
         elif isinstance(event, TurnStarted):
             turns.setdefault(event.turn_id, _new(event, "running"))
-            turns[event.turn_id] |= {"status": "running", "started_at": event.timestamp}
+            turns[event.turn_id] |= {"status": "running", "model": event.model, "started_at": event.timestamp}
         elif isinstance(event, TurnSuspended):
             turns[event.turn_id]["status"] = "requires_action"
             _note_what_is_known(turns[event.turn_id], event)

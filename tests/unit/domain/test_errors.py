@@ -24,7 +24,9 @@ from api.auth.errors import (
 )
 from api.http.problems import INTERNAL, PROBLEM_KINDS, problem_of, problem_response
 from domain.errors import (
+    AgentNotFoundError,
     ConversationDeletedError,
+    ConversationLimitReachedError,
     ConversationLockedError,
     ConversationNotFoundError,
     DeltaOutOfOrderError,
@@ -71,6 +73,8 @@ CODES: list[tuple[DomainError | LogError | ProjectionError | AuthenticationError
     (InvalidContentError("must not be empty", ("content", 0, "text")), 422, "VALIDATION_FAILED"),
     (UnsupportedImageError("No."), 415, "UNSUPPORTED_IMAGE"),
     (IdempotencyKeyReusedError("k"), 422, "IDEMPOTENCY_KEY_REUSED"),
+    (AgentNotFoundError("support"), 404, "AGENT_NOT_FOUND"),
+    (ConversationLimitReachedError("support", 3), 409, "CONVERSATION_LIMIT_REACHED"),
     (LimitReachedError("At most 3.", 7), 429, "RATE_LIMITED"),
     (StoreUnavailableError("Gone."), 503, "STORE_UNAVAILABLE"),
     (UnknownEventError("MessagePinned version 1 is unknown"), 503, "STORE_UNAVAILABLE"),

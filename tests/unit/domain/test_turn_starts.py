@@ -11,7 +11,7 @@ from domain.decisions.conversations import Events
 from domain.decisions.turn_starts import MAX_QUEUED, TurnSettings, settings_of
 from domain.errors import ConversationLockedError, TurnNotActiveError
 from domain.events import MessageAdded, TurnCancelled, TurnQueued, TurnStarted
-from tests.support.histories.builders import TOOL, Story, draft, origin, some_id, turn_ids
+from tests.support.histories.builders import RESOLVED, TOOL, Story, draft, origin, some_id, turn_ids
 from tests.support.histories.stories import locked, waiting
 
 
@@ -62,6 +62,18 @@ def test_a_queued_turn_starts_with_the_content_and_settings_of_its_request() -> 
     assert (settings_of(started), started.user_message_version) == (settings_of(queued), question.originator_version)
     turn = story.state.turn
     assert turn is not None and (turn.first_version, story.state.queue) == (started.originator_version, ())
+
+
+def test_a_queued_turn_keeps_open_what_its_request_left_open_until_it_starts() -> None:
+    story = locked()
+    (queued,) = story.queue(left_open=("model", "tools"))
+    assert isinstance(queued, TurnQueued)
+    assert queued.left_open == ("model", "tools")
+    story.complete()
+    _, started = story.start_next(model="gpt-4o", tools=(TOOL,), agent=RESOLVED)
+    assert isinstance(started, TurnStarted)
+    assert (started.model, started.tools, started.agent) == ("gpt-4o", (TOOL,), RESOLVED)
+    assert settings_of(started).agent == RESOLVED
 
 
 def test_a_hundred_turns_can_be_queued_and_one_more_is_refused() -> None:

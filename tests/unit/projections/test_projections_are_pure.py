@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from domain.events import ConversationEvent
+from domain.aggregates import AggregateEvent
 from projections.catalog import PROJECTIONS
 from projections.models.listing import ListingProjection
 from projections.projection import Projection
+from tests.support.histories.agents import one_of_each_agent
 from tests.support.histories.builders import one_of_each
 
 MAY_IMPORT = {
@@ -34,6 +35,8 @@ MAY_IMPORT = {
 }
 """The packages that projection modules import. Their readers need `eventlog` and `psycopg`."""
 
+EVENTS: list[AggregateEvent] = [*one_of_each(), *one_of_each_agent()]
+
 _recorded: list[str] | None = None
 
 
@@ -45,7 +48,7 @@ def _record(event: str, _: tuple[Any, ...]) -> None:
 sys.addaudithook(_record)
 
 
-def side_effects(projection: Projection, events: Sequence[ConversationEvent]) -> list[str]:
+def side_effects(projection: Projection, events: Sequence[AggregateEvent]) -> list[str]:
     """Return the audit events of files, sockets and processes during a projection."""
     global _recorded
     wanted = projection.select(events)
@@ -61,12 +64,13 @@ def side_effects(projection: Projection, events: Sequence[ConversationEvent]) ->
 
 @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
 def test_a_projection_opens_no_file_no_socket_and_no_process(projection: Projection) -> None:
-    assert side_effects(projection, one_of_each()) == []
+    assert side_effects(projection, EVENTS) == []
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
 def test_a_projection_returns_the_same_result_for_the_same_events(projection: Projection) -> None:
-    wanted = projection.select(one_of_each())
+    wanted = projection.select(EVENTS)
+    assert projection.changes(wanted)
     assert projection.changes(wanted) == projection.changes(wanted)
     assert projection.rows(wanted) == projection.rows(wanted)
 
@@ -88,8 +92,8 @@ def test_the_module_of_a_projection_imports_nothing_with_side_effects(projection
 
 def test_a_side_effect_would_be_detected() -> None:
     class Acts(ListingProjection):
-        def rows(self, events: Sequence[ConversationEvent]) -> Any:
+        def rows(self, events: Sequence[AggregateEvent]) -> Any:
             Path(__file__).read_text()
             return {}
 
-    assert side_effects(Acts(), one_of_each()) == ["open"]
+    assert side_effects(Acts(), EVENTS) == ["open"]

@@ -34,7 +34,7 @@ class Place(NamedTuple):
     turn_id: str
 
     def path(self, template: str) -> str:
-        return template.format(**self._asdict(), name="listing")
+        return template.format(**self._asdict(), name="listing", agent_id="support")
 
 
 def routes() -> list[tuple[str, str]]:
@@ -59,7 +59,7 @@ def access(method: str, path: str) -> Access:
 
 
 def body_of(method: str, path: str) -> dict[str, Any]:
-    if method not in {"POST", "PATCH"}:
+    if method not in {"POST", "PUT", "PATCH"}:
         return {}
     ending = next((name for name in BODIES if path.endswith(name)), None)
     return {"json": BODIES[ending] if ending else {}}

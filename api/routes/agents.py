@@ -1,0 +1,104 @@
+"""Routes of agents."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from pydantic import TypeAdapter, ValidationError
+
+from api.auth.access import SHARES_AGENTS
+from api.auth.credentials import OWNER
+from api.auth.errors import ForbiddenError
+from api.http.call import Call, CallParam, json_response
+from api.http.cursors import decode_agent_place, encode_cursor, page
+from api.http.openapi import PROBLEMS, AgentResource, Page
+from api.http.problems import validation_problem
+from api.http.request_models import AgentMomentQuery, NewAgent, PageQuery, SharedQuery
+from api.http.route import JSONRoute
+from api.routes.as_of import check_as_of
+from domain.errors import AgentNotFoundError
+from domain.values import Label
+from projections.models.agent_listing import agent_row
+from projections.models.json_resources import agent_resource
+
+router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["agents"])
+
+_LABEL: TypeAdapter[str] = TypeAdapter(Label)
+
+
+@router.get("/v1/agents", response_model=Page[AgentResource])
+async def list_agents(call: CallParam, query: Annotated[PageQuery, Query()]) -> Response:
+    """List the agents that the caller's conversations can use, by label.
+
+    For an auditor or an admin who names no owner they are everybody's.
+    """
+    named = call.request.header(OWNER.lower().encode()) is not None
+    owner_id = call.identity.owner_id if named else call.readable_owner
+    kind = f"agents.{owner_id}"
+    beyond = decode_agent_place(kind, query.cursor)
+    rows = await call.services.agent_listing.page(owner_id, beyond, query.limit + 1)
+    return json_response(page(rows, query.limit, agent_resource, lambda row: encode_cursor(kind, row.agent_id, row.id)))
+
+
+@router.get("/v1/agents/{agent_id}", response_model=AgentResource)
+async def get_agent(call: CallParam, agent_id: str, query: Annotated[AgentMomentQuery, Query()]) -> Response:
+    """Read the agent that a label means: the owner's, or else the shared one."""
+    await check_as_of(call, query.as_of)
+    owner_id = None if query.shared else call.identity.owner_id
+    agent = await call.services.agents.read(owner_id, _existing_label(agent_id), query.as_of)
+    return json_response(agent_resource(agent_row(agent)))
+
+
+@router.put(
+    "/v1/agents/{agent_id}",
+    status_code=201,
+    response_model=AgentResource,
+    responses={200: {"model": AgentResource, "description": "The agent existed."}},
+)
+async def define_agent(
+    call: CallParam, agent_id: str, body: NewAgent, query: Annotated[SharedQuery, Query()]
+) -> Response:
+    """Define an agent, or replace all settings of one. 200 if it existed."""
+    _check_may_share(call, query)
+    defined = await call.services.agent_commands.define(
+        call.caller, _new_label(agent_id), body.settings(), shared=query.shared
+    )
+    resource = agent_resource(agent_row(defined.agent))
+    return await call.write_response(defined.position, resource, 201 if defined.created else 200)
+
+
+@router.delete("/v1/agents/{agent_id}", status_code=204)
+async def delete_agent(call: CallParam, agent_id: str, query: Annotated[SharedQuery, Query()]) -> Response:
+    """Delete an agent. Its conversations stay, and so does their label."""
+    _check_may_share(call, query)
+    deleted = await call.services.agent_commands.delete(call.caller, _existing_label(agent_id), shared=query.shared)
+    return await call.write_response(deleted.position, status=204)
+
+
+def _check_may_share(call: Call, query: SharedQuery) -> None:
+    if query.shared and call.identity.role not in SHARES_AGENTS:
+        raise ForbiddenError("Only an admin may write shared agents.")
+
+
+def _existing_label(text: str) -> str:
+    """Return a label.
+
+    Raises:
+        AgentNotFoundError: it is none, so no agent has it.
+    """
+    try:
+        return _LABEL.validate_python(text)
+    except ValidationError:
+        raise AgentNotFoundError(text[:128]) from None
+
+
+def _new_label(text: str) -> str:
+    """Return a label.
+
+    Raises:
+        ProblemError: it is none, so no agent can have it.
+    """
+    try:
+        return _LABEL.validate_python(text)
+    except ValidationError:
+        message = "must be 1 to 128 characters out of A-Za-z0-9._-"
+        raise validation_problem("The request is not valid.", ("path", "agent_id"), message) from None

@@ -1,0 +1,67 @@
+"""The definitions of agents, read from the log."""
+
+from datetime import datetime
+
+from domain.agent import Agent, AgentDefined, ResolvedAgent, agent_aggregate_id, fold_agent
+from domain.decisions.agents import resolve_settings
+from domain.decisions.turn_starts import TurnSettings
+from domain.errors import AgentNotFoundError
+from eventlog.log import Log
+from eventlog.mapper import Recorded
+
+AsOf = int | datetime
+"""A position of the log, or a time."""
+
+
+class AgentDefinitions:
+    """Finds agents for an owner: its own, or else a shared one of the same label.
+
+    Each method reads the log and may raise StoreUnavailableError.
+    """
+
+    # Nothing is cached, so no process uses a definition that another one has replaced, or that the log has lost.
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    async def find(self, owner_id: str, label: str) -> AgentDefined | None:
+        """Return the definition that an owner's label means now, None without one."""
+        ids = [agent_aggregate_id(owner_id, label), agent_aggregate_id(None, label)]
+        newest = {item.event.originator_id: item.event for item in await self._log.newest_events(ids)}
+        found = [event for id_ in ids if isinstance(event := newest.get(id_), AgentDefined)]
+        return found[0] if found else None
+
+    async def resolve(self, owner_id: str, label: str | None, settings: TurnSettings) -> TurnSettings:
+        """Return the settings of a turn that starts in a conversation with this label."""
+        if label is None:
+            return settings
+        return resolve_settings(settings, await self.find(owner_id, label))
+
+    async def read(self, owner_id: str | None, label: str, as_of: AsOf | None = None) -> Agent:
+        """Return the agent that an owner's label meant at a moment, by default now.
+
+        Without an owner only a shared one is looked for.
+
+        Raises:
+            AgentNotFoundError: there was none.
+        """
+        for each in (owner_id, None) if owner_id is not None else (None,):
+            recorded = [item.known() for item in await self._log.events(agent_aggregate_id(each, label))]
+            agent = fold_agent(item.event for item in recorded if _is_until(item, as_of))
+            if agent is not None and agent.definition is not None:
+                return agent
+        raise AgentNotFoundError(label)
+
+    async def system_prompt(self, agent: ResolvedAgent) -> str | None:
+        """Return the system prompt of an agent as a turn has recorded it."""
+        if agent.system_prompt_sha256 is None:
+            return None
+        (recorded,) = await self._log.versions(agent.id, [agent.version])
+        assert isinstance(recorded.event, AgentDefined)
+        return recorded.event.system_prompt
+
+
+def _is_until(item: Recorded, as_of: AsOf | None) -> bool:
+    if as_of is None:
+        return True
+    return item.position <= as_of if isinstance(as_of, int) else item.event.timestamp <= as_of
