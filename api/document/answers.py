@@ -1,4 +1,4 @@
-"""The answers of an operation: its successes, and the problems that follow from its route."""
+"""The answers of an operation: successes, and the problems of its route."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -37,7 +37,10 @@ _NOT_FOUND: Mapping[str, ProblemKind] = {
 def complete_answers(
     operation: Schema, route: JSONRoute, described: Operation, body: Schema, responses: ProblemResponses
 ) -> None:
-    """Complete the answers of an operation whose body has this schema, and add its problems."""
+    """Complete the answers of an operation, and add its problems.
+
+    `body` is the schema of its request body, if any.
+    """
     _complete_successes(operation["responses"], route, described, body)
     for status, refused in responses.by_status(_problems(route, described)).items():
         _add_problem(operation["responses"], status, refused, responses)

@@ -1,4 +1,7 @@
-"""Examples of request bodies. Each works as it stands, once its path names what exists."""
+"""Examples of request bodies.
+
+Each works as it stands, once its path names what exists.
+"""
 
 from collections.abc import Mapping
 from typing import Any

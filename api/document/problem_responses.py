@@ -150,7 +150,7 @@ PROBLEM: Schema = {
 
 
 class ProblemResponses:
-    """The responses with problems, each a component of the document that operations share."""
+    """The responses with problems, as components that operations share."""
 
     def __init__(self) -> None:
         self.components: dict[str, Schema] = {}

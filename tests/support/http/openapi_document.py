@@ -128,8 +128,8 @@ class Document:
 def events_in(content: str) -> Iterator[dict[str, str]]:
     """Yield the events of a stream, without its comments."""
     for block in content.split("\n\n"):
-        lines = [line for line in block.splitlines() if not line.startswith(":")]
-        if lines:
+        lines = [line for line in block.split("\n") if not line.startswith(":")]
+        if any(lines):
             yield dict(line.split(": ", 1) for line in lines)
 
 

@@ -31,7 +31,7 @@ def guarded(shared_database_url: str, serve: Serve) -> Iterator[Guarded]:
 
 @pytest.fixture(scope="session")
 def prepare() -> Prepare:
-    """Return a function that makes what the path of an operation names, and returns its ids."""
+    """Return a function that makes what a path names, and returns the ids."""
 
     def prepared(caller: Caller, operation: DocumentedOperation) -> dict[str, str]:
         if "{conversation_id}" not in operation.path:
