@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache, partial
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -12,6 +13,7 @@ from starlette.middleware import Middleware
 from starlette.types import Receive, Scope, Send
 
 from api.auth.access import PUBLIC_PAGES, UndeclaredRouteError
+from api.document.document import build_document, check_described
 from api.http.bodies import BodyMemory
 from api.http.connection_tracking import ConnectionTracking
 from api.http.fast_path import FastPath
@@ -111,6 +113,10 @@ def create_app(
         (route,) = (route for route in fastapi.routes if isinstance(route, APIRoute) and route.path == page)
         fastapi.add_api_route(page, route.endpoint, methods=["HEAD"], include_in_schema=False)
     for route in fastapi.routes:
-        if not isinstance(route, JSONRoute) and getattr(route, "path", None) not in PUBLIC_PAGES:
+        if isinstance(route, JSONRoute):
+            check_described(route)
+        elif getattr(route, "path", None) not in PUBLIC_PAGES:
             raise UndeclaredRouteError(f"{route} is neither a JSONRoute nor in api.auth.access.PUBLIC_PAGES.")
+    # FastAPI's documentation extends its document in this way ("Extending OpenAPI").
+    fastapi.openapi = cache(partial(build_document, VERSION, fastapi.routes))
     return TurnlogApplication(fastapi, settings, meters, traces)

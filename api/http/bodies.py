@@ -8,14 +8,12 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
-from api.http.problems import BAD_REQUEST, RETRY_AFTER, ProblemError, ProblemKind
+from api.http.problems import BAD_REQUEST, RETRY_AFTER, SERVER_BUSY, ProblemError
 
 SEGMENT_BYTES = 256 * 1024
 MAX_HELD_BYTES = 128 * 1024 * 1024
 STALLED_S = 1.0
 WAIT_S = 5.0
-
-_SERVER_BUSY = ProblemKind(503, "SERVER_BUSY")
 
 
 def client_disconnected() -> ProblemError:
@@ -152,4 +150,4 @@ class BodyMemory:
 
 def _busy() -> ProblemError:
     detail = "Too many large requests are being received at once."
-    return ProblemError(_SERVER_BUSY, detail, headers=RETRY_AFTER)
+    return ProblemError(SERVER_BUSY, detail, headers=RETRY_AFTER)

@@ -9,14 +9,12 @@ from uuid import UUID
 
 import orjson
 
-from api.http.problems import ProblemError, ProblemKind
+from api.http.problems import INVALID_CURSOR, ProblemError
 from projections.models.agent_listing import AgentPlace
 from projections.models.listing_filter import ListingFilter, ListingPlace, ListingSort
 from projections.models.title_order import MAX_KEY_CHARACTERS
 
 T = TypeVar("T")
-
-_INVALID_CURSOR = ProblemKind(400, "INVALID_CURSOR")
 
 
 def encode_cursor(kind: str, *place: Any) -> str:
@@ -96,7 +94,7 @@ def _decode(kind: str, cursor: str, read: Callable[[Any], T]) -> T:
         return read(place)
     except (ValueError, TypeError, AttributeError):
         detail = "The cursor is not one of this list, in this order and with these filters."
-        raise ProblemError(_INVALID_CURSOR, detail) from None
+        raise ProblemError(INVALID_CURSOR, detail) from None
 
 
 def page(rows: list[Any], limit: int, resource: Callable[[Any], Any], cursor: Callable[[Any], str]) -> dict[str, Any]:

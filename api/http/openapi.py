@@ -3,7 +3,9 @@
 The JSON itself is made in `projections.models.json_resources`.
 """
 
-from typing import Any, Generic, Literal, TypeVar
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+from uuid import UUID
 
 from pydantic import BaseModel, Field
 
@@ -12,23 +14,31 @@ from domain.tools import ToolDefinition
 
 T = TypeVar("T")
 
+Id = Annotated[UUID, Field(description="A UUID of version 7.")]
+Time = Annotated[datetime, Field(description="RFC 3339 in UTC with microseconds.")]
+
+
+def _may_be_absent(schema: dict[str, Any]) -> None:
+    # A field with a default is not required. Its default would say what its absence means.
+    schema.pop("default", None)
+
 
 class ConversationResource(BaseModel):
     """A conversation."""
 
-    id: str = Field(description="UUIDv7.")
+    id: Id
     object: Literal["conversation"]
     owner_id: str
-    agent_id: str | None
+    agent_id: str | None = Field(description="The label of an agent.")
     title: str | None
-    metadata: dict[str, Any]
+    metadata: dict[str, Any] = Field(description="The client's own JSON object.")
     message_count: int
     status: Literal["idle", "running", "requires_action"]
-    active_turn_id: str | None
-    forked_from: str | None
-    created_at: str = Field(description="RFC 3339 in UTC with microseconds, as all times.")
-    updated_at: str
-    last_message_at: str | None
+    active_turn_id: Id | None = Field(description="The turn that runs, waits for tool results or is next in the queue.")
+    forked_from: None = Field(description="Always null so far.")
+    created_at: Time
+    updated_at: Time
+    last_message_at: Time | None
     version: int = Field(description="Version of the last event that a reader can see. It is the entity tag.")
 
 
@@ -68,47 +78,47 @@ class UsageResource(BaseModel):
 class MessageResource(BaseModel):
     """A message. The answer of a turn has its id from the start of the turn."""
 
-    id: str
+    id: Id
     object: Literal["message"]
-    conversation_id: str
-    turn_id: str | None
+    conversation_id: Id
+    turn_id: Id | None
     role: Role
-    author_id: str | None
+    author_id: str | None = Field(description="The actor that sent it, null for a model's answer.")
     content: list[ContentBlock]
-    in_reply_to: str | None
+    in_reply_to: Id | None
     status: Literal["completed", "streaming", "interrupted", "superseded"]
     model: str | None
-    tokens: int
+    tokens: int = Field(description="Tokens of the content, as the encoding o200k_base counts them.")
     usage: UsageResource | None
     finish_reason: str | None
-    created_at: str
+    created_at: Time
     version: int
 
 
 class TurnError(BaseModel):
     """The error of a failed turn."""
 
-    code: str
+    code: str = Field(description="A stable code, such as model_timeout or interrupted.")
     detail: str
 
 
 class TurnResource(BaseModel):
     """A turn: a user's message and the model's answer to it."""
 
-    id: str
+    id: Id
     object: Literal["turn"]
-    conversation_id: str
-    user_message_id: str
-    message_id: str
+    conversation_id: Id
+    user_message_id: Id
+    message_id: Id = Field(description="The newest answer of the turn.")
     status: Literal["queued", "running", "requires_action", "completed", "failed", "cancelled"]
     model: str
     usage: UsageResource | None
     finish_reason: str | None
     error: TurnError | None
-    started_at: str | None = Field(description="Null while it is queued.")
-    ended_at: str | None
+    started_at: Time | None = Field(description="Null while it is queued.")
+    ended_at: Time | None
     time_to_first_token_ms: float | None
-    duration_ms: float | None
+    duration_ms: float | None = Field(description="Without the time in which it waited for tool results.")
 
 
 class WholeTurn(BaseModel):
@@ -134,14 +144,14 @@ class RecordedEvent(BaseModel):
     """An event as the log holds it."""
 
     position: int
-    conversation_id: str
+    conversation_id: Id
     version: int
-    type: str
+    type: str = Field(description="The type of the event, such as MessageAdded.")
     data: dict[str, Any]
-    actor: str
+    actor: str = Field(description="Role and id of the caller, such as user:alice, or `system`.")
     request_id: str | None
-    recorded_at: str
-    digest: str = Field(description="SHA-256 over the event, hexadecimal.")
+    recorded_at: Time
+    digest: str = Field(description="SHA-256 over the event, hexadecimal.", pattern="^[0-9a-f]{64}$")
 
 
 class ProjectionErrorResource(BaseModel):
@@ -173,7 +183,7 @@ class ProjectionBuild(BaseModel):
     build: int
     state: Literal["building", "live", "kept", "scratch"]
     position: int
-    updated_at: str
+    updated_at: Time
 
 
 class ProjectionResource(BaseModel):
@@ -198,7 +208,7 @@ class ShortTokenResource(BaseModel):
 
     access_token: str
     token_type: Literal["Bearer"]
-    expires_at: str
+    expires_at: Time
 
 
 class Page(BaseModel, Generic[T]):
@@ -220,21 +230,71 @@ class Deleted(BaseModel):
     deleted: int
 
 
-class Problem(BaseModel):
-    """An error (RFC 9457).
+class HealthResource(BaseModel):
+    """The process is alive."""
 
-    A validation error adds `errors`, and a locked conversation `active_turn_id`.
+    status: Literal["ok"]
+
+
+class UnreadyPart(BaseModel):
+    """A part of the server that is not ready."""
+
+    part: Literal["store", "migrations", "server", "model_library", "projection"]
+    name: str = Field(
+        default="", json_schema_extra=_may_be_absent, description="The projection. Absent for other parts."
+    )
+    state: str
+    detail: str
+
+
+class ProjectionReadiness(BaseModel):
+    """How far a read model is."""
+
+    position: int
+    lag: int
+    lag_seconds: float
+    stopped: bool
+    error: ProjectionErrorResource | None
+
+
+class ReadinessResource(BaseModel):
+    """The server can serve.
+
+    Callers that had to authenticate and did not get neither `position` nor `projections`.
     """
 
-    type: str
-    title: str
-    status: int
+    status: Literal["ready"]
+    position: int = Field(
+        default=0, json_schema_extra=_may_be_absent, description="Position of the log's last event."
+    )
+    projections: dict[str, ProjectionReadiness] = Field(
+        default={}, json_schema_extra=_may_be_absent, description="The read models by name."
+    )
+    not_ready: list[UnreadyPart]
+
+
+class UnreadyResource(BaseModel):
+    """The server cannot serve."""
+
+    status: Literal["unavailable"]
     detail: str
-    code: str
-    errors: list[dict[str, Any]] | None = None
+    not_ready: list[UnreadyPart]
+    store: Literal["unreachable", "starting", "restarting", "stopped"] = Field(
+        default="unreachable",
+        json_schema_extra=_may_be_absent,
+        description="The reason why PostgreSQL does not answer. Absent if it does.",
+    )
+    position: int = Field(
+        default=0, json_schema_extra=_may_be_absent, description="Position of the log's last event."
+    )
+    projections: dict[str, ProjectionReadiness] = Field(
+        default={}, json_schema_extra=_may_be_absent, description="The read models by name."
+    )
 
 
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": Problem, "description": "The request was refused."},
-    "5XX": {"model": Problem, "description": "The request could not be served."},
-}
+class IndexResource(BaseModel):
+    """The name and version of the server, and links to its resources."""
+
+    name: Literal["Turnlog"]
+    version: str
+    links: dict[str, str]

@@ -42,11 +42,19 @@ class ProblemKind(NamedTuple):
 
 
 BAD_REQUEST = ProblemKind(400, "BAD_REQUEST")
+INVALID_CURSOR = ProblemKind(400, "INVALID_CURSOR")
 FORBIDDEN = ProblemKind(403, "FORBIDDEN")
 NOT_FOUND = ProblemKind(404, "NOT_FOUND")
+METHOD_NOT_ALLOWED = ProblemKind(405, "METHOD_NOT_ALLOWED")
 REQUEST_TIMEOUT = ProblemKind(408, "REQUEST_TIMEOUT")
+PAYLOAD_TOO_LARGE = ProblemKind(413, "PAYLOAD_TOO_LARGE")
+UNSUPPORTED_ENCODING = ProblemKind(415, "UNSUPPORTED_ENCODING")
 VALIDATION_FAILED = ProblemKind(422, "VALIDATION_FAILED")
 HEADERS_TOO_LARGE = ProblemKind(431, "HEADERS_TOO_LARGE")
+INTERNAL = ProblemKind(500, "INTERNAL_ERROR")
+MODEL_ERROR = ProblemKind(502, "MODEL_ERROR")
+READ_MODEL_BEHIND = ProblemKind(503, "READ_MODEL_BEHIND")
+SERVER_BUSY = ProblemKind(503, "SERVER_BUSY")
 
 PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
     errors.ConversationNotFoundError: ProblemKind(404, "CONVERSATION_NOT_FOUND"),
@@ -77,8 +85,7 @@ PROBLEM_KINDS: Mapping[type[Exception], ProblemKind] = {
     RebuildRunningError: ProblemKind(409, "WRITE_CONFLICT"),
 }
 
-INTERNAL = ProblemKind(500, "INTERNAL_ERROR")
-MODEL_ERROR = ProblemKind(502, "MODEL_ERROR")
+_OF_FRAMEWORK = {kind.status: kind for kind in (NOT_FOUND, METHOD_NOT_ALLOWED)}
 
 _TITLES = {
     400: "Bad request",
@@ -186,9 +193,9 @@ def problem_of(error: Exception) -> ProblemError:
 async def handle_http_exception(request: Request, error: Exception) -> Response:
     """Return the response to an error of the framework, such as an unknown path."""
     assert isinstance(error, HTTPException)
-    code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(error.status_code, "BAD_REQUEST")
+    kind = _OF_FRAMEWORK.get(error.status_code, ProblemKind(error.status_code, BAD_REQUEST.code))
     headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
-    return problem_response(ProblemError(ProblemKind(error.status_code, code), str(error.detail), headers=headers))
+    return problem_response(ProblemError(kind, str(error.detail), headers=headers))
 
 
 def _methods(request: Request) -> list[str]:

@@ -3,7 +3,7 @@
 A read may name the position in `Turnlog-Position`. The answer to a write names the one that it wrote.
 """
 
-from api.http.problems import RETRY_AFTER, ProblemError, ProblemKind
+from api.http.problems import READ_MODEL_BEHIND, RETRY_AFTER, ProblemError
 from api.http.request import HttpRequest, header_number
 from eventlog.log import Log
 from projections.progress import Progress
@@ -13,8 +13,6 @@ READ_WAIT_S = 5.0
 
 # The read models that the routes read. A projection that no route reads does not delay a read.
 READ_MODELS = frozenset({"listing", "history", "context", "agents"})
-
-_READ_MODEL_BEHIND = ProblemKind(503, "READ_MODEL_BEHIND")
 
 
 async def wait_for_position(request: HttpRequest, progress: Progress) -> None:
@@ -38,7 +36,7 @@ async def require_position(position: int, progress: Progress) -> None:
     behind = [name for name in await progress.wait(position, READ_WAIT_S) if name in READ_MODELS]
     if behind:
         headers = {"Turnlog-Behind": ", ".join(behind), **RETRY_AFTER}
-        raise ProblemError(_READ_MODEL_BEHIND, f"Position {position} is not reached yet.", headers=headers)
+        raise ProblemError(READ_MODEL_BEHIND, f"Position {position} is not reached yet.", headers=headers)
 
 
 async def position_headers(position: int | None, log: Log, progress: Progress) -> dict[str, str]:

@@ -7,17 +7,15 @@ from starlette.types import Receive, Scope
 
 from api.http.bodies import BodyMemory, client_disconnected
 from api.http.connection_tracking import connection_of
-from api.http.problems import ProblemError, ProblemKind, validation_problem
+from api.http.problems import PAYLOAD_TOO_LARGE, UNSUPPORTED_ENCODING, ProblemError, validation_problem
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 SMALL_BODY_BYTES = 64 * 1024
 MAX_DIGITS = 18
+METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 # A header that is there twice is one list of values. For credentials and owners, no list is valid.
 _JOINED = (b"if-match", b"authorization", b"turnlog-owner")
-_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
-_PAYLOAD_TOO_LARGE = ProblemKind(413, "PAYLOAD_TOO_LARGE")
-_UNSUPPORTED_ENCODING = ProblemKind(415, "UNSUPPORTED_ENCODING")
 _NOT_ENCODED = frozenset({"", "identity"})
 
 
@@ -67,7 +65,7 @@ async def read_request(scope: Scope, receive: Receive, headers: Mapping[bytes, b
         ProblemError: the body is compressed or too large, the client disconnected, or too many large bodies arrive at
             once.
     """
-    body = await _read_body(headers, scope, receive) if scope["method"] in _WITH_BODY else b""
+    body = await _read_body(headers, scope, receive) if scope["method"] in METHODS_WITH_BODY else b""
     return HttpRequest(scope["method"], scope["path"], query, headers, body)
 
 
@@ -118,8 +116,8 @@ def _refuse_compressed(headers: Mapping[bytes, bytes]) -> None:
         return
     # The header of the answer is that of RFC 7694.
     accepted = {"Accept-Encoding": "identity"}
-    raise ProblemError(_UNSUPPORTED_ENCODING, "A request body cannot be compressed.", headers=accepted)
+    raise ProblemError(UNSUPPORTED_ENCODING, "A request body cannot be compressed.", headers=accepted)
 
 
 def _too_large() -> ProblemError:
-    return ProblemError(_PAYLOAD_TOO_LARGE, f"A request body is at most {MAX_BODY_BYTES} bytes.")
+    return ProblemError(PAYLOAD_TOO_LARGE, f"A request body is at most {MAX_BODY_BYTES} bytes.")

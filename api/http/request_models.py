@@ -6,7 +6,16 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 
 from domain.agent import AgentSettings
@@ -23,6 +32,13 @@ MAX_TOOL_RESULTS = 1000
 CONTENT_FORMS = frozenset({"string", "blocks"})
 
 _POSITION = re.compile(r"\d{1,18}", re.ASCII)
+# Descriptions that several fields share.
+_AGENT_ID = "A label: the agent that the conversation belongs to."
+_METADATA = "The client's own JSON object, at most 64 KiB and 64 levels deep."
+_STREAM = "True for an answer as server-sent events."
+_OF_AGENT = "Only what belongs to conversations with this agent."
+_TYPE = "Only events of this type."
+
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d(?:\.\d+)?)(Z|[+ -]\d\d:[0-5]\d)", re.ASCII | re.IGNORECASE)
 
 
@@ -60,17 +76,19 @@ class FirstMessage(Frozen):
 class NewConversation(Frozen):
     """Body of `POST /v1/conversations`."""
 
-    title: Title | None = None
-    metadata: Metadata = Field(default_factory=dict)
-    agent_id: Label | None = None
-    messages: Annotated[tuple[FirstMessage, ...], Field(max_length=MAX_FIRST_MESSAGES)] = ()
+    title: Title | None = Field(default=None, description="The title that listings show.")
+    metadata: Metadata = Field(default_factory=dict, description=_METADATA)
+    agent_id: Label | None = Field(default=None, description=_AGENT_ID)
+    messages: Annotated[tuple[FirstMessage, ...], Field(max_length=MAX_FIRST_MESSAGES)] = Field(
+        default=(), description="The first messages, recorded with the conversation. No model is called."
+    )
 
 
 class ConversationChanges(Frozen):
     """Body of `PATCH /v1/conversations/{id}`. A field that is absent stays as it is."""
 
-    title: Title | None = None
-    metadata: Metadata = Field(default_factory=dict)
+    title: Title | None = Field(default=None, description="The new title, or null for none.")
+    metadata: Metadata = Field(default_factory=dict, description="The new metadata, which replaces the old one.")
 
 
 class NewMessage(Frozen):
@@ -78,7 +96,9 @@ class NewMessage(Frozen):
 
     role: Role
     content: MessageContent
-    in_reply_to: UUID | None = None
+    in_reply_to: UUID | None = Field(
+        default=None, description="The message that an assistant's message answers. By default the last user message."
+    )
 
 
 def _unique_names(tools: tuple[ToolDefinition, ...]) -> tuple[ToolDefinition, ...]:
@@ -104,38 +124,54 @@ class NewTurn(Frozen):
     """Body of `POST /v1/conversations/{id}/turns`."""
 
     content: MessageContent
-    model: ModelName | None = None
-    stream: bool = False
-    generate: bool = True
-    metadata: Metadata = Field(default_factory=dict)
-    max_context_tokens: ContextTokens | None = None
-    temperature: Temperature | None = None
-    max_output_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
-    tools: Tools = ()
-    replace_from: UUID | None = None
-    on_busy: Literal["reject", "queue", "interrupt"] = "reject"
+    model: ModelName | None = Field(default=None, description="The litellm name of the model. By default the server's.")
+    stream: bool = Field(default=False, description=_STREAM)
+    generate: bool = Field(default=True, description="False if the client runs the model and records its stream.")
+    metadata: Metadata = Field(default_factory=dict, description=_METADATA)
+    max_context_tokens: ContextTokens | None = Field(
+        default=None, description="Token budget of the context."
+    )
+    temperature: Temperature | None = Field(
+        default=None, description="Sampling temperature. By default the model's own."
+    )
+    max_output_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = Field(
+        default=None, description="The most tokens of the answer."
+    )
+    tools: Tools = Field(
+        default=(), description="The tools that the model may call. Each has a name of its own."
+    )
+    replace_from: UUID | None = Field(
+        default=None, description="The message to edit. The message and all after it become superseded."
+    )
+    on_busy: Literal["reject", "queue", "interrupt"] = Field(
+        default="reject", description="The choice while another turn runs: refuse, wait for its end, or cancel it."
+    )
 
 
 class Regeneration(Frozen):
     """Body of `POST …/messages/{message_id}/regenerate`."""
 
-    model: ModelName | None = None
-    stream: bool = False
+    model: ModelName | None = Field(
+        default=None, description="The litellm name of the model. By default that of the turn that answered before."
+    )
+    stream: bool = Field(default=False, description=_STREAM)
 
 
 class NewToolResult(Frozen):
     """The result of one tool call."""
 
-    tool_use_id: Text
-    content: Text
-    is_error: bool = False
+    tool_use_id: Text = Field(description="The id of the call.")
+    content: Text = Field(description="The result as text, often JSON.")
+    is_error: bool = Field(default=False, description="Whether the tool failed.")
 
 
 class NewToolResults(Frozen):
     """Body of `POST …/tool_results`: the results of all open calls."""
 
-    results: Annotated[tuple[NewToolResult, ...], Field(min_length=1, max_length=MAX_TOOL_RESULTS)]
-    stream: bool = False
+    results: Annotated[tuple[NewToolResult, ...], Field(min_length=1, max_length=MAX_TOOL_RESULTS)] = Field(
+        description="One result for each open call."
+    )
+    stream: bool = Field(default=False, description=_STREAM)
 
 
 class TurnUsage(Frozen):
@@ -146,7 +182,7 @@ class TurnUsage(Frozen):
     cached_input_tokens: TokenCount = 0
     reasoning_tokens: TokenCount = 0
     cost_usd: Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)] | None = None
-    estimated: bool = False
+    estimated: bool = Field(default=False, description="Whether the client counted the tokens itself.")
 
 
 class NewDeltas(Frozen):
@@ -155,8 +191,12 @@ class NewDeltas(Frozen):
     Without chunks it only keeps the turn alive.
     """
 
-    seq: Annotated[int, Field(ge=2, le=2**31 - 1)]
-    chunks: Annotated[tuple[Annotated[Text, Field(min_length=1)], ...], Field(max_length=10_000)]
+    seq: Annotated[int, Field(ge=2, le=2**31 - 1)] = Field(
+        description="The frame number of the first chunk. The first chunk of a turn is frame 2."
+    )
+    chunks: Annotated[tuple[Annotated[Text, Field(min_length=1)], ...], Field(max_length=10_000)] = Field(
+        description="The chunks of text, in order."
+    )
 
 
 class TurnEnd(Frozen):
@@ -169,14 +209,16 @@ class TurnEnd(Frozen):
 class TurnFailure(Frozen):
     """Body of `POST …/fail`."""
 
-    detail: Annotated[Text, Field(min_length=1, max_length=1024)]
+    detail: Annotated[Text, Field(min_length=1, max_length=1024)] = Field(
+        description="One sentence for people, which says why the turn failed."
+    )
 
 
 class NewConversationTurn(NewTurn):
     """Body of `POST /v1/turns`: a turn, and the conversation that it starts."""
 
-    title: Title | None = None
-    agent_id: Label | None = None
+    title: Title | None = Field(default=None, description="The title of the conversation.")
+    agent_id: Label | None = Field(default=None, description=_AGENT_ID)
 
 
 class NewAgent(Frozen):
@@ -202,7 +244,9 @@ def _event_type(name: str) -> str:
     return name
 
 
-EventType = Annotated[str, AfterValidator(_event_type)]
+EventType = Annotated[
+    str, AfterValidator(_event_type), WithJsonSchema({"type": "string", "enum": sorted(EVENT_TYPES)})
+]
 
 
 class _Query(BaseModel):
@@ -216,43 +260,51 @@ class NoQuery(_Query):
 class PageQuery(_Query):
     """A page of a list."""
 
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: str | None = None
+    limit: Annotated[int, Field(ge=1, le=100)] = Field(default=20, description="The most items of the page.")
+    cursor: str | None = Field(
+        default=None, description="`next_cursor` of the page before. It is valid for the same list only."
+    )
 
 
 class MessagesQuery(PageQuery):
     """A page of messages."""
 
-    order: Literal["asc", "desc"] = "asc"
-    include: Literal["superseded"] | None = None
+    order: Literal["asc", "desc"] = Field(default="asc", description="`asc` lists the oldest message first.")
+    include: Literal["superseded"] | None = Field(
+        default=None, description="`superseded` also lists the messages that were replaced."
+    )
 
 
 class LogQuery(PageQuery):
     """A page of recorded events."""
 
-    type: EventType | None = None
+    type: EventType | None = Field(default=None, description=_TYPE)
 
 
 class EventsQuery(_Query):
     """The filter of a feed of recorded events. None means any."""
 
-    conversation_id: UUID | None = None
-    agent_id: Label | None = None
-    type: EventType | None = None
+    conversation_id: UUID | None = Field(default=None, description="Only events of this conversation.")
+    agent_id: Label | None = Field(default=None, description=_OF_AGENT)
+    type: EventType | None = Field(default=None, description=_TYPE)
 
 
 class AgentQuery(_Query):
     """Conversations of one agent, or of all."""
 
-    agent_id: Label | None = None
+    agent_id: Label | None = Field(default=None, description=_OF_AGENT)
 
 
 class ContextQuery(_Query):
     """The part of a conversation that a model is sent."""
 
-    max_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
-    model: ModelName | None = None
-    last: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = Field(
+        default=None, description="Token budget. By default that of the server or of the model."
+    )
+    model: ModelName | None = Field(default=None, description="The litellm name of the model. By default the server's.")
+    last: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None, description="The most messages, counted from the newest."
+    )
 
 
 def _moment(value: Any) -> datetime:
@@ -296,9 +348,14 @@ class ListingQuery(PageQuery):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    agent_id: Label | None = None
-    status: ConversationStatus | None = None
-    active_after: Moment | None = None
-    active_before: Moment | None = None
-    q: Annotated[Text, Field(min_length=1, max_length=512)] | None = None
-    sort: ListingSort = "active"
+    agent_id: Label | None = Field(default=None, description=_OF_AGENT)
+    status: ConversationStatus | None = Field(default=None, description="Only conversations in this state.")
+    active_after: Moment | None = Field(default=None, description="Only those last active after this time.")
+    active_before: Moment | None = Field(default=None, description="Only those last active before this time.")
+    q: Annotated[Text, Field(min_length=1, max_length=512)] | None = Field(
+        default=None, description="Only those whose title contains this, ignoring case."
+    )
+    sort: ListingSort = Field(
+        default="active",
+        description="`active` lists the last active first, `created` the newest, and `title` from A to Z.",
+    )

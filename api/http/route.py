@@ -39,7 +39,7 @@ LIMITED_PATHS = "/v1/"
 """Health, metrics and documents do not count against an owner's limit."""
 
 
-class _Signature(NamedTuple):
+class Signature(NamedTuple):
     """The parameters of a route's function, by kind."""
 
     ids: list[str]
@@ -53,16 +53,17 @@ class JSONRoute(APIRoute):
     """A route that passes the parts of a request to its function.
 
     The function may take the call, ids and names of the path, one body model and one query model. The table `access`
-    says what the route needs of its caller.
+    says what the route needs of its caller. `needs` is its line of that table, and `streams` says whether its answer is
+    always an event stream.
     """
 
     access: ClassVar[Mapping[str, Access]] = ROUTES
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        self._access = access_of(self.methods, path, self.access)
-        self._signature = _read_signature(endpoint)
-        self._streams = options.get("response_class") is EventStream
+        self.needs = access_of(self.methods, path, self.access)
+        self.signature = _read_signature(endpoint)
+        self.streams = options.get("response_class") is EventStream
         self.app = self._respond
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,23 +79,23 @@ class JSONRoute(APIRoute):
     async def _answer(self, scope: Scope, receive: Receive) -> ASGIApp:
         services: Services = scope["app"].state.services
         headers, query, token = read_headers(scope), scope["query_string"], None
-        if self._access is Access.STREAMS:
+        if self.needs is Access.STREAMS:
             query, token = split_access_token(query)
         # The body of a caller who is not known, or who is over the limit, is not read.
-        identity = await identify(services.authenticator, self._access, headers, token)
+        identity = await identify(services.authenticator, self.needs, headers, token)
         if services.request_limit is not None and scope["path"].startswith(LIMITED_PATHS):
             await services.request_limit.spend(identity.owner_id)
         request = await read_request(scope, receive, headers, query)
-        arguments = _arguments(self._signature, request, scope["path_params"])
+        arguments = _arguments(self.signature, request, scope["path_params"])
         if request.method in READ_METHODS:
             await wait_for_position(request, services.progress)
-        if (signature_call := self._signature.call) is None:
+        if (signature_call := self.signature.call) is None:
             return await self.endpoint(**arguments)
         caller = caller_of(request, identity)
         note_caller(scope, caller.owner_id, arguments.get("conversation_id"))
         if identity.role in READS_EVERYBODY:
             await record_audit_read(identity, request.method, request.path, caller.request_id or "")
-        repeated = await find_repeated(services.log, caller) if self._access is Access.WRITES else None
+        repeated = await find_repeated(services.log, caller) if self.needs is Access.WRITES else None
         call = Call(services, request, caller, identity, repeated)
 
         async def answer() -> Response:
@@ -108,15 +109,15 @@ class JSONRoute(APIRoute):
         return await answer()
 
     def _opens_stream(self, request: HttpRequest, arguments: dict[str, Any]) -> bool:
-        body = arguments[self._signature.body[0]] if self._signature.body else None
-        return request.method != "HEAD" and (self._streams or getattr(body, "stream", False))
+        body = arguments[self.signature.body[0]] if self.signature.body else None
+        return request.method != "HEAD" and (self.streams or getattr(body, "stream", False))
 
     async def _answer_call(self, parameter: str, call: Call, arguments: dict[str, Any]) -> Response:
         try:
             return await self.endpoint(**arguments, **{parameter: call})
         except (DomainError, IdempotencyKeyTakenError):
             # The same request may have arrived twice at once. If the other one was recorded first, repeat its answer.
-            if call.repeated or self._access is not Access.WRITES:
+            if call.repeated or self.needs is not Access.WRITES:
                 raise
             if (repeated := await find_repeated(call.services.log, call.caller)) is None:
                 raise
@@ -137,7 +138,7 @@ def with_heads(routes: Sequence[BaseRoute]) -> list[BaseRoute]:
     return [*routes, *heads]
 
 
-def _read_signature(endpoint: Callable[..., Any]) -> _Signature:
+def _read_signature(endpoint: Callable[..., Any]) -> Signature:
     ids: list[str] = []
     names: list[str] = []
     body = query = call = None
@@ -153,10 +154,10 @@ def _read_signature(endpoint: Callable[..., Any]) -> _Signature:
             query = (name, get_args(annotation)[0])
         else:
             body = (name, TypeAdapter(annotation))
-    return _Signature(ids, names, body, query, call)
+    return Signature(ids, names, body, query, call)
 
 
-def _arguments(signature: _Signature, request: HttpRequest, path: dict[str, str]) -> dict[str, Any]:
+def _arguments(signature: Signature, request: HttpRequest, path: dict[str, str]) -> dict[str, Any]:
     arguments: dict[str, Any] = {name: validate_path_id(name, path[name]) for name in signature.ids}
     arguments |= {name: path[name] for name in signature.names}
     if signature.body:

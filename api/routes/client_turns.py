@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 
 from api.http.call import Call, CallParam, json_response
-from api.http.openapi import PROBLEMS, NextFrame, TurnResource
+from api.http.openapi import NextFrame, TurnResource
 from api.http.request_models import NewDeltas, TurnEnd, TurnFailure, TurnUsage
 from api.http.route import JSONRoute
 from api.routes.turn_answers import check_turn_exists, find_turn
@@ -17,7 +17,7 @@ from domain.events import StreamDelta
 from domain.model_usage import Usage
 from projections.models.json_resources import turn_resource
 
-router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["turns"])
+router = APIRouter(route_class=JSONRoute, tags=["client turns"])
 
 _TURN = "/v1/conversations/{conversation_id}/turns/{turn_id}"
 

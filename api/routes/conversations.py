@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_place, encode_cursor, listing_kind, page
-from api.http.openapi import PROBLEMS, ConversationResource, Deleted, Page
+from api.http.openapi import ConversationResource, Deleted, Page
 from api.http.problems import validation_problem
 from api.http.read_your_writes import require_position
 from api.http.request_models import AgentQuery, ConversationChanges, ListingQuery, NewConversation, content_blocks
@@ -18,7 +18,7 @@ from domain.conversation import Conversation, fold
 from projections.models.json_resources import conversation_resource, rfc3339, state_resource
 from projections.models.listing_filter import ListingFilter, ListingPlace
 
-router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["conversations"])
+router = APIRouter(route_class=JSONRoute, tags=["conversations"])
 
 _ETAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 _ETAGS = re.compile(rf"[ \t]*(?:{_ETAG.pattern}[ \t]*)?(?:,[ \t]*(?:{_ETAG.pattern}[ \t]*)?)*")

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from api.http.call import CallParam, json_response
+from api.http.openapi import HealthResource, ReadinessResource, UnreadyResource
 from api.http.route import JSONRoute
 from api.services import Services, StoreCondition
 from eventlog.errors import StoreUnavailableError
@@ -26,13 +27,13 @@ _BLOCKING = frozenset({"store", "migrations", "server"})
 router = APIRouter(route_class=JSONRoute, tags=["operations"])
 
 
-@router.get("/healthz")
+@router.get("/healthz", response_model=HealthResource)
 async def healthz() -> Response:
     """Report that the process is alive."""
     return json_response({"status": "ok"})
 
 
-@router.get("/readyz")
+@router.get("/readyz", response_model=ReadinessResource, responses={503: {"model": UnreadyResource}})
 async def readyz(call: CallParam) -> Response:
     """Report whether this process can serve, and name what is not ready.
 

@@ -2,10 +2,12 @@
 
 from html import escape
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import APIRouter, Response
 
 from api.http.call import CallParam, json_response
+from api.http.openapi import IndexResource
 from api.http.route import JSONRoute
 
 VERSION = version("turnlog")
@@ -31,9 +33,10 @@ _PAGE = f"""\
 </html>
 """
 _HEADERS = {"Vary": "Accept"}
+_AS_PAGE: dict[int | str, dict[str, Any]] = {200: {"content": {"text/html": {"schema": {"type": "string"}}}}}
 
 
-@router.get("/")
+@router.get("/", response_model=IndexResource, responses=_AS_PAGE)
 async def get_index(call: CallParam) -> Response:
     """Return name, version and links, to a browser as a page and else as JSON."""
     accepted = (call.request.header(b"accept") or "").lower()

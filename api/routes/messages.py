@@ -1,4 +1,4 @@
-"""Routes of messages, the context of a model, and the recorded events."""
+"""Routes of messages, and of the context of a model."""
 
 from typing import Annotated
 from uuid import UUID
@@ -7,16 +7,16 @@ from fastapi import APIRouter, Query, Response
 
 from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_version, encode_cursor, page
-from api.http.openapi import PROBLEMS, ContextResource, MessageResource, Page, RecordedEvent
-from api.http.request_models import ContextQuery, LogQuery, MessagesQuery, NewMessage, content_blocks
+from api.http.openapi import ContextResource, MessageResource, Page
+from api.http.request_models import ContextQuery, MessagesQuery, NewMessage, content_blocks
 from api.http.route import JSONRoute
 from commands.commands import ClientMessage
 from domain.errors import MessageNotFoundError
 from domain.events import MessageAdded
 from projections.models.history_rows import MessageRow, message_row
-from projections.models.json_resources import message_resource, recorded_event_resource
+from projections.models.json_resources import message_resource
 
-router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["messages"])
+router = APIRouter(route_class=JSONRoute, tags=["messages"])
 
 
 @router.post("/v1/conversations/{conversation_id}/messages", status_code=201, response_model=MessageResource)
@@ -81,17 +81,6 @@ async def get_context(call: CallParam, conversation_id: UUID, query: Annotated[C
     max_tokens = query.max_tokens or (agent and agent.max_context_tokens)
     window = await call.services.model_input.window(conversation_id, model, max_tokens, query.last, agent)
     return json_response(window._asdict())
-
-
-@router.get("/v1/conversations/{conversation_id}/log", response_model=Page[RecordedEvent])
-async def read_log(call: CallParam, conversation_id: UUID, query: Annotated[LogQuery, Query()]) -> Response:
-    """Read the recorded events, also of a deleted conversation."""
-    kind = f"log.{conversation_id}"
-    after = decode_version(kind, query.cursor) or 0
-    await call.owned_conversation(conversation_id)
-    rows = await call.services.log.audit_records(conversation_id, after, query.limit + 1, query.type)
-    shown = page(rows, query.limit, recorded_event_resource, lambda row: encode_cursor(kind, row["version"]))
-    return json_response(shown)
 
 
 async def _added_response(call: Call, event: MessageAdded, position: int | None) -> Response:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from api.http.call import CallParam
@@ -39,7 +40,7 @@ _GAUGES: dict[str, tuple[str, Callable[[Status], float]]] = {
 }
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(call: CallParam) -> Response:
     """Report requests, commits, turns, models, the log and each read model.
 

@@ -5,14 +5,14 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from api.http.call import CallParam, json_response
-from api.http.openapi import PROBLEMS, Page, ProjectionResource
+from api.http.openapi import Page, ProjectionResource
 from api.http.route import JSONRoute
 from projections.builds import Build
 from projections.catalog import PROJECTIONS, find_projection
 from projections.models.json_resources import rfc3339
 from projections.status import RebuildProgress, Status, read_status
 
-router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["operations"])
+router = APIRouter(route_class=JSONRoute, tags=["projections"])
 
 
 @router.get("/v1/projections", response_model=Page[ProjectionResource])

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, Response
 
 from api.http.call import CallParam, json_response
-from api.http.openapi import PROBLEMS, ShortTokenResource
+from api.http.openapi import ShortTokenResource
 from api.http.route import JSONRoute
 from projections.models.json_resources import rfc3339
 
-router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["authentication"])
+router = APIRouter(route_class=JSONRoute, tags=["authentication"])
 
 
 @router.post("/v1/tokens", status_code=201, response_model=ShortTokenResource)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 
 from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_version, encode_cursor, page
-from api.http.openapi import PROBLEMS, Page, TurnResource, WholeTurn
+from api.http.openapi import Page, TurnResource, WholeTurn
 from api.http.problems import validation_problem
 from api.http.request_models import (
     NewConversationTurn,
@@ -36,7 +36,7 @@ from domain.events import OpenSetting
 from projections.models.json_resources import turn_resource
 from turns.frames.replay import TurnKey
 
-router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["turns"])
+router = APIRouter(route_class=JSONRoute, tags=["turns"])
 
 _CONVERSATION = "/v1/conversations/{conversation_id}"
 
