@@ -67,6 +67,16 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
             "stream": True,
         },
     },
+    "PUT /v1/agents/{agent_id}": {
+        "A prompt and a model": {
+            "system_prompt": "Answer in one sentence.",
+            "model": "turnlog/demo",
+            "temperature": 0.2,
+            "max_conversations": 1000,
+        },
+        "Tools": {"tools": [_WEATHER], "tool_results_timeout_s": 600},
+        "Nothing but a label": {},
+    },
     f"POST {_TURN}/deltas": {
         "The first chunks": {"seq": 2, "chunks": ["Hel", "lo"]},
         "Keep alive": {"seq": 2, "chunks": []},

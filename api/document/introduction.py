@@ -37,6 +37,7 @@ GROUPS = (
     Group("conversations", "Start, find, change and delete conversations."),
     Group("messages", "Record messages without a model, and read the history and the context of a model."),
     Group("turns", "Send a message and let a model answer it, whole or streamed. Resume, cancel and repeat answers."),
+    Group("agents", "Define the settings that conversations with a label use."),
     Group("client turns", "Record the stream of a model that the client runs itself."),
     Group("events", "Follow recorded events as they happen, and read the log of a conversation."),
     Group("authentication", "Get short tokens for event streams in browsers."),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from api.document import problem_responses as problems
 from api.document.stream_schemas import CONVERSATION_FEED, FEED, TURN_STREAM
-from api.http.problems import MODEL_ERROR, READ_MODEL_BEHIND, ProblemKind
+from api.http.problems import INVALID_AS_OF, MODEL_ERROR, READ_MODEL_BEHIND, ProblemKind
 
 _CONVERSATION = "/v1/conversations/{conversation_id}"
 _TURN = f"{_CONVERSATION}/turns/{{turn_id}}"
@@ -41,7 +41,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /metrics": Operation(),
     "POST /v1/tokens": Operation(answer_headers=("Cache-Control",)),
     "GET /v1/conversations": Operation(),
-    "POST /v1/conversations": Operation((problems.UNSUPPORTED_IMAGE,)),
+    "POST /v1/conversations": Operation((problems.UNSUPPORTED_IMAGE, problems.CONVERSATION_LIMIT_REACHED)),
     "DELETE /v1/conversations": Operation((problems.WRITE_CONFLICT, READ_MODEL_BEHIND)),
     f"GET {_CONVERSATION}": Operation(answer_headers=("ETag",)),
     f"PATCH {_CONVERSATION}": Operation(
@@ -63,7 +63,13 @@ OPERATIONS: Mapping[str, Operation] = {
     f"GET {_CONVERSATION}/turns": Operation(),
     f"POST {_CONVERSATION}/turns": _BEGINS_TURN,
     "POST /v1/turns": Operation(
-        (problems.MESSAGE_NOT_FOUND, problems.UNSUPPORTED_IMAGE, MODEL_ERROR), stream=TURN_STREAM
+        (
+            problems.MESSAGE_NOT_FOUND,
+            problems.CONVERSATION_LIMIT_REACHED,
+            problems.UNSUPPORTED_IMAGE,
+            MODEL_ERROR,
+        ),
+        stream=TURN_STREAM,
     ),
     f"GET {_TURN}": Operation(),
     f"GET {_TURN}/stream": Operation(stream=TURN_STREAM),
@@ -72,6 +78,10 @@ OPERATIONS: Mapping[str, Operation] = {
     f"POST {_TURN}/deltas": Operation((problems.TURN_NOT_ACTIVE, problems.DELTA_OUT_OF_ORDER)),
     f"POST {_TURN}/complete": _ENDS_TURN,
     f"POST {_TURN}/fail": _ENDS_TURN,
+    "GET /v1/agents": Operation(),
+    "GET /v1/agents/{agent_id}": Operation((problems.AGENT_NOT_FOUND, INVALID_AS_OF)),
+    "PUT /v1/agents/{agent_id}": Operation((problems.WRITE_CONFLICT,)),
+    "DELETE /v1/agents/{agent_id}": Operation((problems.AGENT_NOT_FOUND, problems.WRITE_CONFLICT)),
     "GET /v1/events": Operation((problems.CONVERSATION_NOT_FOUND,), stream=FEED),
     "GET /v1/projections": Operation(),
     "GET /v1/projections/{name}": Operation((problems.PROJECTION_NOT_FOUND,)),

@@ -12,6 +12,7 @@ PATH_PARAMETERS: Mapping[str, Mapping[str, str]] = {
     "conversation_id": {"description": "The id of the conversation."},
     "message_id": {"description": "The id of the message."},
     "turn_id": {"description": "The id of the turn."},
+    "agent_id": {"description": "The label of the agent.", "example": "support"},
     "name": {"description": "The name of the read model.", "example": "usage"},
 }
 """The parameters of paths."""

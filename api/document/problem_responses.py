@@ -11,6 +11,7 @@ from api.http.problems import (
     FORBIDDEN,
     HEADERS_TOO_LARGE,
     INTERNAL,
+    INVALID_AS_OF,
     INVALID_CURSOR,
     METHOD_NOT_ALLOWED,
     MODEL_ERROR,
@@ -41,6 +42,8 @@ TURN_NOT_FOUND = PROBLEM_KINDS[errors.TurnNotFoundError]
 TURN_NOT_ACTIVE = PROBLEM_KINDS[errors.TurnNotActiveError]
 DELTA_OUT_OF_ORDER = PROBLEM_KINDS[errors.DeltaOutOfOrderError]
 VERSION_MISMATCH = PROBLEM_KINDS[errors.VersionMismatchError]
+AGENT_NOT_FOUND = PROBLEM_KINDS[errors.AgentNotFoundError]
+CONVERSATION_LIMIT_REACHED = PROBLEM_KINDS[errors.ConversationLimitReachedError]
 WRITE_CONFLICT = PROBLEM_KINDS[errors.WriteConflictError]
 UNSUPPORTED_IMAGE = PROBLEM_KINDS[errors.UnsupportedImageError]
 IDEMPOTENCY_KEY_REUSED = PROBLEM_KINDS[errors.IdempotencyKeyReusedError]
@@ -51,12 +54,14 @@ PROJECTION_NOT_FOUND = PROBLEM_KINDS[UnknownProjectionError]
 MEANINGS: Mapping[ProblemKind, str] = {
     BAD_REQUEST: "The bytes are not HTTP, there is not exactly one `Host`, or a service sent no `Turnlog-Owner`.",
     INVALID_CURSOR: "The cursor is broken, or one of another list.",
+    INVALID_AS_OF: "`as_of` is in the future.",
     UNAUTHENTICATED: "There are no credentials, or none that work.",
     FORBIDDEN: "The role may not do this, or the `Host` is not one of this server.",
     NOT_FOUND: "There is no such path.",
     CONVERSATION_NOT_FOUND: "There is no such conversation, or it belongs to another owner.",
     MESSAGE_NOT_FOUND: "There is no such message in the conversation, or it is deleted or superseded.",
     TURN_NOT_FOUND: "There is no such turn in the conversation.",
+    AGENT_NOT_FOUND: "There is no such agent, or it belongs to another owner.",
     KEY_NOT_FOUND: "There is no key with this id.",
     PROJECTION_NOT_FOUND: "There is no read model of this name.",
     METHOD_NOT_ALLOWED: "The path does not support the method.",
@@ -64,6 +69,7 @@ MEANINGS: Mapping[ProblemKind, str] = {
     CONVERSATION_LOCKED: "A turn runs, or a hundred wait already. `active_turn_id` names the turn.",
     TURN_NOT_ACTIVE: "The turn has ended, does not wait for tool results, or has not started.",
     DELTA_OUT_OF_ORDER: "The batch skips chunks. `next_seq` is the number of the next chunk.",
+    CONVERSATION_LIMIT_REACHED: "The agent allows no further conversation.",
     WRITE_CONFLICT: "Other processes won a hundred times in a row, or the read model is being rebuilt already.",
     CONVERSATION_DELETED: "The owner deleted the conversation.",
     VERSION_MISMATCH: "`If-Match` does not name the conversation's version.",

@@ -43,6 +43,7 @@ class ProblemKind(NamedTuple):
 
 BAD_REQUEST = ProblemKind(400, "BAD_REQUEST")
 INVALID_CURSOR = ProblemKind(400, "INVALID_CURSOR")
+INVALID_AS_OF = ProblemKind(400, "INVALID_AS_OF")
 FORBIDDEN = ProblemKind(403, "FORBIDDEN")
 NOT_FOUND = ProblemKind(404, "NOT_FOUND")
 METHOD_NOT_ALLOWED = ProblemKind(405, "METHOD_NOT_ALLOWED")

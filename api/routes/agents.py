@@ -10,7 +10,7 @@ from api.auth.credentials import OWNER
 from api.auth.errors import ForbiddenError
 from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_agent_place, encode_cursor, page
-from api.http.openapi import PROBLEMS, AgentResource, Page
+from api.http.openapi import AgentResource, Page
 from api.http.problems import validation_problem
 from api.http.request_models import AgentMomentQuery, NewAgent, PageQuery, SharedQuery
 from api.http.route import JSONRoute
@@ -20,7 +20,7 @@ from domain.values import Label
 from projections.models.agent_listing import agent_row
 from projections.models.json_resources import agent_resource
 
-router = APIRouter(route_class=JSONRoute, responses=PROBLEMS, tags=["agents"])
+router = APIRouter(route_class=JSONRoute, tags=["agents"])
 
 _LABEL: TypeAdapter[str] = TypeAdapter(Label)
 

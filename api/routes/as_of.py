@@ -3,9 +3,7 @@
 from datetime import datetime
 
 from api.http.call import Call
-from api.http.problems import ProblemError, ProblemKind
-
-_INVALID_AS_OF = ProblemKind(400, "INVALID_AS_OF")
+from api.http.problems import INVALID_AS_OF, ProblemError
 
 
 async def check_as_of(call: Call, as_of: int | datetime | None) -> None:
@@ -18,4 +16,4 @@ async def check_as_of(call: Call, as_of: int | datetime | None) -> None:
         return
     end = await call.services.log.end()
     if as_of > end.position if isinstance(as_of, int) else as_of > end.at:
-        raise ProblemError(_INVALID_AS_OF, f"The log ends at position {end.position}, and as_of is in the future.")
+        raise ProblemError(INVALID_AS_OF, f"The log ends at position {end.position}, and as_of is in the future.")
