@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
+from api.auth.audit_reads import AuditReads
 from api.auth.authenticator import Authenticator, by_tokens, open_keys
 from api.limits.request_allowances import RequestLimit
 from api.limits.stream_slots import StreamLimit
@@ -26,6 +27,7 @@ from eventlog.db.database import Database
 from eventlog.image_store import ImageStore
 from eventlog.log import Log
 from eventlog.opening import OpenLog, open_log
+from eventlog.writer import Appender
 from projections.catalog import PROJECTIONS, prepare
 from projections.engine import Engine
 from projections.models.context import Context
@@ -72,6 +74,7 @@ class Services:
     sampling: Sampling
     gateway: ModelGateway
     authenticator: Authenticator
+    audit_reads: AuditReads
     database: Database
     log: Log
     images: ImageStore
@@ -128,14 +131,15 @@ async def open_services(
         broadcast = Broadcast(opened.feed)
         await _open(stack, broadcast)
         await opened.feed.refresh()  # so that a subscriber begins with the next event, and not with the first
-        executor = CommandExecutor(opened.log, traces.writer(opened.writer) if traces else opened.writer)
+        writer = traces.writer(opened.writer) if traces else opened.writer
+        executor = CommandExecutor(opened.log, writer)
         stack.push_async_callback(executor.close)
         tokenizer = Tokenizer()
         gateway = _model_gateway(settings, traces.model_observer(meters) if traces else meters)
         stack.push_async_callback(gateway.aclose)
         authenticator = _open_authenticator(stack, settings, opened.database)
         services = _build_services(
-            settings, store_condition, meters, authenticator, opened, broadcast, executor, tokenizer, gateway
+            settings, store_condition, meters, authenticator, opened, broadcast, writer, executor, tokenizer, gateway
         )
         opened.database.on_new_generation(services.client_turns.forget)
         opened.feed.on_rewind(lambda _: services.streams.restart())
@@ -176,6 +180,7 @@ def _build_services(
     authenticator: Authenticator,
     opened: OpenLog,
     broadcast: Broadcast,
+    writer: Appender,
     executor: CommandExecutor,
     tokenizer: Tokenizer,
     gateway: ModelGateway,
@@ -202,6 +207,7 @@ def _build_services(
         sampling=Sampling(meters, database, turns),
         gateway=gateway,
         authenticator=authenticator,
+        audit_reads=AuditReads(writer),
         database=database,
         log=log,
         images=images,

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import Field
 
 from domain.aggregates import AggregateEvent
+from domain.audit import AuditRead
 from domain.content import Content, Role
 from domain.model_usage import Usage
 from domain.tools import ToolDefinition
@@ -254,6 +255,7 @@ EVENT_TYPES: dict[str, type[AggregateEvent]] = {
         TurnCompleted,
         TurnFailed,
         TurnCancelled,
+        AuditRead,
     )
 }
 """The events of all aggregates, by their stored names."""

@@ -27,9 +27,9 @@ from domain.content import (
     ToolUseBlock,
 )
 from domain.conversation import Conversation, ConversationSnapshot
-from domain.events import CONVERSATION_EVENTS, EVENT_TYPES, ConversationEvent, StreamDelta
+from domain.events import CONVERSATION_EVENTS, EVENT_TYPES, StreamDelta
 from projections.catalog import PROJECTIONS
-from tests.support.histories.builders import Story, one_of_each, usage
+from tests.support.histories.builders import Story, audit_read, one_of_each, usage
 from tests.support.store import MAPPER
 
 FOLDER = Path(__file__).parent
@@ -66,7 +66,7 @@ def _wordless(schema: Any) -> Any:
     return {k: _wordless(v) for k, v in schema.items() if not (k in {"title", "description"} and isinstance(v, str))}
 
 
-def examples() -> list[ConversationEvent]:
+def examples() -> list[AggregateEvent]:
     """Return events that together use every field and every block."""
     events = one_of_each()
     story = Story()
@@ -87,7 +87,7 @@ def examples() -> list[ConversationEvent]:
     story.queue()
     story.call_tools("add", usage=usage(), time_to_first_token_ms=12.5)
     waits = ConversationSnapshot.take(story.state)
-    return [*events, message.model_copy(update={"content": blocks}), runs, waits]
+    return [*events, message.model_copy(update={"content": blocks}), runs, waits, audit_read()]
 
 
 def record(cls: type[AggregateEvent], events: Sequence[AggregateEvent], folder: Path = FOLDER) -> Path | None:

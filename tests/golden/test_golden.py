@@ -8,7 +8,7 @@ from pydantic_core import from_json
 
 from domain.aggregates import AggregateEvent
 from domain.conversation import fold
-from domain.events import EVENT_TYPES
+from domain.events import CONVERSATION_EVENTS
 from eventlog.mapper import Recorded, rebuild
 from projections.catalog import PROJECTIONS
 from projections.projection import Projection
@@ -64,7 +64,7 @@ def test_the_examples_use_every_field(cls: type[AggregateEvent]) -> None:
 def test_stored_events_fold_to_a_conversation(version: int) -> None:
     stored_events = conversation(version)
     shapes = {(stored.type, stored.state.get("class_version", 1)) for stored in stored_events}
-    assert {(name, min(version, cls.class_version)) for name, cls in EVENT_TYPES.items()} <= shapes
+    assert {(cls.TOPIC, min(version, cls.class_version)) for cls in CONVERSATION_EVENTS} <= shapes
     state = fold(None, [stored.event for stored in stored_events])
     assert state is not None
     assert (state.version, state.owner_id, state.title, state.deleted) == (len(stored_events), "alice", "Later", True)
