@@ -9,6 +9,8 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
+from api.auth.errors import InvalidOwnerError
+from api.auth.identity import check_owner_id
 from domain.content import Content, ContentBlock, ImageBlock, Role, TextBlock
 from domain.events import EVENT_TYPES
 from domain.tools import MAX_TOOLS, ToolDefinition
@@ -240,6 +242,16 @@ Moment = Annotated[datetime, BeforeValidator(_moment)]
 """A time in RFC 3339. Digits beyond the microseconds are dropped."""
 
 
+def _owner_id(value: str) -> str:
+    try:
+        return check_owner_id(value)
+    except InvalidOwnerError as error:
+        raise PydanticCustomError("owner_id", "must be 1 to 256 visible characters without a space") from error
+
+
+OwnerId = Annotated[str, AfterValidator(_owner_id)]
+
+
 class ListingQuery(PageQuery):
     """A page of conversations, with any number of filters `metadata.KEY=VALUE`.
 
@@ -248,6 +260,7 @@ class ListingQuery(PageQuery):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
+    owner_id: OwnerId | None = None
     agent_id: Label | None = None
     status: ConversationStatus | None = None
     active_after: Moment | None = None

@@ -99,6 +99,12 @@ def test_a_query_is_recorded_by_the_names_of_its_parameters(auditor: Caller) -> 
     assert "secret" not in str(read)
 
 
+def test_the_owner_that_a_query_names_is_recorded(auditor: Caller, alice: Caller) -> None:
+    response, (read,) = send(auditor, params={"owner_id": alice.owner_id})
+    assert response.status_code == 200
+    assert (read["owner_id"], read["parameters"]) == (alice.owner_id, ["owner_id"])
+
+
 def test_an_unknown_parameter_is_not_recorded(auditor: Caller) -> None:
     response, found = send(auditor, params={"secret": "secret"})
     assert response.status_code == 422
