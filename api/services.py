@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
+from api.auth.audit_reads import AuditReads
 from api.auth.authenticator import Authenticator, by_tokens, open_keys
 from api.limits.request_allowances import RequestLimit
 from api.limits.stream_slots import StreamLimit
@@ -80,6 +81,7 @@ class Services:
     sampling: Sampling
     gateway: ModelGateway
     authenticator: Authenticator
+    audit_reads: AuditReads
     database: Database
     log: Log
     images: ImageStore
@@ -145,7 +147,7 @@ async def open_services(
         tokenizer = Tokenizer()
         gateway = _model_gateway(settings, traces.model_observer(meters) if traces else meters)
         stack.push_async_callback(gateway.aclose)
-        authenticator = _open_authenticator(stack, settings, opened.database)
+        authenticator = _open_authenticator(stack, settings, meters, opened.database)
         services = _build_services(
             settings, store_condition, meters, authenticator, opened, broadcast, writer, executor, tokenizer, gateway
         )
@@ -217,6 +219,7 @@ def _build_services(
         sampling=Sampling(meters, database, turns),
         gateway=gateway,
         authenticator=authenticator,
+        audit_reads=AuditReads(writer),
         database=database,
         log=log,
         images=images,
@@ -257,7 +260,9 @@ def _limit(kind: Callable[[Database, int], T], database: Database, at_most: int 
     return None if at_most is None else kind(database, at_most)
 
 
-def _open_authenticator(stack: AsyncExitStack, settings: Settings, database: Database) -> Authenticator:
+def _open_authenticator(
+    stack: AsyncExitStack, settings: Settings, meters: Meters, database: Database
+) -> Authenticator:
     if settings.auth == "keys":
         return open_keys(stack, database)
     if settings.auth == "none":
@@ -269,7 +274,7 @@ def _open_authenticator(stack: AsyncExitStack, settings: Settings, database: Dat
 
     rules = TokenRules(settings.jwt_issuer, settings.jwt_audience, settings.jwt_owner_claim, settings.jwt_role_claim)
     if settings.jwt_jwks_url is not None:
-        key_set = KeySet(settings.jwt_jwks_url)
+        key_set = KeySet(settings.jwt_jwks_url, meters.key_set_failed)
         stack.push_async_callback(key_set.close)
         verifier = JWTVerifier(key_set, rules)
         key_set.on_change(verifier.forget)

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from domain.agent import AgentDefined, AgentDeleted, ResolvedAgent
 from domain.aggregates import AggregateEvent
+from domain.audit import AuditRead
 from domain.content import Content, Role
 from domain.model_usage import Usage
 from domain.tools import ToolDefinition
@@ -286,6 +287,7 @@ EVENT_TYPES: dict[str, type[AggregateEvent]] = {
         TurnCancelled,
         AgentDefined,
         AgentDeleted,
+        AuditRead,
     )
 }
 """The events of all aggregates, by their stored names."""

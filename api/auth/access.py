@@ -52,6 +52,12 @@ SHARES_AGENTS: frozenset[Role] = frozenset({"admin", "local"})
 READS_EVERYBODY: frozenset[Role] = frozenset({"auditor", "admin"})
 """The roles that read the conversations of every owner."""
 
+AUDITED = frozenset({Access.ANY_CALLER, Access.READS, Access.STREAMS})
+"""The needs of the routes whose use by these roles is recorded in the log.
+
+Metrics are not among them. They show nothing of an owner, and are asked for while PostgreSQL is away.
+"""
+
 # The one place that says what each route needs. A route that is missing here fails when it is imported.
 ROUTES: Mapping[str, Access] = {
     "GET /": Access.PUBLIC,

@@ -35,9 +35,17 @@ class KeySet:
     """
 
     def __init__(
-        self, url: str, *, pause_s: float = PAUSE_S, timeout_s: float = TIMEOUT_S, clock: Clock = monotonic
+        self,
+        url: str,
+        on_failure: Callable[[], None] = lambda: None,
+        *,
+        pause_s: float = PAUSE_S,
+        timeout_s: float = TIMEOUT_S,
+        clock: Clock = monotonic,
     ) -> None:
+        """`on_failure` is called after each fetch that failed."""
         self._url = url
+        self._on_failure = on_failure
         self._pause_s = pause_s
         self._timeout_s = timeout_s
         self._clock = clock
@@ -93,6 +101,7 @@ class KeySet:
             self._failed = False
         except (KeySetError, httpx.HTTPError, OSError, ValueError, TimeoutError) as error:
             self._failed = True
+            self._on_failure()
             _log.warning("The JWKS server does not answer with a key set: %s", str(error) or type(error).__name__)
         finally:
             self._attempted_at = self._clock()

@@ -8,6 +8,7 @@ import orjson
 from fastapi import Depends, Response
 
 from api.auth.access import READS_EVERYBODY
+from api.auth.errors import ForbiddenError
 from api.auth.identity import Identity
 from api.http.idempotency import idempotency_of
 from api.http.read_your_writes import position_headers
@@ -39,6 +40,18 @@ class Call(NamedTuple):
     def readable_owner(self) -> str | None:
         """The owner whose conversations the caller may read, None for those of everybody."""
         return None if self.identity.role in READS_EVERYBODY else self.identity.owner_id
+
+    def listed_owner(self, named: str | None) -> str | None:
+        """Return the owner whose conversations are listed, None for those of everybody.
+
+        Raises:
+            ForbiddenError: the caller names an owner, and its role does not read everybody's conversations.
+        """
+        if named is None:
+            return self.readable_owner
+        if self.identity.role not in READS_EVERYBODY:
+            raise ForbiddenError("Only an auditor or an admin may name an owner.")
+        return named
 
     async def readable_conversation(self, conversation_id: UUID) -> ConversationRow:
         """Return a conversation that the caller may read.

@@ -18,6 +18,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from api.auth.errors import InvalidOwnerError
+from api.auth.identity import check_owner_id
 from domain.agent import AgentSettings
 from domain.content import MAX_TEXT_BYTES, Content, ContentBlock, ImageBlock, Role, TextBlock
 from domain.events import EVENT_TYPES
@@ -340,6 +342,16 @@ class AgentMomentQuery(SharedQuery):
     as_of: AsOf | None = None
 
 
+def _owner_id(value: str) -> str:
+    try:
+        return check_owner_id(value)
+    except InvalidOwnerError as error:
+        raise PydanticCustomError("owner_id", "must be 1 to 256 visible characters without a space") from error
+
+
+OwnerId = Annotated[str, AfterValidator(_owner_id)]
+
+
 class ListingQuery(PageQuery):
     """A page of conversations, with any number of filters `metadata.KEY=VALUE`.
 
@@ -348,6 +360,9 @@ class ListingQuery(PageQuery):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
+    owner_id: OwnerId | None = Field(
+        default=None, description="Only conversations of this owner. For auditors and admins."
+    )
     agent_id: Label | None = Field(default=None, description=_OF_AGENT)
     status: ConversationStatus | None = Field(default=None, description="Only conversations in this state.")
     active_after: Moment | None = Field(default=None, description="Only those last active after this time.")

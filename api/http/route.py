@@ -18,8 +18,8 @@ from pydantic import BaseModel, TypeAdapter
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.auth.access import READS_EVERYBODY, ROUTES, Access, access_of
-from api.auth.audit_reads import record_audit_read
+from api.auth.access import AUDITED, READS_EVERYBODY, ROUTES, Access, access_of
+from api.auth.audit_reads import AuditedRead
 from api.auth.credentials import identify, split_access_token
 from api.http.call import Call, CallParam, caller_of
 from api.http.idempotency import find_repeated
@@ -93,12 +93,13 @@ class JSONRoute(APIRoute):
             return await self.endpoint(**arguments)
         caller = caller_of(request, identity)
         note_caller(scope, caller.owner_id, arguments.get("conversation_id"))
-        if identity.role in READS_EVERYBODY:
-            await record_audit_read(identity, request.method, request.path, caller.request_id or "")
         repeated = await find_repeated(services.log, caller) if self.needs is Access.WRITES else None
         call = Call(services, request, caller, identity, repeated)
 
         async def answer() -> Response:
+            if identity.role in READS_EVERYBODY and self.needs in AUDITED:
+                read = _audited_read(self.path, self.signature, request.method, arguments)
+                await services.audit_reads.record(caller.actor, caller.request_id, read)
             response = await self._answer_call(signature_call, call, arguments)
             if isinstance(response, EventStream) and identity.role != "local":
                 response.end_with(lambda: services.authenticator.wait_for_end(identity))
@@ -169,3 +170,22 @@ def _arguments(signature: Signature, request: HttpRequest, path: dict[str, str])
     elif request.query:
         validate_query(request, NoQuery)
     return arguments
+
+
+def _audited_read(route: str, signature: _Signature, method: str, arguments: dict[str, Any]) -> AuditedRead:
+    """Return what is recorded of a request: names, ids and an owner, and nothing that could be content."""
+    query = arguments[signature.query[0]] if signature.query else None
+    named = _named_parameters(query) if query is not None else {}
+    # Any bytes may stand in a path where a name is expected. The log cannot hold NUL.
+    ids = {name: arguments[name].replace("\0", "\N{REPLACEMENT CHARACTER}") for name in signature.names}
+    ids |= {name: str(arguments[name]) for name in signature.ids}
+    ids |= {name: str(value) for name, value in named.items() if isinstance(value, UUID)}
+    # The key of a filter `metadata.KEY` is chosen by a client, and is not recorded.
+    by_metadata = any(name.startswith("metadata.") for name in (query and query.model_extra) or ())
+    parameters = (*sorted(named), *(["metadata"] if by_metadata else []))
+    return AuditedRead(method, route, ids, named.get("owner_id"), parameters)
+
+
+def _named_parameters(query: BaseModel) -> dict[str, Any]:
+    """Return the parameters that a query has given, without those whose names a client chooses."""
+    return {name: getattr(query, name) for name in type(query).model_fields if name in query.model_fields_set}

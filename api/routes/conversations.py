@@ -44,9 +44,9 @@ async def start_conversation(call: CallParam, body: NewConversation) -> Response
 async def list_conversations(call: CallParam, query: Annotated[ListingQuery, Query()]) -> Response:
     """List the caller's conversations, by default the most recently active first.
 
-    For an auditor or an admin they are everybody's.
+    For an auditor or an admin they are everybody's, or those of the owner that it names.
     """
-    owner_id = call.readable_owner
+    owner_id = call.listed_owner(query.owner_id)
     wanted = _filter(query)
     kind = listing_kind(owner_id, wanted, query.sort)
     beyond = decode_place(kind, query.sort, query.cursor)

@@ -53,6 +53,7 @@ class Meters:
             "http_request_duration_seconds", "Time until a response began.", ["route", "method", "status"]
         )
         self._rejected = counter("http_rejected_total", "Requests answered 429, by route.", ["route"])
+        self._key_set_failures = counter("key_set_failures_total", "Fetches of the JSON Web Key Set that failed.")
         self.open_streams = gauge("open_streams", "Event streams that are being sent.")
         self._append = histogram("append_duration_seconds", "Time of an append, with its wait for a commit.")
         self._commit = histogram("commit_duration_seconds", "Time of a commit.")
@@ -86,6 +87,10 @@ class Meters:
         observe(duration_s)
         if status == 429:
             self._rejected.labels(route).inc()
+
+    def key_set_failed(self) -> None:
+        """Count a fetch of the JSON Web Key Set that failed."""
+        self._key_set_failures.inc()
 
     def batch(self, commit_s: float, appends: list[CommittedAppend]) -> None:
         """Count a commit of the log, and the turns that end with it."""

@@ -11,7 +11,7 @@ INSERT INTO head (only_row, position) VALUES (true, 0);
 
 -- name: create_aggregate_kind
 -- The kinds of aggregates. An enumeration takes 4 bytes a row, where text would take 13.
-CREATE TYPE aggregate_kind AS ENUM ('conversation', 'agent');
+CREATE TYPE aggregate_kind AS ENUM ('conversation', 'agent', 'audit');
 
 -- name: create_events
 -- One row per event, keyed by its version in its aggregate. Rows are never changed and never deleted. The columns of fixed
@@ -35,7 +35,7 @@ CREATE TABLE events (
 
 -- name: comment_events
 -- The grain of the table, shown by psql.
-COMMENT ON TABLE events IS 'One row per event of an aggregate (a conversation or an agent), in log order by position (1, 2, 3 … without a gap). digest is SHA-256 over the event as event_digest() reads it.';
+COMMENT ON TABLE events IS 'One row per event of an aggregate (a conversation, an agent, or the audit of a process), in log order by position (1, 2, 3 … without a gap). digest is SHA-256 over the event as event_digest() reads it.';
 
 -- name: create_events_position
 -- The order of the log, which projections and feeds follow.

@@ -30,7 +30,7 @@ from domain.conversation import Conversation, ConversationSnapshot
 from domain.events import CONVERSATION_EVENTS, EVENT_TYPES, StreamDelta
 from projections.catalog import PROJECTIONS
 from tests.support.histories.agents import one_of_each_agent
-from tests.support.histories.builders import Story, one_of_each, usage
+from tests.support.histories.builders import Story, audit_read, one_of_each, usage
 from tests.support.store import MAPPER
 
 FOLDER = Path(__file__).parent
@@ -88,7 +88,7 @@ def examples() -> list[AggregateEvent]:
     story.queue()
     story.call_tools("add", usage=usage(), time_to_first_token_ms=12.5)
     waits = ConversationSnapshot.take(story.state)
-    return [*events, message.model_copy(update={"content": blocks}), runs, waits]
+    return [*events, message.model_copy(update={"content": blocks}), runs, waits, audit_read()]
 
 
 def record(cls: type[AggregateEvent], events: Sequence[AggregateEvent], folder: Path = FOLDER) -> Path | None:

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.agent import ResolvedAgent, agent_aggregate_id
+from domain.audit import AuditRead
 from domain.content import Content, Role, TextBlock, ToolResultBlock, ToolUseBlock
 from domain.conversation import Conversation, fold
 from domain.decisions import conversations, running_turns, turn_starts
@@ -280,6 +281,22 @@ def one_of_each() -> list[ConversationEvent]:
     story.unsay(question.message_id, superseded=True)
     story.delete()
     return story.events
+
+
+def audit_read(version: int = 1) -> AuditRead:
+    """Return a read by an auditor, with every field."""
+    return AuditRead(
+        originator_id=some_id(),
+        originator_version=version,
+        timestamp=BEGINNING,
+        actor="auditor:watch",
+        request_id="req-1",
+        method="GET",
+        route="/v1/conversations/{conversation_id}/messages",
+        ids={"conversation_id": str(some_id())},
+        owner_id="alice",
+        parameters=("limit", "order"),
+    )
 
 
 def turn_of(events: list[ConversationEvent]) -> tuple[MessageAdded, TurnStarted, list[StreamDelta]]:

@@ -6,7 +6,7 @@ import pytest
 from pydantic_core import from_json
 
 from domain.conversation import Conversation, ConversationSnapshot, evolve, fold
-from domain.events import EVENT_TYPES, ConversationEvent
+from domain.events import CONVERSATION_EVENTS, ConversationEvent
 from tests.support.histories.builders import BEGINNING, Story, folded, one_of_each
 
 
@@ -86,7 +86,7 @@ def test_folding_no_events_returns_the_same_state() -> None:
 
 
 def test_evolve_handles_every_type_of_event() -> None:
-    assert {type(event) for event in one_of_each()} == set(EVENT_TYPES.values())
+    assert {type(event) for event in one_of_each()} == CONVERSATION_EVENTS
     assert folded(one_of_each()).deleted
 
 

@@ -15,6 +15,7 @@ from tests.integration.api.conftest import Serve
 from tests.support.http.credentials import JWKSServer, bearer, jwk, private_key, token
 from tests.support.http.resources import check_problem
 from tests.support.store import until
+from tests.support.waiting import eventually
 
 
 class Clock:
@@ -189,3 +190,7 @@ def test_an_api_starts_without_its_jwks_server(shared_database_url: str, serve: 
         check_problem(response, 503, "IDENTITY_PROVIDER_UNAVAILABLE")
         assert response.headers["retry-after"] == "1"
         assert jwks.url not in response.text
+        jwks.status = 200
+        ops = bearer(token("RS256", "first", role="admin"))
+        eventually(lambda: api.http.get("/metrics", headers=ops).status_code == 200)
+        assert "turnlog_key_set_failures_total 1.0" in api.http.get("/metrics", headers=ops).text

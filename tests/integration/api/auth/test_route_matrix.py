@@ -218,6 +218,49 @@ def test_the_listing_shows_ones_own_and_an_auditor_everybodys(
     assert {of_alice, of_bob} <= listed(auditor) & listed(admin)
 
 
+@pytest.mark.parametrize("sort", ["active", "created", "title"])
+def test_an_auditor_lists_the_conversations_of_an_owner(
+    alice: Caller, bob: Caller, auditor: Caller, admin: Caller, sort: str
+) -> None:
+    of_alice = {alice.conversation(agent_id="one")["id"] for _ in range(3)}
+    bob.conversation(agent_id="one")
+    for caller in (auditor, admin):
+        found: list[str] = []
+        query: dict[str, str] = {"owner_id": alice.owner_id, "sort": sort, "limit": "2", "agent_id": "one"}
+        while query.get("cursor") != "":
+            page = caller.send("GET", "/v1/conversations", params=query).json()
+            found += [conversation["id"] for conversation in page["data"]]
+            query["cursor"] = page["next_cursor"] or ""
+        assert (len(found), set(found)) == (3, of_alice)
+        nobody = caller.send("GET", "/v1/conversations", params={"owner_id": f"no-{alice.owner_id}"})
+        assert (nobody.status_code, nobody.json()["data"]) == (200, [])
+
+
+def test_nobody_else_may_name_an_owner(guarded: Guarded, alice: Caller, bob: Caller) -> None:
+    service = guarded.caller("service", **{"Turnlog-Owner": alice.owner_id})
+    for caller in (alice, service):
+        for owner in (alice.owner_id, bob.owner_id, "no-owner"):
+            response = caller.send("GET", "/v1/conversations", params={"owner_id": owner})
+            check_problem(response, 403, "FORBIDDEN")
+
+
+@pytest.mark.parametrize("owner", ["", " ", "a b", "x" * 257, "a\u200bb", "a\0b"])
+def test_the_id_of_an_owner_is_checked(auditor: Caller, owner: str) -> None:
+    response = auditor.send("GET", "/v1/conversations", params={"owner_id": owner})
+    problem = check_problem(response, 422, "VALIDATION_FAILED")
+    assert [error["loc"] for error in problem["errors"]] == [["query", "owner_id"]]
+
+
+def test_a_cursor_of_one_owner_is_refused_with_another(alice: Caller, bob: Caller, auditor: Caller) -> None:
+    for _ in range(2):
+        alice.conversation()
+    query = {"owner_id": alice.owner_id, "limit": "1"}
+    cursor = auditor.send("GET", "/v1/conversations", params=query).json()["next_cursor"]
+    for other in ({"owner_id": bob.owner_id}, {}):
+        response = auditor.send("GET", "/v1/conversations", params={**other, "cursor": cursor})
+        check_problem(response, 400, "INVALID_CURSOR")
+
+
 def test_clearing_the_history_deletes_ones_own(alice: Caller, bob: Caller) -> None:
     kept = bob.conversation()["id"]
     alice.conversation()

@@ -1,0 +1,214 @@
+"""Reads of auditors and admins are recorded in the log before they are answered."""
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from api.auth.access import AUDITED, RIGHTS
+from api.auth.audit_reads import AuditedRead, AuditReads
+from api.auth.identity import GrantedRole
+from tests.integration.api.auth.conftest import Caller, Guarded
+from tests.integration.api.auth.test_route_matrix import ALL, Place, access, new_place, request
+from tests.integration.api.conftest import Serve
+from tests.support.http.api_client import Api, frames_of
+from tests.support.http.resources import check_problem
+from tests.support.store import blocked_head, opened, rows, value
+from tests.support.waiting import eventually
+
+LIST = "/v1/conversations"
+READ = AuditedRead("GET", LIST, {}, None, ())
+
+
+def recorded(conninfo: str, request_id: str) -> list[dict[str, Any]]:
+    """Return what is recorded of a request."""
+    statement = "SELECT data FROM events WHERE type = 'AuditRead' AND request_id = %s ORDER BY position"
+    return [row[0] for row in rows(conninfo, statement, [request_id])]
+
+
+def send(caller: Caller, path: str = LIST, method: str = "GET", **options: Any) -> tuple[httpx.Response, list[Any]]:
+    """Send a request and return its answer and what is recorded of it."""
+    request_id = uuid4().hex
+    response = caller.send(method, path, headers={"X-Request-Id": request_id}, **options)
+    return response, recorded(caller.guarded.conninfo, request_id)
+
+
+@pytest.fixture(scope="module")
+def place(guarded: Guarded) -> Place:
+    return new_place(guarded.caller("user"))
+
+
+@pytest.fixture
+def fresh(database_url: str, serve: Serve) -> Iterator[Guarded]:
+    """An API with keys on an empty log."""
+    with serve(database_url, auth="keys") as api:
+        yield Guarded(api, database_url)
+
+
+@pytest.mark.parametrize("role", ["auditor", "admin"])
+@pytest.mark.parametrize(("method", "path"), ALL)
+def test_each_read_is_recorded_exactly_once(
+    guarded: Guarded, auditor: Caller, admin: Caller, place: Place, method: str, path: str, role: GrantedRole
+) -> None:
+    request_id = uuid4().hex
+    caller = auditor if role == "auditor" else admin
+    status, _, content = request(caller, method, path, place, **{"X-Request-Id": request_id})
+    assert status < 500, content
+    found = recorded(guarded.conninfo, request_id)
+    if not {access(method, path)} <= AUDITED & RIGHTS[role]:
+        assert found == []
+        return
+    ids = {name: place._asdict()[name] for name in re.findall(r"{(\w+)}", path)}
+    assert found == [{"method": method, "route": path, "ids": ids, "owner_id": None, "parameters": []}]
+
+
+@pytest.mark.parametrize(("method", "path"), ALL)
+def test_requests_of_users_and_services_are_not_recorded(
+    guarded: Guarded, alice: Caller, service: Caller, place: Place, method: str, path: str
+) -> None:
+    for caller in (alice, service):
+        request_id = uuid4().hex
+        headers = {"Turnlog-Owner": "customer"} if caller is service else {}
+        request(caller, method, path, place, **headers, **{"X-Request-Id": request_id})
+        assert recorded(guarded.conninfo, request_id) == []
+
+
+def test_without_authentication_nothing_is_recorded(api: Api, shared_database_url: str) -> None:
+    request_id = uuid4().hex
+    assert api.http.get(LIST, headers={"X-Request-Id": request_id}).status_code == 200
+    assert recorded(shared_database_url, request_id) == []
+
+
+def test_the_reader_is_the_actor_and_the_aggregate_is_no_conversation(guarded: Guarded, auditor: Caller) -> None:
+    request_id = uuid4().hex
+    auditor.send("GET", LIST, headers={"X-Request-Id": request_id})
+    statement = "SELECT actor, aggregate::text FROM events WHERE request_id = %s"
+    assert rows(guarded.conninfo, statement, [request_id]) == [("auditor:watch", "audit")]
+
+
+def test_a_query_is_recorded_by_the_names_of_its_parameters(auditor: Caller) -> None:
+    query = {"q": "secret", "status": "idle", "limit": 1, "metadata.secret": "secret"}
+    response, found = send(auditor, params=query)
+    assert response.status_code == 200
+    (read,) = found
+    assert read["parameters"] == ["limit", "q", "status", "metadata"]
+    assert "secret" not in str(read)
+
+
+def test_the_owner_that_a_query_names_is_recorded(auditor: Caller, alice: Caller) -> None:
+    response, (read,) = send(auditor, params={"owner_id": alice.owner_id})
+    assert response.status_code == 200
+    assert (read["owner_id"], read["parameters"]) == (alice.owner_id, ["owner_id"])
+
+
+def test_an_unknown_parameter_is_not_recorded(auditor: Caller) -> None:
+    response, found = send(auditor, params={"secret": "secret"})
+    assert response.status_code == 422
+    assert "secret" not in str(found)
+
+
+def test_a_conversation_in_the_query_is_recorded(guarded: Guarded, auditor: Caller, alice: Caller) -> None:
+    id_, request_id = alice.conversation()["id"], uuid4().hex
+    headers = {**auditor.headers, "X-Request-Id": request_id}
+    with guarded.api.http.stream("GET", "/v1/events", params={"conversation_id": id_}, headers=headers) as response:
+        assert response.status_code == 200
+        (read,) = recorded(guarded.conninfo, request_id)
+    assert (read["ids"], read["parameters"]) == ({"conversation_id": id_}, ["conversation_id"])
+
+
+def test_a_stream_that_a_short_token_opens_is_recorded_without_the_token(guarded: Guarded, auditor: Caller) -> None:
+    token, request_id = auditor.short_token(), uuid4().hex
+    query, headers = {"access_token": token}, {"X-Request-Id": request_id}
+    with guarded.api.http.stream("GET", "/v1/events", params=query, headers=headers) as response:
+        assert response.status_code == 200
+    (read,) = recorded(guarded.conninfo, request_id)
+    assert (read["route"], read["parameters"]) == ("/v1/events", [])
+
+
+def test_a_read_of_what_does_not_exist_is_recorded(auditor: Caller) -> None:
+    missing = str(uuid4())
+    response, (read,) = send(auditor, f"{LIST}/{missing}")
+    check_problem(response, 404, "CONVERSATION_NOT_FOUND")
+    assert read["ids"] == {"conversation_id": missing}
+
+
+def test_a_request_that_is_refused_before_it_reads_is_not_recorded(auditor: Caller) -> None:
+    for path, options in ((f"{LIST}/no-id", {}), (LIST, {"params": {"limit": 0}})):
+        response, found = send(auditor, path, **options)
+        assert response.status_code in (404, 422)
+        assert found == []
+
+
+def test_a_read_waits_until_it_is_recorded(fresh: Guarded) -> None:
+    auditor, alice = fresh.caller("auditor"), fresh.caller("user")
+    send(auditor)  # the key is known now
+    with ThreadPoolExecutor(1) as threads, blocked_head(fresh.conninfo) as release:
+        request_id = uuid4().hex
+        answer = threads.submit(auditor.send, "GET", LIST, headers={"X-Request-Id": request_id})
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        eventually(lambda: rows(fresh.conninfo, waiting))
+        assert alice.send("GET", LIST).status_code == 200
+        assert not answer.done()
+        release()
+        assert answer.result().status_code == 200
+    assert len(recorded(fresh.conninfo, request_id)) == 1
+
+
+def test_a_read_that_cannot_be_recorded_is_not_answered(fresh: Guarded) -> None:
+    auditor, alice = fresh.caller("auditor"), fresh.caller("user")
+    id_ = alice.conversation(title="Mine")["id"]
+    rows(fresh.conninfo, "ALTER TABLE head RENAME TO head_elsewhere")
+    response, found = send(auditor, f"{LIST}/{id_}")
+    check_problem(response, 503, "STORE_UNAVAILABLE")
+    assert (response.headers["retry-after"], "Mine" in response.text, found) == ("1", False, [])
+    assert alice.send("GET", f"{LIST}/{id_}").status_code == 200
+    rows(fresh.conninfo, "ALTER TABLE head_elsewhere RENAME TO head")
+    response, found = send(auditor, f"{LIST}/{id_}")
+    assert (response.status_code, len(found)) == (200, 1)
+
+
+def test_feeds_and_read_models_pass_them_by(fresh: Guarded) -> None:
+    auditor, alice = fresh.caller("auditor"), fresh.caller("user")
+    send(auditor)
+    id_ = alice.conversation()["id"]
+    for caller in (alice, auditor):
+        headers = {**caller.headers, "Last-Event-ID": "0"}
+        with fresh.api.http.stream("GET", "/v1/events", headers=headers) as response:
+            assert next(frames_of(response)).event == "ConversationStarted"
+    head = value(fresh.conninfo, "SELECT max(position) FROM events WHERE type = 'AuditRead'")
+    listed = alice.send("GET", LIST, headers={"Turnlog-Position": str(head)})
+    assert [each["id"] for each in listed.json()["data"]] == [id_]
+
+
+def test_each_process_has_an_aggregate_of_its_own(fresh: Guarded, serve: Serve) -> None:
+    auditor = fresh.caller("auditor")
+    with serve(fresh.conninfo, auth="keys") as other:
+        for api in (fresh.api, other, fresh.api, other):
+            assert api.http.get(LIST, headers=auditor.headers).status_code == 200
+    statement = "SELECT array_agg(version ORDER BY version) FROM events WHERE type = 'AuditRead' GROUP BY aggregate_id"
+    assert rows(fresh.conninfo, statement) == [([1, 2],), ([1, 2],)]
+
+
+def test_concurrent_reads_are_each_recorded_once(fresh: Guarded) -> None:
+    auditor = fresh.caller("auditor")
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda _: auditor.send("GET", LIST).status_code, range(64)))
+    versions = "SELECT array_agg(version ORDER BY version) FROM events WHERE type = 'AuditRead' GROUP BY aggregate_id"
+    assert answers == [200] * 64
+    assert rows(fresh.conninfo, versions) == [(list(range(1, 65)),)]
+
+
+async def test_reads_go_on_after_the_log_has_lost_its_newest_events(database_url: str) -> None:
+    async with opened(database_url, listening=False) as store:
+        reads = AuditReads(store.writer)
+        await reads.record("auditor:watch", "first", READ)
+        await reads.record("auditor:watch", "lost", READ)
+        rows(database_url, "ALTER TABLE events DISABLE TRIGGER events_append_only")
+        rows(database_url, "DELETE FROM events WHERE request_id = 'lost'")
+        await reads.record("auditor:watch", "after", READ)
+    found = rows(database_url, "SELECT request_id, version FROM events ORDER BY position")
+    assert found == [("first", 1), ("after", 1)]
