@@ -260,9 +260,7 @@ def _limit(kind: Callable[[Database, int], T], database: Database, at_most: int 
     return None if at_most is None else kind(database, at_most)
 
 
-def _open_authenticator(
-    stack: AsyncExitStack, settings: Settings, meters: Meters, database: Database
-) -> Authenticator:
+def _open_authenticator(stack: AsyncExitStack, settings: Settings, meters: Meters, database: Database) -> Authenticator:
     if settings.auth == "keys":
         return open_keys(stack, database)
     if settings.auth == "none":

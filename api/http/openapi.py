@@ -264,9 +264,7 @@ class ReadinessResource(BaseModel):
     """
 
     status: Literal["ready"]
-    position: int = Field(
-        default=0, json_schema_extra=_may_be_absent, description="Position of the log's last event."
-    )
+    position: int = Field(default=0, json_schema_extra=_may_be_absent, description="Position of the log's last event.")
     projections: dict[str, ProjectionReadiness] = Field(
         default={}, json_schema_extra=_may_be_absent, description="The read models by name."
     )
@@ -284,9 +282,7 @@ class UnreadyResource(BaseModel):
         json_schema_extra=_may_be_absent,
         description="The reason why PostgreSQL does not answer. Absent if it does.",
     )
-    position: int = Field(
-        default=0, json_schema_extra=_may_be_absent, description="Position of the log's last event."
-    )
+    position: int = Field(default=0, json_schema_extra=_may_be_absent, description="Position of the log's last event.")
     projections: dict[str, ProjectionReadiness] = Field(
         default={}, json_schema_extra=_may_be_absent, description="The read models by name."
     )

@@ -130,18 +130,14 @@ class NewTurn(Frozen):
     stream: bool = Field(default=False, description=_STREAM)
     generate: bool = Field(default=True, description="False if the client runs the model and records its stream.")
     metadata: Metadata = Field(default_factory=dict, description=_METADATA)
-    max_context_tokens: ContextTokens | None = Field(
-        default=None, description="Token budget of the context."
-    )
+    max_context_tokens: ContextTokens | None = Field(default=None, description="Token budget of the context.")
     temperature: Temperature | None = Field(
         default=None, description="Sampling temperature. By default the model's own."
     )
     max_output_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = Field(
         default=None, description="The most tokens of the answer."
     )
-    tools: Tools = Field(
-        default=(), description="The tools that the model may call. Each has a name of its own."
-    )
+    tools: Tools = Field(default=(), description="The tools that the model may call. Each has a name of its own.")
     replace_from: UUID | None = Field(
         default=None, description="The message to edit. The message and all after it become superseded."
     )
@@ -246,9 +242,7 @@ def _event_type(name: str) -> str:
     return name
 
 
-EventType = Annotated[
-    str, AfterValidator(_event_type), WithJsonSchema({"type": "string", "enum": sorted(EVENT_TYPES)})
-]
+EventType = Annotated[str, AfterValidator(_event_type), WithJsonSchema({"type": "string", "enum": sorted(EVENT_TYPES)})]
 
 
 class _Query(BaseModel):

@@ -172,7 +172,7 @@ def _arguments(signature: Signature, request: HttpRequest, path: dict[str, str])
     return arguments
 
 
-def _audited_read(route: str, signature: _Signature, method: str, arguments: dict[str, Any]) -> AuditedRead:
+def _audited_read(route: str, signature: Signature, method: str, arguments: dict[str, Any]) -> AuditedRead:
     """Return what is recorded of a request: names, ids and an owner, and nothing that could be content."""
     query = arguments[signature.query[0]] if signature.query else None
     named = _named_parameters(query) if query is not None else {}

@@ -2,7 +2,15 @@
 
 from typing import TypeVar
 
-from domain.agent import Agent, AgentDefined, AgentDeleted, AgentEvent, AgentSettings, agent_aggregate_id, resolved_agent
+from domain.agent import (
+    Agent,
+    AgentDefined,
+    AgentDeleted,
+    AgentEvent,
+    AgentSettings,
+    agent_aggregate_id,
+    resolved_agent,
+)
 from domain.aggregates import ENVELOPE_FIELDS
 from domain.decisions.conversations import Origin, envelope
 from domain.decisions.turn_starts import TurnSettings

@@ -125,7 +125,10 @@ def test_agents_are_listed_by_label_in_pages(fresh_api: Api) -> None:
     pages = fresh_api.pages("/v1/agents", limit=3)
     assert [len(page) for page in pages] == [3, 3, 2]
     agents = [agent for page in pages for agent in page]
-    assert [(agent["id"], agent["shared"]) for agent in agents] == [*((label, False) for label in labels), ("shared", True)]
+    assert [(agent["id"], agent["shared"]) for agent in agents] == [
+        *((label, False) for label in labels),
+        ("shared", True),
+    ]
     check_problem(fresh_api.http.get("/v1/agents", params={"cursor": "nonsense"}), 400, "INVALID_CURSOR")
 
 
