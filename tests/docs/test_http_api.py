@@ -20,9 +20,9 @@ from api.http.request_models import (
     NewConversationTurn,
     NewDeltas,
     NewTurn,
+    SharedQuery,
     TurnFailure,
     TurnUsage,
-    SharedQuery,
 )
 from api.http.route import JSONRoute
 from api.settings import load_settings

@@ -1,7 +1,6 @@
 """Commands on agents: conflicts, idempotency keys, and nothing remembered."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
@@ -19,8 +18,8 @@ BRIEF, LONG = AgentSettings(system_prompt="Be brief."), AgentSettings(system_pro
 
 
 @pytest.fixture
-async def agents(here: Store) -> AsyncIterator[AgentCommands]:
-    yield AgentCommands(here.log, here.writer)
+def agents(here: Store) -> AgentCommands:
+    return AgentCommands(here.log, here.writer)
 
 
 async def test_a_definition_is_recorded_with_its_actor_and_read_back_everywhere(

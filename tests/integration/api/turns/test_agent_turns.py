@@ -131,10 +131,9 @@ def test_a_queued_turn_is_resolved_when_it_starts(
     id_ = api.conversation(agent_id=label)["id"]
     with api.stream(id_, first) as turn:
         next(turn.frames), next(turn.frames)
-        waiting = []
+        waiting, queued = [], f"/v1/conversations/{id_}/turns"
         for count, body in enumerate([{}, {"model": named, "tools": []}], start=1):
             waiting.append(threads.submit(ask, api, id_, on_busy="queue", **body))
-            queued = f"/v1/conversations/{id_}/turns"
             eventually(
                 lambda count=count: [turn["status"] for turn in api.get(queued)["data"]].count("queued") == count
             )
