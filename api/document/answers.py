@@ -54,7 +54,7 @@ def _complete_successes(answers: dict[str, Schema], route: JSONRoute, described:
         whole["schema"] = {"anyOf": [whole["schema"], {"$ref": "#/components/schemas/TurnResource"}]}
     if described.stream and (route.streams or "stream" in fields):
         answer = answers.setdefault("200", {})
-        kept = {} if route.streams else answer.get("content", {})
+        kept: Schema = {} if route.streams else answer.get("content", {})
         answer["content"] = {**kept, **stream_content(described.stream)}
     for status, answer in answers.items():
         answer["description"] = HTTPStatus(int(status)).phrase

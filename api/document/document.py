@@ -102,7 +102,7 @@ def _faults(route: JSONRoute) -> Iterator[str]:
 
 
 def _method(route: JSONRoute) -> str:
-    (method,) = route.methods or ()
+    (method,) = route.methods or set[str]()
     return method
 
 

@@ -176,7 +176,7 @@ class ProblemResponses:
 
 def problem_response_of(kinds: list[ProblemKind]) -> Schema:
     """Return the response that answers kinds of one status."""
-    always = set.intersection(*(set(_ALWAYS.get(kind, ())) for kind in kinds))
+    always = set[str].intersection(*(set(_ALWAYS.get(kind, ())) for kind in kinds))
     possible = {name for kind in kinds for name in (*_ALWAYS.get(kind, ()), *_SOMETIMES.get(kind, ()))}
     codes: Schema = {"properties": {"code": {"enum": [kind.code for kind in kinds]}}}
     found: dict[str, Any] = {

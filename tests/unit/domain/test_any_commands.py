@@ -44,7 +44,7 @@ class AnyStory(Story):
             return self.state.turn.id
         return self.one_of([event.turn_id for event in self.events if isinstance(event, TurnBegun)] or [some_id()])
 
-    def start_next(self) -> Events:
+    def start_next(self, **settings: Any) -> Events:
         """Try to start any turn that was ever queued, mostly the next one."""
         queued = [event for event in self.events if isinstance(event, TurnQueued)]
         if not queued:

@@ -137,8 +137,8 @@ def test_a_read_of_what_does_not_exist_is_recorded(auditor: Caller) -> None:
 
 
 def test_a_request_that_is_refused_before_it_reads_is_not_recorded(auditor: Caller) -> None:
-    for path, options in ((f"{LIST}/no-id", {}), (LIST, {"params": {"limit": 0}})):
-        response, found = send(auditor, path, **options)
+    for path, parameters in ((f"{LIST}/no-id", {}), (LIST, {"limit": 0})):
+        response, found = send(auditor, path, params=parameters)
         assert response.status_code in (404, 422)
         assert found == []
 

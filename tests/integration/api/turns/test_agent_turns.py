@@ -130,7 +130,8 @@ def test_a_queued_turn_is_resolved_when_it_starts(
     define(api, label, system_prompt="Before", model=first)
     id_ = api.conversation(agent_id=label)["id"]
     with api.stream(id_, first) as turn:
-        next(turn.frames), next(turn.frames)
+        for _ in range(2):
+            next(turn.frames)
         waiting, queued = [], f"/v1/conversations/{id_}/turns"
         for count, body in enumerate([{}, {"model": named, "tools": []}], start=1):
             waiting.append(threads.submit(ask, api, id_, on_busy="queue", **body))
