@@ -73,9 +73,7 @@ def one_of_each_agent() -> list[AgentEvent]:
 @st.composite
 def agent_histories(draw: st.DrawFn, most_steps: int = 30) -> list[AgentEvent]:
     """Return the events of some agents, interleaved as in a log."""
-    stories = [
-        AgentStory(label, owner) for owner in ("alice", "bob", None) for label in ("a", "b")
-    ]
+    stories = [AgentStory(label, owner) for owner in ("alice", "bob", None) for label in ("a", "b")]
     log: list[AgentEvent] = []
     for _ in range(draw(st.integers(1, most_steps))):
         story = draw(st.sampled_from(stories))
