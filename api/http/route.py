@@ -173,7 +173,7 @@ def _arguments(signature: Signature, request: HttpRequest, path: dict[str, str])
 
 
 def _audited_read(route: str, signature: Signature, method: str, arguments: dict[str, Any]) -> AuditedRead:
-    """Return what is recorded of a request: names, ids and an owner, and nothing that could be content."""
+    """Return what is recorded of a request, which is nothing that could be content."""
     query = arguments[signature.query[0]] if signature.query else None
     named = _named_parameters(query) if query is not None else {}
     # Any bytes may stand in a path where a name is expected. The log cannot hold NUL.
@@ -187,5 +187,5 @@ def _audited_read(route: str, signature: Signature, method: str, arguments: dict
 
 
 def _named_parameters(query: BaseModel) -> dict[str, Any]:
-    """Return the parameters that a query has given, without those whose names a client chooses."""
+    """Return the parameters of a query, without those whose names a client chooses."""
     return {name: getattr(query, name) for name in type(query).model_fields if name in query.model_fields_set}
