@@ -114,7 +114,8 @@ def create_app(
         fastapi.add_api_route(page, route.endpoint, methods=["HEAD"], include_in_schema=False)
     for route in fastapi.routes:
         if isinstance(route, JSONRoute):
-            check_described(route)
+            if route.include_in_schema:  # a HEAD is described with its GET
+                check_described(route)
         elif getattr(route, "path", None) not in PUBLIC_PAGES:
             raise UndeclaredRouteError(f"{route} is neither a JSONRoute nor in api.auth.access.PUBLIC_PAGES.")
     # FastAPI's documentation extends its document in this way ("Extending OpenAPI").
