@@ -31,7 +31,7 @@ SERVICE_KEYS = {
 
 
 def run(arguments: list[str]) -> click.Context:
-    """Parse the arguments of `turnlog` and return the context of the command that they name."""
+    """Parse arguments of `turnlog`, and return the context of their command."""
     command: click.Command = turnlog
     context: click.Context | None = None
     name = "turnlog"

@@ -1,4 +1,4 @@
-"""The record of reads: versions of one writer, and a new aggregate after a failure."""
+"""The record of reads: counted versions, and a new aggregate after a failure."""
 
 import asyncio
 from asyncio import Future
@@ -19,7 +19,10 @@ READ = AuditedRead("GET", "/v1/conversations", {}, None, ())
 
 
 class Writer:
-    """A log in memory. It refuses appends with the given errors, and a version whose predecessor is missing."""
+    """A log in memory that refuses appends.
+
+    It refuses with the given errors, and refuses a version whose predecessor is missing.
+    """
 
     generation = 0
 
