@@ -50,7 +50,10 @@ class AgentCommands:
     async def define(
         self, caller: Caller, label: str, settings: AgentSettings, *, shared: bool = False
     ) -> CommittedAgent:
-        """Define an agent, or replace its settings. Settings that it has already are not recorded again."""
+        """Define an agent, or replace its settings.
+
+        Settings that it has already are not recorded again.
+        """
         owner_id = None if shared else caller.owner_id
 
         def decide(state: Agent | None) -> AgentEvents:
@@ -72,7 +75,7 @@ class AgentCommands:
         return await self._execute(agent_aggregate_id(owner_id, label), decide, caller.idempotency)
 
     async def _execute(self, agent_id: UUID, decide: Decision, idempotency: Idempotency | None) -> CommittedAgent:
-        """Record what `decide` returns for the newest state, and decide again after a conflict."""
+        """Record what `decide` returns, and decide again after a conflict."""
 
         # States are read for each command. An agent has few events, and few commands.
         async def attempt() -> CommittedAgent:

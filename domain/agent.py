@@ -17,7 +17,7 @@ _NAMESPACE = UUID("6f1d2c1e-6a53-4c0b-9a0e-0d6c1b7f3a42")
 
 
 def agent_aggregate_id(owner_id: str | None, label: str) -> UUID:
-    """Return the id of the aggregate of an owner's agent, or with None of a shared agent."""
+    """Return the id of an owner's agent, or with None of a shared agent."""
     # Neither an owner's id nor a label holds a line end, so no two agents have one name here.
     name = f"shared\n{label}" if owner_id is None else f"owner\n{owner_id}\n{label}"
     return uuid5(_NAMESPACE, name)
@@ -68,7 +68,10 @@ class ResolvedAgent(Frozen):
 
 
 class AgentSettings(NamedTuple):
-    """The settings that an agent gives to conversations and turns. None leaves a choice open."""
+    """The settings that an agent gives to conversations and turns.
+
+    None leaves a choice open.
+    """
 
     system_prompt: str | None = None
     model: str | None = None

@@ -52,7 +52,7 @@ SHARES_AGENTS: frozenset[Role] = frozenset({"admin", "local"})
 READS_EVERYBODY: frozenset[Role] = frozenset({"auditor", "admin"})
 """The roles that read the conversations of every owner."""
 
-AUDITED = frozenset({Access.ANY_CALLER, Access.READS, Access.STREAMS})
+AUDITED = frozenset({Access.ANY_CALLER, Access.READS, Access.STREAMS, Access.READS_AGENTS})
 """The needs of the routes whose use by these roles is recorded in the log.
 
 Metrics are not among them. They show nothing of an owner, and are asked for while PostgreSQL is away.

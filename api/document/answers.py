@@ -65,7 +65,7 @@ def _complete_successes(answers: dict[str, Schema], route: JSONRoute, described:
 
 def _answer_headers(route: JSONRoute, described: Operation, answer: Schema) -> tuple[list[str], list[str]]:
     """Return the headers that an answer always has, and those that it may have."""
-    writes = route.needs is Access.WRITES
+    writes = route.needs in (Access.WRITES, Access.WRITES_AGENTS)
     always = [*described.answer_headers, *(["Turnlog-Position"] if writes else [])]
     sometimes = ["Turnlog-Behind"] if writes else []
     of_stream = ["Cache-Control", "X-Accel-Buffering"]

@@ -220,7 +220,10 @@ class NewConversationTurn(NewTurn):
 
 
 class NewAgent(Frozen):
-    """Body of `PUT /v1/agents/{agent_id}`. A setting that is absent or null is left open."""
+    """Body of `PUT /v1/agents/{agent_id}`.
+
+    A setting that is absent or null is left open.
+    """
 
     system_prompt: Annotated[Text, Field(min_length=1), AfterValidator(_at_most_1_mib)] | None = None
     model: ModelName | None = None
@@ -327,13 +330,13 @@ AsOf = Annotated[int | datetime, BeforeValidator(_as_of)]
 class SharedQuery(_Query):
     """An agent of the owner, or with `shared` the one that every owner may use."""
 
-    shared: bool = False
+    shared: bool = Field(default=False, description="True for the agent that every owner may use.")
 
 
 class AgentMomentQuery(SharedQuery):
     """An agent, now or as of a moment."""
 
-    as_of: AsOf | None = None
+    as_of: AsOf | None = Field(default=None, description="A moment of the past: a position of the log, or a time.")
 
 
 def _owner_id(value: str) -> str:

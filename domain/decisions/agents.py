@@ -52,7 +52,10 @@ def delete_agent(state: Agent | None, origin: Origin, label: str) -> AgentEvents
 
 
 def resolve_settings(settings: TurnSettings, defined: AgentDefined | None) -> TurnSettings:
-    """Return the settings of a turn that starts: the request's, then the agent's, then the server's.
+    """Return the settings of a turn that starts.
+
+    The request's come first, then the agent's, then the server's.
+
 
     Without a definition nothing changes.
     """

@@ -212,7 +212,7 @@ class Listing:
         return [ConversationRow(*row) for row in await self._read("read", owner_id, filter_, beyond, limit, sort)]
 
     async def count_live(self, owner_id: str, agent_id: str, at_most: int) -> int:
-        """Return the number of an owner's conversations with an agent, counted up to `at_most`."""
+        """Return how many conversations an owner has with an agent, at most `at_most`."""
         parameters = {"owner_id": owner_id, "agent_id": agent_id, "at_most": at_most}
         row = await self._database.fetch_one(_SQL.reading("count_live"), parameters)
         return row[0] if row else 0

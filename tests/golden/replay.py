@@ -32,6 +32,9 @@ TIES = (
 )
 """The fields that connect the events of a conversation. Each golden file has its own ids, places and times."""
 
+UNIQUE = ("agent_number",)
+"""The fields whose values the log takes once. Older shapes may lack them."""
+
 
 def conversation(version: int) -> list[Stored]:
     """Return a conversation with each type in one version, or in its latest."""
@@ -68,7 +71,7 @@ def _stored(event: AggregateEvent, version: int, seen: Counter[tuple[str, str | 
     role: str | None = now.get("role")
     alike = [state for state in stored if state.get("role") == role] or stored
     example = alike[-(seen[event.TOPIC, role] % len(alike))]
-    state = {**example, **{field: now[field] for field in TIES if field in example}}
+    state = {**example, **{field: now[field] for field in (*TIES, *UNIQUE) if field in example}}
     place = event.AGGREGATE, event.originator_id, event.originator_version
     return Stored(event.TOPIC, state, rebuild(event.TOPIC, *place, deepcopy(state)))
 

@@ -104,7 +104,8 @@ async def test_an_event_is_stored_with_its_envelope_in_columns_and_the_rest_as_j
         database_url,
         "SELECT position, aggregate, aggregate_id, version, type, data::text, actor, request_id FROM events",
     )
-    data = '{"title": "Grüße", "agent_id": null, "metadata": {"n": 1180591620717411303424}, "owner_id": "alice"}'
+    data = '{"title": "Grüße", "agent_id": null, "metadata": {"n": 1180591620717411303424}, "owner_id": "alice", '
+    data += '"agent_number": null, "class_version": 2}'
     assert row == (1, "conversation", story.id, 1, "ConversationStarted", data, "user:alice", "req-1")
     assert rows(database_url, "SELECT recorded_at FROM events") == [(story.events[0].timestamp,)]
 

@@ -1,6 +1,7 @@
 """Builders of valid conversations, made by the domain's decisions."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -32,6 +33,7 @@ MODEL = "turnlog/demo"
 BEGINNING = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 
 some_id = new_id
+_AGENT_NUMBERS = count(1)  # the log takes each number once
 
 
 def origin(owner_id: str = OWNER, at: datetime = BEGINNING, request_id: str | None = "req-1") -> Origin:
@@ -245,7 +247,9 @@ class Story:
 
 def one_of_each() -> list[ConversationEvent]:
     """Return a conversation with every event type and every field."""
-    story = Story(agent_id="support-1", title="Grüße", metadata={"plan": "pro", "n": 2**70}, agent_number=3)
+    story = Story(
+        agent_id="support-1", title="Grüße", metadata={"plan": "pro", "n": 2**70}, agent_number=next(_AGENT_NUMBERS)
+    )
     story.rename(title="Later", metadata={})
     story.unsay(story.say()[0].message_id)  # pyright: ignore[reportAttributeAccessIssue]
     story.ask(max_context_tokens=4000, temperature=0.5, max_output_tokens=100, metadata={"k": [1, None]})

@@ -34,6 +34,11 @@ def prepare() -> Prepare:
     """Return a function that makes what a path names, and returns the ids."""
 
     def prepared(caller: Caller, operation: DocumentedOperation) -> dict[str, str]:
+        if "{agent_id}" in operation.path:
+            agent_id = "support"
+            response = caller.send("PUT", f"/v1/agents/{agent_id}", json={})
+            assert response.status_code in (200, 201), response.text
+            return {"agent_id": agent_id}
         if "{conversation_id}" not in operation.path:
             return {}
         id_ = caller.conversation()["id"]

@@ -45,7 +45,13 @@ def fixed(max_examples: int, *phases: Phase) -> settings:
         deadline=None,
         derandomize=True,
         database=None,
-        suppress_health_check=tuple(HealthCheck.__members__.values()),
+        suppress_health_check=(
+            HealthCheck.data_too_large,
+            HealthCheck.filter_too_much,
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.large_base_example,
+            HealthCheck.too_slow,
+        ),
     )
 
 
@@ -115,6 +121,7 @@ def _is_id(value: object) -> bool:
 
 @pytest.fixture(scope="session")
 def users(guarded: Guarded, prepare: Prepare) -> Users:
+    guarded.caller("user").conversation()  # the log has a first position
     return Users(guarded, prepare)
 
 

@@ -43,11 +43,11 @@ def test_each_role_may_do_what_the_table_says() -> None:
                 pass
         return allowed
 
-    own = {"ANY_CALLER", "READS", "STREAMS", "WRITES"}
-    audit = {"ANY_CALLER", "READS", "STREAMS", "READS_ANYTHING"}
+    own = {"ANY_CALLER", "READS", "STREAMS", "WRITES", "READS_AGENTS", "WRITES_AGENTS"}
+    audit = {"ANY_CALLER", "READS", "STREAMS", "READS_ANYTHING", "READS_AGENTS"}
     assert may("user") == may("service") == own
     assert may("auditor") == audit
-    assert may("admin") == audit | {"OPERATES"}
+    assert may("admin") == audit | {"OPERATES", "WRITES_AGENTS"}
     assert may("local") == {access.name for access in Access}
     assert may("anonymous") == {"PUBLIC"}
 

@@ -144,7 +144,7 @@ def test_an_operation_answers_what_any_request_can_get(operation: DocumentedOper
     assert {"400", "403", "408", "422", "431", "500", "503"} <= codes.keys()
     assert ("401" in codes) == (not public)
     assert ("429" in codes) == operation.path.startswith(LIMITED_PATHS)
-    assert ({"413", "415"} <= codes.keys()) == (operation.method in {"POST", "PATCH"})
+    assert ({"413", "415"} <= codes.keys()) == (operation.method in {"POST", "PUT", "PATCH"})
     assert ("404" in codes) == ("{" in operation.path or operation.label in {"POST /v1/turns", "GET /v1/events"})
     documented = {(int(status), code) for status, found in codes.items() for code in found}
     assert documented <= MEANINGS.keys()
@@ -156,7 +156,7 @@ def test_an_operation_has_an_answer_that_is_no_problem(operation: DocumentedOper
     assert successes
     for status in successes:
         headers = operation.declared["responses"][status].get("headers", {})
-        assert ("Turnlog-Position" in headers) == (ROUTES[operation.label] is Access.WRITES)
+        assert ("Turnlog-Position" in headers) == (ROUTES[operation.label] in (Access.WRITES, Access.WRITES_AGENTS))
 
 
 def test_the_codes_are_those_of_the_page() -> None:
@@ -291,6 +291,7 @@ def test_a_body_is_required_unless_an_empty_one_will_do() -> None:
     assert optional == {
         "POST /v1/conversations",
         "PATCH /v1/conversations/{conversation_id}",
+        "PUT /v1/agents/{agent_id}",
         "POST /v1/conversations/{conversation_id}/messages/{message_id}/regenerate",
         "POST /v1/conversations/{conversation_id}/turns/{turn_id}/complete",
     }
