@@ -64,6 +64,9 @@ def test_a_killed_deletion_is_finished_by_the_next(data_dir: Path, client: httpx
         server.process.kill()
         assert isinstance(answer.exception(), httpx.TransportError)
     with serve(data_dir) as server:
+        # The killed server may have recorded more than its read models show.
+        head = client.get(f"{server.url}/readyz").json()["position"]
+        client.get(f"{server.url}/v1/conversations", headers={"Turnlog-Position": str(head)}).raise_for_status()
         left = listed(client, server.url)
         assert 0 < len(left) < CONVERSATIONS
         assert delete_many(client, server.url).json() == {"deleted": len(left)}
