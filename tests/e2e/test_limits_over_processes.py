@@ -7,6 +7,7 @@ from threading import Barrier
 import httpx
 import pytest
 
+from tests.support.rebuilding import url
 from tests.support.servers.server_process import ServerProcess, together
 from tests.support.store import value
 from tests.support.waiting import PATIENCE_S
@@ -37,7 +38,7 @@ def test_the_workers_of_a_server_together_keep_to_the_limit() -> None:
 def test_an_agent_allows_exactly_so_many_conversations_to_starts_at_once_on_two_servers(
     database_url: str, path: str
 ) -> None:
-    arguments = ("--database-url", database_url)
+    arguments = ("--database-url", url(database_url))
     one, other = (ServerProcess(*arguments, model_library=False) for _ in range(2))
     body = {"agent_id": "support"} if path == "/v1/conversations" else {"agent_id": "support", **BY_THE_CLIENT}
     with together(one, other):

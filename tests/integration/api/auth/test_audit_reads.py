@@ -62,7 +62,8 @@ def test_each_read_is_recorded_exactly_once(
     if not {access(method, path)} <= AUDITED & RIGHTS[role]:
         assert found == []
         return
-    ids = {name: place._asdict()[name] for name in re.findall(r"{(\w+)}", path)}
+    named = {**place._asdict(), "agent_id": "support"}
+    ids = {name: named[name] for name in re.findall(r"{(\w+)}", path)}
     assert found == [{"method": method, "route": path, "ids": ids, "owner_id": None, "parameters": []}]
 
 

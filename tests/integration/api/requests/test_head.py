@@ -26,7 +26,8 @@ CHANGING = {"/metrics", "/readyz"}
 def ids(api: Api, given_model: GivenModel) -> dict[str, str]:
     """The ids in the paths: a turn that has ended, its conversation and its answer."""
     turn: dict[str, str] = api.turn(api.conversation()["id"], given_model(["Hello"])).json()["turn"]
-    return {**turn, "turn_id": turn["id"], "name": "listing"}
+    assert api.http.put("/v1/agents/support", json={}).is_success
+    return {**turn, "turn_id": turn["id"], "name": "listing", "agent_id": "support"}
 
 
 def headers(response: httpx.Response) -> dict[str, str]:
@@ -82,7 +83,7 @@ def test_head_is_refused_like_get(api: Api, path: str, status: int) -> None:
 
 @pytest.mark.parametrize("path", GETS)
 def test_the_allowed_methods_include_head_where_they_include_get(api: Api, ids: dict[str, str], path: str) -> None:
-    response = api.http.put(path.format(**ids))
+    response = api.http.request("TRACE", path.format(**ids))
     check_problem(response, 405, "METHOD_NOT_ALLOWED")
     allowed = response.headers["allow"].split(", ")
     assert {"GET", "HEAD"} <= set(allowed)
