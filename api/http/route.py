@@ -18,8 +18,7 @@ from pydantic import BaseModel, TypeAdapter
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.auth.access import READS_EVERYBODY, ROUTES, Access, access_of
-from api.auth.audit_reads import record_audit_read
+from api.auth.access import ROUTES, Access, access_of
 from api.auth.credentials import identify, split_access_token
 from api.http.call import Call, CallParam, caller_of
 from api.http.idempotency import find_repeated
@@ -92,8 +91,6 @@ class JSONRoute(APIRoute):
             return await self.endpoint(**arguments)
         caller = caller_of(request, identity)
         note_caller(scope, caller.owner_id, arguments.get("conversation_id"))
-        if identity.role in READS_EVERYBODY:
-            await record_audit_read(identity, request.method, request.path, caller.request_id or "")
         repeated = await find_repeated(services.log, caller) if self._access is Access.WRITES else None
         call = Call(services, request, caller, identity, repeated)
 
