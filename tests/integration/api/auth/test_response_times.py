@@ -1,6 +1,5 @@
 """The time of an answer does not tell another owner's resource from a missing one."""
 
-from collections.abc import Callable
 from statistics import median, quantiles
 from time import perf_counter
 from typing import Any
@@ -8,11 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.integration.api.auth.conftest import Caller
+from tests.integration.api.auth.conftest import Caller, Guarded
 
 REQUESTS = 200
-
-Request = Callable[[Caller, str], Any]
 
 REQUESTS_OF: dict[str, tuple[str, str, Any]] = {
     "read": ("GET", "", None),
@@ -34,9 +31,9 @@ REQUESTS_OF: dict[str, tuple[str, str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def large(guarded: Any) -> str:
+def large(guarded: Guarded) -> str:
     """A conversation whose state and listing row take long to read."""
-    owner: Caller = guarded.caller("user")
+    owner = guarded.caller("user")
     conversation = owner.conversation(metadata={"padding": "x" * 60_000})
     path = f"/v1/conversations/{conversation['id']}"
     for _ in range(60):
