@@ -5,34 +5,44 @@ from typing import Any
 
 import pytest
 
+from commands.agent_commands import AgentCommands
 from commands.agent_definitions import AgentDefinitions
-from commands.conversation_starts import ConversationStarts, CountLive
+from commands.conversation_starts import ConversationStarts, CountLive, DecideStart
 from commands.executor import CommandExecutor, Committed
-from domain.agent import AgentDefined
+from domain.agent import AgentDefined, AgentSettings
 from domain.decisions.conversations import Events, start_conversation
 from domain.errors import ConversationLimitReachedError, WriteConflictError
 from domain.events import ConversationStarted
 from eventlog.errors import StoreUnavailableError
 from tests.integration.commands.test_agent_commands import Losing
-from tests.support.histories.agents import LABEL, AgentStory
+from tests.support.histories.agents import LABEL
 from tests.support.histories.builders import OWNER, origin, some_id
-from tests.support.store import Store, rows, value
+from tests.support.store import ALICE, Store, rows, value
 
 NUMBERS = "SELECT (data ->> 'agent_number')::integer FROM events WHERE type = 'ConversationStarted' ORDER BY position"
 
 
-def definition(limit: int | None) -> AgentDefined:
-    story = AgentStory()
-    story.define(max_conversations=limit)
-    return story.definition
+async def limit(store: Store, at_most: int | None, *, shared: bool = False) -> None:
+    """Define the agent, with a limit or without one."""
+    settings = AgentSettings(max_conversations=at_most)
+    await AgentCommands(store.log, store.writer).define(ALICE, LABEL, settings, shared=shared)
 
 
-def new_conversation(owner: str = OWNER) -> Events:
-    return start_conversation(some_id(), origin(owner), agent_id=LABEL)
+def new_conversation(owner: str = OWNER) -> DecideStart:
+    conversation_id = some_id()
+
+    async def decide(_: AgentDefined | None) -> Events:
+        return start_conversation(conversation_id, origin(owner), agent_id=LABEL)
+
+    return decide
 
 
 def starts_of(store: Store, count_live: CountLive) -> ConversationStarts:
     return ConversationStarts(store.conversations, AgentDefinitions(store.log), count_live)
+
+
+async def none(*_: Any) -> int:
+    return 0
 
 
 async def test_of_two_starts_that_were_decided_on_one_count_only_one_is_recorded(
@@ -50,34 +60,98 @@ async def test_of_two_starts_that_were_decided_on_one_count_only_one_is_recorded
 
         return count
 
+    await limit(here, 1)
     processes = [starts_of(store, counting(number)) for number, store in enumerate((here, there))]
-    agent = definition(1)
     found = await asyncio.gather(
-        *(each.record(OWNER, agent, new_conversation(), None) for each in processes), return_exceptions=True
+        *(each.record(OWNER, LABEL, new_conversation(), None) for each in processes), return_exceptions=True
     )
     assert {type(each) for each in found} == {Committed, ConversationLimitReachedError}
     assert rows(database_url, NUMBERS) == [(1,)]
 
 
-async def test_many_starts_at_once_take_one_number_each(database_url: str, here: Store, there: Store) -> None:
-    async def none(*_: Any) -> int:
+async def test_a_start_keeps_to_a_limit_that_was_lowered_meanwhile(
+    database_url: str, here: Store, there: Store
+) -> None:
+    async def live(*_: Any) -> int:
+        return value(database_url, "SELECT count(*)::integer FROM events WHERE type = 'ConversationStarted'")
+
+    counted: list[int] = []
+
+    async def lower_after_the_first_count(*_: Any) -> int:
+        counted.append(await live())
+        if len(counted) == 1:
+            await limit(there, 1)
+            await starts_of(there, live).record(OWNER, LABEL, new_conversation(), None)
+        return counted[-1]
+
+    await limit(here, 5)
+    with pytest.raises(ConversationLimitReachedError, match="at most 1 "):
+        await starts_of(here, lower_after_the_first_count).record(OWNER, LABEL, new_conversation(), None)
+    assert counted == [0, 1]
+    assert rows(database_url, NUMBERS) == [(1,)]
+
+
+async def test_a_start_goes_on_if_its_limit_was_removed_meanwhile(database_url: str, here: Store, there: Store) -> None:
+    counts: list[int] = []
+
+    async def remove_after_the_count(*_: Any) -> int:
+        counts.append(0)
+        await starts_of(there, none).record(OWNER, LABEL, new_conversation(), None)
+        await limit(there, None)
+        return counts[-1]
+
+    await limit(here, 1)
+    await starts_of(here, remove_after_the_count).record(OWNER, LABEL, new_conversation(), None)
+    assert counts == [0]
+    assert rows(database_url, NUMBERS) == [(1,), (2,)]
+
+
+async def test_a_start_is_decided_on_the_definition_that_limits_it(here: Store, there: Store) -> None:
+    decided: list[int | None] = []
+
+    async def replace_once(*_: Any) -> int:
+        if not decided:
+            await limit(there, 4)
+            await starts_of(there, none).record(OWNER, LABEL, new_conversation(), None)
         return 0
 
-    processes, agent = [starts_of(store, none) for store in (here, there)], definition(5)
+    async def decide(agent: AgentDefined | None) -> Events:
+        assert agent is not None
+        decided.append(agent.max_conversations)
+        return await new_conversation()(agent)
+
+    await limit(here, 5)
+    await starts_of(here, replace_once).record(OWNER, LABEL, decide, None)
+    assert decided == [5, 4]
+
+
+async def test_many_starts_at_once_take_one_number_each(database_url: str, here: Store, there: Store) -> None:
+    await limit(here, 5)
+    processes = [starts_of(store, none) for store in (here, there)]
     await asyncio.gather(
-        *(processes[number % 2].record(OWNER, agent, new_conversation(), None) for number in range(20))
+        *(processes[number % 2].record(OWNER, LABEL, new_conversation(), None) for number in range(20))
     )
     assert [row[0] for row in rows(database_url, NUMBERS)] == list(range(1, 21))
 
 
 async def test_each_owner_has_numbers_of_its_own(database_url: str, here: Store) -> None:
-    async def none(*_: Any) -> int:
-        return 0
-
-    starts, agent = starts_of(here, none), definition(5)
+    await limit(here, 5, shared=True)
+    starts = starts_of(here, none)
     for owner in ("alice", "bob", "alice"):
-        await starts.record(owner, agent, new_conversation(owner), None)
+        await starts.record(owner, LABEL, new_conversation(owner), None)
     assert [row[0] for row in rows(database_url, NUMBERS)] == [1, 1, 2]
+
+
+async def test_the_limit_is_that_of_the_owners_agent_if_it_hides_a_shared_one(here: Store) -> None:
+    async def two(*_: Any) -> int:
+        return 2
+
+    await limit(here, 2, shared=True)
+    await limit(here, 3)
+    starts = starts_of(here, two)
+    await starts.record(OWNER, LABEL, new_conversation(), None)
+    with pytest.raises(ConversationLimitReachedError, match="at most 2 "):
+        await starts.record("bob", LABEL, new_conversation("bob"), None)
 
 
 async def test_a_start_without_a_limit_counts_nothing_and_has_no_number(here: Store) -> None:
@@ -85,24 +159,28 @@ async def test_a_start_without_a_limit_counts_nothing_and_has_no_number(here: St
         raise AssertionError
 
     starts = starts_of(here, never)
-    for agent in (None, definition(None)):
-        started = (await starts.record(OWNER, agent, new_conversation(), None)).events[0]
+
+    async def number(label: str | None) -> int | None:
+        started = (await starts.record(OWNER, label, new_conversation(), None)).events[0]
         assert isinstance(started, ConversationStarted)
-        assert started.agent_number is None
+        return started.agent_number
+
+    assert [await number(None), await number(LABEL)] == [None, None]
+    await limit(here, None)
+    assert await number(LABEL) is None
 
 
-async def test_a_start_that_cannot_be_counted_is_refused(here: Store) -> None:
+async def test_a_start_that_cannot_be_counted_is_refused(database_url: str, here: Store) -> None:
+    await limit(here, 1)
     starts = ConversationStarts(here.conversations, AgentDefinitions(here.log))
     with pytest.raises(StoreUnavailableError):
-        await starts.record(OWNER, definition(1), new_conversation(), None)
-    assert await here.log.head() == 0
+        await starts.record(OWNER, LABEL, new_conversation(), None)
+    assert rows(database_url, NUMBERS) == []
 
 
 async def test_a_start_that_loses_every_race_is_a_conflict(here: Store) -> None:
-    async def none(*_: Any) -> int:
-        return 0
-
+    await limit(here, 1)
     losing = CommandExecutor(here.log, Losing(here.database))
     starts = ConversationStarts(losing, AgentDefinitions(here.log), none, conflict_pauses_s=(0, 0))
     with pytest.raises(WriteConflictError):
-        await starts.record(OWNER, definition(1), new_conversation(), None)
+        await starts.record(OWNER, LABEL, new_conversation(), None)
