@@ -6,7 +6,7 @@ from uuid import UUID
 
 from commands.commands import Caller
 from commands.executor import CONFLICT_PAUSES_S
-from domain.agent import Agent, AgentSettings, agent_aggregate_id, evolve_agent, fold_agent
+from domain.agent import Agent, AgentSettings, agent_aggregate_id, evolve_agent
 from domain.decisions import agents
 from domain.decisions.agents import AgentEvents
 from domain.errors import WriteConflictError
@@ -77,10 +77,10 @@ class AgentCommands:
     async def _execute(self, agent_id: UUID, decide: Decision, idempotency: Idempotency | None) -> CommittedAgent:
         """Record what `decide` returns, and decide again after a conflict."""
 
-        # States are read for each command. An agent has few events, and few commands.
+        # The state is read for each command. Commands on agents are few.
         async def attempt() -> CommittedAgent:
             generation = self._writer.generation
-            before = fold_agent(item.known().event for item in await self._log.events(agent_id))
+            before = (await self._log.agents([agent_id])).get(agent_id)
             events = decide(before)
             if not events:
                 assert before is not None

@@ -4,11 +4,11 @@ from hashlib import sha256
 
 import pytest
 
-from domain.agent import AgentDefined, AgentDeleted, AgentSettings, agent_aggregate_id, agent_settings_of, fold_agent
+from domain.agent import AgentDefined, AgentDeleted, AgentSettings, agent_aggregate_id, agent_settings_of
 from domain.decisions.agents import define_agent, resolve_settings
 from domain.decisions.turn_starts import TurnSettings
 from domain.errors import AgentNotFoundError
-from tests.support.histories.agents import AgentStory
+from tests.support.histories.agents import AgentStory, fold_agent
 from tests.support.histories.builders import TOOL, origin
 
 EVERYTHING = AgentSettings("Be brief.", "gpt-4o", 4000, 0.5, (TOOL,), 3, 30, 60.0)
