@@ -1,6 +1,6 @@
 """Commands on agents: define or replace, delete."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -48,28 +48,40 @@ class AgentCommands:
         self._conflict_pauses_s = conflict_pauses_s
 
     async def define(
-        self, caller: Caller, label: str, settings: AgentSettings, *, shared: bool = False
+        self,
+        caller: Caller,
+        label: str,
+        settings: AgentSettings,
+        expected_versions: Collection[int] | None = None,
+        *,
+        shared: bool = False,
     ) -> CommittedAgent:
         """Define an agent, or replace its settings.
 
         Settings that it has already are not recorded again.
+
+        Raises:
+            VersionMismatchError: the agent is at none of `expected_versions`, or does not exist.
         """
         owner_id = None if shared else caller.owner_id
 
         def decide(state: Agent | None) -> AgentEvents:
-            return agents.define_agent(state, caller.origin(), owner_id, label, settings)
+            return agents.define_agent(state, caller.origin(), owner_id, label, settings, expected_versions)
 
         return await self._execute(agent_aggregate_id(owner_id, label), decide, caller.idempotency)
 
-    async def delete(self, caller: Caller, label: str, *, shared: bool = False) -> CommittedAgent:
+    async def delete(
+        self, caller: Caller, label: str, expected_versions: Collection[int] | None = None, *, shared: bool = False
+    ) -> CommittedAgent:
         """Delete an agent.
 
         Raises:
             AgentNotFoundError: there is no such agent.
+            VersionMismatchError: it is at none of `expected_versions`.
         """
 
         def decide(state: Agent | None) -> AgentEvents:
-            return agents.delete_agent(state, caller.origin(), label)
+            return agents.delete_agent(state, caller.origin(), label, expected_versions)
 
         owner_id = None if shared else caller.owner_id
         return await self._execute(agent_aggregate_id(owner_id, label), decide, caller.idempotency)
