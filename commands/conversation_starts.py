@@ -59,6 +59,8 @@ class ConversationStarts:
         agent = await self.agents.find(owner_id, label) if label is not None else None
         if agent is None or agent.max_conversations is None:
             return await self._executor.start(await decide(agent), idempotency)
+        # A start that is refused, or cannot be counted, does not wait for those before it.
+        await self._check_limit(owner_id, agent)
         return await self._record_numbered(owner_id, agent.agent_id, decide, idempotency)
 
     async def _record_numbered(

@@ -1,6 +1,7 @@
 """The starts of conversations with an agent that limits them, in two processes."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tests.support.histories.agents import LABEL
 from tests.support.histories.builders import OWNER, origin, some_id
 from tests.support.store import ALICE, Store, rows, value
 
+Act = Callable[[], Awaitable[None]]
 NUMBERS = "SELECT (data ->> 'agent_number')::integer FROM events WHERE type = 'ConversationStarted' ORDER BY position"
 
 
@@ -45,23 +47,40 @@ async def none(*_: Any) -> int:
     return 0
 
 
+def between_count_and_append(act: Act, then: CountLive = none) -> CountLive:
+    """Return a count that is 0 twice, and acts the second time.
+
+    The first count of a start is made before it waits for its turn, the second after it has read its number.
+    """
+    counts: list[int] = []
+
+    async def count(*arguments: Any) -> int:
+        counts.append(0)
+        if len(counts) == 2:
+            await act()
+        return await then(*arguments) if len(counts) > 2 else 0
+
+    return count
+
+
+def recorded_starts(database_url: str) -> CountLive:
+    async def count(*_: Any) -> int:
+        return value(database_url, "SELECT count(*)::integer FROM events WHERE type = 'ConversationStarted'")
+
+    return count
+
+
 async def test_of_two_starts_that_were_decided_on_one_count_only_one_is_recorded(
     database_url: str, here: Store, there: Store
 ) -> None:
-    both_have_counted, have_counted = asyncio.Barrier(2), set[int]()
+    both = asyncio.Barrier(2)
 
-    def counting(process: int) -> CountLive:
-        async def count(position: int, owner_id: str, label: str, at_most: int) -> int:
-            if process in have_counted:
-                return value(database_url, "SELECT count(*)::integer FROM events WHERE type = 'ConversationStarted'")
-            have_counted.add(process)
-            await both_have_counted.wait()
-            return 0
-
-        return count
+    async def wait_for_the_other() -> None:
+        await both.wait()
 
     await limit(here, 1)
-    processes = [starts_of(store, counting(number)) for number, store in enumerate((here, there))]
+    count = recorded_starts(database_url)
+    processes = [starts_of(store, between_count_and_append(wait_for_the_other, count)) for store in (here, there)]
     found = await asyncio.gather(
         *(each.record(OWNER, LABEL, new_conversation(), None) for each in processes), return_exceptions=True
     )
@@ -72,48 +91,34 @@ async def test_of_two_starts_that_were_decided_on_one_count_only_one_is_recorded
 async def test_a_start_keeps_to_a_limit_that_was_lowered_meanwhile(
     database_url: str, here: Store, there: Store
 ) -> None:
-    async def live(*_: Any) -> int:
-        return value(database_url, "SELECT count(*)::integer FROM events WHERE type = 'ConversationStarted'")
-
-    counted: list[int] = []
-
-    async def lower_after_the_first_count(*_: Any) -> int:
-        counted.append(await live())
-        if len(counted) == 1:
-            await limit(there, 1)
-            await starts_of(there, live).record(OWNER, LABEL, new_conversation(), None)
-        return counted[-1]
+    async def lower() -> None:
+        await limit(there, 1)
+        await starts_of(there, none).record(OWNER, LABEL, new_conversation(), None)
 
     await limit(here, 5)
+    starts = starts_of(here, between_count_and_append(lower, recorded_starts(database_url)))
     with pytest.raises(ConversationLimitReachedError, match="at most 1 "):
-        await starts_of(here, lower_after_the_first_count).record(OWNER, LABEL, new_conversation(), None)
-    assert counted == [0, 1]
+        await starts.record(OWNER, LABEL, new_conversation(), None)
     assert rows(database_url, NUMBERS) == [(1,)]
 
 
 async def test_a_start_goes_on_if_its_limit_was_removed_meanwhile(database_url: str, here: Store, there: Store) -> None:
-    counts: list[int] = []
-
-    async def remove_after_the_count(*_: Any) -> int:
-        counts.append(0)
+    async def remove() -> None:
         await starts_of(there, none).record(OWNER, LABEL, new_conversation(), None)
         await limit(there, None)
-        return counts[-1]
 
     await limit(here, 1)
-    await starts_of(here, remove_after_the_count).record(OWNER, LABEL, new_conversation(), None)
-    assert counts == [0]
+    starts = starts_of(here, between_count_and_append(remove, recorded_starts(database_url)))
+    await starts.record(OWNER, LABEL, new_conversation(), None)
     assert rows(database_url, NUMBERS) == [(1,), (2,)]
 
 
 async def test_a_start_is_decided_on_the_definition_that_limits_it(here: Store, there: Store) -> None:
     decided: list[int | None] = []
 
-    async def replace_once(*_: Any) -> int:
-        if not decided:
-            await limit(there, 4)
-            await starts_of(there, none).record(OWNER, LABEL, new_conversation(), None)
-        return 0
+    async def replace() -> None:
+        await limit(there, 4)
+        await starts_of(there, none).record(OWNER, LABEL, new_conversation(), None)
 
     async def decide(agent: AgentDefined | None) -> Events:
         assert agent is not None
@@ -121,8 +126,30 @@ async def test_a_start_is_decided_on_the_definition_that_limits_it(here: Store, 
         return await new_conversation()(agent)
 
     await limit(here, 5)
-    await starts_of(here, replace_once).record(OWNER, LABEL, decide, None)
+    await starts_of(here, between_count_and_append(replace)).record(OWNER, LABEL, decide, None)
     assert decided == [5, 4]
+
+
+async def test_starts_at_the_limit_do_not_wait_for_one_that_is_being_recorded(here: Store) -> None:
+    counts, counting, go_on = 0, asyncio.Event(), asyncio.Event()
+
+    async def count(*_: Any) -> int:
+        nonlocal counts
+        counts += 1
+        if counts == 2:
+            counting.set()
+            await go_on.wait()
+        return 0 if counts <= 2 else 1
+
+    await limit(here, 1)
+    starts = starts_of(here, count)
+    first = asyncio.create_task(starts.record(OWNER, LABEL, new_conversation(), None))
+    await counting.wait()
+    with pytest.raises(ConversationLimitReachedError):
+        await starts.record(OWNER, LABEL, new_conversation(), None)
+    assert not first.done()
+    go_on.set()
+    await first
 
 
 async def test_many_starts_at_once_take_one_number_each(database_url: str, here: Store, there: Store) -> None:
