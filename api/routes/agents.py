@@ -6,7 +6,6 @@ from fastapi import APIRouter, Query, Response
 from pydantic import TypeAdapter, ValidationError
 
 from api.auth.access import SHARES_AGENTS
-from api.auth.credentials import OWNER
 from api.auth.errors import ForbiddenError
 from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_agent_place, encode_cursor, page
@@ -32,8 +31,7 @@ async def list_agents(call: CallParam, query: Annotated[PageQuery, Query()]) -> 
 
     For an auditor or an admin who names no owner they are everybody's.
     """
-    named = call.request.header(OWNER.lower().encode()) is not None
-    owner_id = call.identity.owner_id if named else call.readable_owner
+    owner_id = call.named_owner or call.readable_owner
     kind = "agents" if owner_id is None else f"agents.of.{owner_id}"
     beyond = decode_agent_place(kind, query.cursor)
     rows = await call.services.agent_listing.page(owner_id, beyond, query.limit + 1)
