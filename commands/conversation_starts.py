@@ -18,7 +18,7 @@ The arguments are the position, the owner, the label, and the number from which 
 """
 
 DecideStart = Callable[[AgentDefined | None], Awaitable[Events]]
-"""Returns the first events of a conversation with an agent. It is called again after a conflict."""
+"""Returns the first events of a conversation with an agent, again after each conflict."""
 
 
 async def _no_read_models(position: int, owner_id: str, label: str, at_most: int) -> int:
