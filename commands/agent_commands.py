@@ -1,12 +1,12 @@
 """Commands on agents: define or replace, delete."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
 from commands.commands import Caller
 from commands.executor import CONFLICT_PAUSES_S
-from domain.agent import Agent, AgentSettings, agent_aggregate_id, evolve_agent, fold_agent
+from domain.agent import Agent, AgentSettings, agent_aggregate_id, evolve_agent
 from domain.decisions import agents
 from domain.decisions.agents import AgentEvents
 from domain.errors import WriteConflictError
@@ -48,28 +48,40 @@ class AgentCommands:
         self._conflict_pauses_s = conflict_pauses_s
 
     async def define(
-        self, caller: Caller, label: str, settings: AgentSettings, *, shared: bool = False
+        self,
+        caller: Caller,
+        label: str,
+        settings: AgentSettings,
+        expected_versions: Collection[int] | None = None,
+        *,
+        shared: bool = False,
     ) -> CommittedAgent:
         """Define an agent, or replace its settings.
 
         Settings that it has already are not recorded again.
+
+        Raises:
+            VersionMismatchError: the agent is at none of `expected_versions`, or does not exist.
         """
         owner_id = None if shared else caller.owner_id
 
         def decide(state: Agent | None) -> AgentEvents:
-            return agents.define_agent(state, caller.origin(), owner_id, label, settings)
+            return agents.define_agent(state, caller.origin(), owner_id, label, settings, expected_versions)
 
         return await self._execute(agent_aggregate_id(owner_id, label), decide, caller.idempotency)
 
-    async def delete(self, caller: Caller, label: str, *, shared: bool = False) -> CommittedAgent:
+    async def delete(
+        self, caller: Caller, label: str, expected_versions: Collection[int] | None = None, *, shared: bool = False
+    ) -> CommittedAgent:
         """Delete an agent.
 
         Raises:
             AgentNotFoundError: there is no such agent.
+            VersionMismatchError: it is at none of `expected_versions`.
         """
 
         def decide(state: Agent | None) -> AgentEvents:
-            return agents.delete_agent(state, caller.origin(), label)
+            return agents.delete_agent(state, caller.origin(), label, expected_versions)
 
         owner_id = None if shared else caller.owner_id
         return await self._execute(agent_aggregate_id(owner_id, label), decide, caller.idempotency)
@@ -77,10 +89,10 @@ class AgentCommands:
     async def _execute(self, agent_id: UUID, decide: Decision, idempotency: Idempotency | None) -> CommittedAgent:
         """Record what `decide` returns, and decide again after a conflict."""
 
-        # States are read for each command. An agent has few events, and few commands.
+        # The state is read for each command. Commands on agents are few.
         async def attempt() -> CommittedAgent:
             generation = self._writer.generation
-            before = fold_agent(item.known().event for item in await self._log.events(agent_id))
+            before = (await self._log.agents([agent_id])).get(agent_id)
             events = decide(before)
             if not events:
                 assert before is not None

@@ -1,16 +1,10 @@
 """The definitions of agents, read from the log."""
 
-from datetime import datetime
-
-from domain.agent import Agent, AgentDefined, ResolvedAgent, agent_aggregate_id, fold_agent
+from domain.agent import Agent, AgentDefined, ResolvedAgent, agent_aggregate_id
 from domain.decisions.agents import resolve_settings
 from domain.decisions.turn_starts import TurnSettings
 from domain.errors import AgentNotFoundError
-from eventlog.log import Log
-from eventlog.mapper import Recorded
-
-AsOf = int | datetime
-"""A position of the log, or a time."""
+from eventlog.log import AsOf, Log
 
 
 class AgentDefinitions:
@@ -45,10 +39,11 @@ class AgentDefinitions:
         Raises:
             AgentNotFoundError: there was none.
         """
-        for each in (owner_id, None) if owner_id is not None else (None,):
-            recorded = [item.known() for item in await self._log.events(agent_aggregate_id(each, label))]
-            agent = fold_agent(item.event for item in recorded if _is_until(item, as_of))
-            if agent is not None and agent.definition is not None:
+        owners = [None] if owner_id is None else [owner_id, None]
+        ids = [agent_aggregate_id(each, label) for each in owners]
+        agents = await self._log.agents(ids, as_of)
+        for id_ in ids:
+            if (agent := agents.get(id_)) is not None and agent.definition is not None:
                 return agent
         raise AgentNotFoundError(label)
 
@@ -59,9 +54,3 @@ class AgentDefinitions:
         (recorded,) = await self._log.versions(agent.id, [agent.version])
         assert isinstance(recorded.event, AgentDefined)
         return recorded.event.system_prompt
-
-
-def _is_until(item: Recorded, as_of: AsOf | None) -> bool:
-    if as_of is None:
-        return True
-    return item.position <= as_of if isinstance(as_of, int) else item.event.timestamp <= as_of

@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from commands.conversation_starts import ConversationStarts
 from commands.executor import CommandExecutor, Committed
 from commands.tokens import Tokenizer
+from domain.agent import AgentDefined
 from domain.content import (
     BLOCKS_OF_ROLE,
     Content,
@@ -88,11 +89,14 @@ class Commands:
             ConversationLimitReachedError: the agent allows no further conversation.
         """
         drafts = [await self.draft(message, ("messages", index)) for index, message in enumerate(messages)]
-        events = conversations.start_conversation(
-            new_id(), caller.origin(), agent_id=agent_id, title=title, metadata=metadata, messages=drafts
-        )
-        agent = await self.starts.agents.find(caller.owner_id, agent_id) if agent_id else None
-        return await self.starts.record(caller.owner_id, agent, events, caller.idempotency)
+        conversation_id = new_id()
+
+        async def decide(_: AgentDefined | None) -> Events:
+            return conversations.start_conversation(
+                conversation_id, caller.origin(), agent_id=agent_id, title=title, metadata=metadata, messages=drafts
+            )
+
+        return await self.starts.record(caller.owner_id, agent_id, decide, caller.idempotency)
 
     async def update(
         self,

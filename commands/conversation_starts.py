@@ -17,6 +17,9 @@ CountLive = Callable[[int, str, str, int], Awaitable[int]]
 The arguments are the position, the owner, the label, and the number from which on the exact one does not matter.
 """
 
+DecideStart = Callable[[AgentDefined | None], Awaitable[Events]]
+"""Returns the first events of a conversation with an agent, again after each conflict."""
+
 
 async def _no_read_models(position: int, owner_id: str, label: str, at_most: int) -> int:
     raise StoreUnavailableError("Conversations are counted in the listing, which is not read here.")
@@ -43,9 +46,9 @@ class ConversationStarts:
         self._locks = LockTable()
 
     async def record(
-        self, owner_id: str, agent: AgentDefined | None, events: Events, idempotency: Idempotency | None
+        self, owner_id: str, label: str | None, decide: DecideStart, idempotency: Idempotency | None
     ) -> Committed:
-        """Record the first events of a conversation with an agent, or with none.
+        """Record the first events of a conversation with the agent of a label, or with none.
 
         Raises:
             ConversationLimitReachedError: the owner has as many conversations with the agent as it allows.
@@ -53,22 +56,35 @@ class ConversationStarts:
             IdempotencyKeyTakenError: another command recorded the key first.
             StoreUnavailableError: the database does not answer, or the conversations cannot be counted now.
         """
+        agent = await self.agents.find(owner_id, label) if label is not None else None
         if agent is None or agent.max_conversations is None:
-            return await self._executor.start(events, idempotency)
-        label, limit = agent.agent_id, agent.max_conversations
+            return await self._executor.start(await decide(agent), idempotency)
+        # A start that is refused, or cannot be counted, does not wait for those before it.
+        await self._check_limit(owner_id, agent)
+        return await self._record_numbered(owner_id, agent.agent_id, decide, idempotency)
 
+    async def _record_numbered(
+        self, owner_id: str, label: str, decide: DecideStart, idempotency: Idempotency | None
+    ) -> Committed:
         async def attempt() -> Committed:
             # The number is read first. A start that is recorded between this and the append takes the next number, so
-            # the append is refused. All earlier ones are counted.
+            # the append is refused. All earlier ones are counted, against the limit that holds after them.
             number = await self._executor.log.last_agent_number(owner_id, label)
-            head = await self._executor.log.head()
-            if await self._count_live(head, owner_id, label, limit) >= limit:
-                raise ConversationLimitReachedError(label, limit)
-            return await self._executor.start(numbered(events, number + 1), idempotency)
+            agent = await self.agents.find(owner_id, label)
+            await self._check_limit(owner_id, agent)
+            return await self._executor.start(numbered(await decide(agent), number + 1), idempotency)
 
         # The starts of this process wait for each other, so that only those of other processes conflict.
-        async with self._locks.hold(agent_aggregate_id(owner_id, label)):
+        counted_id = agent_aggregate_id(owner_id, label)
+        async with self._locks.hold(counted_id):
             try:
                 return await retry(attempt, VersionTakenError, self._conflict_pauses_s)
             except VersionTakenError:
-                raise WriteConflictError(events[0].originator_id) from None
+                raise WriteConflictError(counted_id, "Agent") from None
+
+    async def _check_limit(self, owner_id: str, agent: AgentDefined | None) -> None:
+        if agent is None or agent.max_conversations is None:
+            return  # changed since the first look
+        limit, head = agent.max_conversations, await self._executor.log.head()
+        if await self._count_live(head, owner_id, agent.agent_id, limit) >= limit:
+            raise ConversationLimitReachedError(agent.agent_id, limit)

@@ -1,6 +1,5 @@
 """Agents: their events, their settings, and their state."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -118,12 +117,3 @@ def evolve_agent(state: Agent | None, event: AgentEvent) -> Agent:
     exists = state is not None and state.definition is not None
     created_at = state.created_at if state is not None and exists else event.timestamp
     return Agent(event.originator_id, event.originator_version, created_at, definition)
-
-
-def fold_agent(events: Iterable[AggregateEvent]) -> Agent | None:
-    """Return the state after all events of an agent, None without any."""
-    state: Agent | None = None
-    for event in events:
-        assert isinstance(event, AgentEvent)
-        state = evolve_agent(state, event)
-    return state

@@ -79,10 +79,14 @@ class DeltaOutOfOrderError(DomainError):
 
 
 class VersionMismatchError(DomainError):
-    """The conversation is not at a version that the caller expects."""
+    """The conversation or the agent is not at a version that the caller expects.
 
-    def __init__(self, actual: int) -> None:
-        super().__init__(f"The conversation is at version {actual}, which is not one that was expected.")
+    The version is None if there is no such agent.
+    """
+
+    def __init__(self, actual: int | None, kind: str = "conversation") -> None:
+        found = "does not exist" if actual is None else f"is at version {actual}, which is not one that was expected"
+        super().__init__(f"The {kind} {found}.")
 
 
 class WriteConflictError(DomainError):

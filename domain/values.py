@@ -2,6 +2,7 @@
 
 import json
 import math
+from decimal import Decimal
 from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
@@ -79,7 +80,17 @@ def at_most_64_kib(value: dict[str, Any]) -> dict[str, Any]:
 def same_json(one: Any, other: Any) -> bool:
     """Return whether two values are the same JSON."""
     # Python compares True and 1 as equal.
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    return json.dumps(_normal(one), sort_keys=True) == json.dumps(_normal(other), sort_keys=True)
+
+
+def _normal(value: Any) -> Any:
+    """Return JSON with one form for each number."""
+    # The database changes the form of some numbers: 1e16 comes back as 10000000000000000, and -0.0 as 0.0.
+    if isinstance(value, float) and value.is_integer():
+        return int(Decimal(repr(value)))
+    if isinstance(value, dict):
+        return {key: _normal(item) for key, item in cast(dict[str, Any], value).items()}
+    return [_normal(item) for item in _children(value)] if isinstance(value, list | tuple) else value
 
 
 JsonObject = Annotated[dict[str, Any], AfterValidator(checked_json)]

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic_core import from_json
 
+from domain.agent import Agent, AgentDefined
 from domain.conversation import Conversation, ConversationSnapshot, fold
 from domain.decisions.conversations import MessagePlace
 from domain.decisions.turn_starts import Superseded
@@ -41,6 +42,10 @@ class LogEnd(NamedTuple):
 
     position: int
     at: datetime
+
+
+AsOf = int | datetime
+"""A moment of a log: a position, or a time."""
 
 
 class FeedFilter(NamedTuple):
@@ -90,6 +95,23 @@ class Log:
     async def newest_events(self, aggregate_ids: list[UUID]) -> list[Recorded]:
         """Return the last event of each of some aggregates that have any."""
         return await self._read_known("read_newest", aggregate_ids=aggregate_ids)
+
+    async def agents(self, agent_ids: list[UUID], as_of: AsOf | None = None) -> dict[UUID, Agent]:
+        """Return those of some agents that have events, by id, as of a moment or now.
+
+        Of their events only the last one is read, because each definition holds all settings.
+
+        Raises:
+            UnknownEventError: a newer release wrote one of them.
+        """
+        position, at = (as_of, None) if isinstance(as_of, int) else (None, as_of)
+        parameters = {"agent_ids": agent_ids, "position": position, "at": at}
+        agents: dict[UUID, Agent] = {}
+        for *row, created_at in await self._database.fetch(_SQL["read_agents"], parameters):
+            event = Row(*row).recorded().known().event
+            definition = event if isinstance(event, AgentDefined) else None
+            agents[event.originator_id] = Agent(event.originator_id, event.originator_version, created_at, definition)
+        return agents
 
     async def versions(self, conversation_id: UUID, versions: list[int]) -> list[Recorded]:
         """Return the events of a conversation with these versions, in order."""

@@ -48,6 +48,25 @@ CROSS JOIN LATERAL (
     FROM events WHERE aggregate_id = a.id ORDER BY version DESC LIMIT 1
 ) AS e
 
+-- name: read_agents
+-- The last event of each of some agents up to a position and a time (NULL for any), and when the agent was defined first
+-- since it was deleted before. The versions of an aggregate have no gaps, so that definition follows the deletion.
+SELECT e.*, (
+    SELECT f.recorded_at FROM events AS f
+    WHERE f.aggregate_id = e.aggregate_id AND f.version = 1 + coalesce((
+        SELECT max(d.version) FROM events AS d
+        WHERE d.aggregate_id = e.aggregate_id AND d.version < e.version AND d.type = 'AgentDeleted'
+    ), 0)
+)
+FROM unnest(%(agent_ids)s::uuid[]) AS a(id)
+CROSS JOIN LATERAL (
+    SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at
+    FROM events
+    WHERE aggregate_id = a.id AND (%(position)s::bigint IS NULL OR position <= %(position)s::bigint)
+        AND (%(at)s::timestamptz IS NULL OR recorded_at <= %(at)s::timestamptz)
+    ORDER BY version DESC LIMIT 1
+) AS e
+
 -- name: read_agent_number
 -- The number of an owner's last start with an agent that limits them, NULL without one.
 SELECT max((data ->> 'agent_number')::integer) FROM events

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from commands.commands import Caller, ClientMessage, Commands
 from commands.executor import Committed
+from domain.agent import AgentDefined
 from domain.conversation import Conversation, fold
 from domain.decisions import conversations, running_turns, turn_starts
 from domain.decisions.agents import resolve_settings
@@ -139,15 +140,19 @@ class Turns:
         """
         self._check_open()
         draft, ids = await self._commands.draft(message), TurnIds(new_id(), new_id(), new_id())
-        agent = await self._agents.find(caller.owner_id, agent_id) if agent_id else None
-        origin = caller.origin()
-        started = conversations.start_conversation(new_id(), origin, agent_id=agent_id, title=title)
-        state = fold(None, started)
-        assert state is not None
-        turn = turn_starts.start_turn(state, origin, draft, resolve_settings(settings, agent), ids)
-        async with self._leases.starting(state.id, ids.turn) as acquire:
-            await acquire(state.owner_id)
-            committed = await self._starts.record(state.owner_id, agent, [*started, *turn], caller.idempotency)
+        conversation_id = new_id()
+        async with self._leases.starting(conversation_id, ids.turn) as acquire:
+
+            async def decide(agent: AgentDefined | None) -> Events:
+                origin = caller.origin()
+                started = conversations.start_conversation(conversation_id, origin, agent_id=agent_id, title=title)
+                state = fold(None, started)
+                assert state is not None
+                turn = turn_starts.start_turn(state, origin, draft, resolve_settings(settings, agent), ids)
+                await acquire(caller.owner_id)
+                return [*started, *turn]
+
+            committed = await self._starts.record(caller.owner_id, agent_id, decide, caller.idempotency)
             return await self._begin(caller, committed)
 
     async def regenerate(

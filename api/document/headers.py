@@ -28,7 +28,7 @@ REQUEST_HEADERS: Mapping[str, Header] = {
         {"type": "string", "pattern": f"^{_VISIBLE}$"},
     ),
     "If-Match": Header(
-        'The versions at which the conversation may be changed: `*`, or entity tags such as `"3", "4"`.',
+        'The versions at which the conversation or agent may be changed: `*`, or entity tags such as `"3", "4"`.',
         {"type": "string", "pattern": rf"^(\*|{_TAG}( *, *{_TAG})*)$"},
     ),
     "Last-Event-ID": Header(
@@ -42,7 +42,8 @@ REQUEST_HEADERS: Mapping[str, Header] = {
         _NUMBER,
     ),
     OWNER: Header(
-        "The owner whose conversations a service means. A service must send it, and no other role may.",
+        "The owner whose conversations a service means. A service must send it. Of the other roles, an auditor or an "
+        "admin may send it on the routes of agents.",
         {"type": "string", "minLength": 1, "maxLength": MAX_OWNER_CHARS},
     ),
     "X-Request-Id": Header(
@@ -55,7 +56,7 @@ REQUEST_HEADERS: Mapping[str, Header] = {
 ANSWER_HEADERS: Mapping[str, Header] = {
     "Turnlog-Position": Header("Log position of the write's last event, or of the start of a streamed turn.", _NUMBER),
     "Turnlog-Behind": Header("The read models that do not show the position yet.", {"type": "string"}),
-    "ETag": Header("The conversation's version as an entity tag.", {"type": "string", "pattern": '^"[0-9]+"$'}),
+    "ETag": Header("The version of the conversation or agent.", {"type": "string", "pattern": '^"[0-9]+"$'}),
     "Retry-After": Header("Seconds after which the request may be sent again.", {"type": "integer", "minimum": 1}),
     "WWW-Authenticate": Header("The scheme of authentication.", {"type": "string", "const": "Bearer"}),
     "Allow": Header("The methods of the path.", {"type": "string"}),

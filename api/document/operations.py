@@ -79,9 +79,13 @@ OPERATIONS: Mapping[str, Operation] = {
     f"POST {_TURN}/complete": _ENDS_TURN,
     f"POST {_TURN}/fail": _ENDS_TURN,
     "GET /v1/agents": Operation(),
-    "GET /v1/agents/{agent_id}": Operation((problems.AGENT_NOT_FOUND, INVALID_AS_OF)),
-    "PUT /v1/agents/{agent_id}": Operation((problems.WRITE_CONFLICT,)),
-    "DELETE /v1/agents/{agent_id}": Operation((problems.AGENT_NOT_FOUND, problems.WRITE_CONFLICT)),
+    "GET /v1/agents/{agent_id}": Operation((problems.AGENT_NOT_FOUND, INVALID_AS_OF), answer_headers=("ETag",)),
+    "PUT /v1/agents/{agent_id}": Operation(
+        (problems.WRITE_CONFLICT, problems.VERSION_MISMATCH), request_headers=("If-Match",), answer_headers=("ETag",)
+    ),
+    "DELETE /v1/agents/{agent_id}": Operation(
+        (problems.AGENT_NOT_FOUND, problems.WRITE_CONFLICT, problems.VERSION_MISMATCH), request_headers=("If-Match",)
+    ),
     "GET /v1/events": Operation((problems.CONVERSATION_NOT_FOUND,), stream=FEED),
     "GET /v1/projections": Operation(),
     "GET /v1/projections/{name}": Operation((problems.PROJECTION_NOT_FOUND,)),

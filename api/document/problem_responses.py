@@ -72,7 +72,7 @@ MEANINGS: Mapping[ProblemKind, str] = {
     CONVERSATION_LIMIT_REACHED: "The agent allows no further conversation.",
     WRITE_CONFLICT: "Other processes won a hundred times in a row, or the read model is being rebuilt already.",
     CONVERSATION_DELETED: "The owner deleted the conversation.",
-    VERSION_MISMATCH: "`If-Match` does not name the conversation's version.",
+    VERSION_MISMATCH: "`If-Match` does not name the version of the conversation or agent.",
     PAYLOAD_TOO_LARGE: "The body has more than 10 MiB.",
     UNSUPPORTED_ENCODING: "The body has a `Content-Encoding` other than `identity`.",
     UNSUPPORTED_IMAGE: "The bytes of an image are not of its media type, or the type is not supported.",

@@ -8,6 +8,7 @@ import orjson
 from fastapi import Depends, Response
 
 from api.auth.access import READS_EVERYBODY
+from api.auth.credentials import OWNER
 from api.auth.errors import ForbiddenError
 from api.auth.identity import Identity
 from api.http.idempotency import idempotency_of
@@ -40,6 +41,11 @@ class Call(NamedTuple):
     def readable_owner(self) -> str | None:
         """The owner whose conversations the caller may read, None for those of everybody."""
         return None if self.identity.role in READS_EVERYBODY else self.identity.owner_id
+
+    @property
+    def named_owner(self) -> str | None:
+        """The owner that `Turnlog-Owner` names, None without the header."""
+        return None if self.request.header(OWNER.lower().encode()) is None else self.identity.owner_id
 
     def listed_owner(self, named: str | None) -> str | None:
         """Return the owner whose conversations are listed, None for those of everybody.

@@ -8,13 +8,17 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import orjson
+from pydantic import TypeAdapter
 
 from api.http.problems import INVALID_CURSOR, ProblemError
+from domain.values import Label
 from projections.models.agent_listing import AgentPlace
 from projections.models.listing_filter import ListingFilter, ListingPlace, ListingSort
 from projections.models.title_order import MAX_KEY_CHARACTERS
 
 T = TypeVar("T")
+
+_LABEL: TypeAdapter[str] = TypeAdapter(Label)
 
 
 def encode_cursor(kind: str, *place: Any) -> str:
@@ -68,7 +72,7 @@ def decode_agent_place(kind: str, cursor: str | None) -> AgentPlace | None:
 
     def place(found: Any) -> AgentPlace:
         label, id_ = found
-        return AgentPlace(_title_key(label), UUID(id_))
+        return AgentPlace(_LABEL.validate_python(label), UUID(id_))
 
     return None if cursor is None else _decode(kind, cursor, place)
 

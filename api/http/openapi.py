@@ -55,11 +55,11 @@ class AgentResource(BaseModel):
     temperature: float | None
     tools: list[ToolDefinition]
     max_conversations: int | None
-    retain_days: int | None
-    tool_results_timeout_s: float | None
-    created_at: str
-    updated_at: str
-    version: int = Field(description="Version of the definition, as turns record it.")
+    retain_days: int | None = Field(description="Stored without effect so far.")
+    tool_results_timeout_s: float | None = Field(description="Stored without effect so far.")
+    created_at: Time
+    updated_at: Time
+    version: int = Field(description="Version of the definition, as turns record it. It is the entity tag.")
 
 
 class UsageResource(BaseModel):

@@ -187,7 +187,7 @@ def problem_of(error: Exception) -> ProblemError:
         return ProblemError(kind, detail, headers=RETRY_AFTER)
     if isinstance(error, UnknownEventError):
         # Without Retry-After: another release is needed, and time does not help.
-        return ProblemError(kind, f"The conversation holds an event of a newer release: {detail}.")
+        return ProblemError(kind, f"The log holds an event of a newer release: {detail}.")
     return ProblemError(kind, detail)
 
 

@@ -222,17 +222,25 @@ class NewConversationTurn(NewTurn):
 class NewAgent(Frozen):
     """Body of `PUT /v1/agents/{agent_id}`.
 
-    A setting that is absent or null is left open.
+    A setting that is absent or null is left open. Without `tools` there are none.
     """
 
-    system_prompt: Annotated[Text, Field(min_length=1), AfterValidator(_at_most_1_mib)] | None = None
-    model: ModelName | None = None
-    max_context_tokens: ContextTokens | None = None
-    temperature: Temperature | None = None
-    tools: Tools = ()
-    max_conversations: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
-    retain_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
-    tool_results_timeout_s: Annotated[float, Field(gt=0, le=100_000_000, allow_inf_nan=False)] | None = None
+    system_prompt: Annotated[Text, Field(min_length=1), AfterValidator(_at_most_1_mib)] | None = Field(
+        default=None, description="A text for the model before the messages, at most 1 MiB."
+    )
+    model: ModelName | None = Field(default=None, description="The litellm name of the model.")
+    max_context_tokens: ContextTokens | None = Field(default=None, description="Token budget of the context.")
+    temperature: Temperature | None = Field(default=None, description="Sampling temperature.")
+    tools: Tools = Field(default=(), description="The tools that the model may call. Each has a name of its own.")
+    max_conversations: Annotated[int, Field(ge=1, le=100_000_000)] | None = Field(
+        default=None, description="The most live conversations of an owner with the agent."
+    )
+    retain_days: Annotated[int, Field(ge=1, le=36_500)] | None = Field(
+        default=None, description="Days for which conversations are to be kept. Stored without effect so far."
+    )
+    tool_results_timeout_s: Annotated[float, Field(gt=0, le=100_000_000, allow_inf_nan=False)] | None = Field(
+        default=None, description="Seconds that a turn is to wait for tool results. Stored without effect so far."
+    )
 
     def settings(self) -> AgentSettings:
         """Return the settings of the agent."""

@@ -98,7 +98,7 @@ class JSONRoute(APIRoute):
 
         async def answer() -> Response:
             if identity.role in READS_EVERYBODY and self.needs in AUDITED:
-                read = _audited_read(self.path, self.signature, request.method, arguments)
+                read = _audited_read(self.path, self.signature, call, arguments)
                 await services.audit_reads.record(caller.actor, caller.request_id, read)
             response = await self._answer_call(signature_call, call, arguments)
             if isinstance(response, EventStream) and identity.role != "local":
@@ -172,7 +172,7 @@ def _arguments(signature: Signature, request: HttpRequest, path: dict[str, str])
     return arguments
 
 
-def _audited_read(route: str, signature: Signature, method: str, arguments: dict[str, Any]) -> AuditedRead:
+def _audited_read(route: str, signature: Signature, call: Call, arguments: dict[str, Any]) -> AuditedRead:
     """Return what is recorded of a request, which is nothing that could be content."""
     query = arguments[signature.query[0]] if signature.query else None
     named = _named_parameters(query) if query is not None else {}
@@ -183,7 +183,7 @@ def _audited_read(route: str, signature: Signature, method: str, arguments: dict
     # The key of a filter `metadata.KEY` is chosen by a client, and is not recorded.
     by_metadata = any(name.startswith("metadata.") for name in (query and query.model_extra) or ())
     parameters = (*sorted(named), *(["metadata"] if by_metadata else []))
-    return AuditedRead(method, route, ids, named.get("owner_id"), parameters)
+    return AuditedRead(call.request.method, route, ids, named.get("owner_id") or call.named_owner, parameters)
 
 
 def _named_parameters(query: BaseModel) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from fastapi import APIRouter, Query, Response
 from pydantic import TypeAdapter, ValidationError
 
 from api.auth.access import SHARES_AGENTS
-from api.auth.credentials import OWNER
 from api.auth.errors import ForbiddenError
 from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_agent_place, encode_cursor, page
@@ -15,6 +14,7 @@ from api.http.problems import validation_problem
 from api.http.request_models import AgentMomentQuery, NewAgent, PageQuery, SharedQuery
 from api.http.route import JSONRoute
 from api.routes.as_of import check_as_of
+from api.routes.entity_tags import entity_tag, expected_versions
 from domain.errors import AgentNotFoundError
 from domain.values import Label
 from projections.models.agent_listing import agent_row
@@ -31,9 +31,8 @@ async def list_agents(call: CallParam, query: Annotated[PageQuery, Query()]) -> 
 
     For an auditor or an admin who names no owner they are everybody's.
     """
-    named = call.request.header(OWNER.lower().encode()) is not None
-    owner_id = call.identity.owner_id if named else call.readable_owner
-    kind = f"agents.{owner_id}"
+    owner_id = call.named_owner or call.readable_owner
+    kind = "agents" if owner_id is None else f"agents.of.{owner_id}"
     beyond = decode_agent_place(kind, query.cursor)
     rows = await call.services.agent_listing.page(owner_id, beyond, query.limit + 1)
     return json_response(page(rows, query.limit, agent_resource, lambda row: encode_cursor(kind, row.agent_id, row.id)))
@@ -45,7 +44,7 @@ async def get_agent(call: CallParam, agent_id: str, query: Annotated[AgentMoment
     await check_as_of(call, query.as_of)
     owner_id = None if query.shared else call.identity.owner_id
     agent = await call.services.agents.read(owner_id, _existing_label(agent_id), query.as_of)
-    return json_response(agent_resource(agent_row(agent)))
+    return json_response(agent_resource(agent_row(agent)), headers=entity_tag(agent.version))
 
 
 @router.put(
@@ -60,17 +59,21 @@ async def define_agent(
     """Define an agent, or replace all settings of one. 200 if it existed."""
     _check_may_share(call, query)
     defined = await call.services.agent_commands.define(
-        call.caller, _new_label(agent_id), body.settings(), shared=query.shared
+        call.caller, _new_label(agent_id), body.settings(), expected_versions(call), shared=query.shared
     )
     resource = agent_resource(agent_row(defined.agent))
-    return await call.write_response(defined.position, resource, 201 if defined.created else 200)
+    response = await call.write_response(defined.position, resource, 201 if defined.created else 200)
+    response.headers.update(entity_tag(defined.agent.version))
+    return response
 
 
 @router.delete("/v1/agents/{agent_id}", status_code=204)
 async def delete_agent(call: CallParam, agent_id: str, query: Annotated[SharedQuery, Query()]) -> Response:
     """Delete an agent. Its conversations stay, and so does their label."""
     _check_may_share(call, query)
-    deleted = await call.services.agent_commands.delete(call.caller, _existing_label(agent_id), shared=query.shared)
+    deleted = await call.services.agent_commands.delete(
+        call.caller, _existing_label(agent_id), expected_versions(call), shared=query.shared
+    )
     return await call.write_response(deleted.position, status=204)
 
 

@@ -1,12 +1,11 @@
 """The moment of the past that a read names with `as_of`."""
 
-from datetime import datetime
-
 from api.http.call import Call
 from api.http.problems import INVALID_AS_OF, ProblemError
+from eventlog.log import AsOf
 
 
-async def check_as_of(call: Call, as_of: int | datetime | None) -> None:
+async def check_as_of(call: Call, as_of: AsOf | None) -> None:
     """Check that a position or a time is not in the future.
 
     Raises:

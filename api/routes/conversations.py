@@ -1,28 +1,24 @@
 """Routes of conversations."""
 
-import re
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
 
-from api.http.call import Call, CallParam, json_response
+from api.http.call import CallParam, json_response
 from api.http.cursors import decode_place, encode_cursor, listing_kind, page
 from api.http.openapi import ConversationResource, Deleted, Page
 from api.http.problems import validation_problem
 from api.http.read_your_writes import require_position
 from api.http.request_models import AgentQuery, ConversationChanges, ListingQuery, NewConversation, content_blocks
 from api.http.route import JSONRoute
+from api.routes.entity_tags import entity_tag, expected_versions
 from commands.commands import ClientMessage
 from domain.conversation import Conversation, fold
 from projections.models.json_resources import conversation_resource, rfc3339, state_resource
 from projections.models.listing_filter import ListingFilter, ListingPlace
 
 router = APIRouter(route_class=JSONRoute, tags=["conversations"])
-
-_ETAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
-_ETAGS = re.compile(rf"[ \t]*(?:{_ETAG.pattern}[ \t]*)?(?:,[ \t]*(?:{_ETAG.pattern}[ \t]*)?)*")
-_VERSION = re.compile("[1-9][0-9]{0,8}")
 
 
 @router.post("/v1/conversations", status_code=201, response_model=ConversationResource)
@@ -71,24 +67,24 @@ async def delete_conversations(call: CallParam, query: Annotated[AgentQuery, Que
 async def get_conversation(call: CallParam, conversation_id: UUID) -> Response:
     """Read a conversation."""
     row = await call.readable_conversation(conversation_id)
-    return json_response(conversation_resource(row), headers={"ETag": f'"{row.version}"'})
+    return json_response(conversation_resource(row), headers=entity_tag(row.version))
 
 
 @router.patch("/v1/conversations/{conversation_id}", response_model=ConversationResource)
 async def update_conversation(call: CallParam, conversation_id: UUID, body: ConversationChanges) -> Response:
     """Rename a conversation, replace its metadata, or both."""
     changes = {name: getattr(body, name) for name in body.model_fields_set}
-    expected = _expected_versions(call)
+    expected = expected_versions(call)
     committed = await call.services.commands.update(call.caller, conversation_id, changes, expected)
     response = await call.write_response(committed.position, state_resource(committed.state))
-    response.headers["ETag"] = f'"{committed.state.visible_version}"'
+    response.headers.update(entity_tag(committed.state.visible_version))
     return response
 
 
 @router.delete("/v1/conversations/{conversation_id}", status_code=204)
 async def delete_conversation(call: CallParam, conversation_id: UUID) -> Response:
     """Delete a conversation. It leaves every view and stays in the log."""
-    committed = await call.services.commands.delete(call.caller, conversation_id, _expected_versions(call))
+    committed = await call.services.commands.delete(call.caller, conversation_id, expected_versions(call))
     return await call.write_response(committed.position, status=204)
 
 
@@ -119,20 +115,3 @@ def _metadata_filter(extra: dict[str, Any]) -> dict[str, str]:
         if "\0" in f"{name}{value}":
             raise validation_problem("The request is not valid.", ("query", name), "must not contain NUL")
     return {name.removeprefix("metadata."): value for name, value in extra.items()}
-
-
-def _expected_versions(call: Call) -> frozenset[int] | None:
-    """Return the versions that `If-Match` names, None for any version.
-
-    A weak tag matches no version, and neither does a tag that is not a version.
-
-    Raises:
-        ProblemError: the header is not a list of entity tags (https://www.rfc-editor.org/rfc/rfc9110#name-if-match).
-    """
-    given = call.request.header(b"if-match")
-    if given is None or given.strip() == "*":
-        return None
-    if not _ETAGS.fullmatch(given):
-        message = 'must be * or a list of entity tags, as in "3", "4"'
-        raise validation_problem("The request is not valid.", ("header", "If-Match"), message)
-    return frozenset(int(tag) for weak, tag in _ETAG.findall(given) if not weak and _VERSION.fullmatch(tag))

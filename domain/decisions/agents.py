@@ -1,5 +1,6 @@
 """Decisions on agents, and the settings that they give to a turn."""
 
+from collections.abc import Collection
 from typing import TypeVar
 
 from domain.agent import (
@@ -14,7 +15,7 @@ from domain.agent import (
 from domain.aggregates import ENVELOPE_FIELDS
 from domain.decisions.conversations import Origin, envelope
 from domain.decisions.turn_starts import TurnSettings
-from domain.errors import AgentNotFoundError
+from domain.errors import AgentNotFoundError, VersionMismatchError
 from domain.values import same_json
 
 AgentEvents = list[AgentEvent]
@@ -22,12 +23,21 @@ T = TypeVar("T")
 
 
 def define_agent(
-    state: Agent | None, origin: Origin, owner_id: str | None, label: str, settings: AgentSettings
+    state: Agent | None,
+    origin: Origin,
+    owner_id: str | None,
+    label: str,
+    settings: AgentSettings,
+    expected_versions: Collection[int] | None = None,
 ) -> AgentEvents:
     """Return the definition of an agent, or no event if it is the current one.
 
     The agent is shared if `owner_id` is None.
+
+    Raises:
+        VersionMismatchError: the agent is at none of `expected_versions`, or does not exist.
     """
+    _check_version(state, expected_versions)
     version = state.version + 1 if state else 1
     defined = AgentDefined(
         **envelope(agent_aggregate_id(owner_id, label), version, origin),
@@ -40,24 +50,25 @@ def define_agent(
     return [defined]
 
 
-def delete_agent(state: Agent | None, origin: Origin, label: str) -> AgentEvents:
+def delete_agent(
+    state: Agent | None, origin: Origin, label: str, expected_versions: Collection[int] | None = None
+) -> AgentEvents:
     """Return the deletion of an agent.
 
     Raises:
         AgentNotFoundError: there is no such agent.
+        VersionMismatchError: it is at none of `expected_versions`.
     """
     if state is None or state.definition is None:
         raise AgentNotFoundError(label)
+    _check_version(state, expected_versions)
     return [AgentDeleted(**envelope(state.id, state.version + 1, origin))]
 
 
 def resolve_settings(settings: TurnSettings, defined: AgentDefined | None) -> TurnSettings:
     """Return the settings of a turn that starts.
 
-    The request's come first, then the agent's, then the server's.
-
-
-    Without a definition nothing changes.
+    The request's come first, then the agent's, then the server's. Without a definition nothing changes.
     """
     if defined is None:
         return settings
@@ -69,6 +80,12 @@ def resolve_settings(settings: TurnSettings, defined: AgentDefined | None) -> Tu
         left_open=(),
         agent=resolved_agent(defined),
     )
+
+
+def _check_version(state: Agent | None, expected: Collection[int] | None) -> None:
+    actual = state.version if state and state.definition else None
+    if expected is not None and actual not in expected:
+        raise VersionMismatchError(actual, "agent")
 
 
 def _first(given: T | None, other: T | None) -> T | None:

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from pydantic_core import from_json
 
-from domain.agent import fold_agent
 from domain.aggregates import AggregateEvent
 from domain.conversation import fold
 from domain.events import CONVERSATION_EVENTS
@@ -16,6 +15,7 @@ from projections.projection import Projection
 from tests.golden.check import fault_of
 from tests.golden.record import FOLDER, STORED_TYPES, TYPES_USED, golden_file, read, record_types_used, types_used
 from tests.golden.replay import VERSIONS, agent, conversation
+from tests.support.histories.agents import fold_agent
 from tests.support.histories.builders import some_id
 from tests.support.store import MAPPER
 

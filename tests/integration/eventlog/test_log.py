@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from domain.conversation import ConversationSnapshot
 from domain.events import ConversationEvent
+from eventlog.db.statements import load_statements
 from tests.golden.record import examples
 from tests.support.histories.builders import Story, one_of_each, some_id
 from tests.support.store import opened, rows, value
@@ -183,3 +184,29 @@ def conversation_of(events: int) -> list[ConversationEvent]:
     for _ in range(events - 1):
         story.say()
     return story.events
+
+
+STARTS: LiteralString = (
+    "INSERT INTO events (position, recorded_at, aggregate_id, version, aggregate, type, data, actor, digest)"
+    " SELECT n, now(), gen_random_uuid(), 1, 'conversation', 'ConversationStarted',"
+    " jsonb_build_object('owner_id', 'alice', 'agent_id', 'agent-' || mod(n, 10), 'agent_number', n), 'user:alice', ''"
+    " FROM generate_series(1, 20000) AS n"
+)
+LOOKUPS: dict[str, tuple[dict[str, Any], str]] = {
+    "read_agent_number": ({"owner_id": "alice", "agent_id": "agent-7"}, "events_agent_number"),
+    "read_newest": ({"aggregate_ids": [some_id(), some_id()]}, "events_pkey"),
+    "read_agents": ({"agent_ids": [some_id(), some_id()], "position": 5, "at": None}, "events_pkey"),
+}
+
+
+def test_a_start_finds_its_agent_and_its_number_in_an_index(database_url: str) -> None:
+    rows(database_url, STARTS)
+    rows(database_url, "VACUUM ANALYZE events")
+    statements = load_statements("eventlog", "log.sql")
+    with psycopg.connect(database_url, options="-c search_path=turnlog") as connection:
+        for name, (parameters, index) in LOOKUPS.items():
+            row = connection.execute("EXPLAIN (FORMAT JSON) " + statements[name], parameters).fetchone()
+            plan = str(row)
+            assert index in plan and "Seq Scan" not in plan, (name, plan)
+        found = connection.execute(statements["read_agent_number"], LOOKUPS["read_agent_number"][0]).fetchone()
+    assert found == (19997,)

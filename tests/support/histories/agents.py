@@ -1,11 +1,13 @@
 """Builders of valid agents, made by the domain's decisions."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
 from hypothesis import strategies as st
 
 from domain.agent import Agent, AgentDefined, AgentEvent, AgentSettings, evolve_agent
+from domain.aggregates import AggregateEvent
 from domain.decisions import agents
 from domain.decisions.agents import AgentEvents
 from domain.decisions.conversations import Origin
@@ -50,6 +52,15 @@ class AgentStory:
             self.state = evolve_agent(self.state, event)
         self.events += events
         return events
+
+
+def fold_agent(events: Iterable[AggregateEvent]) -> Agent | None:
+    """Return the state after events of an agent, None without any."""
+    state: Agent | None = None
+    for event in events:
+        assert isinstance(event, AgentEvent)
+        state = evolve_agent(state, event)
+    return state
 
 
 def one_of_each_agent() -> list[AgentEvent]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.http.cursors import decode_place, decode_version, encode_cursor, page
+from api.http.cursors import decode_agent_place, decode_place, decode_version, encode_cursor, page
 from api.http.problems import ProblemError
 from projections.models.title_order import MAX_KEY_CHARACTERS
 
@@ -49,7 +49,20 @@ def test_a_cursor_without_a_title_is_refused(key: Any) -> None:
     assert refusal.value.kind == (400, "INVALID_CURSOR")
 
 
+@given(st.from_regex(r"[A-Za-z0-9._-]{1,128}", fullmatch=True), st.uuids())
+def test_a_label_survives_a_round_trip(label: str, id_: UUID) -> None:
+    assert decode_agent_place("agents", encode_cursor("agents", label, id_)) == (label, id_)
+
+
+@pytest.mark.parametrize("label", ["", "a\n", "a b", "a" * 129, "\0", None, 5, ["a"]])
+def test_a_cursor_without_a_label_is_refused(label: Any) -> None:
+    with pytest.raises(ProblemError) as refusal:
+        decode_agent_place("agents", raw(["agents", label, ID]))
+    assert refusal.value.kind == (400, "INVALID_CURSOR")
+
+
 def test_a_missing_cursor_means_the_first_page() -> None:
+    assert decode_agent_place("agents", None) is None
     assert decode_version("messages", None) is None
     assert decode_place("conversations", "active", None) is None
 

@@ -4,11 +4,11 @@ from hashlib import sha256
 
 import pytest
 
-from domain.agent import AgentDefined, AgentDeleted, AgentSettings, agent_aggregate_id, agent_settings_of, fold_agent
-from domain.decisions.agents import define_agent, resolve_settings
+from domain.agent import AgentDefined, AgentDeleted, AgentSettings, agent_aggregate_id, agent_settings_of
+from domain.decisions.agents import define_agent, delete_agent, resolve_settings
 from domain.decisions.turn_starts import TurnSettings
-from domain.errors import AgentNotFoundError
-from tests.support.histories.agents import AgentStory
+from domain.errors import AgentNotFoundError, VersionMismatchError
+from tests.support.histories.agents import AgentStory, fold_agent
 from tests.support.histories.builders import TOOL, origin
 
 EVERYTHING = AgentSettings("Be brief.", "gpt-4o", 4000, 0.5, (TOOL,), 3, 30, 60.0)
@@ -77,6 +77,32 @@ def test_a_deleted_agent_can_be_defined_again_and_is_a_new_one() -> None:
     (again,) = story.define(**EVERYTHING._asdict())
     assert (again.originator_version, story.state.created_at) == (3, again.timestamp)
     assert fold_agent(story.events) == story.state
+
+
+def test_an_agent_is_changed_at_an_expected_version_only() -> None:
+    story = AgentStory()
+    story.define()
+    story.define(model="gpt-4o")
+    arguments = story.state, origin(), "alice", story.label, AgentSettings()
+    for expected in (set[int](), {1}, {3}):
+        with pytest.raises(VersionMismatchError, match="The agent is at version 2"):
+            define_agent(*arguments, expected)
+        with pytest.raises(VersionMismatchError, match="The agent is at version 2"):
+            delete_agent(story.state, origin(), story.label, expected)
+    assert len(define_agent(*arguments, {1, 2})) == 1
+    assert len(delete_agent(story.state, origin(), story.label, {2})) == 1
+
+
+def test_an_agent_that_does_not_exist_has_no_version() -> None:
+    deleted = AgentStory()
+    deleted.define()
+    deleted.delete()
+    for state in (None, deleted.state):
+        for expected in ({1}, {2}, range(1, 2**31)):
+            with pytest.raises(VersionMismatchError, match="The agent does not exist"):
+                define_agent(state, origin(), "alice", "support", AgentSettings(), expected)
+            with pytest.raises(AgentNotFoundError):
+                delete_agent(state, origin(), "support", expected)
 
 
 def test_an_agent_that_does_not_exist_cannot_be_deleted() -> None:

@@ -164,7 +164,7 @@ def test_the_problem_of_invalid_content_names_its_location() -> None:
 
 def test_the_problem_of_an_event_of_a_newer_release_has_no_time_to_retry() -> None:
     response = problem_response(problem_of(UnknownEventError("MessagePinned version 1 is unknown")))
-    detail = "The conversation holds an event of a newer release: MessagePinned version 1 is unknown."
+    detail = "The log holds an event of a newer release: MessagePinned version 1 is unknown."
     assert orjson.loads(response.body)["detail"] == detail
     assert "retry-after" not in response.headers
 

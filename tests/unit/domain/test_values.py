@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from domain.values import MAX_JSON_DEPTH, MAX_METADATA_BYTES, JsonObject, Label, Metadata, Text, Title
+from domain.values import MAX_JSON_DEPTH, MAX_METADATA_BYTES, JsonObject, Label, Metadata, Text, Title, same_json
 
 JSON: TypeAdapter[dict[str, Any]] = TypeAdapter(JsonObject)
 METADATA: TypeAdapter[dict[str, Any]] = TypeAdapter(Metadata)
@@ -92,3 +92,23 @@ def test_a_label_has_up_to_128_plain_characters(label: str) -> None:
 def test_any_other_label_is_refused(label: str) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(Label).validate_python(label)
+
+
+@pytest.mark.parametrize(
+    ("sent", "read_back"),
+    [(1e16, 10**16), (1e300, 10**300), (-0.0, 0.0), (1.0, 1), (0.1, 0.1), ([1e16], [10**16]), ("1e16", "1e16")],
+)
+def test_json_is_the_same_after_the_database_has_changed_the_form_of_a_number(sent: Any, read_back: Any) -> None:
+    assert same_json({"a": {"b": sent}}, {"a": {"b": read_back}})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(True, 1), (False, 0.0), (None, 0), ("1", 1), (2**53, 2**53 + 1), (0.1, 0.2), ([], {}), ([1], 1)]
+)
+def test_other_json_is_not_the_same(one: Any, other: Any) -> None:
+    assert not same_json({"a": [one]}, {"a": [other]})
+
+
+def test_the_order_of_fields_does_not_matter_and_that_of_items_does() -> None:
+    assert same_json({"a": 1, "b": 2}, {"b": 2, "a": 1})
+    assert not same_json([1, 2], [2, 1])

@@ -163,3 +163,18 @@ def test_each_owner_has_its_own_count_with_a_shared_agent(
         refused = caller.send("POST", "/v1/conversations", json={"agent_id": label})
         check_problem(refused, 409, "CONVERSATION_LIMIT_REACHED")
     assert admin.send("DELETE", path(label), params=SHARED).status_code == 204
+
+
+def test_a_cursor_of_one_list_of_agents_is_refused_by_another(
+    guarded: Guarded, alice: Caller, bob: Caller, admin: Caller
+) -> None:
+    nameless = guarded.caller("user", "None")
+    for _ in range(2):
+        define(alice, f"agent-{uuid4().hex}")
+    of_alice, of_everybody = (
+        caller.send("GET", "/v1/agents", params={"limit": 1}).json()["next_cursor"] for caller in (alice, admin)
+    )
+    for caller, cursor in ((bob, of_alice), (admin, of_alice), (alice, of_everybody), (nameless, of_everybody)):
+        check_problem(caller.send("GET", "/v1/agents", params={"cursor": cursor}), 400, "INVALID_CURSOR")
+    for caller, cursor in ((alice, of_alice), (admin, of_everybody)):
+        assert caller.send("GET", "/v1/agents", params={"cursor": cursor}).status_code == 200

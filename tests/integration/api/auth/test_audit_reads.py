@@ -106,6 +106,16 @@ def test_the_owner_that_a_query_names_is_recorded(auditor: Caller, alice: Caller
     assert (read["owner_id"], read["parameters"]) == (alice.owner_id, ["owner_id"])
 
 
+@pytest.mark.parametrize("role", ["auditor", "admin"])
+@pytest.mark.parametrize("path", ["/v1/agents", "/v1/agents/support"])
+def test_the_owner_that_a_header_names_is_recorded(
+    guarded: Guarded, alice: Caller, role: GrantedRole, path: str
+) -> None:
+    response, (read,) = send(guarded.caller(role, **{"Turnlog-Owner": alice.owner_id}), path)
+    assert response.status_code in {200, 404}
+    assert (read["owner_id"], read["parameters"]) == (alice.owner_id, [])
+
+
 def test_an_unknown_parameter_is_not_recorded(auditor: Caller) -> None:
     response, found = send(auditor, params={"secret": "secret"})
     assert response.status_code == 422

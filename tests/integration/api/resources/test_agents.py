@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.http.api_client import Api
-from tests.support.http.refusals import check_invalid
+from tests.support.http.refusals import JSON, check_invalid
 from tests.support.http.resources import check_position, check_problem
 
 KEYS = {
@@ -103,11 +103,92 @@ def test_a_definition_is_validated(api: Api, label: str, body: dict[str, Any], l
     check_problem(api.http.get(path(label)), 404, "AGENT_NOT_FOUND")
 
 
-@pytest.mark.parametrize("label", ["x" * 129, "a b", "ü", "٣"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"temperature": NaN}',
+        b'{"temperature": 1e400}',
+        b'{"temperature": true}',
+        b'{"max_context_tokens": 5.5}',
+        b'{"max_conversations": 1' + b"0" * 400 + b"}",
+        b'{"max_conversations": true}',
+        b'{"tool_results_timeout_s": Infinity}',
+        b'{"system_prompt": "\\ud800"}',
+        b'{"system_prompt": ["x"]}',
+        b'{"tools": null}',
+        b'{"tools": {}}',
+        b'{"tools": [{"name": "add"}]}',
+        b'{"tools": [{"name": "a b", "input_schema": {}}]}',
+        b'{"tools": [{"name": "add", "input_schema": {"n": NaN}}]}',
+        b'{"tools": [{"name": "add", "input_schema": {"\\u0000": 1}}]}',
+        b'{"tools": [{"name": "add", "input_schema": {}, "strict": true}]}',
+        b'{"tools": [{"name": "add", "input_schema": ' + b'{"a":' * 70 + b"1" + b"}" * 70 + b"}]}",
+        b'{"owner_id": "bob"}',
+        b"[]",
+        b"null",
+    ],
+)
+def test_a_definition_of_another_form_is_refused(api: Api, label: str, body: bytes) -> None:
+    response = api.http.put(path(label), content=body, headers=JSON)
+    check_invalid(response, "body")
+    check_problem(api.http.get(path(label)), 404, "AGENT_NOT_FOUND")
+
+
+@pytest.mark.parametrize("label", ["x" * 129, "x" * 5000, "a b", "ü", "٣", "x%0a", "x%00", "%ff", "%ed%a0%80"])
 def test_what_is_no_label_names_no_agent_and_cannot_be_defined(api: Api, label: str) -> None:
     check_problem(api.http.get(path(label)), 404, "AGENT_NOT_FOUND")
     check_problem(api.http.delete(path(label)), 404, "AGENT_NOT_FOUND")
     check_invalid(api.http.put(path(label), json={}), "path", "agent_id")
+
+
+def test_a_change_of_an_agent_can_name_its_version(api: Api, label: str) -> None:
+    first = api.http.put(path(label), json={})
+    second = api.http.put(path(label), json={"model": "two"}, headers={"If-Match": first.headers["etag"]})
+    assert (first.headers["etag"], second.headers["etag"], second.status_code) == ('"1"', '"2"', 200)
+    assert api.http.get(path(label)).headers["etag"] == '"2"'
+    again = api.http.put(path(label), json={"model": "two"}, headers={"If-Match": "*"})
+    assert (again.status_code, again.headers["etag"]) == (200, '"2"')
+    for tag in ('"1"', 'W/"2"', '"x"', '"99999999999999999999"'):
+        for response in (
+            api.http.put(path(label), json={}, headers={"If-Match": tag}),
+            api.http.delete(path(label), headers={"If-Match": tag}),
+        ):
+            problem = check_problem(response, 412, "VERSION_MISMATCH")
+            assert problem["detail"].startswith("The agent is at version 2")
+    check_invalid(api.http.put(path(label), json={}, headers={"If-Match": "2"}), "header", "If-Match")
+    check_invalid(api.http.delete(path(label), headers={"If-Match": "2"}), "header", "If-Match")
+    assert api.get(path(label)) == second.json()
+    assert api.http.delete(path(label), headers={"If-Match": '"1", "2"'}).status_code == 204
+    check_problem(api.http.delete(path(label), headers={"If-Match": "*"}), 404, "AGENT_NOT_FOUND")
+    for tag in ("*", '"3"', '"2"'):
+        problem = check_problem(api.http.put(path(label), json={}, headers={"If-Match": tag}), 412, "VERSION_MISMATCH")
+        assert problem["detail"] == "The agent does not exist."
+    assert api.http.put(path(label), json={}).headers["etag"] == '"4"'
+
+
+def test_the_version_of_a_shared_agent_is_none_of_ones_own(api: Api, label: str) -> None:
+    shared = api.http.put(path(label), params={"shared": "true"}, json={})
+    seen = api.http.get(path(label)).headers["etag"]
+    assert seen == shared.headers["etag"]
+    check_problem(api.http.put(path(label), json={}, headers={"If-Match": seen}), 412, "VERSION_MISMATCH")
+    changed = api.http.put(path(label), params={"shared": "true"}, json={"model": "x"}, headers={"If-Match": seen})
+    assert changed.status_code == 200
+    assert api.http.delete(path(label), params={"shared": "true"}).status_code == 204
+
+
+def test_an_agent_as_of_a_moment_has_the_entity_tag_of_then(api: Api, label: str) -> None:
+    first = check_position(api.http.put(path(label), json={}))
+    api.http.put(path(label), json={"model": "two"})
+    assert api.http.get(path(label), params={"as_of": first}).headers["etag"] == '"1"'
+
+
+def test_settings_with_large_numbers_are_the_same_again(api: Api, label: str) -> None:
+    tool = b'{"name": "add", "input_schema": {"maximum": 1e300, "minimum": -0.0, "multipleOf": 12345678901234567890}}'
+    statuses = [
+        api.http.put(path(label), content=b'{"tools": [%s]}' % tool, headers=JSON).status_code for _ in range(2)
+    ]
+    assert statuses == [201, 200]
+    assert api.get(path(label))["version"] == 1
 
 
 def test_unknown_parameters_are_refused(api: Api, label: str) -> None:

@@ -48,7 +48,7 @@ def write_unknown(conninfo: str, conversation_id: str, unknown: str) -> int:
 
 def check_refused(response: httpx.Response) -> None:
     problem = check_problem(response, 503, "STORE_UNAVAILABLE")
-    assert problem["detail"].startswith("The conversation holds an event of a newer release: ")
+    assert problem["detail"].startswith("The log holds an event of a newer release: ")
     assert "retry-after" not in response.headers
 
 

@@ -14,6 +14,7 @@ from tests.support.http.resources import check_problem
 from tests.support.http.tool_turns import ADD, ANSWER, CALLS, FIND, RESULTS, results_path, sent
 from tests.support.models.model_scripts import Hang, Script
 from tests.support.models.model_server import ModelServer
+from tests.support.store import value
 from tests.support.waiting import eventually
 
 PROMPT = "Answer like a pirate."
@@ -153,6 +154,27 @@ def test_a_queued_turn_is_resolved_when_it_starts(
     assert "tools" not in request
 
 
+def test_a_queued_turn_whose_agent_is_deleted_starts_without_it(
+    api: Api, given_model: GivenModel, models: ModelServer, label: str, threads: ThreadPoolExecutor
+) -> None:
+    first = given_model(Script(["Hold", Hang()]))
+    define(api, label, system_prompt=PROMPT, model=first, temperature=0.25, tools=[ADD])
+    id_ = api.conversation(agent_id=label)["id"]
+    turns = f"/v1/conversations/{id_}/turns"
+    with api.stream(id_, first) as turn:
+        for _ in range(2):
+            next(turn.frames)
+        waiting = threads.submit(ask, api, id_, on_busy="queue")
+        eventually(lambda: "queued" in [turn["status"] for turn in api.get(turns)["data"]])
+        assert api.http.delete(f"/v1/agents/{label}").status_code == 204
+        running = next(turn["id"] for turn in api.get(turns)["data"] if turn["status"] == "running")
+        api.http.post(f"{turns}/{running}/cancel")
+        list(turn.frames)
+    assert waiting.result()["turn"]["model"] == "default"
+    started = starts(api, id_)[-1]
+    assert (started["agent"], started["tools"], started["temperature"]) == (None, [], None)
+
+
 def test_a_turn_resumes_with_the_prompt_that_it_started_with(
     api: Api, given_model: GivenModel, models: ModelServer, label: str
 ) -> None:
@@ -183,6 +205,23 @@ def test_an_answer_is_regenerated_with_the_settings_of_its_turn(
     assert [request["messages"][0]["content"] for request in sent(models, model)] == ["Before", "Before"]
     first, second = starts(api, id_)
     assert first["agent"] == second["agent"]
+
+
+def test_the_prompt_of_a_deleted_agent_is_in_the_log_and_answers_again(
+    api: Api, given_model: GivenModel, models: ModelServer, label: str, shared_database_url: str
+) -> None:
+    model = given_model(["One"], ["Two"])
+    define(api, label, system_prompt=PROMPT, model=model)
+    id_ = api.conversation(agent_id=label)["id"]
+    answer = ask(api, id_)["assistant_message"]
+    assert api.http.delete(f"/v1/agents/{label}").status_code == 204
+    again = api.http.post(f"/v1/conversations/{id_}/messages/{answer['id']}/regenerate", json={})
+    assert again.status_code == 201, again.text
+    assert [request["messages"][0]["content"] for request in sent(models, model)] == [PROMPT, PROMPT]
+    resolved = starts(api, id_)[-1]["agent"]
+    prompt = "SELECT data ->> 'system_prompt' FROM events WHERE aggregate_id = %s AND version = %s"
+    found = value(shared_database_url, prompt, [resolved["id"], resolved["version"]])
+    assert sha256(found.encode()).hexdigest() == resolved["system_prompt_sha256"]
 
 
 def test_a_question_without_an_answer_of_a_turn_is_answered_with_the_agent(
@@ -267,3 +306,10 @@ def test_a_refused_start_at_the_limit_calls_no_model(
         assert response.status_code == status, response.text
     check_problem(response, 409, "CONVERSATION_LIMIT_REACHED")
     assert len(sent(models, model)) == 1
+
+
+def test_an_invalid_message_at_the_limit_takes_no_place(api: Api, label: str) -> None:
+    define(api, label, max_conversations=1)
+    check_problem(api.http.post("/v1/turns", json={"content": "", "agent_id": label}), 422, "VALIDATION_FAILED")
+    started = api.http.post("/v1/turns", json={"content": "Hi", "agent_id": label, "generate": False})
+    assert started.status_code == 201, started.text

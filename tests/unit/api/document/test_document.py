@@ -28,6 +28,10 @@ from tests.support.http.openapi_document import Document, DocumentedOperation, a
 ROOT = Path(__file__).parents[4]
 DOCUMENT = application_document()
 OPERATIONS_OF_DOCUMENT = DOCUMENT.operations
+CONDITIONAL = {
+    *(f"{method} /v1/conversations/{{conversation_id}}" for method in ("PATCH", "DELETE")),
+    *(f"{method} /v1/agents/{{agent_id}}" for method in ("PUT", "DELETE")),
+}
 each_operation = pytest.mark.parametrize("operation", OPERATIONS_OF_DOCUMENT, ids=lambda operation: operation.label)
 
 
@@ -132,7 +136,7 @@ def test_an_operation_takes_the_headers_that_its_route_reads(operation: Document
         "Turnlog-Position": operation.method == "GET",
         "Idempotency-Key": operation.method == "POST" and needs is Access.WRITES,
         "Last-Event-ID": streams,
-        "If-Match": operation.method in {"PATCH", "DELETE"} and operation.path.endswith("/{conversation_id}"),
+        "If-Match": operation.label in CONDITIONAL,
     }
     assert named == {name for name, takes in expected.items() if takes}
 
