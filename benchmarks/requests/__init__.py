@@ -1,1 +1,1 @@
-"""Benchmarks of single HTTP requests: their rate, their time and their processor time."""
+"""Benchmarks of single HTTP requests, by rate, time and processor time."""
