@@ -3,7 +3,7 @@ FROM python:3.11-slim
 RUN useradd --create-home turnlog
 WORKDIR /turnlog
 COPY . .
-RUN pip install --no-cache-dir -c constraints.txt .
+RUN pip install --no-cache-dir -c constraints.txt '.[otel]'
 
 USER turnlog
 ENTRYPOINT ["turnlog"]

@@ -11,22 +11,11 @@ import uvloop
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from benchmarks import (
-    appends,
-    cancels,
-    commands,
-    context,
-    lag,
-    listing,
-    post_messages_http,
-    rebuild,
-    starts,
-    turns_http,
-    turns_in_process,
-)
+from benchmarks import appends, cancels, commands, context, lag, rebuild, starts, turns_in_process
 from benchmarks.machine import describe
 from benchmarks.measure import Plan
 from benchmarks.report import markdown, plain, result
+from benchmarks.requests import authentication, listing, post_messages_http, turns_http
 from benchmarks.streaming import stream_log, stream_readers, streams
 from postgres.embedded import EmbeddedPostgres
 
@@ -35,8 +24,9 @@ _MODULES = (
     turns_in_process,
     turns_http,
     post_messages_http,
-    context,
+    authentication,
     listing,
+    context,
     commands,
     lag,
     streams,

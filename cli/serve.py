@@ -1,7 +1,10 @@
 """`turnlog serve`: check the options, open the database, then run the workers."""
 
+import shlex
+import shutil
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +25,7 @@ Turnlog is ready at {url}
   docs   {url}/docs
   stop   Ctrl-C
 """
-CREATE_KEY = "key    TOKEN=$(turnlog keys create --owner me --role user)\n  "
+CREATE_KEY = "key    TOKEN=$({program} keys create --owner me --role user{database} | sed -n 1p)\n  "
 JSON_HEADER = "-H 'content-type: application/json'"
 KEY_HEADER = '-H "authorization: Bearer $TOKEN"'
 
@@ -139,12 +142,29 @@ def _announcer(settings: "Settings", listener: socket.socket, data: str) -> Call
     host, port = listener.getsockname()[:2]
     everywhere = host in {ANY_IPV4, ANY_IPV6}
     shown = "127.0.0.1" if everywhere else f"[{host}]" if ":" in host else host
+    key = CREATE_KEY.format(program=_program(), database=_database_option(settings))
     ready = READY.format(
         url=f"http://{shown}:{port}",
         where=f"on     every address of this machine, port {port}\n  " if everywhere else "",
         data=data,
         model=settings.model,
-        key=CREATE_KEY if settings.auth == "keys" else "",
+        key=key if settings.auth == "keys" else "",
         headers=JSON_HEADER if settings.auth == "none" else f"{KEY_HEADER} {JSON_HEADER}",
     )
     return lambda: click.echo(ready)
+
+
+def _program() -> str:
+    """Return the name by which a shell finds this program."""
+    called = sys.argv[0]
+    return called if Path(called).name == "turnlog" and shutil.which("turnlog") is None else "turnlog"
+
+
+def _database_option(settings: "Settings") -> str:
+    """Return the option that other commands need to find the embedded PostgreSQL."""
+    from api.settings import DEFAULT_DATA_DIR
+
+    # The URL of another database may hold a password, which is not shown.
+    if settings.database_url is not None or settings.data_dir == DEFAULT_DATA_DIR.expanduser():
+        return ""
+    return f" --data-dir {shlex.quote(str(settings.data_dir))}"

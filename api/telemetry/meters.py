@@ -7,7 +7,7 @@ keeps the values in files there, and any process reports the sums of all.
 import os
 from collections.abc import Callable, Collection
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead  # pyright: ignore[reportUnknownVariableType]
@@ -43,8 +43,8 @@ class Meters:
         def histogram(name: str, text: str, labels: Collection[str] = (), buckets: Any = _FAST_S) -> Histogram:
             return Histogram(f"turnlog_{name}", text, labels, buckets=buckets, registry=registry)
 
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(f"turnlog_{name}", text, multiprocess_mode="livesum", registry=registry)
+        def gauge(name: str, text: str, mode: Literal["livesum", "max"] = "livesum") -> Gauge:
+            return Gauge(f"turnlog_{name}", text, multiprocess_mode=mode, registry=registry)
 
         def counter(name: str, text: str, labels: Collection[str] = ()) -> Counter:
             return Counter(f"turnlog_{name}", text, labels, registry=registry)
@@ -75,6 +75,7 @@ class Meters:
         self._pool_waiting = gauge("pool_waiting_requests", "Callers that wait for a connection of the pool.")
         self._pool_limit = gauge("pool_max_connections", "The most connections of the pool.")
         self._loop_lag = histogram("event_loop_lag_seconds", "Time by which the event loop was late.")
+        gauge("last_start_timestamp_seconds", "Time at which the newest process started.", "max").set_to_current_time()
         self._observers: dict[tuple[str, str, int], Callable[[float], None]] = {}
         self._models = _BoundedNames(MAX_MODELS, default_model)
 

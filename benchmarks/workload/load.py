@@ -48,15 +48,14 @@ class Served(NamedTuple):
     p99_ms: float
 
 
-def post(path: str, body: bytes) -> bytes:
+def post(path: str, body: bytes, bearer: str | None = None) -> bytes:
     """Return the bytes of a POST request with a JSON body."""
-    head = f"POST {path} HTTP/1.1\r\nhost: {HOST}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
-    return head.encode() + b"\r\n\r\n" + body
+    return _head("POST", path, bearer, "content-type: application/json", f"content-length: {len(body)}") + body
 
 
-def get(path: str) -> bytes:
+def get(path: str, bearer: str | None = None) -> bytes:
     """Return the bytes of a GET request."""
-    return f"GET {path} HTTP/1.1\r\nhost: {HOST}\r\n\r\n".encode()
+    return _head("GET", path, bearer)
 
 
 def run(load: Load) -> Served:
@@ -182,6 +181,11 @@ class _Connection(asyncio.Protocol):
         self._received = b""
         self._driver.answered(perf_counter() - self._since)
         self._driver.free(self)
+
+
+def _head(method: str, path: str, bearer: str | None, *fields: str) -> bytes:
+    credentials = [] if bearer is None else [f"authorization: Bearer {bearer}"]
+    return "\r\n".join([f"{method} {path} HTTP/1.1", f"host: {HOST}", *credentials, *fields, "", ""]).encode()
 
 
 def _content_length(head: bytes) -> int:

@@ -6,7 +6,7 @@ from random import Random
 from benchmarks.workload.generator import GeneratedEvent, made_id
 from benchmarks.workload.scripts import scripts
 
-OWNER = "local"
+OWNER, ACTOR = "local", "user:local"
 MESSAGES_OF_EACH = 10
 TURNS_OF_LONG, TURNS_OF_SHORT = 40, 2
 LONG_EVERY = 20
@@ -32,5 +32,5 @@ def one_owners_events(messages: int, seed: int = 1) -> Iterator[GeneratedEvent]:
             ids |= {"owner": OWNER, "deleted": "", "asked": str(version + 1)}
             for step in script:
                 at_us, version = at_us + step.after_us, version + 1
-                yield GeneratedEvent(at_us, conversation_id, version, step.type, step.template % ids, OWNER)
+                yield GeneratedEvent(at_us, conversation_id, version, step.type, step.template % ids, ACTOR)
             at_us += 1 + random.randrange(100 * STEP_US)

@@ -50,36 +50,20 @@ class Process(NamedTuple):
 class Server:
     """A server that is ready, and a process that generates its load."""
 
-    def __init__(self, process: Process, loader: ProcessPoolExecutor) -> None:
+    def __init__(self, process: Process, loader: ProcessPoolExecutor, bearer: str | None = None) -> None:
+        """`bearer` authenticates the requests of this class."""
         self.process = process
         self.port = process.port
         self._loader = loader
+        self._bearer = bearer
 
     def post(self, path: str, body: Any) -> Any:
         """Send one request and return the JSON of its answer."""
-        connection = HTTPConnection(HOST, self.port, timeout=START_TIMEOUT_S)
-        try:
-            connection.request("POST", path, orjson.dumps(body), {"content-type": "application/json"})
-            response = connection.getresponse()
-            text = response.read()
-            if response.status >= 300:
-                raise RuntimeError(f"POST {path}: {response.status} {text.decode()}")
-            return orjson.loads(text)
-        finally:
-            connection.close()
+        return self._answer("POST", path, orjson.dumps(body), {"content-type": "application/json"})
 
     def get(self, path: str) -> Any:
         """Return the JSON of a resource."""
-        connection = HTTPConnection(HOST, self.port, timeout=START_TIMEOUT_S)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            text = response.read()
-            if response.status >= 300:
-                raise RuntimeError(f"GET {path}: {response.status} {text.decode()}")
-            return orjson.loads(text)
-        finally:
-            connection.close()
+        return self._answer("GET", path, None, {})
 
     async def load(
         self,
@@ -107,10 +91,28 @@ class Server:
         """
         ids = [self.post("/v1/conversations", {})["id"] for _ in range(CONVERSATIONS)]
         return [
-            (_message(id_, "user", turn.question), _message(id_, "assistant", turn.answer))
+            (self._message(id_, "user", turn.question), self._message(id_, "assistant", turn.answer))
             for number, id_ in enumerate(ids)
             for turn in _some(turns, number)
         ]
+
+    def _message(self, conversation_id: str, role: str, text: str) -> bytes:
+        body = orjson.dumps({"role": role, "content": text})
+        return post(f"/v1/conversations/{conversation_id}/messages", body, self._bearer)
+
+    def _answer(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Any:
+        if self._bearer is not None:
+            headers = {**headers, "authorization": f"Bearer {self._bearer}"}
+        connection = HTTPConnection(HOST, self.port, timeout=START_TIMEOUT_S)
+        try:
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            text = response.read()
+            if response.status >= 300:
+                raise RuntimeError(f"{method} {path}: {response.status} {text.decode()}")
+            return orjson.loads(text)
+        finally:
+            connection.close()
 
 
 @asynccontextmanager
@@ -126,17 +128,17 @@ async def launch(*command: str, **settings: str) -> AsyncGenerator[Process]:
 
 
 @asynccontextmanager
-async def loaded(*command: str, **settings: str) -> AsyncGenerator[Server]:
+async def loaded(*command: str, bearer: str | None = None, **settings: str) -> AsyncGenerator[Server]:
     """Run such a server and a process that generates its load."""
     async with launch(*command, **settings) as process:
         with ProcessPoolExecutor(1, get_context("spawn")) as loader:
-            yield Server(process, loader)
+            yield Server(process, loader, bearer)
 
 
 @asynccontextmanager
-async def serve(*command: str, **settings: str) -> AsyncGenerator[Server]:
+async def serve(*command: str, bearer: str | None = None, **settings: str) -> AsyncGenerator[Server]:
     """Run Turnlog and warm it up with a turn of the demo model."""
-    async with loaded(*command, **settings) as server:
+    async with loaded(*command, bearer=bearer, **settings) as server:
         # Its answer also shows that the model library, which takes seconds to load in the background, is loaded.
         await asyncio.to_thread(server.post, "/v1/turns", {"content": "Hello!", "stream": False})
         yield server
@@ -191,10 +193,6 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     except TimeoutError:
         process.kill()
         await process.wait()
-
-
-def _message(conversation_id: str, role: str, text: str) -> bytes:
-    return post(f"/v1/conversations/{conversation_id}/messages", orjson.dumps({"role": role, "content": text}))
 
 
 def _some(turns: Sequence[Turn], number: int) -> list[Turn]:

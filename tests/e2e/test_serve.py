@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.support.servers.server_process import ServerProcess
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S, eventually
 
 TURNLOG = Path(sysconfig.get_path("scripts")) / "turnlog"
 
@@ -70,6 +70,24 @@ def test_a_server_with_authentication_listens_on_every_address(host: str) -> Non
         assert f"every address of this machine, port {port}" in printed
         assert "turnlog keys create" in printed
         assert "authorization: Bearer" in printed
+
+
+def test_the_printed_lines_make_a_key_and_stream_an_answer_with_it(tmp_path: Path) -> None:
+    directory = tmp_path / "with space"
+    with ServerProcess("--data-dir", directory, settings={"TURNLOG_AUTH": "keys"}) as server:
+        eventually(lambda: any("Ctrl-C" in line for line in server.output))
+        shown = {name: line for name, _, line in (text.strip().partition(" ") for text in server.output)}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TURNLOG_")}
+        script = f"{shown['key'].strip()}\n{shown['try'].strip()}"
+        done = subprocess.run(
+            ["bash", "-eu", "-c", script],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            env=environment | {"PATH": f"{TURNLOG.parent}:{os.environ['PATH']}"},
+        )
+    assert done.returncode == 0, done.stderr
+    assert "event: turn.completed" in done.stdout
 
 
 @pytest.mark.parametrize("host", ["no-such-name.invalid", "a" * 300, "203.0.113.1"])

@@ -1,6 +1,6 @@
 """The log and the requests of the benchmark of the listing."""
 
-from benchmarks.listing import make
+from benchmarks.requests.listing import make
 from benchmarks.workload.one_owner import MESSAGES_OF_EACH, OWNER
 from tests.support.store import rows, value
 

@@ -6,7 +6,7 @@ from statistics import mean
 import pytest
 from pydantic_core import from_json
 
-from benchmarks.post_messages_http import bytes_per_message
+from benchmarks.requests.post_messages_http import bytes_per_message
 from benchmarks.workload.generator import made_events, make_log
 from projections.catalog import install
 from tests.support.store import value

@@ -1,7 +1,6 @@
 """`POST …/messages` with its read-your-writes wait, against an empty endpoint."""
 
 import asyncio
-from collections.abc import Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ import psycopg
 
 from benchmarks.measure import Measurement, Plan, Round, Target
 from benchmarks.workload.load import post
+from benchmarks.workload.paced import REQUESTS_A_SECOND, Groups, Paced
 from benchmarks.workload.serving import Server, empty_app, serve
 from benchmarks.workload.texts import turns
 from eventlog.db.statements import load_statements
@@ -16,35 +16,8 @@ from eventlog.db.statements import load_statements
 NAME = "post_messages_http"
 EMPTY = [(post("/empty", b"{}"),)]
 BASELINE = "an empty POST"
-REQUESTS_A_SECOND = 1200
 
-Groups = Sequence[tuple[bytes, ...]]
-
-_SQL = load_statements("benchmarks", "post_messages_http.sql")
-
-
-class Paced:
-    """Rounds at a fixed rate: the p99 and the server's processor time per request."""
-
-    def __init__(self, server: Server, groups: Groups) -> None:
-        self._server = server
-        self._groups = groups
-        self.p99_ms: list[float] = []
-        self.cpu_us: list[float] = []
-
-    async def work(self, seconds: float) -> float:
-        """Run a round and return its p99."""
-        before = self._server.process.cpu_s()
-        served = await self._server.load(self._groups, seconds, REQUESTS_A_SECOND)
-        used = self._server.process.cpu_s() - before
-        self.cpu_us.append(used * 1_000_000 / served.answers)
-        self.p99_ms.append(served.p99_ms)
-        return served.p99_ms
-
-    def drop_warm_up(self) -> None:
-        """Drop the first round."""
-        for figures in (self.p99_ms, self.cpu_us):
-            del figures[0]
+_SQL = load_statements("benchmarks.requests", "post_messages_http.sql")
 
 
 class BytesPerMessage(NamedTuple):

@@ -1,0 +1,1 @@
+"""Benchmarks of single HTTP requests, by rate, time and processor time."""
