@@ -42,7 +42,8 @@ REQUEST_HEADERS: Mapping[str, Header] = {
         _NUMBER,
     ),
     OWNER: Header(
-        "The owner whose conversations a service means. A service must send it, and no other role may.",
+        "The owner who is meant. A service must send it, but not with an `access_token`. An auditor or an admin may "
+        "send it on the routes of agents. Other callers may not.",
         {"type": "string", "minLength": 1, "maxLength": MAX_OWNER_CHARS},
     ),
     "X-Request-Id": Header(

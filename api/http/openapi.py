@@ -57,8 +57,8 @@ class AgentResource(BaseModel):
     max_conversations: int | None
     retain_days: int | None
     tool_results_timeout_s: float | None
-    created_at: str
-    updated_at: str
+    created_at: Time
+    updated_at: Time
     version: int = Field(description="Version of the definition, as turns record it.")
 
 
