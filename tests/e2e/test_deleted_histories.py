@@ -15,11 +15,6 @@ pytestmark = pytest.mark.slow
 CONVERSATIONS = 400
 
 
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
 def serve(data_dir: Path) -> ServerProcess:
     return ServerProcess("--data-dir", data_dir, model_library=False)
 

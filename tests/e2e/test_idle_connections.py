@@ -4,6 +4,7 @@ from contextlib import ExitStack
 
 import httpx
 
+from tests.support.rebuilding import url
 from tests.support.servers.raw_http import RawConnection
 from tests.support.servers.server_process import ServerProcess
 from tests.support.waiting import eventually
@@ -14,9 +15,9 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HALF = b"GET /healthz HTTP/1.1\r\nHost: loc"
 
 
-def test_two_thousand_idle_connections_leave_room_for_a_new_client() -> None:
+def test_two_thousand_idle_connections_leave_room_for_a_new_client(database_url: str) -> None:
     # The model library would use memory of its own while it loads.
-    with ServerProcess("--ephemeral", model_library=False) as server:
+    with ServerProcess("--database-url", url(database_url), model_library=False) as server:
         assert httpx.get(f"{server.url}/healthz").status_code == 200
         before = server.resident_bytes()
         with ExitStack() as stack:

@@ -4,6 +4,7 @@ from contextlib import ExitStack
 
 import httpx
 
+from tests.support.rebuilding import url
 from tests.support.servers.raw_http import RawConnection
 from tests.support.servers.server_process import ServerProcess
 from tests.support.waiting import eventually
@@ -13,9 +14,9 @@ HALVES = 40
 REQUEST = b"POST /v1/conversations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n\r\n" + b"x" * 9 * MIB
 
 
-def test_incomplete_bodies_use_limited_memory_and_release_it() -> None:
+def test_incomplete_bodies_use_limited_memory_and_release_it(database_url: str) -> None:
     # The model library would use memory of its own while it loads.
-    with ServerProcess("--ephemeral", model_library=False) as server:
+    with ServerProcess("--database-url", url(database_url), model_library=False) as server:
         assert httpx.post(f"{server.url}/v1/conversations", json={}).status_code == 201
         before = server.resident_bytes()
         for _ in range(2):

@@ -18,9 +18,10 @@ ALLOWED = 7
 BY_THE_CLIENT = {"content": "Hi", "generate": False}
 
 
-def test_the_workers_of_a_server_together_keep_to_the_limit() -> None:
+def test_the_workers_of_a_server_together_keep_to_the_limit(database_url: str) -> None:
     limit = {"TURNLOG_LIMIT_REQUESTS_PER_MINUTE": str(LIMIT)}
-    with ServerProcess("--ephemeral", workers=2, settings=limit, model_library=False) as server:
+    arguments = ("--database-url", url(database_url))
+    with ServerProcess(*arguments, workers=2, settings=limit, model_library=False) as server:
 
         def ask(_: int) -> httpx.Response:
             # Each request has a connection of its own, which any worker accepts.

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.models.model_scripts import Raw, Refusal, Script
 from tests.support.models.model_server import ModelServer
+from tests.support.servers.own_postgres import cluster_directory
 from tests.support.servers.server_process import ServerProcess
 from tests.support.waiting import PATIENCE_S, eventually
 
@@ -27,14 +28,17 @@ def models() -> Iterator[ModelServer]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, models: ModelServer) -> Iterator[ServerProcess]:
+def server(models: ModelServer) -> Iterator[ServerProcess]:
     settings = {
         "TURNLOG_MODEL": "scripted",
         "TURNLOG_MODEL_API_BASE": models.url,
         "TURNLOG_MODEL_API_KEY": PROVIDER_KEY,
         "TURNLOG_LOG_LEVEL": "debug",
     }
-    with ServerProcess("--data-dir", tmp_path_factory.mktemp("data"), workers=2, settings=settings) as server:
+    with (
+        cluster_directory() as data_dir,
+        ServerProcess("--data-dir", data_dir, workers=2, settings=settings) as server,
+    ):
         yield server
 
 

@@ -97,9 +97,8 @@ def turnlog(data: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_rebuild_switch_verify_rollback_and_prune_under_load_fail_no_request(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    with ServerProcess("--data-dir", data, workers=2, program=UNHURRIED) as server:
+def test_rebuild_switch_verify_rollback_and_prune_under_load_fail_no_request(data_dir: Path) -> None:
+    with ServerProcess("--data-dir", data_dir, workers=2, program=UNHURRIED) as server:
         load = Load(server.url)
         builds: list[int] = []
 
@@ -110,18 +109,18 @@ def test_rebuild_switch_verify_rollback_and_prune_under_load_fail_no_request(tmp
 
         def operate() -> None:
             reads_build()
-            assert "is read from now on instead of build 1" in turnlog(data, "projections", "rebuild", "--all")
+            assert "is read from now on instead of build 1" in turnlog(data_dir, "projections", "rebuild", "--all")
             reads_build()
-            assert "differ" not in turnlog(data, "projections", "verify", "--all")
-            turnlog(data, "projections", "rebuild", "--rollback", "--all")
+            assert "differ" not in turnlog(data_dir, "projections", "verify", "--all")
+            turnlog(data_dir, "projections", "rebuild", "--rollback", "--all")
             reads_build()
-            turnlog(data, "projections", "rebuild", "listing", "--workers", "2")
+            turnlog(data_dir, "projections", "rebuild", "listing", "--workers", "2")
             reads_build()
-            assert "was dropped" in turnlog(data, "projections", "rebuild", "--prune", "--all")
+            assert "was dropped" in turnlog(data_dir, "projections", "rebuild", "--prune", "--all")
             reads_build()
 
         load.run_during(operate)
         assert builds == [1, 2, 1, 3, 3]
         assert load.failures == []
         assert load.requests > 100
-        assert "differ" not in turnlog(data, "projections", "verify", "--all")
+        assert "differ" not in turnlog(data_dir, "projections", "verify", "--all")

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.rebuilding import url
 from tests.support.servers.server_process import ServerProcess
 from tests.support.waiting import PATIENCE_S
 
@@ -58,8 +59,9 @@ def test_an_address_that_other_machines_can_reach_is_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_a_server_with_authentication_listens_on_every_address(host: str) -> None:
-    with ServerProcess("--ephemeral", "--host", host, settings={"TURNLOG_AUTH": "keys"}, model_library=False) as server:
+def test_a_server_with_authentication_listens_on_every_address(host: str, database_url: str) -> None:
+    arguments = ("--database-url", url(database_url), "--host", host)
+    with ServerProcess(*arguments, settings={"TURNLOG_AUTH": "keys"}, model_library=False) as server:
         port = server.url.rpartition(":")[2]
         assert server.url == f"http://127.0.0.1:{port}"
         # Every name is served, as a name grants nothing.

@@ -70,12 +70,12 @@ def test_a_server_is_ready_before_its_model_library_has_loaded_and_opens_an_olde
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_server_that_is_asked_to_end_does_not_wait_for_its_model_library(tmp_path: Path, workers: int) -> None:
-    with ServerProcess("--data-dir", tmp_path / "data", workers=workers, model_library=False) as server:
+def test_a_server_that_is_asked_to_end_does_not_wait_for_its_model_library(data_dir: Path, workers: int) -> None:
+    with ServerProcess("--data-dir", data_dir, workers=workers, model_library=False) as server:
         eventually(lambda: server.output.count(f"{LOADING}\n") == workers)
         server.terminate()
         assert server.wait() == 0, "".join(server.output)
-    assert not (tmp_path / "data" / "postgres" / "postmaster.pid").exists()
+    assert not (data_dir / "postgres" / "postmaster.pid").exists()
 
 
 def cpu_s_of_importing_the_application() -> float:
@@ -86,11 +86,11 @@ def cpu_s_of_importing_the_application() -> float:
 
 
 def test_a_running_turn_gets_time_to_finish_when_the_server_shuts_down(
-    tmp_path: Path, model_server: ModelServer
+    data_dir: Path, model_server: ModelServer
 ) -> None:
     model_server.script("scripted", Script(["a", "b", "c", "d", "e"], delay_s=0.2))
     settings = with_model(model_server, TURNLOG_SHUTDOWN_GRACE_S=str(PATIENCE_S))
-    with ServerProcess("--data-dir", tmp_path / "data", settings=settings) as server:
+    with ServerProcess("--data-dir", data_dir, settings=settings) as server:
         body = {"content": "Hi", "stream": True}
         with httpx.stream("POST", f"{server.url}/v1/turns", json=body, timeout=PATIENCE_S) as answer:
             seen = frames(answer.iter_lines())
@@ -103,11 +103,11 @@ def test_a_running_turn_gets_time_to_finish_when_the_server_shuts_down(
 
 
 def test_a_turn_that_does_not_finish_in_time_fails_and_keeps_its_text(
-    tmp_path: Path, model_server: ModelServer
+    data_dir: Path, model_server: ModelServer
 ) -> None:
     model_server.script("scripted", Script(["so far", Hang()]))
     settings = with_model(model_server, TURNLOG_SHUTDOWN_GRACE_S="0.3")
-    with ServerProcess("--data-dir", tmp_path / "data", settings=settings) as server:
+    with ServerProcess("--data-dir", data_dir, settings=settings) as server:
         body = {"content": "Hi", "stream": True}
         with httpx.stream("POST", f"{server.url}/v1/turns", json=body, timeout=PATIENCE_S) as answer:
             seen = frames(answer.iter_lines())
@@ -119,7 +119,7 @@ def test_a_turn_that_does_not_finish_in_time_fails_and_keeps_its_text(
     assert last["event"] == "turn.failed"
     assert last["error"]["code"] == "interrupted"
     assert last["message"]["status"] == "interrupted"
-    with ServerProcess("--data-dir", tmp_path / "data", model_library=False) as server:
+    with ServerProcess("--data-dir", data_dir, model_library=False) as server:
         assert texts_of(server.url, conversation_id) == ["Hi", "so far"]
         assert httpx.get(f"{server.url}/v1/conversations/{conversation_id}").json()["status"] == "idle"
 
@@ -132,8 +132,8 @@ def test_two_servers_started_at_once_on_a_new_directory_share_the_log(tmp_path: 
             assert httpx.get(f"{reader.url}/v1/conversations/{conversation_id}").status_code == 200
 
 
-def test_eight_callers_of_two_workers_lose_nothing_and_read_their_writes(tmp_path: Path) -> None:
-    with ServerProcess("--data-dir", tmp_path / "data", workers=2, model_library=False) as server:
+def test_eight_callers_of_two_workers_lose_nothing_and_read_their_writes(data_dir: Path) -> None:
+    with ServerProcess("--data-dir", data_dir, workers=2, model_library=False) as server:
         path = f"{server.url}/v1/conversations/{started_conversation(server.url)}/messages"
 
         def add_ten(caller: int) -> list[str]:
@@ -156,8 +156,8 @@ def test_eight_callers_of_two_workers_lose_nothing_and_read_their_writes(tmp_pat
         assert [text for text in texts if text.startswith(f"{caller}.")] == [f"{caller}.{n}" for n in range(10)]
 
 
-def test_a_message_answered_with_201_survives_a_restart_of_postgresql_under_load(tmp_path: Path) -> None:
-    database = EmbeddedPostgres(tmp_path / "data")
+def test_a_message_answered_with_201_survives_a_restart_of_postgresql_under_load(data_dir: Path) -> None:
+    database = EmbeddedPostgres(data_dir)
     database.start()
     stopped = False
     try:
@@ -207,11 +207,11 @@ def test_a_message_answered_with_201_survives_a_restart_of_postgresql_under_load
 
 
 def test_the_next_server_ends_a_turn_of_a_killed_one_and_keeps_its_text(
-    tmp_path: Path, model_server: ModelServer
+    data_dir: Path, model_server: ModelServer
 ) -> None:
     model_server.script("scripted", Script(["said ", "so far", Hang()]))
     settings = with_model(model_server)
-    with ServerProcess("--data-dir", tmp_path / "data", settings=settings) as server:
+    with ServerProcess("--data-dir", data_dir, settings=settings) as server:
         body = {"content": "Hi", "stream": True}
         with httpx.stream("POST", f"{server.url}/v1/turns", json=body, timeout=PATIENCE_S) as answer:
             seen = frames(answer.iter_lines())
@@ -220,7 +220,7 @@ def test_the_next_server_ends_a_turn_of_a_killed_one_and_keeps_its_text(
             eventually(lambda: "so far" in str(_recorded(server.url, conversation_id)))
             server.process.kill()
             server.process.wait()
-    with ServerProcess("--data-dir", tmp_path / "data", model_library=False) as server:
+    with ServerProcess("--data-dir", data_dir, model_library=False) as server:
         path = f"{server.url}/v1/conversations/{conversation_id}"
         eventually(lambda: httpx.get(path).json()["status"] == "idle")
         (turn,) = httpx.get(f"{path}/turns").json()["data"]

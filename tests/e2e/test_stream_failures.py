@@ -27,6 +27,7 @@ from tests.support.http.turn_streams import (
 )
 from tests.support.models.model_scripts import BreakOff, Hang, Raw, Script, Step, Wire
 from tests.support.models.model_server import ModelServer
+from tests.support.servers.own_postgres import cluster_directory
 from tests.support.servers.server_process import ServerProcess, together
 from tests.support.waiting import PATIENCE_S, eventually
 
@@ -49,8 +50,9 @@ def settings(models: ModelServer) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("troubled") / "data"
+def data_dir() -> Iterator[Path]:
+    with cluster_directory() as data_dir:
+        yield data_dir
 
 
 @pytest.fixture(scope="module")

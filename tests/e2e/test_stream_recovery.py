@@ -12,6 +12,7 @@ import pytest
 from tests.support.http.turn_streams import Frame, conversation_url, read, streamed, turn_url
 from tests.support.models.model_scripts import Hang, Pause, Script, Step
 from tests.support.models.model_server import ModelServer
+from tests.support.servers.own_postgres import cluster_directory
 from tests.support.servers.server_process import ServerProcess, together
 from tests.support.waiting import PATIENCE_S, eventually
 
@@ -33,13 +34,13 @@ def model_server() -> Iterator[ModelServer]:
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory, model_server: ModelServer) -> Iterator[Servers]:
+def servers(model_server: ModelServer) -> Iterator[Servers]:
     settings = {"TURNLOG_MODEL": "scripted", "TURNLOG_MODEL_API_BASE": model_server.url}
-    data = ("--data-dir", tmp_path_factory.mktemp("streams") / "data")
-    one = ServerProcess(*data, workers=2, settings=settings)
-    other, victim = (ServerProcess(*data, settings=settings) for _ in range(2))
-    with together(one, other, victim):
-        yield one, other, victim
+    with cluster_directory() as data_dir:
+        one = ServerProcess("--data-dir", data_dir, workers=2, settings=settings)
+        other, victim = (ServerProcess("--data-dir", data_dir, settings=settings) for _ in range(2))
+        with together(one, other, victim):
+            yield one, other, victim
 
 
 @contextmanager
