@@ -25,6 +25,9 @@ from tests.support.servers.own_postgres import cluster_directory
 
 MIGRATED, INSTALLED = "turnlog_migrated", "turnlog_installed"
 """The template with a migrated log, and the one that also has the tables of all projections."""
+# Tests end processes, not the machine's power, and no database lives long enough for a vacuum.
+SWITCHED_OFF = ("fsync", "full_page_writes", "wal_compression", "autovacuum")
+"""Settings of PostgreSQL that only take processor time here."""
 TRANSPORT = "TURNLOG_TEST_TRANSPORT"
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES = 4 * 1024**3
@@ -192,9 +195,8 @@ def _make_templates(conninfo: str) -> None:
         found = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
         if INSTALLED in found:
             return
-        # Tests end processes, not the machine's power.
-        connection.execute("ALTER SYSTEM SET fsync = off")
-        connection.execute("ALTER SYSTEM SET full_page_writes = off")
+        for setting in SWITCHED_OFF:
+            connection.execute(f"ALTER SYSTEM SET {setting} = off".encode())
         connection.execute("SELECT pg_reload_conf()")
         if MIGRATED not in found:
             _make_template(conninfo, MIGRATED, "template1", migrate)

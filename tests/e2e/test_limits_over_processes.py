@@ -7,6 +7,7 @@ from threading import Barrier
 import httpx
 import pytest
 
+from tests.support.http import plain_http
 from tests.support.rebuilding import url
 from tests.support.servers.server_process import ServerProcess, together
 from tests.support.store import value
@@ -25,7 +26,7 @@ def test_the_workers_of_a_server_together_keep_to_the_limit(database_url: str) -
 
         def ask(_: int) -> httpx.Response:
             # Each request has a connection of its own, which any worker accepts.
-            return httpx.get(f"{server.url}/v1/conversations", timeout=PATIENCE_S)
+            return plain_http.get(f"{server.url}/v1/conversations")
 
         with ThreadPoolExecutor(8) as threads:
             answers = list(threads.map(ask, range(4 * LIMIT)))
@@ -44,12 +45,12 @@ def test_an_agent_allows_exactly_so_many_conversations_to_starts_at_once_on_two_
     body = {"agent_id": "support"} if path == "/v1/conversations" else {"agent_id": "support", **BY_THE_CLIENT}
     with together(one, other):
         agent = f"{one.url}/v1/agents/support"
-        limited = httpx.put(agent, json={"max_conversations": ALLOWED}, timeout=PATIENCE_S)
+        limited = plain_http.put(agent, json={"max_conversations": ALLOWED})
         assert limited.status_code == 201
         at_once = Barrier(STARTS)
 
         def start(number: int) -> httpx.Response:
-            with httpx.Client(timeout=PATIENCE_S) as client:
+            with plain_http.Client() as client:
                 server = (one, other)[number % 2]
                 at_once.wait(PATIENCE_S)
                 return client.post(f"{server.url}{path}", json=body)
@@ -58,11 +59,11 @@ def test_an_agent_allows_exactly_so_many_conversations_to_starts_at_once_on_two_
             answers = list(threads.map(start, range(STARTS)))
         codes = Counter((answer.status_code, answer.json().get("code")) for answer in answers)
         assert codes == {(201, None): ALLOWED, (409, "CONVERSATION_LIMIT_REACHED"): STARTS - ALLOWED}
-        listed = httpx.get(f"{other.url}/v1/conversations", params={"limit": 100}, timeout=PATIENCE_S).json()["data"]
+        listed = plain_http.get(f"{other.url}/v1/conversations", params={"limit": 100}).json()["data"]
         assert len(listed) == ALLOWED
-        deleted = httpx.delete(f"{other.url}/v1/conversations/{listed[0]['id']}", timeout=PATIENCE_S)
+        deleted = plain_http.delete(f"{other.url}/v1/conversations/{listed[0]['id']}")
         assert deleted.status_code == 204
-        again = [httpx.post(f"{one.url}{path}", json=body, timeout=PATIENCE_S).status_code for _ in range(2)]
+        again = [plain_http.post(f"{one.url}{path}", json=body).status_code for _ in range(2)]
         assert again == [201, 409]
     recorded = "SELECT count(*) FROM events WHERE type = 'ConversationStarted'"
     assert value(database_url, recorded) == ALLOWED + 1

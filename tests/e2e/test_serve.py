@@ -9,9 +9,9 @@ import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
-import httpx
 import pytest
 
+from tests.support.http import plain_http
 from tests.support.rebuilding import url
 from tests.support.servers.server_process import ServerProcess
 from tests.support.waiting import PATIENCE_S
@@ -65,9 +65,9 @@ def test_a_server_with_authentication_listens_on_every_address(host: str, databa
         port = server.url.rpartition(":")[2]
         assert server.url == f"http://127.0.0.1:{port}"
         # Every name is served, as a name grants nothing.
-        assert httpx.get(f"{server.url}/healthz", headers={"Host": "evil.example"}).status_code == 200
+        assert plain_http.get(f"{server.url}/healthz", headers={"Host": "evil.example"}).status_code == 200
         if host == "::":
-            assert httpx.get(f"http://[::1]:{port}/healthz").status_code == 200
+            assert plain_http.get(f"http://[::1]:{port}/healthz").status_code == 200
         printed = "\n".join(server.output)
         assert f"every address of this machine, port {port}" in printed
         assert "turnlog keys create" in printed
