@@ -243,9 +243,11 @@ def test_a_standby_can_be_read_and_not_written(data_dir: Path) -> None:
     try:
         code, out, err = turnlog("log", "tail", "--data-dir", data_dir)
         assert (code, "kept" in out, err) == (0, True, "")
-        assert turnlog("projections", "status", "--data-dir", data_dir)[0] == 0
-        for command in (SERVE, *WRITING):
-            check_refused(turnlog(*command, "--data-dir", data_dir), "read-only")
+        with EmbeddedPostgres(data_dir):  # so that the other commands need not start it
+            assert in_this_process("projections", "status", "--data-dir", data_dir)[0] == 0
+            check_refused(turnlog(*SERVE, "--data-dir", data_dir), "read-only")
+            for command in WRITING:
+                check_refused(in_this_process(*command, "--data-dir", data_dir), "read-only")
     finally:
         standby.unlink()
 
