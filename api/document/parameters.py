@@ -2,17 +2,24 @@
 
 from collections.abc import Iterator, Mapping
 
+from pydantic import TypeAdapter
+
 from api.auth.access import RIGHTS, Access
 from api.auth.credentials import OWNER
 from api.document.headers import Schema, header_parameter
 from api.document.operations import Operation
 from api.http.route import READ_METHODS, JSONRoute
+from domain.values import Label
 
-PATH_PARAMETERS: Mapping[str, Mapping[str, str]] = {
+PATH_PARAMETERS: Mapping[str, Schema] = {
     "conversation_id": {"description": "The id of the conversation."},
     "message_id": {"description": "The id of the message."},
     "turn_id": {"description": "The id of the turn."},
-    "agent_id": {"description": "The label of the agent.", "example": "support"},
+    "agent_id": {
+        "description": "The label of the agent.",
+        "example": "support",
+        "schema": TypeAdapter(Label).json_schema(),
+    },
     "name": {"description": "The name of the read model.", "example": "usage"},
 }
 """The parameters of paths."""
