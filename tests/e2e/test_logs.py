@@ -14,7 +14,7 @@ from tests.support.http import plain_http
 from tests.support.models.model_scripts import Raw, Refusal, Script
 from tests.support.models.model_server import ModelServer
 from tests.support.servers.own_postgres import cluster_directory
-from tests.support.servers.server_process import ServerProcess
+from tests.support.servers.server_process import UNHURRIED, ServerProcess
 from tests.support.waiting import eventually
 
 SECRETS = [f"s3cret-{place}" for place in ("content", "title", "metadata", "query", "key", "header", "model", "path")]
@@ -38,7 +38,7 @@ def server(models: ModelServer) -> Iterator[ServerProcess]:
     }
     with (
         cluster_directory() as data_dir,
-        ServerProcess("--data-dir", data_dir, workers=2, settings=settings) as server,
+        ServerProcess("--data-dir", data_dir, workers=2, settings=settings, program=UNHURRIED) as server,
     ):
         yield server
 

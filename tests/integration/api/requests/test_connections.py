@@ -15,7 +15,7 @@ from tests.support.http.api_client import Api
 from tests.support.store import rows
 from tests.support.waiting import eventually
 
-CUTS = 10
+CUTS = 6
 CUT = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE datname = current_database() AND application_name = 'turnlog'"
