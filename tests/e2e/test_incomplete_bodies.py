@@ -10,7 +10,7 @@ from tests.support.servers.server_process import ServerProcess
 from tests.support.waiting import eventually
 
 MIB = 1024 * 1024
-HALVES = 40
+HALVES = 32
 REQUEST = b"POST /v1/conversations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000\r\n\r\n" + b"x" * 9 * MIB
 
 
