@@ -8,7 +8,7 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, LiteralString
@@ -21,9 +21,13 @@ from psycopg.conninfo import make_conninfo
 
 from postgres.cluster import Cluster
 from postgres.embedded import EmbeddedPostgres
-from tests.support.servers.own_postgres import data_directory, put_cluster
+from tests.support.servers.own_postgres import cluster_directory
 
-TEMPLATE = "turnlog_template"
+MIGRATED, INSTALLED = "turnlog_migrated", "turnlog_installed"
+"""The template with a migrated log, and the one that also has the tables of all projections."""
+# Tests end processes, not the machine's power, and no database lives long enough for a vacuum.
+SWITCHED_OFF = ("fsync", "full_page_writes", "wal_compression", "autovacuum")
+"""Settings of PostgreSQL that only take processor time here."""
 TRANSPORT = "TURNLOG_TEST_TRANSPORT"
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES = 4 * 1024**3
@@ -64,10 +68,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Yield the conninfo of the run's PostgreSQL, which has the template database."""
+    """Yield the conninfo of the run's PostgreSQL, which has the template databases."""
     worker: dict[str, Any] | None = getattr(request.config, "workerinput", None)
     with EmbeddedPostgres(Path(worker["data_dir"])) if worker else _listening(_ephemeral()) as embedded:
-        _make_template(embedded.conninfo)
+        _make_templates(embedded.conninfo)
         yield over_tcp(embedded.conninfo) if os.environ.get(TRANSPORT) == "tcp" else embedded.conninfo
 
 
@@ -94,20 +98,22 @@ def empty_database_url(postgres: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def database_url(postgres: str, _next_database: "_NextDatabase") -> Iterator[str]:
+def database_url(request: pytest.FixtureRequest, postgres: str, _databases: "_Databases") -> Iterator[str]:
     """Yield the conninfo of a database for this test, with a migrated log.
 
-    The log is in the schema `turnlog`.
+    The log is in the schema `turnlog`. For a test that serves or prepares it, all projections are installed.
     """
-    name = _next_database.take()
+    # Such a test installs them anyway, which takes longer than a copy of their tables.
+    installed = not {"serve", "prepared_url"}.isdisjoint(request.fixturenames)
+    name = _databases.take(INSTALLED if installed else MIGRATED)
     yield make_conninfo(postgres, dbname=name)
     _drop(postgres, name)
 
 
 @pytest.fixture(scope="session")
 def shared_database_url(postgres: str) -> Iterator[str]:
-    """Yield the conninfo of a migrated database that tests share."""
-    name = _create(postgres, TEMPLATE)
+    """Yield the conninfo of a database that tests share, with all projections installed."""
+    name = _create(postgres, INSTALLED)
     yield make_conninfo(postgres, dbname=name)
     _drop(postgres, name)
 
@@ -115,33 +121,33 @@ def shared_database_url(postgres: str) -> Iterator[str]:
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
     """Yield a data directory whose PostgreSQL was never started."""
-    with data_directory() as directory:
-        put_cluster(directory)
+    with cluster_directory() as directory:
         yield directory
 
 
-class _NextDatabase:
-    """Copies of the template, each made while the previous test runs."""
+class _Databases:
+    """Copies of the templates, each made while the previous test runs."""
 
-    # Copying the template takes longer than most tests.
+    # Copying a template takes longer than most tests.
 
     def __init__(self, conninfo: str, executor: Executor) -> None:
         self._conninfo = conninfo
         self._executor = executor
-        self._next = self._make()
+        self._next: dict[str, Future[str]] = {}
 
-    def take(self) -> str:
-        name, self._next = self._next.result(), self._make()
-        return name
+    def take(self, template: str) -> str:
+        copy = self._next.get(template) or self._make(template)
+        self._next[template] = self._make(template)
+        return copy.result()
 
-    def _make(self) -> Future[str]:
-        return self._executor.submit(_create, self._conninfo, TEMPLATE)
+    def _make(self, template: str) -> Future[str]:
+        return self._executor.submit(_create, self._conninfo, template)
 
 
 @pytest.fixture(scope="session")
-def _next_database(postgres: str) -> Iterator[_NextDatabase]:
+def _databases(postgres: str) -> Iterator[_Databases]:
     with ThreadPoolExecutor(1) as executor:
-        yield _NextDatabase(postgres, executor)
+        yield _Databases(postgres, executor)
 
 
 def _ephemeral() -> EmbeddedPostgres:
@@ -179,24 +185,34 @@ def _drop(conninfo: str, name: str) -> None:
     _execute(conninfo, "DROP DATABASE {} WITH (FORCE)", name)
 
 
-def _make_template(conninfo: str) -> None:
-    """Create the template database unless another process has created it.
-
-    It gets its name at the end, so that an incomplete one is never used.
-    """
+def _make_templates(conninfo: str) -> None:
+    """Create the template databases unless another process has created them."""
     from eventlog.migrations import migrate
+    from projections.catalog import install
 
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(1)")
-        if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [TEMPLATE]).fetchone():
+        found = {row[0] for row in connection.execute("SELECT datname FROM pg_database")}
+        if INSTALLED in found:
             return
-        connection.execute("ALTER SYSTEM SET fsync = off")  # tests end processes, not the machine's power
+        for setting in SWITCHED_OFF:
+            connection.execute(f"ALTER SYSTEM SET {setting} = off".encode())
         connection.execute("SELECT pg_reload_conf()")
-        half_made = f"{TEMPLATE}_new"
-        _execute(conninfo, "DROP DATABASE IF EXISTS {}", half_made)
-        _execute(conninfo, "CREATE DATABASE {}", half_made)
-        migrate(make_conninfo(conninfo, dbname=half_made))
-        _execute(conninfo, "ALTER DATABASE {} RENAME TO {}", half_made, TEMPLATE)
+        if MIGRATED not in found:
+            _make_template(conninfo, MIGRATED, "template1", migrate)
+        _make_template(conninfo, INSTALLED, MIGRATED, install)
+
+
+def _make_template(conninfo: str, name: str, template: str, fill: Callable[[str], object]) -> None:
+    """Create a template database from another one.
+
+    It gets its name at the end, so that an incomplete one is never used.
+    """
+    half_made = f"{name}_new"
+    _execute(conninfo, "DROP DATABASE IF EXISTS {}", half_made)
+    _execute(conninfo, "CREATE DATABASE {} TEMPLATE {}", half_made, template)
+    fill(make_conninfo(conninfo, dbname=half_made))
+    _execute(conninfo, "ALTER DATABASE {} RENAME TO {}", half_made, name)
 
 
 def _execute(conninfo: str, statement: LiteralString, *names: str) -> None:

@@ -88,7 +88,7 @@ def _problems(route: JSONRoute, described: Operation) -> set[ProblemKind]:
         (needs is not Access.PUBLIC, {problems.UNAUTHENTICATED, problems.IDENTITY_PROVIDER_UNAVAILABLE}),
         (path.startswith(LIMITED_PATHS), {problems.RATE_LIMITED}),
         (methods <= METHODS_WITH_BODY, {PAYLOAD_TOO_LARGE, UNSUPPORTED_ENCODING, SERVER_BUSY}),
-        (methods <= READ_METHODS, {READ_MODEL_BEHIND}),
+        (methods <= READ_METHODS and needs is not Access.PUBLIC, {READ_MODEL_BEHIND}),
         (methods == {"POST"} and writes, {problems.IDEMPOTENCY_KEY_REUSED}),
         ("{" in path, {NOT_FOUND}),
         (of_conversation and not described.of_deleted, {problems.CONVERSATION_DELETED}),

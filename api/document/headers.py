@@ -42,8 +42,8 @@ REQUEST_HEADERS: Mapping[str, Header] = {
         _NUMBER,
     ),
     OWNER: Header(
-        "The owner whose conversations a service means. A service must send it. Of the other roles, an auditor or an "
-        "admin may send it on the routes of agents.",
+        "The owner who is meant. A service must send it, but not with an `access_token`. An auditor or an admin may "
+        "send it on the routes of agents. Other callers may not.",
         {"type": "string", "minLength": 1, "maxLength": MAX_OWNER_CHARS},
     ),
     "X-Request-Id": Header(

@@ -33,6 +33,8 @@ _BEGINS_TURN = Operation(
     stream=TURN_STREAM,
 )
 _ENDS_TURN = Operation((problems.TURN_NOT_ACTIVE,))
+# Starts with an agent that limits them compete for its next number.
+_STARTS_CONVERSATION = (problems.CONVERSATION_LIMIT_REACHED, problems.WRITE_CONFLICT)
 
 OPERATIONS: Mapping[str, Operation] = {
     "GET /": Operation(answer_headers=("Vary",)),
@@ -41,7 +43,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "GET /metrics": Operation(),
     "POST /v1/tokens": Operation(answer_headers=("Cache-Control",)),
     "GET /v1/conversations": Operation(),
-    "POST /v1/conversations": Operation((problems.UNSUPPORTED_IMAGE, problems.CONVERSATION_LIMIT_REACHED)),
+    "POST /v1/conversations": Operation((problems.UNSUPPORTED_IMAGE, *_STARTS_CONVERSATION)),
     "DELETE /v1/conversations": Operation((problems.WRITE_CONFLICT, READ_MODEL_BEHIND)),
     f"GET {_CONVERSATION}": Operation(answer_headers=("ETag",)),
     f"PATCH {_CONVERSATION}": Operation(
@@ -63,12 +65,7 @@ OPERATIONS: Mapping[str, Operation] = {
     f"GET {_CONVERSATION}/turns": Operation(),
     f"POST {_CONVERSATION}/turns": _BEGINS_TURN,
     "POST /v1/turns": Operation(
-        (
-            problems.MESSAGE_NOT_FOUND,
-            problems.CONVERSATION_LIMIT_REACHED,
-            problems.UNSUPPORTED_IMAGE,
-            MODEL_ERROR,
-        ),
+        (problems.MESSAGE_NOT_FOUND, problems.UNSUPPORTED_IMAGE, MODEL_ERROR, *_STARTS_CONVERSATION),
         stream=TURN_STREAM,
     ),
     f"GET {_TURN}": Operation(),

@@ -2,17 +2,24 @@
 
 from collections.abc import Iterator, Mapping
 
-from api.auth.access import Access
+from pydantic import TypeAdapter
+
+from api.auth.access import RIGHTS, Access
 from api.auth.credentials import OWNER
 from api.document.headers import Schema, header_parameter
 from api.document.operations import Operation
 from api.http.route import READ_METHODS, JSONRoute
+from domain.values import Label
 
-PATH_PARAMETERS: Mapping[str, Mapping[str, str]] = {
+PATH_PARAMETERS: Mapping[str, Schema] = {
     "conversation_id": {"description": "The id of the conversation."},
     "message_id": {"description": "The id of the message."},
     "turn_id": {"description": "The id of the turn."},
-    "agent_id": {"description": "The label of the agent.", "example": "support"},
+    "agent_id": {
+        "description": "The label of the agent.",
+        "example": "support",
+        "schema": TypeAdapter(Label).json_schema(),
+    },
     "name": {"description": "The name of the read model.", "example": "usage"},
 }
 """The parameters of paths."""
@@ -52,9 +59,10 @@ def _declared(operation: Schema, route: JSONRoute) -> Iterator[Schema]:
 def _without_null(schema: Schema) -> Schema:
     """Return the schema of a parameter without null, which a query cannot hold."""
     options = [option for option in schema.get("anyOf", []) if option != {"type": "null"}]
-    if len(options) != 1:
+    if not options:
         return schema
-    return {**{name: value for name, value in schema.items() if name != "anyOf"}, **options[0]}
+    others = {name: value for name, value in schema.items() if name != "anyOf"}
+    return others | (options[0] if len(options) == 1 else {"anyOf": options})
 
 
 def _of_headers(route: JSONRoute, described: Operation, method: str) -> Iterator[Schema]:
@@ -62,8 +70,9 @@ def _of_headers(route: JSONRoute, described: Operation, method: str) -> Iterator
     names = {
         "Idempotency-Key": method == "POST" and needs is Access.WRITES,
         "Last-Event-ID": route.streams,
-        "Turnlog-Position": method in READ_METHODS,
-        OWNER: needs is not Access.PUBLIC,
+        "Turnlog-Position": method in READ_METHODS and needs is not Access.PUBLIC,
+        # On other routes the role of every caller that may send it is refused first.
+        OWNER: needs in RIGHTS["service"],
         "X-Request-Id": True,
     }
     for name in (*described.request_headers, *(name for name, takes in names.items() if takes)):

@@ -56,12 +56,14 @@ MEANINGS: Mapping[ProblemKind, str] = {
     INVALID_CURSOR: "The cursor is broken, or one of another list.",
     INVALID_AS_OF: "`as_of` is in the future.",
     UNAUTHENTICATED: "There are no credentials, or none that work.",
-    FORBIDDEN: "The role may not do this, or the `Host` is not one of this server.",
+    FORBIDDEN: "The role may not do this or not name an owner, the `Host` is not one of this server, or a page of "
+    "another site writes.",
     NOT_FOUND: "There is no such path.",
     CONVERSATION_NOT_FOUND: "There is no such conversation, or it belongs to another owner.",
-    MESSAGE_NOT_FOUND: "There is no such message in the conversation, or it is deleted or superseded.",
+    MESSAGE_NOT_FOUND: "There is no such message in the conversation, or it is deleted. A superseded one cannot be "
+    "answered or replaced.",
     TURN_NOT_FOUND: "There is no such turn in the conversation.",
-    AGENT_NOT_FOUND: "There is no such agent, or it belongs to another owner.",
+    AGENT_NOT_FOUND: "There is no such agent, it belongs to another owner, or the label cannot be one.",
     KEY_NOT_FOUND: "There is no key with this id.",
     PROJECTION_NOT_FOUND: "There is no read model of this name.",
     METHOD_NOT_ALLOWED: "The path does not support the method.",

@@ -1,12 +1,15 @@
 """The events of `text/event-stream` answers, for the OpenAPI document."""
 
 from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
+import orjson
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 from api.document.headers import Schema
+from api.document.stream_examples import FRAME_EXAMPLES, RECORDED_EXAMPLE
 from api.http.openapi import MessageResource, RecordedEvent, TurnError, TurnResource
 from domain.content import ReasoningBlock, TextBlock, ToolUseBlock
 from domain.events import StreamedBlock
@@ -99,16 +102,19 @@ def stream_components() -> dict[str, Schema]:
     """Return the schemas of events and of their data as components of the document."""
     models = dict.fromkeys([*FRAMES.values(), RecordedEvent])
     _, found = models_json_schema([(model, "validation") for model in models], ref_template=REFERENCE)
-    frames = [_event(model, {"type": "string", "const": name}) for name, model in FRAMES.items()]
-    recorded = _event(RecordedEvent, {"type": "string", "description": "The type of the recorded event."})
-    position = {"type": "string", "pattern": "^[0-9]+$", "description": "The event's position in the log."}
-    seq = {"type": "string", "pattern": "^[0-9]+$", "description": "The frame's `seq`."}
+    frames = [
+        _event(model, {"type": "string", "const": name}, name, FRAME_EXAMPLES[name]) for name, model in FRAMES.items()
+    ]
+    of_recorded: Schema = {"type": "string", "description": "The type of the recorded event."}
+    recorded = _event(RecordedEvent, of_recorded, RECORDED_EXAMPLE["type"], RECORDED_EXAMPLE)
+    numbered = [_with_id(frame, "seq", "The frame's `seq`.") for frame in frames]
+    placed = _with_id(recorded, "position", "The event's position in the log.")
     events: dict[str, Schema] = {
-        TURN_STREAM: {"description": "A frame of a turn.", "oneOf": [_with_id(frame, seq) for frame in frames]},
-        FEED: {"description": "A recorded event.", **_with_id(recorded, position)},
+        TURN_STREAM: {"description": "A frame of a turn.", "oneOf": numbered},
+        FEED: {"description": "A recorded event.", **placed},
         CONVERSATION_FEED: {
             "description": "A recorded event, or without an id a frame of the running turn.",
-            "anyOf": [_with_id(recorded, position), *frames],
+            "anyOf": [placed, *frames],
         },
     }
     return {**found["$defs"], **events}
@@ -120,16 +126,24 @@ def stream_content(component: str) -> Schema:
     return {"text/event-stream": {"schema": {"$ref": REFERENCE.format(model=component)}}}
 
 
-def _event(model: type[BaseModel], event: Schema) -> Schema:
+def _event(model: type[BaseModel], event: Schema, name: str, example: Mapping[str, Any]) -> Schema:
     """Return the schema of a server-sent event, whose data is the JSON of a model."""
     content: Schema = {"$ref": REFERENCE.format(model=model.__name__)}
     data: Schema = {"type": "string", "contentMediaType": "application/json", "contentSchema": content}
-    return {"type": "object", "required": ["event", "data"], "properties": {"event": event, "data": data}}
+    return {
+        "type": "object",
+        "required": ["event", "data"],
+        "properties": {"event": event, "data": data},
+        "examples": [{"event": name, "data": orjson.dumps(example).decode()}],
+    }
 
 
-def _with_id(event: Schema, identifier: Schema) -> Schema:
+def _with_id(event: Schema, member: str, description: str) -> Schema:
+    """Return the schema of the same event with an id, which is this member of its data."""
+    identifier: Schema = {"type": "string", "pattern": "^[0-9]+$", "description": description}
     return {
         **event,
         "required": ["id", *event["required"]],
         "properties": {"id": identifier, **event["properties"]},
+        "examples": [{"id": str(orjson.loads(each["data"])[member]), **each} for each in event["examples"]],
     }

@@ -19,7 +19,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from api.auth.errors import InvalidOwnerError
-from api.auth.identity import check_owner_id
+from api.auth.identity import MAX_OWNER_CHARS, check_owner_id
+from api.http.request import MAX_DIGITS
 from domain.agent import AgentSettings
 from domain.content import MAX_TEXT_BYTES, Content, ContentBlock, ImageBlock, Role, TextBlock
 from domain.events import EVENT_TYPES
@@ -33,11 +34,12 @@ MAX_TOOL_RESULTS = 1000
 # The tags of the two forms of a message's content. They are in the paths of pydantic's errors.
 CONTENT_FORMS = frozenset({"string", "blocks"})
 
-_POSITION = re.compile(r"\d{1,18}", re.ASCII)
+_POSITION = re.compile(rf"\d{{1,{MAX_DIGITS}}}", re.ASCII)
 # Descriptions that several fields share.
 _AGENT_ID = "A label: the agent that the conversation belongs to."
 _METADATA = "The client's own JSON object, at most 64 KiB and 64 levels deep."
 _STREAM = "True for an answer as server-sent events."
+_MODEL = "The litellm name of the model. By default that of the agent or of the server."
 _OF_AGENT = "Only what belongs to conversations with this agent."
 _TYPE = "Only events of this type."
 
@@ -126,18 +128,23 @@ class NewTurn(Frozen):
     """Body of `POST /v1/conversations/{id}/turns`."""
 
     content: MessageContent
-    model: ModelName | None = Field(default=None, description="The litellm name of the model. By default the server's.")
+    model: ModelName | None = Field(default=None, description=_MODEL)
     stream: bool = Field(default=False, description=_STREAM)
     generate: bool = Field(default=True, description="False if the client runs the model and records its stream.")
     metadata: Metadata = Field(default_factory=dict, description=_METADATA)
-    max_context_tokens: ContextTokens | None = Field(default=None, description="Token budget of the context.")
+    max_context_tokens: ContextTokens | None = Field(
+        default=None, description="Token budget of the context. By default that of the agent, the server or the model."
+    )
     temperature: Temperature | None = Field(
-        default=None, description="Sampling temperature. By default the model's own."
+        default=None, description="Sampling temperature. By default that of the agent or of the model."
     )
     max_output_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = Field(
         default=None, description="The most tokens of the answer."
     )
-    tools: Tools = Field(default=(), description="The tools that the model may call. Each has a name of its own.")
+    tools: Tools = Field(
+        default=(),
+        description="The tools that the model may call, by default those of the agent. Each has a name of its own.",
+    )
     replace_from: UUID | None = Field(
         default=None, description="The message to edit. The message and all after it become superseded."
     )
@@ -306,9 +313,9 @@ class ContextQuery(_Query):
     """The part of a conversation that a model is sent."""
 
     max_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = Field(
-        default=None, description="Token budget. By default that of the server or of the model."
+        default=None, description="Token budget. By default that of the agent, the server or the model."
     )
-    model: ModelName | None = Field(default=None, description="The litellm name of the model. By default the server's.")
+    model: ModelName | None = Field(default=None, description=_MODEL)
     last: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
         default=None, description="The most messages, counted from the newest."
     )
@@ -331,7 +338,12 @@ def _as_of(value: Any) -> int | datetime:
     return int(value) if _POSITION.fullmatch(str(value)) else _moment(value)
 
 
-AsOf = Annotated[int | datetime, BeforeValidator(_as_of)]
+_POSITION_SCHEMA = {"type": "integer", "minimum": 0, "maximum": 10**MAX_DIGITS - 1}
+AsOf = Annotated[
+    int | datetime,
+    BeforeValidator(_as_of),
+    WithJsonSchema({"anyOf": [_POSITION_SCHEMA, {"type": "string", "format": "date-time"}]}),
+]
 """A position of the log, or a time in RFC 3339."""
 
 
@@ -354,7 +366,11 @@ def _owner_id(value: str) -> str:
         raise PydanticCustomError("owner_id", "must be 1 to 256 visible characters without a space") from error
 
 
-OwnerId = Annotated[str, AfterValidator(_owner_id)]
+OwnerId = Annotated[
+    str,
+    AfterValidator(_owner_id),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_OWNER_CHARS}),
+]
 
 
 class ListingQuery(PageQuery):

@@ -87,7 +87,8 @@ class JSONRoute(APIRoute):
             await services.request_limit.spend(identity.owner_id)
         request = await read_request(scope, receive, headers, query)
         arguments = _arguments(self.signature, request, scope["path_params"])
-        if request.method in READ_METHODS:
+        # A stranger must not learn from the wait how far the log is.
+        if request.method in READ_METHODS and self.needs is not Access.PUBLIC:
             await wait_for_position(request, services.progress)
         if (signature_call := self.signature.call) is None:
             return await self.endpoint(**arguments)

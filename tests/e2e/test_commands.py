@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sysconfig
-import tempfile
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,14 +13,17 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from cli import main
 from eventlog.migrations import migrate
 from postgres.embedded import EmbeddedPostgres
 from projections.catalog import prepare
 from tests.support.histories.builders import Story
 from tests.support.rebuilding import url
+from tests.support.servers.own_postgres import cluster_directory
 from tests.support.store import opened, rows, value
 
 TURNLOG = Path(sysconfig.get_path("scripts")) / "turnlog"
@@ -66,6 +68,14 @@ def turnlog(*arguments: str | Path, environment: Mapping[str, str] | None = None
     return done.returncode, done.stdout, done.stderr
 
 
+def in_this_process(*arguments: str | Path) -> tuple[int, str, str]:
+    """Run a command without a process of its own, whose start takes most of the time."""
+    done = CliRunner().invoke(main.turnlog, [str(argument) for argument in arguments])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
 def check_refused(done: tuple[int, str, str], *words: str) -> None:
     code, out, err = done
     assert (code, out, err.count("\n")) == (1, "", 1), err
@@ -76,11 +86,11 @@ def check_refused(done: tuple[int, str, str], *words: str) -> None:
 @pytest.fixture(scope="module")
 def data_dir() -> Iterator[Path]:
     """A data directory with a log of one conversation and a stopped PostgreSQL."""
-    with tempfile.TemporaryDirectory(prefix="tl-") as directory:
-        with EmbeddedPostgres(Path(directory) / "data") as embedded:
+    with cluster_directory() as data_dir:
+        with EmbeddedPostgres(data_dir) as embedded:
             prepare(embedded.conninfo, "turnlog")
             asyncio.run(recorded(embedded.conninfo))
-        yield Path(directory) / "data"
+        yield data_dir
 
 
 async def recorded(conninfo: str) -> None:
@@ -103,10 +113,10 @@ def database_defaults(conninfo: str, settings: Mapping[LiteralString, str]) -> G
 
 @pytest.mark.parametrize("command", READING + WRITING, ids=" ".join)
 def test_a_wrong_data_directory_is_an_error_and_creates_nothing(command: tuple[str, ...], tmp_path: Path) -> None:
-    check_refused(turnlog(*command, "--data-dir", tmp_path / "typo"), "There is no log in", "typo")
+    check_refused(in_this_process(*command, "--data-dir", tmp_path / "typo"), "There is no log in", "typo")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "postgres").mkdir()
-    check_refused(turnlog(*command, "--data-dir", tmp_path), "There is no log in")
+    check_refused(in_this_process(*command, "--data-dir", tmp_path), "There is no log in")
     assert list((tmp_path / "postgres").iterdir()) == []
 
 
@@ -114,7 +124,8 @@ def test_a_wrong_data_directory_is_an_error_and_creates_nothing(command: tuple[s
 def test_a_database_without_a_log_is_an_error_and_creates_nothing(
     command: tuple[str, ...], empty_database_url: str
 ) -> None:
-    check_refused(turnlog(*command, "--database-url", url(empty_database_url)), "no log in the schema turnlog")
+    done = in_this_process(*command, "--database-url", url(empty_database_url))
+    check_refused(done, "no log in the schema turnlog")
     assert value(empty_database_url, "SELECT count(*) FROM pg_namespace WHERE nspname = 'turnlog'") == 0
 
 
@@ -171,13 +182,14 @@ def test_commands_that_write_report_a_read_only_database(command: tuple[str, ...
 def test_a_read_only_database_can_be_read(command: tuple[str, ...], database_url: str) -> None:
     prepare(database_url, "turnlog")
     with database_defaults(database_url, {"default_transaction_read_only": "on"}):
-        assert turnlog(*command, "--database-url", url(database_url))[0] == 0
+        assert in_this_process(*command, "--database-url", url(database_url))[0] == 0
 
 
 def test_a_read_only_database_with_an_older_log_is_an_error(database_url: str) -> None:
     rows(database_url, "DELETE FROM migrations")
     with database_defaults(database_url, {"default_transaction_read_only": "on"}):
-        check_refused(turnlog("log", "tail", "--database-url", url(database_url)), "read-only", "not up to date")
+        done = in_this_process("log", "tail", "--database-url", url(database_url))
+        check_refused(done, "read-only", "not up to date")
 
 
 @pytest.fixture(params=["LATIN1", "SQL_ASCII"])
@@ -192,7 +204,7 @@ def wrong_encoding_url(request: pytest.FixtureRequest, postgres: str) -> Iterato
 
 def test_a_database_of_another_encoding_is_an_error(wrong_encoding_url: str) -> None:
     check_refused(turnlog(*SERVE, "--database-url", url(wrong_encoding_url)), "encoding", "UTF8")
-    check_refused(turnlog("log", "tail", "--database-url", url(wrong_encoding_url)))
+    check_refused(in_this_process("log", "tail", "--database-url", url(wrong_encoding_url)))
     assert value(wrong_encoding_url, "SELECT count(*) FROM pg_namespace WHERE nspname = 'turnlog'") == 0
 
 
@@ -216,12 +228,12 @@ def test_a_role_that_may_not_read_is_an_error(
     command: tuple[str, ...], database_url: str, unprivileged_role: str
 ) -> None:
     as_role = url(make_conninfo(database_url, user=unprivileged_role))
-    check_refused(turnlog(*command, "--database-url", as_role), "permission denied")
+    check_refused(in_this_process(*command, "--database-url", as_role), "permission denied")
 
 
 @pytest.mark.parametrize("as_of", ["2", "10000000000000000000000", "2999-01-01T00:00:00Z", "0"])
 def test_a_moment_beyond_the_log_is_an_error(as_of: str, data_dir: Path) -> None:
-    done = turnlog("projections", "build", "--as-of", as_of, "--schema", "beyond", "--data-dir", data_dir)
+    done = in_this_process("projections", "build", "--as-of", as_of, "--schema", "beyond", "--data-dir", data_dir)
     check_refused(done, as_of[:4])
 
 
@@ -231,9 +243,11 @@ def test_a_standby_can_be_read_and_not_written(data_dir: Path) -> None:
     try:
         code, out, err = turnlog("log", "tail", "--data-dir", data_dir)
         assert (code, "kept" in out, err) == (0, True, "")
-        assert turnlog("projections", "status", "--data-dir", data_dir)[0] == 0
-        for command in (SERVE, *WRITING):
-            check_refused(turnlog(*command, "--data-dir", data_dir), "read-only")
+        with EmbeddedPostgres(data_dir):  # so that the other commands need not start it
+            assert in_this_process("projections", "status", "--data-dir", data_dir)[0] == 0
+            check_refused(turnlog(*SERVE, "--data-dir", data_dir), "read-only")
+            for command in WRITING:
+                check_refused(in_this_process(*command, "--data-dir", data_dir), "read-only")
     finally:
         standby.unlink()
 

@@ -13,10 +13,11 @@ from psycopg.conninfo import conninfo_to_dict
 
 from postgres.cluster import Cluster
 from postgres.embedded import EmbeddedPostgres
+from tests.support.http import plain_http
 from tests.support.servers.own_postgres import copy_cluster, frozen_postgres
 from tests.support.servers.server_process import ServerProcess
 from tests.support.store import end_sessions
-from tests.support.waiting import PATIENCE_S, eventually
+from tests.support.waiting import eventually
 
 ANSWERED_WITHIN_S = 20.0
 """A server gives up after 6 s and is documented to answer within 10 s. The rest is for a busy machine."""
@@ -45,7 +46,7 @@ def conversation(client: httpx.Client) -> str:
 
 def test_a_server_reconnects_after_its_sessions_ended_and_shuts_down_on_request(either_url: str) -> None:
     with serving("--database-url", as_url(either_url)) as server:
-        with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
+        with plain_http.Client(base_url=server.url) as client:
             id_ = conversation(client)
             for _ in range(2):
                 assert end_sessions(either_url) > 3
@@ -57,7 +58,7 @@ def test_a_server_reconnects_after_its_sessions_ended_and_shuts_down_on_request(
 
 def test_requests_are_answered_in_time_while_postgresql_is_frozen_and_served_afterwards(data_dir: Path) -> None:
     """Check writes that wait on one conversation, in the writer, and for turn leases."""
-    with serving("--data-dir", data_dir) as server, httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
+    with serving("--data-dir", data_dir) as server, plain_http.Client(base_url=server.url) as client:
         ids = [conversation(client) for _ in range(6)]
         list(map(partial(message, client), ids))
         paths = [f"/v1/conversations/{id_}" for id_ in ids]
@@ -69,7 +70,7 @@ def test_requests_are_answered_in_time_while_postgresql_is_frozen_and_served_aft
         ]
 
         def status(method: str, path: str, body: dict[str, str] | None) -> int:
-            return httpx.request(method, server.url + path, json=body, timeout=ANSWERED_WITHIN_S).status_code
+            return plain_http.request(method, server.url + path, json=body, timeout=ANSWERED_WITHIN_S).status_code
 
         with frozen_postgres(data_dir), ThreadPoolExecutor(len(requests)) as threads:
             answers = [threads.submit(status, *request) for request in requests]
@@ -89,7 +90,7 @@ def test_a_server_shuts_down_in_time_while_postgresql_is_frozen(data_dir: Path) 
     with (
         EmbeddedPostgres(data_dir) as embedded,
         serving("--database-url", as_url(embedded.conninfo), workers=2, settings=PATIENT) as server,
-        httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client,
+        plain_http.Client(base_url=server.url) as client,
         ThreadPoolExecutor(1) as threads,
     ):
         id_ = conversation(client)
@@ -102,7 +103,7 @@ def test_a_server_shuts_down_in_time_while_postgresql_is_frozen(data_dir: Path) 
 
 def test_a_server_continues_with_the_restored_log_after_a_restore(data_dir: Path) -> None:
     postgres, copy = data_dir / "postgres", data_dir / "copy"
-    with serving("--data-dir", data_dir) as server, httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
+    with serving("--data-dir", data_dir) as server, plain_http.Client(base_url=server.url) as client:
         id_ = conversation(client)
         assert message(client, id_, "kept").status_code == 201
         cluster = Cluster(postgres, data_dir / "postgres.log")

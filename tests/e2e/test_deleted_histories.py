@@ -7,17 +7,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.http import plain_http
 from tests.support.servers.server_process import ServerProcess
-from tests.support.waiting import PATIENCE_S, eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
 CONVERSATIONS = 400
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    return tmp_path / "data"
 
 
 def serve(data_dir: Path) -> ServerProcess:
@@ -26,7 +22,7 @@ def serve(data_dir: Path) -> ServerProcess:
 
 @pytest.fixture
 def client() -> Iterator[httpx.Client]:
-    with httpx.Client(timeout=PATIENCE_S) as client:
+    with plain_http.Client() as client:
         yield client
 
 

@@ -10,10 +10,12 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.http import plain_http
 from tests.support.models.model_scripts import Raw, Refusal, Script
 from tests.support.models.model_server import ModelServer
-from tests.support.servers.server_process import ServerProcess
-from tests.support.waiting import PATIENCE_S, eventually
+from tests.support.servers.own_postgres import cluster_directory
+from tests.support.servers.server_process import UNHURRIED, ServerProcess
+from tests.support.waiting import eventually
 
 SECRETS = [f"s3cret-{place}" for place in ("content", "title", "metadata", "query", "key", "header", "model", "path")]
 CONTENT, TITLE, METADATA, QUERY, KEY, HEADER, MODEL, PATH = SECRETS
@@ -27,14 +29,17 @@ def models() -> Iterator[ModelServer]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, models: ModelServer) -> Iterator[ServerProcess]:
+def server(models: ModelServer) -> Iterator[ServerProcess]:
     settings = {
         "TURNLOG_MODEL": "scripted",
         "TURNLOG_MODEL_API_BASE": models.url,
         "TURNLOG_MODEL_API_KEY": PROVIDER_KEY,
         "TURNLOG_LOG_LEVEL": "debug",
     }
-    with ServerProcess("--data-dir", tmp_path_factory.mktemp("data"), workers=2, settings=settings) as server:
+    with (
+        cluster_directory() as data_dir,
+        ServerProcess("--data-dir", data_dir, workers=2, settings=settings, program=UNHURRIED) as server,
+    ):
         yield server
 
 
@@ -55,7 +60,7 @@ def line_of(server: ServerProcess, request_id: str) -> dict[str, Any]:
 
 
 def test_a_request_has_one_line_with_its_context(server: ServerProcess) -> None:
-    started = httpx.post(f"{server.url}/v1/conversations", json={}, headers={"X-Request-Id": "given-id-1"})
+    started = plain_http.post(f"{server.url}/v1/conversations", json={}, headers={"X-Request-Id": "given-id-1"})
     id_ = started.json()["id"]
     line = line_of(server, "given-id-1")
     assert list(line)[:2] == ["timestamp", "level"]
@@ -64,15 +69,15 @@ def test_a_request_has_one_line_with_its_context(server: ServerProcess) -> None:
     expected = {"level": "info", "event": "request", "logger": "api.access", "method": "POST", "status": 201}
     expected |= {"route": "/v1/conversations", "owner": "local", "position": int(started.headers["turnlog-position"])}
     assert expected.items() <= line.items()
-    httpx.get(f"{server.url}/v1/conversations/{id_}/messages?limit=7", headers={"X-Request-Id": "given-id-2"})
+    plain_http.get(f"{server.url}/v1/conversations/{id_}/messages?limit=7", headers={"X-Request-Id": "given-id-2"})
     line = line_of(server, "given-id-2")
     assert (line["route"], line["conversation_id"]) == ("/v1/conversations/{conversation_id}/messages", id_)
 
 
 def test_a_request_without_an_id_gets_one_that_its_events_have_too(server: ServerProcess) -> None:
-    started = httpx.post(f"{server.url}/v1/conversations", json={}, headers={"X-Request-Id": "not valid"})
+    started = plain_http.post(f"{server.url}/v1/conversations", json={}, headers={"X-Request-Id": "not valid"})
     id_, position = started.json()["id"], int(started.headers["turnlog-position"])
-    (event,) = httpx.get(f"{server.url}/v1/conversations/{id_}/log").json()["data"]
+    (event,) = plain_http.get(f"{server.url}/v1/conversations/{id_}/log").json()["data"]
     line = line_of(server, event["request_id"])
     assert (line["position"], len(line["request_id"])) == (position, 32)
 
@@ -81,10 +86,10 @@ def test_the_lines_of_a_turn_have_the_context_of_the_request_that_began_it(
     server: ServerProcess, models: ModelServer
 ) -> None:
     models.script("refusing", Refusal(401, "invalid_api_key", f"{PROVIDER_KEY} is wrong"))
-    id_ = httpx.post(f"{server.url}/v1/conversations", json={}).json()["id"]
+    id_ = plain_http.post(f"{server.url}/v1/conversations", json={}).json()["id"]
     body = {"content": CONTENT, "model": "refusing"}
     headers = {"X-Request-Id": "failing-turn"}
-    refused = httpx.post(f"{server.url}/v1/conversations/{id_}/turns", json=body, headers=headers, timeout=PATIENCE_S)
+    refused = plain_http.post(f"{server.url}/v1/conversations/{id_}/turns", json=body, headers=headers)
     assert refused.status_code == 502
     line_of(server, "failing-turn")
     (line,) = [each for each in lines(server) if each["logger"] == "turns.model.gateway"]
@@ -100,7 +105,7 @@ def test_no_line_holds_what_a_client_or_a_model_sends(server: ServerProcess, mod
     models.script("answering", Script([MODEL]))
     headers = {"Authorization": f"Bearer {KEY}", "X-Other": HEADER, "Cookie": HEADER}
     statuses: list[int] = []
-    with httpx.Client(base_url=server.url, headers=headers, timeout=PATIENCE_S) as client:
+    with plain_http.Client(base_url=server.url, headers=headers) as client:
 
         def send(method: str, path: str, **options: Any) -> httpx.Response:
             response = client.request(method, path, **options)
@@ -142,7 +147,7 @@ def test_every_line_of_all_processes_is_json_but_the_banner(server: ServerProces
 
 def test_metrics_are_the_sums_of_all_workers_also_of_those_that_died(server: ServerProcess) -> None:
     def count() -> float:
-        families = text_string_to_metric_families(httpx.get(f"{server.url}/metrics").text)
+        families = text_string_to_metric_families(plain_http.get(f"{server.url}/metrics").text)
         return sum(
             sample.value
             for family in families
@@ -151,11 +156,11 @@ def test_metrics_are_the_sums_of_all_workers_also_of_those_that_died(server: Ser
         )
 
     def pool() -> float:
-        text = httpx.get(f"{server.url}/metrics").text
+        text = plain_http.get(f"{server.url}/metrics").text
         return float(text.split("\nturnlog_pool_max_connections ")[1].split()[0])
 
     for _ in range(20):  # each on a connection of its own, which any worker accepts
-        httpx.get(f"{server.url}/healthz")
+        plain_http.get(f"{server.url}/healthz")
     assert {count() for _ in range(8)} == {20.0}
     assert eventually(lambda: pool() == 16)
     os.kill(worker_of(server), signal.SIGKILL)

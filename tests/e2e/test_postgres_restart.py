@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from postgres.cluster import Cluster
+from tests.support.http import plain_http
 from tests.support.servers.own_postgres import (
     copy_cluster,
     kill_postgres,
@@ -17,7 +18,7 @@ from tests.support.servers.own_postgres import (
     postmaster_pid,
 )
 from tests.support.servers.server_process import UNHURRIED, ServerProcess
-from tests.support.waiting import PATIENCE_S, eventually
+from tests.support.waiting import eventually
 
 
 def serving(*arguments: str | Path, workers: int = 1) -> ServerProcess:
@@ -38,7 +39,7 @@ def no_start(data_dir: Path) -> Generator[None]:
 
 
 def get(url: str, path: str) -> tuple[int, dict[str, Any]]:
-    answer = httpx.get(f"{url}{path}", timeout=PATIENCE_S)
+    answer = plain_http.get(f"{url}{path}")
     return answer.status_code, answer.json()
 
 
@@ -47,7 +48,7 @@ def serves(url: str) -> bool:
 
 
 def start(url: str, title: str) -> httpx.Response:
-    return httpx.post(f"{url}/v1/conversations", json={"title": title}, timeout=PATIENCE_S)
+    return plain_http.post(f"{url}/v1/conversations", json={"title": title})
 
 
 def started(url: str, title: str) -> str:

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import orjson
 import pytest
 
+from tests.support.http import plain_http
 from tests.support.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ def curl_lines() -> list[str]:
 def test_the_first_line_starts_a_conversation_and_keeps_its_id(answers: list[str], port: int) -> None:
     assert answers[0] == ""
     (conversation,) = orjson.loads(answers[3])["data"]
-    found = httpx.get(f"http://127.0.0.1:{port}/v1/conversations/{conversation['id']}").json()
+    found = plain_http.get(f"http://127.0.0.1:{port}/v1/conversations/{conversation['id']}").json()
     assert found["title"] == "First steps"
 
 
@@ -101,7 +101,7 @@ def test_the_fifth_line_returns_the_recorded_events(answers: list[str]) -> None:
 def test_the_commands_of_the_readme_exist(port: int) -> None:
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"\bmake (\w+)", README)) <= targets
-    paths = httpx.get(f"http://127.0.0.1:{port}/openapi.json").json()["paths"]
+    paths = plain_http.get(f"http://127.0.0.1:{port}/openapi.json").json()["paths"]
     routes = {(method.upper(), path.replace("conversation_id", "id")) for path in paths for method in paths[path]}
     told = re.findall(r"`(GET|POST) (/v1/[^`]*)`", README)
     assert told

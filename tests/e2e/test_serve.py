@@ -9,16 +9,19 @@ import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
-import httpx
 import pytest
+from click.testing import CliRunner
 
+from cli.main import turnlog
+from tests.support.http import plain_http
+from tests.support.rebuilding import url
 from tests.support.servers.server_process import ServerProcess
 from tests.support.waiting import PATIENCE_S, eventually
 
 TURNLOG = Path(sysconfig.get_path("scripts")) / "turnlog"
 
 
-def run(*arguments: str, settings: Mapping[str, str] | None = None, cwd: Path | None = None) -> tuple[int, str, str]:
+def run(*arguments: str, settings: Mapping[str, str] | None = None) -> tuple[int, str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TURNLOG_")}
     done = subprocess.run(
         [TURNLOG, *arguments],
@@ -26,7 +29,6 @@ def run(*arguments: str, settings: Mapping[str, str] | None = None, cwd: Path | 
         text=True,
         timeout=PATIENCE_S,
         env=environment | dict(settings or {}),
-        cwd=cwd,
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -58,14 +60,15 @@ def test_an_address_that_other_machines_can_reach_is_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_a_server_with_authentication_listens_on_every_address(host: str) -> None:
-    with ServerProcess("--ephemeral", "--host", host, settings={"TURNLOG_AUTH": "keys"}, model_library=False) as server:
+def test_a_server_with_authentication_listens_on_every_address(host: str, database_url: str) -> None:
+    arguments = ("--database-url", url(database_url), "--host", host)
+    with ServerProcess(*arguments, settings={"TURNLOG_AUTH": "keys"}, model_library=False) as server:
         port = server.url.rpartition(":")[2]
         assert server.url == f"http://127.0.0.1:{port}"
         # Every name is served, as a name grants nothing.
-        assert httpx.get(f"{server.url}/healthz", headers={"Host": "evil.example"}).status_code == 200
+        assert plain_http.get(f"{server.url}/healthz", headers={"Host": "evil.example"}).status_code == 200
         if host == "::":
-            assert httpx.get(f"http://[::1]:{port}/healthz").status_code == 200
+            assert plain_http.get(f"http://[::1]:{port}/healthz").status_code == 200
         printed = "\n".join(server.output)
         assert f"every address of this machine, port {port}" in printed
         assert "turnlog keys create" in printed
@@ -138,9 +141,9 @@ def test_a_data_directory_that_cannot_be_used_is_an_error() -> None:
     ],
 )
 def test_database_options_that_exclude_each_other_are_refused(arguments: tuple[str, ...]) -> None:
-    code, out, err = run("serve", "--port", "0", *arguments)
-    assert (code, out) == (2, "")
-    assert err.count("\n") == 1
+    done = CliRunner().invoke(turnlog, ["serve", "--port", "0", *arguments])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -156,12 +159,15 @@ def test_database_options_that_exclude_each_other_are_refused(arguments: tuple[s
         ("TURNLOG_DATABASE_URL", "mysql://s3cret@localhost/log"),
     ],
 )
-def test_an_invalid_setting_is_named_without_its_value(name: str, value: str, tmp_path: Path) -> None:
-    from_environment = run("serve", "--port", "0", settings={name: value}, cwd=tmp_path)
+def test_an_invalid_setting_is_named_without_its_value(
+    name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    from_environment = CliRunner().invoke(turnlog, ["serve", "--port", "0"], env={name: value})
     (tmp_path / ".env").write_text(f"{name}={value}\n")
-    from_file = run("serve", "--port", "0", cwd=tmp_path)
-    for code, out, err in (from_environment, from_file):
-        assert (code, out) == (2, "")
-        assert err.startswith(f"Error: {name}: ")
-        assert err.count("\n") == 1
-        assert value not in err
+    from_file = CliRunner().invoke(turnlog, ["serve", "--port", "0"])
+    for done in (from_environment, from_file):
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"Error: {name}: ")
+        assert done.stderr.count("\n") == 1
+        assert value not in done.stderr

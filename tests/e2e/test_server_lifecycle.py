@@ -9,10 +9,10 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-import httpx
 import pytest
 
 from postgres.embedded import EmbeddedPostgres
+from tests.support.http import plain_http
 from tests.support.models.model_scripts import Hang, Script
 from tests.support.models.model_server import ModelServer
 from tests.support.servers.server_process import LOADING, ROOT, ServerProcess, together
@@ -32,7 +32,7 @@ def with_model(server: ModelServer, **settings: str) -> dict[str, str]:
 
 
 def started_conversation(url: str) -> str:
-    answer = httpx.post(f"{url}/v1/conversations", json={})
+    answer = plain_http.post(f"{url}/v1/conversations", json={})
     assert answer.status_code == 201
     return answer.json()["id"]
 
@@ -42,7 +42,7 @@ def texts_of(url: str, conversation_id: str) -> list[str]:
     cursor: dict[str, Any] = {}
     while True:
         path = f"{url}/v1/conversations/{conversation_id}/messages"
-        page = httpx.get(path, params={"limit": 100, **cursor}).raise_for_status().json()
+        page = plain_http.get(path, params={"limit": 100, **cursor}).raise_for_status().json()
         texts += [message["content"][0]["text"] for message in page["data"]]
         if page["next_cursor"] is None:
             return texts
@@ -65,17 +65,17 @@ def test_a_server_is_ready_before_its_model_library_has_loaded_and_opens_an_olde
     # The first start also creates the database, so only the second one is measured.
     with ServerProcess(*data, model_library=False) as second:
         assert second.cpu_s() < 4 * cpu_s_of_importing_the_application()
-        assert httpx.get(f"{second.url}/v1/conversations/{conversation_id}").status_code == 200
+        assert plain_http.get(f"{second.url}/v1/conversations/{conversation_id}").status_code == 200
     assert second.wait() == 0, "".join(second.output)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_server_that_is_asked_to_end_does_not_wait_for_its_model_library(tmp_path: Path, workers: int) -> None:
-    with ServerProcess("--data-dir", tmp_path / "data", workers=workers, model_library=False) as server:
+def test_a_server_that_is_asked_to_end_does_not_wait_for_its_model_library(data_dir: Path, workers: int) -> None:
+    with ServerProcess("--data-dir", data_dir, workers=workers, model_library=False) as server:
         eventually(lambda: server.output.count(f"{LOADING}\n") == workers)
         server.terminate()
         assert server.wait() == 0, "".join(server.output)
-    assert not (tmp_path / "data" / "postgres" / "postmaster.pid").exists()
+    assert not (data_dir / "postgres" / "postmaster.pid").exists()
 
 
 def cpu_s_of_importing_the_application() -> float:
@@ -86,13 +86,13 @@ def cpu_s_of_importing_the_application() -> float:
 
 
 def test_a_running_turn_gets_time_to_finish_when_the_server_shuts_down(
-    tmp_path: Path, model_server: ModelServer
+    data_dir: Path, model_server: ModelServer
 ) -> None:
     model_server.script("scripted", Script(["a", "b", "c", "d", "e"], delay_s=0.2))
     settings = with_model(model_server, TURNLOG_SHUTDOWN_GRACE_S=str(PATIENCE_S))
-    with ServerProcess("--data-dir", tmp_path / "data", settings=settings) as server:
+    with ServerProcess("--data-dir", data_dir, settings=settings) as server:
         body = {"content": "Hi", "stream": True}
-        with httpx.stream("POST", f"{server.url}/v1/turns", json=body, timeout=PATIENCE_S) as answer:
+        with plain_http.stream("POST", f"{server.url}/v1/turns", json=body) as answer:
             seen = frames(answer.iter_lines())
             # The first delta shows that the model library is loaded and the model answers.
             assert [next(seen)["event"] for _ in range(2)] == ["turn.started", "delta"]
@@ -103,13 +103,13 @@ def test_a_running_turn_gets_time_to_finish_when_the_server_shuts_down(
 
 
 def test_a_turn_that_does_not_finish_in_time_fails_and_keeps_its_text(
-    tmp_path: Path, model_server: ModelServer
+    data_dir: Path, model_server: ModelServer
 ) -> None:
     model_server.script("scripted", Script(["so far", Hang()]))
     settings = with_model(model_server, TURNLOG_SHUTDOWN_GRACE_S="0.3")
-    with ServerProcess("--data-dir", tmp_path / "data", settings=settings) as server:
+    with ServerProcess("--data-dir", data_dir, settings=settings) as server:
         body = {"content": "Hi", "stream": True}
-        with httpx.stream("POST", f"{server.url}/v1/turns", json=body, timeout=PATIENCE_S) as answer:
+        with plain_http.stream("POST", f"{server.url}/v1/turns", json=body) as answer:
             seen = frames(answer.iter_lines())
             conversation_id = next(seen)["conversation_id"]
             assert next(seen)["text"] == "so far"
@@ -119,9 +119,9 @@ def test_a_turn_that_does_not_finish_in_time_fails_and_keeps_its_text(
     assert last["event"] == "turn.failed"
     assert last["error"]["code"] == "interrupted"
     assert last["message"]["status"] == "interrupted"
-    with ServerProcess("--data-dir", tmp_path / "data", model_library=False) as server:
+    with ServerProcess("--data-dir", data_dir, model_library=False) as server:
         assert texts_of(server.url, conversation_id) == ["Hi", "so far"]
-        assert httpx.get(f"{server.url}/v1/conversations/{conversation_id}").json()["status"] == "idle"
+        assert plain_http.get(f"{server.url}/v1/conversations/{conversation_id}").json()["status"] == "idle"
 
 
 def test_two_servers_started_at_once_on_a_new_directory_share_the_log(tmp_path: Path) -> None:
@@ -129,22 +129,22 @@ def test_two_servers_started_at_once_on_a_new_directory_share_the_log(tmp_path: 
     with together(one, other):
         for writer, reader in ((one, other), (other, one)):
             conversation_id = started_conversation(writer.url)
-            assert httpx.get(f"{reader.url}/v1/conversations/{conversation_id}").status_code == 200
+            assert plain_http.get(f"{reader.url}/v1/conversations/{conversation_id}").status_code == 200
 
 
-def test_eight_callers_of_two_workers_lose_nothing_and_read_their_writes(tmp_path: Path) -> None:
-    with ServerProcess("--data-dir", tmp_path / "data", workers=2, model_library=False) as server:
+def test_eight_callers_of_two_workers_lose_nothing_and_read_their_writes(data_dir: Path) -> None:
+    with ServerProcess("--data-dir", data_dir, workers=2, model_library=False) as server:
         path = f"{server.url}/v1/conversations/{started_conversation(server.url)}/messages"
 
         def add_ten(caller: int) -> list[str]:
             added: list[str] = []
             for number in range(10):
                 # Each request has its own connection, so that both workers answer.
-                answer = httpx.post(path, json={"role": "user", "content": f"{caller}.{number}"})
+                answer = plain_http.post(path, json={"role": "user", "content": f"{caller}.{number}"})
                 assert answer.status_code == 201, answer.text
                 added.append(answer.json()["id"])
                 assert "turnlog-behind" not in answer.headers
-                assert httpx.get(f"{path}/{added[-1]}").status_code == 200
+                assert plain_http.get(f"{path}/{added[-1]}").status_code == 200
             return added
 
         with ThreadPoolExecutor(8) as threads:
@@ -156,8 +156,8 @@ def test_eight_callers_of_two_workers_lose_nothing_and_read_their_writes(tmp_pat
         assert [text for text in texts if text.startswith(f"{caller}.")] == [f"{caller}.{n}" for n in range(10)]
 
 
-def test_a_message_answered_with_201_survives_a_restart_of_postgresql_under_load(tmp_path: Path) -> None:
-    database = EmbeddedPostgres(tmp_path / "data")
+def test_a_message_answered_with_201_survives_a_restart_of_postgresql_under_load(data_dir: Path) -> None:
+    database = EmbeddedPostgres(data_dir)
     database.start()
     stopped = False
     try:
@@ -169,7 +169,7 @@ def test_a_message_answered_with_201_survives_a_restart_of_postgresql_under_load
                 kept: list[str] = []
                 codes: set[int] = set()
                 path = f"{server.url}/v1/conversations/{conversation_id}/messages"
-                with httpx.Client(timeout=PATIENCE_S) as client:
+                with plain_http.Client() as client:
                     for number in range(100_000):
                         if done.is_set():
                             break
@@ -207,32 +207,32 @@ def test_a_message_answered_with_201_survives_a_restart_of_postgresql_under_load
 
 
 def test_the_next_server_ends_a_turn_of_a_killed_one_and_keeps_its_text(
-    tmp_path: Path, model_server: ModelServer
+    data_dir: Path, model_server: ModelServer
 ) -> None:
     model_server.script("scripted", Script(["said ", "so far", Hang()]))
     settings = with_model(model_server)
-    with ServerProcess("--data-dir", tmp_path / "data", settings=settings) as server:
+    with ServerProcess("--data-dir", data_dir, settings=settings) as server:
         body = {"content": "Hi", "stream": True}
-        with httpx.stream("POST", f"{server.url}/v1/turns", json=body, timeout=PATIENCE_S) as answer:
+        with plain_http.stream("POST", f"{server.url}/v1/turns", json=body) as answer:
             seen = frames(answer.iter_lines())
             conversation_id = next(seen)["conversation_id"]
             assert [next(seen)["text"] for _ in range(2)] == ["said ", "so far"]
             eventually(lambda: "so far" in str(_recorded(server.url, conversation_id)))
             server.process.kill()
             server.process.wait()
-    with ServerProcess("--data-dir", tmp_path / "data", model_library=False) as server:
+    with ServerProcess("--data-dir", data_dir, model_library=False) as server:
         path = f"{server.url}/v1/conversations/{conversation_id}"
-        eventually(lambda: httpx.get(path).json()["status"] == "idle")
-        (turn,) = httpx.get(f"{path}/turns").json()["data"]
+        eventually(lambda: plain_http.get(path).json()["status"] == "idle")
+        (turn,) = plain_http.get(f"{path}/turns").json()["data"]
         assert (turn["status"], turn["error"]["code"]) == ("failed", "interrupted")
-        said = httpx.get(f"{path}/messages").json()["data"][-1]
+        said = plain_http.get(f"{path}/messages").json()["data"][-1]
         assert (said["content"][0]["text"], said["status"]) == ("said so far", "interrupted")
-        assert httpx.post(f"{path}/messages", json={"role": "user", "content": "Once more"}).status_code == 201
+        assert plain_http.post(f"{path}/messages", json={"role": "user", "content": "Once more"}).status_code == 201
 
 
 def _readiness(url: str) -> int:
-    return httpx.get(f"{url}/readyz", timeout=PATIENCE_S).status_code
+    return plain_http.get(f"{url}/readyz").status_code
 
 
 def _recorded(url: str, conversation_id: str) -> list[Any]:
-    return httpx.get(f"{url}/v1/conversations/{conversation_id}/log").json()["data"]
+    return plain_http.get(f"{url}/v1/conversations/{conversation_id}/log").json()["data"]

@@ -11,10 +11,10 @@ from pathlib import Path
 from threading import Event
 from time import monotonic
 
-import httpx
 import pytest
 
 from postgres.cluster import Cluster
+from tests.support.http import plain_http
 from tests.support.http.turn_streams import (
     Frame,
     StalledReader,
@@ -27,8 +27,9 @@ from tests.support.http.turn_streams import (
 )
 from tests.support.models.model_scripts import BreakOff, Hang, Raw, Script, Step, Wire
 from tests.support.models.model_server import ModelServer
+from tests.support.servers.own_postgres import cluster_directory
 from tests.support.servers.server_process import ServerProcess, together
-from tests.support.waiting import PATIENCE_S, eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -49,8 +50,9 @@ def settings(models: ModelServer) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("troubled") / "data"
+def data_dir() -> Iterator[Path]:
+    with cluster_directory() as data_dir:
+        yield data_dir
 
 
 @pytest.fixture(scope="module")
@@ -196,8 +198,8 @@ def test_a_model_that_breaks_off_or_sends_garbage_fails_only_its_turn(
     assert_failed(frames[-1], code, "so far")
     assert not any(secret in json.dumps(frames[1:]) for secret in (KEY, PROMPT))
     conversation = conversation_url(server.url, frames[0])
-    assert httpx.get(f"{conversation}/messages").json()["data"][-1] == frames[-1]["message"]
-    refused = httpx.post(f"{conversation}/turns", json={"content": "Hi"}, timeout=PATIENCE_S)
+    assert plain_http.get(f"{conversation}/messages").json()["data"][-1] == frames[-1]["message"]
+    refused = plain_http.post(f"{conversation}/turns", json={"content": "Hi"})
     assert (refused.status_code, refused.json()["code"]) == (502, "MODEL_ERROR")
     assert not any(secret in refused.text + "".join(server.output[printed:]) for secret in (KEY, PROMPT, "Traceback"))
 
@@ -224,8 +226,8 @@ def test_ten_megabytes_in_one_chunk_are_one_frame_and_delay_no_other_stream(
     turn = turn_url(server.url, frames[0])
     assert bytes_of(turn) == bytes_of(turn_url(other.url, frames[0]))
     conversation = conversation_url(server.url, frames[0])
-    assert httpx.get(f"{conversation}/messages").json()["data"][-1]["content"][0]["text"] == text
-    assert httpx.get(f"{conversation}/context").json()["messages"][-1]["content"] == text
+    assert plain_http.get(f"{conversation}/messages").json()["data"][-1]["content"][0]["text"] == text
+    assert plain_http.get(f"{conversation}/context").json()["messages"][-1]["content"] == text
     assert server.resident_bytes() - before < 60 * len(text)
 
 
@@ -245,7 +247,7 @@ def beside_a_slow_stream(
             for frame in seen:
                 arrivals.append(monotonic())
                 if done.is_set():
-                    httpx.post(f"{turn_url(server.url, frame)}/cancel", timeout=PATIENCE_S)
+                    plain_http.post(f"{turn_url(server.url, frame)}/cancel")
 
     with ThreadPoolExecutor(1) as threads:
         listening = threads.submit(listen)

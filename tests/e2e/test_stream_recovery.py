@@ -9,11 +9,13 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
+from tests.support.http import plain_http
 from tests.support.http.turn_streams import Frame, conversation_url, read, streamed, turn_url
 from tests.support.models.model_scripts import Hang, Pause, Script, Step
 from tests.support.models.model_server import ModelServer
+from tests.support.servers.own_postgres import cluster_directory
 from tests.support.servers.server_process import ServerProcess, together
-from tests.support.waiting import PATIENCE_S, eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -33,13 +35,13 @@ def model_server() -> Iterator[ModelServer]:
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory, model_server: ModelServer) -> Iterator[Servers]:
+def servers(model_server: ModelServer) -> Iterator[Servers]:
     settings = {"TURNLOG_MODEL": "scripted", "TURNLOG_MODEL_API_BASE": model_server.url}
-    data = ("--data-dir", tmp_path_factory.mktemp("streams") / "data")
-    one = ServerProcess(*data, workers=2, settings=settings)
-    other, victim = (ServerProcess(*data, settings=settings) for _ in range(2))
-    with together(one, other, victim):
-        yield one, other, victim
+    with cluster_directory() as data_dir:
+        one = ServerProcess("--data-dir", data_dir, workers=2, settings=settings)
+        other, victim = (ServerProcess("--data-dir", data_dir, settings=settings) for _ in range(2))
+        with together(one, other, victim):
+            yield one, other, victim
 
 
 @contextmanager
@@ -51,7 +53,7 @@ def streaming_turn(one: ServerProcess, other: ServerProcess) -> Generator[tuple[
     with streamed("POST", f"{one.url}/v1/turns", {"content": "Hi", "stream": True}) as seen:
         first = next(seen)
         assert [next(seen)["text"] for _ in range(2)] == ["one ", "two "]
-        eventually(lambda: "two" in httpx.get(f"{conversation_url(other.url, first)}/log").text)
+        eventually(lambda: "two" in plain_http.get(f"{conversation_url(other.url, first)}/log").text)
         yield seen, turn_url(other.url, first)
 
 
@@ -87,7 +89,7 @@ def test_refreshes_on_any_worker_and_later_reads_return_the_same_frames(
 def test_a_cancel_through_another_process_stops_the_model(servers: Servers, model_server: ModelServer) -> None:
     model_server.script("scripted", UNFINISHED)
     with streaming_turn(*servers[:2]) as (seen, turn):
-        cancelled = httpx.post(f"{turn}/cancel", timeout=PATIENCE_S)
+        cancelled = plain_http.post(f"{turn}/cancel")
         rest = list(seen)
     assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
     assert_cancelled(rest)
@@ -101,7 +103,7 @@ def test_an_interrupt_through_another_process_stops_the_model_and_runs_the_new_t
     with streaming_turn(*servers[:2]) as (seen, turn):
         interrupted = model_server.requests[-1]
         body = {"content": "No, wait", "on_busy": "interrupt"}
-        answer = httpx.post(turn.rsplit("/", 1)[0], json=body, timeout=PATIENCE_S)
+        answer = plain_http.post(turn.rsplit("/", 1)[0], json=body)
         rest = list(seen)
     assert_cancelled(rest)
     eventually(lambda: interrupted.gave_up)
@@ -118,17 +120,17 @@ def test_a_paused_server_records_nothing_for_a_turn_that_another_server_ended(
     with streamed("POST", f"{victim.url}/v1/turns", {"content": "Hi", "stream": True}) as seen:
         first = next(seen)
         conversation = conversation_url(other.url, first)
-        eventually(lambda: "before" in httpx.get(f"{conversation}/log").text)
+        eventually(lambda: "before" in plain_http.get(f"{conversation}/log").text)
         os.kill(victim.process.pid, signal.SIGSTOP)
         try:
             ended = read(turn_url(other.url, first))[-1]
         finally:
             os.kill(victim.process.pid, signal.SIGCONT)
-        recorded = httpx.get(f"{conversation}/log", params={"limit": 100}).json()["data"]
+        recorded = plain_http.get(f"{conversation}/log", params={"limit": 100}).json()["data"]
         *_, last = seen
     assert (ended["event"], ended["error"]["code"]) == ("turn.failed", "interrupted")
     assert (last["event"], last["message"]) == ("turn.failed", ended["message"])
-    assert httpx.get(f"{conversation}/log", params={"limit": 100}).json()["data"] == recorded
+    assert plain_http.get(f"{conversation}/log", params={"limit": 100}).json()["data"] == recorded
     eventually(lambda: model_server.requests[-1].gave_up)
 
 
@@ -140,10 +142,10 @@ def test_the_turn_of_a_killed_server_ends_for_other_readers_and_its_queue_contin
 
     def ask(server: ServerProcess, content: str) -> httpx.Response:
         url = turns.replace(other.url, server.url)
-        return httpx.post(url, json={"content": content, "on_busy": "queue"}, timeout=PATIENCE_S)
+        return plain_http.post(url, json={"content": content, "on_busy": "queue"})
 
     def statuses() -> list[str]:
-        return [turn["status"] for turn in httpx.get(turns).json()["data"]][::-1]
+        return [turn["status"] for turn in plain_http.get(turns).json()["data"]][::-1]
 
     with (
         ThreadPoolExecutor(5) as threads,
@@ -154,7 +156,7 @@ def test_the_turn_of_a_killed_server_ends_for_other_readers_and_its_queue_contin
         turns = f"{conversation}/turns"
         readers = [threads.submit(read, turn, number) for number in (0, 10_000)]
         assert [next(seen)["text"] for _ in range(2)] == ["said ", "so far"]
-        eventually(lambda: "so far" in httpx.get(f"{conversation}/log").text)
+        eventually(lambda: "so far" in plain_http.get(f"{conversation}/log").text)
         asked = [threads.submit(ask, victim, "A")]
         eventually(lambda: statuses() == ["running", "queued"])
         asked.append(threads.submit(ask, other, "B"))
@@ -171,5 +173,5 @@ def test_the_turn_of_a_killed_server_ends_for_other_readers_and_its_queue_contin
     assert whole[-1]["error"]["code"] == "interrupted"
     said = whole[-1]["message"]
     assert (said["content"][0]["text"], said["status"]) == ("said so far", "interrupted")
-    messages = httpx.get(f"{conversation}/messages").json()["data"]
+    messages = plain_http.get(f"{conversation}/messages").json()["data"]
     assert [message["content"][0]["text"] for message in messages if message["role"] == "user"] == ["Hi", "A", "B", "C"]

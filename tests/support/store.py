@@ -31,7 +31,7 @@ from eventlog.writer import GroupCommitWriter
 from projections.engine import Engine
 from projections.progress import Progress
 from projections.projection import Projection
-from tests.support.waiting import PATIENCE_S, eventually
+from tests.support.waiting import PATIENCE_S, eventually, pauses_s
 
 ALICE = Caller("alice", "user:alice", "req-1")
 HELLO = ClientMessage("user", (TextBlock(text="Hello"),))
@@ -104,9 +104,10 @@ async def nothing(conversation_id: UUID, turn_id: UUID) -> None:
 
 async def until(condition: Callable[[], Any]) -> None:
     """Wait until `condition` holds, and fail on a timeout."""
+    pauses = pauses_s()
     async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110 - the condition is in another process, which cannot set an event here
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(next(pauses))
 
 
 def rows(conninfo: str, statement: LiteralString, parameters: Sequence[Any] = (), schema: str = "turnlog") -> list[Any]:

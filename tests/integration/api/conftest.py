@@ -9,13 +9,13 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from commands.tokens import Tokenizer
 from domain.events import ConversationEvent, ConversationStarted
 from projections.models.listing import ListingProjection
 from projections.projection import Change
+from tests.support.http import plain_http
 from tests.support.http.api_client import Api
 from tests.support.http.tool_turns import ANSWER, CALLS
 from tests.support.models.model_scripts import Refusal, Script, Step
@@ -72,7 +72,7 @@ def serve(models: ModelServer, loaded_model_library: None) -> Serve:
         given: dict[str, Any] = {"model": "default", "model_api_base": models.url, **settings}
         with (
             # Close this last. A request in another thread would not notice until its time limit.
-            httpx.Client(timeout=30) as http,
+            plain_http.Client(timeout=30) as http,
             ServedApp(conninfo, **given) as served,
         ):
             http.base_url = served.url

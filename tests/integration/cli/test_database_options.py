@@ -15,16 +15,9 @@ from cli.database_options import ExistingLog, FailedError, create_log, existing_
 from eventlog import retry
 from eventlog.db import sessions
 from postgres.embedded import EmbeddedPostgres
-from tests.support.servers.own_postgres import data_directory, frozen_postgres, put_cluster
+from tests.support.servers.own_postgres import frozen_postgres
 
 FROZEN_FOR_S = 3.0
-
-
-@pytest.fixture
-def data_dir() -> Iterator[Path]:
-    with data_directory() as directory:
-        put_cluster(directory)
-        yield directory
 
 
 @pytest.fixture

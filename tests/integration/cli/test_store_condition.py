@@ -5,12 +5,11 @@ import shutil
 from api.settings import load_settings
 from cli.store_condition import store_condition
 from postgres.embedded import EmbeddedPostgres
-from tests.support.servers.own_postgres import data_directory, kill_postgres, put_cluster
+from tests.support.servers.own_postgres import cluster_directory, kill_postgres
 
 
 def test_an_embedded_postgresql_is_unreachable_restarting_or_stopped() -> None:
-    with data_directory() as data_dir:
-        put_cluster(data_dir)
+    with cluster_directory() as data_dir:
         settings = load_settings(data_dir=data_dir)
         with EmbeddedPostgres(data_dir) as embedded:
             assert store_condition(settings, embedded.conninfo) == "unreachable"  # it runs and should answer
@@ -24,8 +23,7 @@ def test_an_embedded_postgresql_is_unreachable_restarting_or_stopped() -> None:
 
 
 def test_a_data_directory_that_is_being_replaced_leaves_the_condition_unknown() -> None:
-    with data_directory() as data_dir:
-        put_cluster(data_dir)
+    with cluster_directory() as data_dir:
         with EmbeddedPostgres(data_dir) as embedded:
             conninfo = embedded.conninfo
         shutil.rmtree(data_dir / "postgres")

@@ -96,7 +96,7 @@ async def test_every_command_is_answered_while_sessions_end_repeatedly(store: St
     recorded: list[int] = []
 
     async def write(conversation: int) -> None:
-        for _ in range(40):
+        for _ in range(20):
             try:
                 committed = await store.commands.add_message(ALICE, ids[conversation], HELLO)
             except StoreUnavailableError:

@@ -3,7 +3,6 @@
 from itertools import chain
 from typing import Any, LiteralString
 
-import httpx
 import pytest
 from pydantic_core import to_json
 
@@ -15,6 +14,7 @@ from projections.rebuild.rebuild import rebuild
 from tests.golden.replay import VERSIONS, conversation
 from tests.support.histories.builders import Story
 from tests.support.histories.releases import store_row
+from tests.support.http import plain_http
 from tests.support.http.api_client import Api, frames_of
 from tests.support.rebuilding import caught_up, check_read_models, in_threads, opened_builder
 from tests.support.servers.serving import ServedApp
@@ -109,7 +109,7 @@ async def test_a_rebuild_upcasts_a_stored_row_of_an_older_shape(here: Store, pre
 def test_a_server_shows_and_continues_a_conversation_of_an_older_shape(prepared_url: str) -> None:
     old = Story(title="Grüße", owner="local")
     store_older_shape(prepared_url, old)
-    with ServedApp(prepared_url) as served, httpx.Client(base_url=served.url, timeout=30) as http:
+    with ServedApp(prepared_url) as served, plain_http.Client(base_url=served.url, timeout=30) as http:
         api, path = Api(http), f"/v1/conversations/{old.id}"
         api.message(str(old.id), "Still here?")
         shown = http.get(path).json()
@@ -126,7 +126,7 @@ def test_a_server_shows_and_sends_an_image_that_an_earlier_release_stored_in_its
     assert isinstance(user_message, MessageAdded)
     image = {"type": "image", "media_type": "image/gif", "data": "R0lGODlh"}
     data = {**user_message.model_dump(mode="json", exclude=set(ENVELOPE_FIELDS)), "content": [image]}
-    with ServedApp(prepared_url) as served, httpx.Client(base_url=served.url, timeout=30) as http:
+    with ServedApp(prepared_url) as served, plain_http.Client(base_url=served.url, timeout=30) as http:
         api, path = Api(http), f"/v1/conversations/{old.id}"
         started = old.events[0].model_dump(mode="json", exclude=set(ENVELOPE_FIELDS))
         store_row(prepared_url, old.events[0], "ConversationStarted", started)
@@ -215,7 +215,7 @@ def test_a_server_streams_and_continues_the_turns_of_an_earlier_release(prepared
     store_snapshot_as_release(prepared_url, story)
     first, last = (event for event in story.events if isinstance(event, TurnStarted))
     level = {"Turnlog-Position": str(head)}
-    with ServedApp(prepared_url) as served, httpx.Client(base_url=served.url, timeout=30, headers=level) as http:
+    with ServedApp(prepared_url) as served, plain_http.Client(base_url=served.url, timeout=30, headers=level) as http:
         api, path = Api(http), f"/v1/conversations/{story.id}"
         with http.stream("GET", f"{path}/turns/{first.turn_id}/stream") as response:
             seen = list(frames_of(response))

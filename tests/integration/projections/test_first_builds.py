@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from domain.events import ConversationEvent
 from projections.catalog import PROJECTIONS, install
 from projections.rebuild import jobs
 from tests.support.histories.builders import Story
+from tests.support.http import plain_http
 from tests.support.http.api_client import Api
 from tests.support.servers.serving import ServedApp
 from tests.support.store import PATIENCE_S, opened, plant, rows
@@ -52,7 +52,7 @@ def api(database_url: str, request: pytest.FixtureRequest) -> Iterator[Api]:
     upgraded_log(database_url, [*story.events, *story.say()])
     if request.param:
         plant(database_url, poison())
-    with ServedApp(database_url) as served, httpx.Client(base_url=served.url, timeout=30) as http:
+    with ServedApp(database_url) as served, plain_http.Client(base_url=served.url, timeout=30) as http:
         yield Api(http)
 
 

@@ -29,7 +29,7 @@ from tests.support.store import PATIENCE_S, opened
 
 MOVE = Change(b"SELECT 1", {})
 IN_FEW_EXAMPLES = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

@@ -49,7 +49,7 @@ _all_events: dict[str, list[ConversationEvent]] = {}
 
 
 @settings(
-    max_examples=8,
+    max_examples=5,
     phases=[Phase.generate],  # the examples share a log, which cannot be emptied
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

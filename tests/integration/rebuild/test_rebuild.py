@@ -49,7 +49,7 @@ pytestmark = pytest.mark.usefixtures("in_threads")
 
 
 @settings(
-    max_examples=8,
+    max_examples=5,
     phases=[Phase.generate],  # the examples share a log, which cannot be emptied
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

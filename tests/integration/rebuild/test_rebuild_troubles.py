@@ -29,7 +29,7 @@ from tests.support.rebuilding import (
     prepared_url,
     store,
 )
-from tests.support.servers.own_postgres import data_directory, put_cluster
+from tests.support.servers.own_postgres import cluster_directory
 from tests.support.store import PATIENCE_S, Store, blocked_backend, opened, rows, value
 
 __all__ = ["in_threads", "prepared_url", "store"]
@@ -39,12 +39,10 @@ LARGEST_FILE_BYTES = 17 * 2**20  # a segment of the write-ahead log has 16 MiB
 
 @pytest.fixture
 def own_postgres() -> Iterator[EmbeddedPostgres]:
-    with data_directory() as directory:
-        put_cluster(directory)
-        with EmbeddedPostgres(directory) as embedded:
-            migrate(embedded.conninfo)
-            install(embedded.conninfo)
-            yield embedded
+    with cluster_directory() as directory, EmbeddedPostgres(directory) as embedded:
+        migrate(embedded.conninfo)
+        install(embedded.conninfo)
+        yield embedded
 
 
 @contextmanager

@@ -82,7 +82,7 @@ class Client:
             count = sum(row.message_count for row in page)
             assert count >= seen, "the listing has gone back"
             seen = count
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.005)  # without a pause the rebuilds would get little of the processor
 
 
 async def _rebuild(conninfo: str) -> None:

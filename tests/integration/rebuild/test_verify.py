@@ -113,6 +113,7 @@ async def test_verification_finds_no_difference_while_events_are_written(
             for events in (story.ask(), story.stream("Be", "cause"), story.complete("Because")):
                 written += len(events)
                 await store.append(events)
+            await asyncio.sleep(0.005)  # without a pause the verification would get little of the processor
 
     async with store.projecting(*PROJECTIONS):
         writing = [asyncio.create_task(write(Story())) for _ in range(4)]

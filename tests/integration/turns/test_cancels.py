@@ -4,17 +4,17 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from commands.tokens import Tokenizer
 from eventlog import broadcast, channels
+from tests.support.http import plain_http
 from tests.support.http.api_client import Api
 from tests.support.http.turn_streams import streamed
 from tests.support.models.model_scripts import Hang, Script
 from tests.support.models.model_server import ModelServer
 from tests.support.servers.serving import ServedApp
-from tests.support.waiting import NEVER_S, PATIENCE_S, eventually
+from tests.support.waiting import NEVER_S, eventually
 from turns import cancels
 from turns.model.litellm_library import load_litellm
 
@@ -41,8 +41,8 @@ def servers(database_url: str, models: ModelServer, monkeypatch: pytest.MonkeyPa
     models.script("scripted", SPEAKING, Script(["second"]))
     settings: dict[str, Any] = {"model": "scripted", "model_api_base": models.url}
     with (
-        httpx.Client(timeout=PATIENCE_S) as http_here,
-        httpx.Client(timeout=PATIENCE_S) as http_there,
+        plain_http.Client() as http_here,
+        plain_http.Client() as http_there,
         ServedApp(database_url, **settings) as here,
         ServedApp(database_url, **settings) as there,
     ):

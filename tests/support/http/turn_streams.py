@@ -22,8 +22,8 @@ from time import monotonic
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-import httpx
 
+from tests.support.http import plain_http
 from tests.support.waiting import PATIENCE_S
 
 Frame = dict[str, Any]
@@ -33,7 +33,7 @@ Frame = dict[str, Any]
 def streamed(method: str, url: str, body: Any = None, last_event_id: int | None = None) -> Generator[Iterator[Frame]]:
     """Open a stream and yield its frames as they arrive."""
     headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
-    with httpx.stream(method, url, json=body, headers=headers, timeout=PATIENCE_S) as answer:
+    with plain_http.stream(method, url, json=body, headers=headers) as answer:
         assert answer.status_code == 200
         yield frames(answer.iter_lines())
 
@@ -73,7 +73,7 @@ def read(url: str, last_event_id: int | None = None) -> list[Frame]:
 
 def bytes_of(url: str) -> bytes:
     """Return the bytes of a turn's whole stream, without keep-alive comments."""
-    return _without_comments(httpx.get(f"{url}/stream", timeout=PATIENCE_S).content)
+    return _without_comments(plain_http.get(f"{url}/stream").content)
 
 
 def recorded_chunks(conversation: str) -> list[str]:
@@ -81,7 +81,7 @@ def recorded_chunks(conversation: str) -> list[str]:
     chunks: list[str] = []
     query: dict[str, Any] = {"limit": 100}
     while True:
-        page = httpx.get(f"{conversation}/log", params=query, timeout=PATIENCE_S).raise_for_status().json()
+        page = plain_http.get(f"{conversation}/log", params=query).raise_for_status().json()
         chunks += [text for event in page["data"] for text in event["data"].get("chunks", [])]
         if page["next_cursor"] is None:
             return chunks

@@ -1,7 +1,6 @@
 """A separate embedded PostgreSQL for a test, to stop, kill and replace.
 
-with data_directory() as data_dir:
-    put_cluster(data_dir)                   # a copy, because initdb takes a second and runs once per test process
+with cluster_directory() as data_dir:       # a copy, because initdb takes a second and runs once per test process
     with EmbeddedPostgres(data_dir) as embedded:
         killed = kill_postmaster(data_dir)
 """
@@ -36,6 +35,14 @@ def data_directory() -> Generator[Path]:
     finally:
         end_postgres(directory)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def cluster_directory() -> Generator[Path]:
+    """Yield a data directory whose PostgreSQL was never started, then end and remove it."""
+    with data_directory() as directory:
+        put_cluster(directory)
+        yield directory
 
 
 def put_cluster(data_dir: Path) -> None:

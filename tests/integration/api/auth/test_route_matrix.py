@@ -14,6 +14,7 @@ from api.http.call import json_response
 from api.http.route import JSONRoute
 from api.settings import load_settings
 from tests.integration.api.auth.conftest import Caller, Guarded
+from tests.support.http.openapi_document import application_document
 from tests.support.http.resources import check_problem
 
 BODIES: dict[str, Any] = {
@@ -39,12 +40,12 @@ class Place(NamedTuple):
 
 def routes() -> list[tuple[str, str]]:
     """Return every route of the OpenAPI document and of the application."""
-    app = create_app(load_settings(), "").fastapi
-    documented = {
-        (method.upper(), path) for path, operations in app.openapi()["paths"].items() for method in operations
-    }
+    documented = {(operation.method, operation.path) for operation in application_document().operations}
     served = {
-        (method, route.path) for route in app.routes if isinstance(route, JSONRoute) for method in route.methods or ()
+        (method, route.path)
+        for route in create_app(load_settings(), "").fastapi.routes
+        if isinstance(route, JSONRoute)
+        for method in route.methods or ()
     }
     assert served - documented == {("HEAD", path) for method, path in documented if method == "GET"}
     return sorted(served)
@@ -135,31 +136,31 @@ def test_without_credentials_only_public_routes_answer(guarded: Guarded, place: 
         check_problem(response, 401, "UNAUTHENTICATED")
 
 
-@pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize(("method", "path"), ALL)
 def test_a_role_is_refused_exactly_where_the_table_says(
-    callers: dict[GrantedRole, Caller], place: Place, method: str, path: str, role: GrantedRole
+    callers: dict[GrantedRole, Caller], place: Place, method: str, path: str
 ) -> None:
     needed = access(method, path)
-    status, _, content = request(callers[role], method, path, place)
-    assert (status == 403) == (needed not in RIGHTS[role] and needed is not Access.PUBLIC), content
-    assert status != 401 and status < 500, content
-    if status == 403 and method != "HEAD":
-        assert json.loads(content)["code"] == "FORBIDDEN"
+    for role in ROLES:
+        status, _, content = request(callers[role], method, path, place)
+        assert (status == 403) == (needed not in RIGHTS[role] and needed is not Access.PUBLIC), (role, content)
+        assert status != 401 and status < 500, (role, content)
+        if status == 403 and method != "HEAD":
+            assert json.loads(content)["code"] == "FORBIDDEN", role
 
 
-@pytest.mark.parametrize("role", ["user", "service"])
 @pytest.mark.parametrize(("method", "path"), OF_CONVERSATIONS)
 def test_another_owners_resource_cannot_be_told_from_a_missing_one(
-    callers: dict[GrantedRole, Caller], place: Place, method: str, path: str, role: GrantedRole
+    callers: dict[GrantedRole, Caller], place: Place, method: str, path: str
 ) -> None:
     missing = Place(str(uuid4()), place.message_id, place.turn_id)
-    another = request(callers[role], method, path, place)
-    nowhere = request(callers[role], method, path, missing)
-    assert another[0] == nowhere[0] == 404
-    assert _comparable(another, place) == _comparable(nowhere, missing)
-    if method != "HEAD":
-        assert json.loads(another[2])["code"] == "CONVERSATION_NOT_FOUND"
+    for caller in (callers["user"], callers["service"]):
+        another = request(caller, method, path, place)
+        nowhere = request(caller, method, path, missing)
+        assert another[0] == nowhere[0] == 404
+        assert _comparable(another, place) == _comparable(nowhere, missing)
+        if method != "HEAD":
+            assert json.loads(another[2])["code"] == "CONVERSATION_NOT_FOUND"
 
 
 @pytest.mark.parametrize(("method", "path"), OF_CONVERSATIONS)
@@ -184,19 +185,17 @@ def test_the_owner_and_its_service_reach_what_is_theirs(
         assert status == 409 if path.endswith("tool_results") else status < 300, content
 
 
-@pytest.mark.parametrize("role", ["auditor", "admin"])
 @pytest.mark.parametrize(("method", "path"), OF_CONVERSATIONS)
 def test_an_auditor_reads_what_belongs_to_others_and_writes_nothing(
-    callers: dict[GrantedRole, Caller], place: Place, deleted: Place, method: str, path: str, role: GrantedRole
+    callers: dict[GrantedRole, Caller], place: Place, deleted: Place, method: str, path: str
 ) -> None:
     reads = access(method, path) in (Access.READS, Access.STREAMS)
-    status, _, content = request(callers[role], method, path, place)
-    assert status == (200 if reads else 403), content
-    missing = request(callers[role], method, path, Place(str(uuid4()), place.message_id, place.turn_id))
-    assert missing[0] == (404 if reads else 403)
     # Recorded events can be read of deleted conversations, as their owner reads them.
-    recorded = path.endswith(("/log", "/events"))
-    assert request(callers[role], method, path, deleted)[0] == ((200 if recorded else 410) if reads else 403)
+    of_deleted = 200 if path.endswith(("/log", "/events")) else 410
+    missing = Place(str(uuid4()), place.message_id, place.turn_id)
+    for caller in (callers["auditor"], callers["admin"]):
+        found = [request(caller, method, path, each)[0] for each in (place, missing, deleted)]
+        assert found == ([200, 404, of_deleted] if reads else [403] * 3)
 
 
 @pytest.mark.parametrize(("method", "path"), OF_CONVERSATIONS)

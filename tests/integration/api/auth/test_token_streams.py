@@ -27,9 +27,21 @@ def test_a_token_is_for_the_caller_itself(guarded: Guarded, alice: Caller) -> No
     assert opened(guarded.api, token["access_token"]) == 200
 
 
+@pytest.fixture(scope="module")
+def owner(guarded: Guarded) -> Caller:
+    return guarded.caller("user")
+
+
+@pytest.fixture(scope="module")
+def place(owner: Caller) -> Place:
+    return new_place(owner)
+
+
 @pytest.mark.parametrize(("method", "path"), ALL)
-def test_a_token_opens_event_streams_and_nothing_else(guarded: Guarded, alice: Caller, method: str, path: str) -> None:
-    place, token = new_place(alice), alice.short_token()
+def test_a_token_opens_event_streams_and_nothing_else(
+    guarded: Guarded, owner: Caller, place: Place, method: str, path: str
+) -> None:
+    token = owner.short_token()
     with guarded.api.http.stream(
         method, place.path(path), params={"access_token": token}, **body_of(method, path)
     ) as response:
@@ -46,7 +58,7 @@ def test_a_token_opens_event_streams_and_nothing_else(guarded: Guarded, alice: C
 
 
 def test_a_token_opens_no_stream_of_another_owner(guarded: Guarded, alice: Caller, bob: Caller) -> None:
-    place: Place = new_place(bob)
+    place = new_place(bob)
     token = alice.short_token()
     for path in ("events", f"turns/{place.turn_id}/stream"):
         assert opened(guarded.api, token, f"/v1/conversations/{place.conversation_id}/{path}") == 404

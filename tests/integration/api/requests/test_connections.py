@@ -7,15 +7,15 @@ from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 from fastapi import FastAPI
 
 from cli.server import configure
+from tests.support.http import plain_http
 from tests.support.http.api_client import Api
 from tests.support.store import rows
-from tests.support.waiting import PATIENCE_S, eventually
+from tests.support.waiting import eventually
 
-CUTS = 10
+CUTS = 6
 CUT = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE datname = current_database() AND application_name = 'turnlog'"
@@ -62,8 +62,8 @@ def test_every_request_is_answered_while_database_connections_are_killed(fresh_a
 
     def send() -> None:
         while not ended.is_set():
-            answers.append(httpx.post(url, json={"role": "user", "content": "Hi"}, timeout=PATIENCE_S).status_code)
-            answers.append(httpx.get(url, timeout=PATIENCE_S).status_code)
+            answers.append(plain_http.post(url, json={"role": "user", "content": "Hi"}).status_code)
+            answers.append(plain_http.get(url).status_code)
 
     with ThreadPoolExecutor(7) as threads:
         work = [threads.submit(kill), *(threads.submit(send) for _ in range(6))]

@@ -77,6 +77,13 @@ def test_a_read_at_a_position_that_is_not_reached_in_time_is_refused(
     check_problem(response, 503, "READ_MODEL_BEHIND")
 
 
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz"])
+def test_a_stranger_cannot_ask_for_a_position(api: Api, path: str) -> None:
+    """The wait would tell how much the log holds."""
+    response = api.http.get(path, headers={"Turnlog-Position": "999999999999999999"})
+    assert response.status_code == 200
+
+
 @pytest.mark.parametrize("bad", ["", "x", "-1", "1.5", "1e3", "0x10", "1" * 19, "1 2", "²", "٣"])
 def test_a_position_that_is_not_a_number_is_refused(api: Api, bad: str) -> None:
     response = api.http.get("/v1/conversations", headers={b"Turnlog-Position": bad.encode()})

@@ -6,16 +6,16 @@ from pathlib import Path
 from threading import Timer
 from typing import Any
 
-import httpx
 import pytest
 
 from api import services
 from eventlog.db import database, sessions
 from postgres.embedded import EmbeddedPostgres
 from projections import catalog
+from tests.support.http import plain_http
 from tests.support.servers.own_postgres import frozen_postgres
 from tests.support.servers.serving import ServedApp
-from tests.support.waiting import PATIENCE_S, eventually
+from tests.support.waiting import eventually
 
 FROZEN_FOR_S = 3.0
 
@@ -48,7 +48,7 @@ def test_a_server_starts_once_postgresql_answers(
             monkeypatch.setattr(*last_step, followed_once(getattr(*last_step), freeze))
         with ServedApp(embedded.conninfo) as app:
             # With these short timeouts, a request may still be refused for a moment after a slow connection.
-            eventually(lambda: httpx.get(f"{app.url}/readyz", timeout=PATIENCE_S).status_code == 200)
+            eventually(lambda: plain_http.get(f"{app.url}/readyz").status_code == 200)
 
 
 def followed_once(step: Callable[..., None], then: Callable[[], None]) -> Callable[..., None]:

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.integration.api.conftest import GivenModel, Serve
+from tests.support.http import plain_http
 from tests.support.http.api_client import Api
 from tests.support.http.resources import check_problem
 from tests.support.models.model_scripts import Hang, Pause, Script
@@ -23,7 +23,7 @@ def feed(api: Api, path: str, last_event_id: int | None = None, **parameters: An
     """Open a feed. An item has `event`, `data` and, for a recorded event, `id`."""
     headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
     with (
-        httpx.Client(base_url=api.http.base_url, timeout=20) as http,
+        plain_http.Client(base_url=api.http.base_url, timeout=20) as http,
         http.stream("GET", path, params=parameters, headers=headers) as response,
     ):
         assert response.status_code == 200

@@ -4,11 +4,11 @@ import asyncio
 from contextlib import ExitStack
 from typing import Any
 
-import httpx
 import pytest
 
 from cli import server
 from tests.integration.api.conftest import GivenModel, Serve
+from tests.support.http import plain_http
 from tests.support.http.api_client import frames_of
 from tests.support.http.resources import check_problem
 from tests.support.http.tool_turns import ANSWER, CALLS, RESULTS, replayed, results_path, waiting
@@ -82,7 +82,7 @@ def test_a_server_stops_without_waiting_for_readers_of_a_waiting_turn(
     database_url: str, serve: Serve, given_model: GivenModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "CLOSING_TIMEOUT_S", 3600)  # a server that waits does not stop in the time of `serve`
-    with httpx.Client(timeout=30) as reader, ExitStack() as reading:
+    with plain_http.Client(timeout=30) as reader, ExitStack() as reading:
         with serve(database_url) as api:
             turn = waiting(api, api.conversation()["id"], given_model(CALLS))
             url = api.http.base_url.join(results_path(turn).replace("tool_results", "stream"))

@@ -16,7 +16,7 @@ from api.document.examples import EXAMPLES
 from api.document.introduction import GROUPS
 from api.document.operations import OPERATIONS
 from api.document.problem_responses import KEY_NOT_FOUND, MEANINGS, MEDIA_TYPE
-from api.document.stream_schemas import FRAMES
+from api.document.stream_schemas import CONVERSATION_FEED, FEED, FRAMES, TURN_STREAM
 from api.http.call import json_response
 from api.http.problems import METHOD_NOT_ALLOWED, ProblemKind
 from api.http.request_models import Regeneration
@@ -116,6 +116,12 @@ def test_every_parameter_is_described(operation: DocumentedOperation) -> None:
 
 
 @each_operation
+def test_no_parameter_can_be_null(operation: DocumentedOperation) -> None:
+    schemas = [DOCUMENT.resolved(parameter)["schema"] for parameter in operation.declared["parameters"]]
+    assert [schema for schema in schemas if "null" in str(schema)] == []
+
+
+@each_operation
 def test_an_operation_says_how_its_caller_authenticates(operation: DocumentedOperation) -> None:
     needs = ROUTES[operation.label]
     bearer, short_token = {"bearer": []}, {"access_token": []}
@@ -132,8 +138,8 @@ def test_an_operation_takes_the_headers_that_its_route_reads(operation: Document
     named = {parameter["name"] for parameter in DOCUMENT.parameters(operation, "header")}
     expected = {
         "X-Request-Id": True,
-        "Turnlog-Owner": needs is not Access.PUBLIC,
-        "Turnlog-Position": operation.method == "GET",
+        "Turnlog-Owner": needs in RIGHTS["service"],
+        "Turnlog-Position": operation.method == "GET" and needs is not Access.PUBLIC,
         "Idempotency-Key": operation.method == "POST" and needs is Access.WRITES,
         "Last-Event-ID": streams,
         "If-Match": operation.label in CONDITIONAL,
@@ -149,6 +155,8 @@ def test_an_operation_answers_what_any_request_can_get(operation: DocumentedOper
     assert ("401" in codes) == (not public)
     assert ("429" in codes) == operation.path.startswith(LIMITED_PATHS)
     assert ({"413", "415"} <= codes.keys()) == (operation.method in {"POST", "PUT", "PATCH"})
+    waits = operation.label == "DELETE /v1/conversations" or (operation.method == "GET" and not public)
+    assert ("READ_MODEL_BEHIND" in codes["503"]) == waits
     assert ("404" in codes) == ("{" in operation.path or operation.label in {"POST /v1/turns", "GET /v1/events"})
     documented = {(int(status), code) for status, found in codes.items() for code in found}
     assert documented <= MEANINGS.keys()
@@ -181,6 +189,12 @@ def test_every_code_belongs_to_an_operation() -> None:
     }
     # The first belongs to the command line, the second to a path without the method.
     assert MEANINGS.keys() - answered == {KEY_NOT_FOUND, METHOD_NOT_ALLOWED}
+
+
+@pytest.mark.parametrize("label", ["POST /v1/conversations", "POST /v1/turns"])
+def test_a_start_of_a_conversation_can_meet_the_limit_of_its_agent(label: str) -> None:
+    codes = codes_of(DOCUMENT, operation(label))
+    assert codes["409"] == ["CONVERSATION_LIMIT_REACHED", "WRITE_CONFLICT"]
 
 
 def test_every_header_of_the_code_is_documented() -> None:
@@ -254,6 +268,17 @@ def test_the_introduction_says_what_all_operations_share() -> None:
 def test_the_frames_are_those_of_the_code() -> None:
     code = (ROOT / "turns" / "frames" / "frames.py").read_text()
     assert FRAMES.keys() == set(re.findall(r'"((?:turn|block)\.\w+|delta|tool_use)"', code))
+
+
+@pytest.mark.parametrize("component", [TURN_STREAM, FEED, CONVERSATION_FEED])
+def test_each_event_of_a_stream_has_an_example_that_its_schema_describes(component: str) -> None:
+    schema = {"$ref": f"#/components/schemas/{component}"}
+    found = DOCUMENT.resolved(schema)
+    forms = found.get("oneOf") or found.get("anyOf") or [found]
+    examples = [example for form in forms for example in form["examples"]]
+    assert len(examples) == len(forms)
+    for example in examples:
+        DOCUMENT.check_event(schema, example)
 
 
 @pytest.mark.parametrize("label", EXAMPLES)
