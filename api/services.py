@@ -249,7 +249,7 @@ def _build_services(
 
 def _count_live(listing: Listing, progress: Progress) -> CountLive:
     async def count(position: int, owner_id: str, agent_id: str, at_most: int) -> int:
-        if "listing" in await progress.wait(position, COUNT_WAIT_S):
+        if not await progress.wait_for("listing", position, COUNT_WAIT_S):
             raise StoreUnavailableError("The conversations of the agent cannot be counted now.")
         return await listing.count_live(owner_id, agent_id, at_most)
 

@@ -21,6 +21,8 @@ class Progress:
         # A wait costs one future. It is woken once, by the last projection that reaches its position.
         self._waiters: list[tuple[int, int, Future[None]]] = []
         self._ticket = count()
+        # Waits for one projection are few. Each change wakes all of them.
+        self._single_waiters: list[Future[None]] = []
         self._reached = self._lowest()
 
     def advance(self, positions: dict[str, int]) -> None:
@@ -71,6 +73,21 @@ class Progress:
                 self._forget_expired()
         return self.behind(position)
 
+    async def wait_for(self, name: str, position: int, timeout_s: float) -> bool:
+        """Wait until one projection has reached `position`, and return whether it has.
+
+        There is no wait for one that an error has stopped.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while self.positions[name] < position and name not in self.stopped and loop.time() < deadline:
+            changed: Future[None] = loop.create_future()
+            self._single_waiters.append(changed)
+            expiry = loop.call_at(deadline, resolve, changed)
+            await changed
+            expiry.cancel()
+        return self.positions[name] >= position
+
     def _lowest(self) -> float:
         """Return the lowest position of the running projections."""
         running = [position for name, position in self.positions.items() if name not in self.stopped]
@@ -84,3 +101,5 @@ class Progress:
         self._reached = self._lowest()
         while self._waiters and self._waiters[0][0] <= self._reached:
             resolve(heapq.heappop(self._waiters)[2])
+        while self._single_waiters:
+            resolve(self._single_waiters.pop())

@@ -1,6 +1,7 @@
 """Waiting until all running projections have reached a position."""
 
 import asyncio
+from typing import Any
 
 from projections.progress import Progress
 
@@ -9,7 +10,7 @@ def progress() -> Progress:
     return Progress(["listing", "history"])
 
 
-async def waiting(work: asyncio.Task[list[str]]) -> bool:
+async def waiting(work: asyncio.Task[Any]) -> bool:
     """Return whether `work` still waits after everything that can run has run."""
     for _ in range(5):
         await asyncio.sleep(0)
@@ -118,3 +119,27 @@ async def test_a_wait_continues_when_positions_are_forgotten_as_it_ends() -> Non
     assert await waiting(work)
     coming.advance({"listing": 5, "history": 5})
     assert await work == []
+
+
+async def test_a_wait_for_one_projection_does_not_wait_for_others() -> None:
+    coming = progress()
+    works = [asyncio.create_task(coming.wait_for("listing", position, 60)) for position in (3, 5)]
+    coming.advance({"history": 9})
+    coming.advance({"listing": 3})
+    assert await works[0] is True
+    assert await waiting(works[1])
+    coming.advance({"listing": 5})
+    assert await works[1] is True
+    assert await coming.wait_for("listing", 4, 60) is True
+
+
+async def test_a_wait_for_one_projection_ends_when_it_stops_or_the_time_is_over() -> None:
+    coming = progress()
+    assert await coming.wait_for("listing", 1, 0.001) is False
+    work = asyncio.create_task(coming.wait_for("listing", 1, 60))
+    assert await waiting(work)
+    coming.set_stopped({"listing"}, of={"listing"})
+    assert await work is False
+    assert await coming.wait_for("listing", 1, 60) is False
+    coming.advance({"listing": 1})
+    assert await coming.wait_for("listing", 1, 60) is True

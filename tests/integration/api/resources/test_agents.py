@@ -9,6 +9,7 @@ import pytest
 from tests.support.http.api_client import Api
 from tests.support.http.refusals import JSON, check_invalid
 from tests.support.http.resources import check_position, check_problem
+from tests.support.waiting import eventually
 
 KEYS = {
     *("id", "object", "owner_id", "shared", "system_prompt", "model", "max_context_tokens", "temperature", "tools"),
@@ -313,3 +314,16 @@ def test_a_repeated_start_gets_its_first_answer_at_the_limit(api: Api, label: st
     again = api.http.post("/v1/conversations", **asked)
     assert (again.status_code, again.json()) == (201, first.json())
     check_problem(api.http.post("/v1/conversations", json={"agent_id": label}), 409, "CONVERSATION_LIMIT_REACHED")
+
+
+@pytest.mark.usefixtures("broken_listing")
+def test_a_start_that_cannot_be_counted_is_refused(fresh_api: Api) -> None:
+    fresh_api.http.put(path("limited"), json={"max_conversations": 5})
+    fresh_api.http.put(path("unlimited"), json={})
+    fresh_api.conversation(title="Poison")
+    eventually(lambda: fresh_api.get("/readyz")["projections"]["listing"]["stopped"])
+    for route, body in (("/v1/conversations", {}), ("/v1/turns", {"content": "Hi"})):
+        refused = fresh_api.http.post(route, json={"agent_id": "limited", **body})
+        check_problem(refused, 503, "STORE_UNAVAILABLE")
+        assert refused.headers["retry-after"] == "1"
+    assert fresh_api.http.post("/v1/conversations", json={"agent_id": "unlimited"}).status_code == 201
