@@ -143,8 +143,12 @@ class Settings(BaseSettings):
     @classmethod
     def _is_an_http_url(cls, value: str | None) -> str | None:
         if value is not None:
-            parts = urlsplit(value)
-            if parts.scheme not in {"http", "https"} or not parts.hostname:
+            try:
+                parts = urlsplit(value)
+                valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+            except ValueError:  # its text quotes the URL, which may hold a password
+                valid = False
+            if not valid:
                 raise ValueError("should be a URL that starts with https:// or http://")
         return value
 

@@ -1,13 +1,15 @@
 """The starts of conversations, and the limit that an agent sets to their number."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from uuid import UUID
 
 from commands.agent_definitions import AgentDefinitions
-from commands.executor import CONFLICT_PAUSES_S, CommandExecutor, Committed, LockTable
+from commands.executor import CONFLICT_PAUSES_S, CommandExecutor, Committed
 from domain.agent import AgentDefined, agent_aggregate_id
 from domain.decisions.conversations import Events, numbered
 from domain.errors import ConversationLimitReachedError, WriteConflictError
 from eventlog.errors import StoreUnavailableError, VersionTakenError
+from eventlog.lock_table import LockTable
 from eventlog.retry import retry
 from eventlog.writer import Idempotency
 
@@ -43,7 +45,7 @@ class ConversationStarts:
         self._executor = executor
         self._count_live = count_live
         self._conflict_pauses_s = conflict_pauses_s
-        self._locks = LockTable()
+        self._locks = LockTable[UUID]()
 
     async def record(
         self, owner_id: str, label: str | None, decide: DecideStart, idempotency: Idempotency | None
@@ -76,7 +78,7 @@ class ConversationStarts:
 
         # The starts of this process wait for each other, so that only those of other processes conflict.
         counted_id = agent_aggregate_id(owner_id, label)
-        async with self._locks.hold(counted_id):
+        async with self._locks.of(counted_id):
             try:
                 return await retry(attempt, VersionTakenError, self._conflict_pauses_s)
             except VersionTakenError:

@@ -12,6 +12,7 @@ from domain.decisions.conversations import Events
 from domain.errors import ConversationNotFoundError, DomainError, WriteConflictError
 from eventlog.background import Background
 from eventlog.errors import LogError, StoreUnavailableError, VersionTakenError
+from eventlog.lock_table import LockTable
 from eventlog.log import Log
 from eventlog.mapper import SNAPSHOT_INTERVAL, new_row
 from eventlog.retry import retry
@@ -52,7 +53,7 @@ class CommandExecutor:
         self._conflict_pauses_s = conflict_pauses_s
         self._writer = writer
         self._states: OrderedDict[UUID, Conversation] = OrderedDict()
-        self._locks = LockTable()
+        self._locks = LockTable[UUID]()
         self._snapshots = Background()
         writer.on_new_generation(self.forget)
 
@@ -93,7 +94,7 @@ class CommandExecutor:
             return await self._record(state, events, idempotency, generation)
 
         await self._check_owner(conversation_id, owner_id)
-        async with self._locks.hold(conversation_id):
+        async with self._locks.of(conversation_id):
             try:
                 return await retry(attempt, VersionTakenError, self._conflict_pauses_s)
             except VersionTakenError:
@@ -216,51 +217,6 @@ class CommandExecutor:
             await self.log.write_snapshot(state)
         except StoreUnavailableError as error:
             _log.warning("no snapshot of %s was stored: %s", state.id, error)
-
-
-class LockTable:
-    """The locks of what is in use, by id. The last user of a lock removes it."""
-
-    def __init__(self) -> None:
-        self._held: dict[UUID, _CountedLock] = {}
-
-    def hold(self, id_: UUID) -> "_CountedLock":
-        """Return the lock of an id. The caller enters it at once."""
-        lock = self._held.get(id_)
-        if lock is None:
-            lock = self._held[id_] = _CountedLock(self._held, id_)
-        lock.users += 1
-        return lock
-
-
-class _CountedLock:
-    """A lock, and the number of tasks that hold it or wait for it."""
-
-    # A class is faster than a generator, and this is entered for every command.
-
-    __slots__ = ("_held", "_id", "_lock", "users")
-
-    def __init__(self, held: "dict[UUID, _CountedLock]", id_: UUID) -> None:
-        self._held = held
-        self._id = id_
-        self._lock = asyncio.Lock()
-        self.users = 0
-
-    async def __aenter__(self) -> None:
-        try:
-            await self._lock.acquire()
-        except asyncio.CancelledError:
-            self._leave()
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        self._lock.release()
-        self._leave()
-
-    def _leave(self) -> None:
-        self.users -= 1
-        if not self.users:
-            del self._held[self._id]
 
 
 async def _events(decide: Decision, state: Conversation) -> Events:

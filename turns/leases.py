@@ -17,6 +17,7 @@ from eventlog.clock import new_id
 from eventlog.db.database import Database
 from eventlog.db.statements import load_statements
 from eventlog.errors import IdempotencyKeyTakenError, StoreUnavailableError
+from eventlog.lock_table import LockTable
 from eventlog.wakeup import Wakeup
 from turns.expired_leases import LATEST_EXPIRY_S, LONGEST_LEASE_S, ExpiredLeases, Recover
 
@@ -57,6 +58,7 @@ class Leases:
         self._renewal = Wakeup()
         self._dropped: set[UUID] = set()
         self._writing = asyncio.Lock()
+        self._starting = LockTable[str]()
         self._background = Background()
 
     async def open(self, recover: Recover) -> None:
@@ -87,14 +89,13 @@ class Leases:
             StoreUnavailableError: the database does not answer.
         """
         held = _Held(conversation_id, None if self._running_limit is None else runs_for)
-        async with self._writing:
-            if held.runs_for is None:
+        if held.runs_for is None:
+            async with self._writing:
                 await self._acquire(turn_id, held)
-            elif not await self._acquire_running(turn_id, held):
-                # Only now, as it reads the log.
-                await self._database.fetch(_SQL["delete_ended"], {"owner_id": held.runs_for})
-                if not await self._acquire_running(turn_id, held):
-                    raise LimitReachedError(f"At most {self._running_limit} running turns.", RETRY_AFTER_S)
+        else:
+            # All owners share `_writing`. An owner that floods its limit has one start in that line at a time.
+            async with self._starting.of(held.runs_for), self._writing:
+                await self._acquire_within_limit(turn_id, held, held.runs_for)
         self._hold(turn_id, held)
 
     async def take_over(self, turn_id: UUID) -> bool:
@@ -215,6 +216,14 @@ class Leases:
 
     async def _acquire(self, turn_id: UUID, held: "_Held") -> None:
         await self._database.fetch(_SQL["acquire"], self._row(turn_id, held))
+
+    async def _acquire_within_limit(self, turn_id: UUID, held: "_Held", owner_id: str) -> None:
+        if await self._acquire_running(turn_id, held):
+            return
+        # Only now, as it reads the log.
+        await self._database.fetch(_SQL["delete_ended"], {"owner_id": owner_id})
+        if not await self._acquire_running(turn_id, held):
+            raise LimitReachedError(f"At most {self._running_limit} running turns.", RETRY_AFTER_S)
 
     async def _acquire_running(self, turn_id: UUID, held: "_Held") -> bool:
         limit = {"at_most": self._running_limit, "gone": list(self._dropped)}

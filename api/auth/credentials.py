@@ -37,7 +37,7 @@ async def identify(
     if named is None:
         return identity
     if identity.role in READS_EVERYBODY and access in AGENTS:
-        return identity._replace(owner_id=_owner_of(named))
+        return identity._replace(owner_id=_owner_of(named), named_by=identity.owner_id)
     raise ForbiddenError(f"Only a service may send {OWNER}, and on the routes of agents an auditor or an admin.")
 
 
@@ -58,7 +58,7 @@ def split_access_token(query: bytes) -> tuple[bytes, str | None]:
 
 
 def _owner_of(named: bytes | None) -> str:
-    """Return the owner that a service names.
+    """Return the owner that a caller names.
 
     Raises:
         OwnerRequiredError: it names none.

@@ -20,7 +20,8 @@ class Identity(NamedTuple):
 
     `owner_id` is the owner whose conversations are meant, and `actor` acts for it. `key_id` is the key that was given,
     None for a token. `expires_at` is when the credentials end, in seconds since 1970, None if they do not. `delegated`
-    says that a short token was given, which names its owner by itself.
+    says that a short token was given, which names its owner by itself. `named_by` is the auditor or the admin that
+    names another owner, None for everybody else.
     """
 
     owner_id: str
@@ -29,6 +30,13 @@ class Identity(NamedTuple):
     key_id: UUID | None = None
     expires_at: float | None = None
     delegated: bool = False
+    named_by: str | None = None
+
+    @property
+    def limited_owner(self) -> str:
+        """The owner against whose limits a request counts."""
+        # A service acts for the owner that it names. An auditor only looks, and must not use up what the owner may do.
+        return self.named_by or self.owner_id
 
 
 LOCAL = Identity("local", "user:local", "local")

@@ -15,7 +15,13 @@ LEEWAY_S = 30
 MAX_TOKEN_BYTES = 8192
 MAX_REMEMBERED = 10_000
 MAX_EXPIRY = 2**53
+REMEMBERED_S = 60.0
+"""How long a verified token is remembered.
 
+After it the token's key is looked up again. So a key that has left the key set is noticed, whatever tokens come.
+"""
+
+_TIMES = ("exp", "nbf", "iat")
 # The errors of PyJWT, and of the parsers below it, for tokens that are made to break them.
 _MALFORMED = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
 
@@ -52,15 +58,16 @@ class FixedKey:
 
 
 class JWTVerifier:
-    """Verifies tokens. A verified one is remembered by its SHA-256 until it ends."""
+    """Verifies tokens. A verified one is remembered by its SHA-256 for a minute."""
 
     def __init__(self, keys: KeySource, rules: TokenRules, now: Clock = time) -> None:
         self._keys = keys
         self._rules = rules
+        self._now = now
         self._verified: ExpiringCache[bytes, Identity] = ExpiringCache(MAX_REMEMBERED, now)
 
     def recent(self, digest: bytes) -> Identity | None:
-        """Return the identity of a token that was verified before."""
+        """Return the identity of a token that was verified a moment ago."""
         return self._verified.get(digest)
 
     async def verify(self, token: bytes, digest: bytes) -> Identity:
@@ -84,7 +91,7 @@ class JWTVerifier:
         except (*_MALFORMED, InvalidOwnerError):
             raise invalid_credentials() from None
         assert identity.expires_at is not None
-        self._verified.put(digest, identity, identity.expires_at)
+        self._verified.put(digest, identity, min(identity.expires_at, self._now() + REMEMBERED_S))
         return identity
 
     def forget(self) -> None:
@@ -107,6 +114,9 @@ class JWTVerifier:
         return [claim for claim, required in named.items() if required]
 
     def _identity(self, claims: dict[str, Any]) -> Identity:
+        # PyJWT also takes a time that is a string or a boolean, which RFC 7519 does not.
+        if any(type(claims[name]) not in (int, float) for name in _TIMES if name in claims):
+            raise ValueError("a time is not a number")
         owner_id, role = claims.get(self._rules.owner_claim), claims.get(self._rules.role_claim, "user")
         if not isinstance(owner_id, str) or role not in ROLES:
             raise ValueError("no owner, or an unknown role")

@@ -17,6 +17,11 @@ MAX_BYTES = 256 * 1024
 TIMEOUT_S = 5.0
 LIFETIME_S = 300.0
 """The age at which the keys are fetched again. Until they have come, the old ones are used."""
+MAX_AGE_S = LIFETIME_S + 60.0
+"""The age from which a token waits for the fetch.
+
+After hours without a token, a key that was taken away meanwhile must not work once more.
+"""
 PAUSE_S = 5.0
 """The time between two fetches, so that tokens with made-up key ids do not flood the server."""
 
@@ -68,13 +73,11 @@ class KeySet:
         Raises:
             IdentityProviderError: the server did not answer, and the key is not known from before.
         """
-        if self._keys is not None and kid in self._keys:
-            if self._clock() - self._attempted_at >= LIFETIME_S:
-                self._start_fetch()
-            return self._keys[kid]
-        if self._fetching is None and self._clock() - self._attempted_at >= self._pause_s:
+        known = self._keys is not None and kid in self._keys
+        age_s = self._clock() - self._attempted_at
+        if age_s >= (LIFETIME_S if known else self._pause_s):
             self._start_fetch()
-        if self._fetching is not None:
+        if self._fetching is not None and (not known or age_s >= MAX_AGE_S):
             await self._fetching.wait()
         if self._keys is not None and kid in self._keys:
             return self._keys[kid]
@@ -99,7 +102,7 @@ class KeySet:
         try:
             self._keys = keys_of(await self._read())
             self._failed = False
-        except (KeySetError, httpx.HTTPError, OSError, ValueError, TimeoutError) as error:
+        except (KeySetError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, TimeoutError) as error:
             self._failed = True
             self._on_failure()
             _log.warning("The JWKS server does not answer with a key set: %s", str(error) or type(error).__name__)

@@ -62,8 +62,9 @@ class ShortTokens:
             StoreUnavailableError: the database does not answer.
         """
         expires_at = int(min(self._now() + LIFETIME_S, identity.expires_at or float("inf")))
-        owner_id, actor, role, key_id, credentials_end, _ = identity
-        content = orjson.dumps([owner_id, actor, role, key_id and key_id.hex, credentials_end, expires_at])
+        key = identity.key_id and identity.key_id.hex
+        granted = [identity.owner_id, identity.actor, identity.role, key, identity.expires_at]
+        content = orjson.dumps([*granted, expires_at])
         encoded = urlsafe_b64encode(content).rstrip(b"=")
         return ShortToken(f"{encoded.decode()}.{await self._signature(encoded)}", expires_at)
 

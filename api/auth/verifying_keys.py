@@ -63,8 +63,8 @@ def public_key(pem: str) -> VerifyingKey:
 def keys_of(content: bytes) -> dict[str | None, VerifyingKey]:
     """Return the usable keys of a JSON Web Key Set by their `kid`.
 
-    Keys for encryption, symmetric keys and unknown kinds are left out. A set with one usable key also has it as None,
-    for tokens without `kid`.
+    Private and symmetric keys, keys for encryption and unknown kinds are left out. A set with one usable key also has
+    it as None, for tokens without `kid`.
 
     Raises:
         ValueError: it is not a key set.
@@ -84,6 +84,8 @@ def _key_of(jwk: Mapping[str, Any]) -> VerifyingKey | None:
     kty = jwk.get("kty")
     algorithm = _ALGORITHM_OF_KTY.get(kty) if isinstance(kty, str) else None
     if algorithm is None or jwk.get("use", "sig") != "sig" or jwk.get("alg", algorithm) != algorithm:
+        return None
+    if "d" in jwk:  # a private key, which everybody can read there
         return None
     try:
         key = _ALGORITHMS[algorithm].from_jwk(json.dumps(jwk))

@@ -8,7 +8,6 @@ import orjson
 from fastapi import Depends, Response
 
 from api.auth.access import READS_EVERYBODY
-from api.auth.credentials import OWNER
 from api.auth.errors import ForbiddenError
 from api.auth.identity import Identity
 from api.http.idempotency import idempotency_of
@@ -44,8 +43,8 @@ class Call(NamedTuple):
 
     @property
     def named_owner(self) -> str | None:
-        """The owner that `Turnlog-Owner` names, None without the header."""
-        return None if self.request.header(OWNER.lower().encode()) is None else self.identity.owner_id
+        """The owner that an auditor or an admin names with `Turnlog-Owner`, None without."""
+        return self.identity.owner_id if self.identity.named_by else None
 
     def listed_owner(self, named: str | None) -> str | None:
         """Return the owner whose conversations are listed, None for those of everybody.

@@ -37,6 +37,10 @@ from eventlog.errors import IdempotencyKeyTakenError, StoreUnavailableError
 READ_METHODS = frozenset({"GET", "HEAD"})
 LIMITED_PATHS = "/v1/"
 """Health, metrics and documents do not count against an owner's limit."""
+MAX_ID_CHARS = 256
+"""The most characters of an id that are recorded of a read. No id has so many."""
+
+_IDS = frozenset({"conversation_id", "agent_id"})
 
 
 class Signature(NamedTuple):
@@ -84,7 +88,7 @@ class JSONRoute(APIRoute):
         # The body of a caller who is not known, or who is over the limit, is not read.
         identity = await identify(services.authenticator, self.needs, headers, token)
         if services.request_limit is not None and scope["path"].startswith(LIMITED_PATHS):
-            await services.request_limit.spend(identity.owner_id)
+            await services.request_limit.spend(identity.limited_owner)
         request = await read_request(scope, receive, headers, query)
         arguments = _arguments(self.signature, request, scope["path_params"])
         # A stranger must not learn from the wait how far the log is.
@@ -178,9 +182,9 @@ def _audited_read(route: str, signature: Signature, call: Call, arguments: dict[
     query = arguments[signature.query[0]] if signature.query else None
     named = _named_parameters(query) if query is not None else {}
     # Any bytes may stand in a path where a name is expected. The log cannot hold NUL.
-    ids = {name: arguments[name].replace("\0", "\N{REPLACEMENT CHARACTER}") for name in signature.names}
+    ids = {name: arguments[name][:MAX_ID_CHARS].replace("\0", "\N{REPLACEMENT CHARACTER}") for name in signature.names}
     ids |= {name: str(arguments[name]) for name in signature.ids}
-    ids |= {name: str(value) for name, value in named.items() if isinstance(value, UUID)}
+    ids |= {name: str(value) for name, value in named.items() if name in _IDS}
     # The key of a filter `metadata.KEY` is chosen by a client, and is not recorded.
     by_metadata = any(name.startswith("metadata.") for name in (query and query.model_extra) or ())
     parameters = (*sorted(named), *(["metadata"] if by_metadata else []))

@@ -16,6 +16,7 @@ from eventlog.clock import new_id
 from eventlog.db.database import Database
 from eventlog.db.statements import load_statements
 from eventlog.errors import StoreUnavailableError
+from eventlog.lock_table import LockTable
 
 SLOT_S = 15.0
 RENEW_INTERVAL_S = 5.0
@@ -34,6 +35,7 @@ class StreamLimit:
         self._holder = new_id()
         self._open: dict[UUID, str] = {}
         self._writing = asyncio.Lock()
+        self._opening = LockTable[str]()
         self._background = Background()
 
     async def open(self) -> None:
@@ -87,7 +89,10 @@ class StreamLimit:
     async def _take(self, owner_id: str) -> UUID:
         stream_id = new_id()
         own = {"holder": self._holder, "seconds": SLOT_S, "at_most": self._at_most}
-        row = await self._database.fetch_one(_SQL["open_stream"], {**own, "stream_id": stream_id, "owner_id": owner_id})
+        parameters = {**own, "stream_id": stream_id, "owner_id": owner_id}
+        # An owner that floods its limit takes one connection at a time from the pool.
+        async with self._opening.of(owner_id):
+            row = await self._database.fetch_one(_SQL["open_stream"], parameters)
         if row is None or not row[0]:
             raise LimitReachedError(f"At most {self._at_most} open streams.", RETRY_AFTER_S)
         self._open[stream_id] = owner_id

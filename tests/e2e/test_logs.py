@@ -10,10 +10,14 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from api.auth.api_keys import new_key
 from tests.support.http import plain_http
+from tests.support.http.credentials import SECRET, bearer, create_key, token
 from tests.support.models.model_scripts import Raw, Refusal, Script
 from tests.support.models.model_server import ModelServer
+from tests.support.rebuilding import url
 from tests.support.servers.own_postgres import cluster_directory
+from tests.support.servers.raw_http import RawConnection
 from tests.support.servers.server_process import UNHURRIED, ServerProcess
 from tests.support.waiting import eventually
 
@@ -136,6 +140,46 @@ def test_no_line_holds_what_a_client_or_a_model_sends(server: ServerProcess, mod
     # The model is named by the line of its failure. Its name is not secret, and here it is one of the secrets.
     output = output.replace(f"unknown/{MODEL}", "")
     assert [secret for secret in (*SECRETS, PROVIDER_KEY) if secret in output] == []
+
+
+@pytest.mark.parametrize("auth", ["keys", "jwt"])
+def test_no_line_holds_credentials(database_url: str, auth: str) -> None:
+    settings = {"TURNLOG_AUTH": auth, "TURNLOG_LOG_LEVEL": "debug"}
+    if auth == "jwt":
+        settings["TURNLOG_JWT_SECRET"] = SECRET
+    arguments = ("--database-url", url(database_url))
+    with ServerProcess(*arguments, settings=settings, model_library=False) as server:
+        valid = create_key(database_url, "alice")[1] if auth == "keys" else token()
+        wrong = [new_key(), token(key="another secret of more than 32 bytes"), f"{valid}x", "nonsense-" * 9]
+        secrets, statuses = [*wrong, valid, *valid.split(".")], list[int]()
+
+        def send(method: str, path: str, **options: Any) -> httpx.Response:
+            response = plain_http.request(method, f"{server.url}{path}", **options)
+            statuses.append(response.status_code)
+            return response
+
+        short = send("POST", "/v1/tokens", headers=bearer(valid)).json()["access_token"]
+        secrets += [short, *short.split(".")]
+        with plain_http.stream("GET", f"{server.url}/v1/events", params={"access_token": short}) as stream:
+            assert stream.status_code == 200
+        for text in (*wrong, valid, short):
+            for path in ("/v1/conversations", "/v1/events", "/v1/nothing", "/metrics"):
+                if text != short or path != "/v1/events":
+                    send("GET", path, params={"access_token": text})
+                    send("GET", path, params={"cursor": text, "key": text})
+            if text not in (valid, short):
+                send("POST", "/v1/conversations", headers=bearer(text), json={})
+            # The client disconnects before the answer, with credentials in the head that has arrived so far.
+            with RawConnection(server.url) as raw:
+                raw.send(f"GET /v1/conversations?access_token={text} HTTP/1.1\r\nAuthorization: Bearer {text}".encode())
+            send("GET", "/v1/conversations", headers={"Authorization": f"Basic {text}", "Turnlog-Owner": text})
+        send("GET", "/v1/conversations", headers={**bearer(valid), "X-Request-Id": "the-last", "Cookie": valid})
+        assert {200, 201, 401, 404} <= set(statuses)
+        assert max(statuses) < 500
+        line_of(server, "the-last")
+        output = "".join(server.output)
+        assert [secret for secret in secrets if secret in output] == []
+    assert "Traceback" not in "".join(server.output)
 
 
 def test_every_line_of_all_processes_is_json_but_the_banner(server: ServerProcess) -> None:

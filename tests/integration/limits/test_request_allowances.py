@@ -9,12 +9,14 @@ import pytest
 from api.limits import request_allowances
 from api.limits.request_allowances import RequestLimit
 from domain.errors import LimitReachedError
-from eventlog.db.database import Database
+from eventlog.db.database import POOL_SIZE, Database
 from eventlog.errors import StoreUnavailableError
-from tests.support.store import Store, rows
+from tests.support.rebuilding import locked
+from tests.support.store import Store, blocked_backend, rows
 from tests.support.waiting import eventually
 
 LIMIT = 60
+LOCK_OF_ALICE = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || ':requests:alice', 0))"
 
 
 @pytest.fixture
@@ -198,3 +200,24 @@ async def test_a_process_that_stops_gives_back_its_share(here: Store, there: Sto
         await stopped.spend("alice")
     async with limit_of(here) as limit:
         assert await accepted(limit, "alice", LIMIT) == LIMIT - 1
+
+
+async def test_a_flood_of_one_owner_leaves_connections_to_the_others(here: Store, database_url: str) -> None:
+    async with limit_of(here, POOL_SIZE) as limit:
+        with locked(database_url, LOCK_OF_ALICE):
+            flood = [asyncio.create_task(limit.spend("alice")) for _ in range(3 * POOL_SIZE)]
+            await blocked_backend(database_url)
+            assert await accepted(limit, "bob", POOL_SIZE) == POOL_SIZE
+            assert not any(task.done() for task in flood)
+        results = await asyncio.gather(*flood, return_exceptions=True)
+    assert results.count(None) == POOL_SIZE
+
+
+async def test_a_refused_owner_costs_the_others_no_statement(here: Store, clock: Clock) -> None:
+    database = CountingDatabase(here.database)
+    limit = RequestLimit(database, 5)  # pyright: ignore[reportArgumentType]
+    assert await accepted(limit, "alice", 100) == 5
+    before = database.statements
+    results = await asyncio.gather(accepted(limit, "alice", 1000), accepted(limit, "bob", 5))
+    assert results == [0, 5]
+    assert database.statements - before <= 6  # those of Bob

@@ -7,7 +7,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.limits.stream_slots import StreamLimit
 from domain.errors import LimitReachedError
-from tests.support.store import Store, rows
+from eventlog.db.database import POOL_SIZE
+from tests.support.rebuilding import locked
+from tests.support.store import Store, blocked_backend, rows
+
+LOCK_OF_ALICE = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || ':streams:alice', 0))"
 
 
 async def endless(scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,3 +118,15 @@ async def test_a_clock_that_was_set_back_does_not_hold_streams_for_ever(here: St
     await StreamLimit(there.database, 1).hold("alice", answer)
     await here.database.fetch("UPDATE open_streams SET expires_at = now() + interval '1 hour'")
     await StreamLimit(here.database, 1).hold("alice", answer)
+
+
+async def test_a_flood_of_one_owner_leaves_connections_to_the_others(here: Store, database_url: str) -> None:
+    limit = StreamLimit(here.database, 1)
+    with locked(database_url, LOCK_OF_ALICE):
+        flood = [asyncio.create_task(limit.hold("alice", answer)) for _ in range(3 * POOL_SIZE)]
+        await blocked_backend(database_url)
+        # Without a limit of its own, the flood would hold all connections of the pool now.
+        await limit.hold("bob", answer)
+        assert not any(task.done() for task in flood)
+    results = await asyncio.gather(*flood, return_exceptions=True)
+    assert sum(isinstance(result, LimitReachedError) for result in results) == len(flood) - 1

@@ -10,6 +10,7 @@ import pytest
 from psycopg import sql
 
 from domain.decisions.turn_starts import TurnSettings
+from domain.errors import LimitReachedError
 from eventlog.errors import UnknownEventError
 from tests.support.histories.builders import MODEL, some_id
 from tests.support.store import (
@@ -143,6 +144,36 @@ async def test_a_lease_is_taken_over_once_and_only_after_it_expired(
     assert not await leases[1].take_over(turn_id)
     await leases[0].release(turn_id)
     assert [await each.take_over(turn_id) for each in leases[1:]] == [True, False]
+
+
+class NotingDatabase:
+    """A database that notes for which owner each statement is."""
+
+    def __init__(self, store: Store) -> None:
+        self._database = store.database
+        self.owners: list[str] = []
+
+    async def fetch(self, statement: Any, parameters: dict[str, Any]) -> Any:
+        self.owners.append(parameters["owner_id"])
+        return await self._database.fetch(statement, parameters)
+
+    async def fetch_one(self, statement: Any, parameters: dict[str, Any]) -> Any:
+        self.owners.append(parameters["owner_id"])
+        return await self._database.fetch_one(statement, parameters)
+
+
+async def test_an_owner_that_floods_its_limit_does_not_go_in_front_of_others(here: Store) -> None:
+    database = NotingDatabase(here)
+    leases = Leases(cast(Any, database), running_limit=1)
+    await leases.acquire(some_id(), some_id(), "alice")
+    database.owners.clear()
+    flood = [asyncio.create_task(leases.acquire(some_id(), some_id(), "alice")) for _ in range(50)]
+    await asyncio.sleep(0)
+    await leases.acquire(some_id(), some_id(), "bob")
+    # Each refused start takes three statements. Bob waits for the one that has begun, and not for all.
+    assert database.owners.index("bob") <= 3
+    results = await asyncio.gather(*flood, return_exceptions=True)
+    assert {type(result) for result in results} == {LimitReachedError}
 
 
 class Recovered:

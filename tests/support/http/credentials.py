@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import sleep
 from types import TracebackType
 from typing import Any, Self, cast
 from uuid import UUID
@@ -98,7 +99,8 @@ def token(algorithm: str = "HS256", kid: str | None = None, key: Any = None, **c
 class JWKSServer:
     """A server of a key set at `url`, which may be slow, refuse, or send too much.
 
-    `requests` counts the requests. A request waits until `may_answer` is set.
+    `requests` counts the requests. A request waits until `may_answer` is set. With `repeat_s` the content is sent again
+    and again, with that pause, until the client has had enough.
     """
 
     def __init__(self, *keys: dict[str, Any]) -> None:
@@ -106,6 +108,7 @@ class JWKSServer:
         self.status = 200
         self.headers: dict[str, str] = {}
         self.requests = 0
+        self.repeat_s: float | None = None
         self.may_answer = threading.Event()
         self.may_answer.set()
 
@@ -120,12 +123,16 @@ class JWKSServer:
             def do_GET(self) -> None:
                 jwks.requests += 1
                 jwks.may_answer.wait()
+                length = {} if jwks.repeat_s is not None else {"Content-Length": str(len(jwks.content))}
                 try:
                     self.send_response(jwks.status)
-                    for name, value in {**jwks.headers, "Content-Length": str(len(jwks.content))}.items():
+                    for name, value in {**jwks.headers, **length}.items():
                         self.send_header(name, value)
                     self.end_headers()
                     self.wfile.write(jwks.content)
+                    while jwks.repeat_s is not None:
+                        sleep(jwks.repeat_s)
+                        self.wfile.write(jwks.content)
                 except OSError:
                     pass  # the client has had enough
 
@@ -140,5 +147,6 @@ class JWKSServer:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.may_answer.set()
+        self.repeat_s = None
         self._server.shutdown()
         self._server.server_close()

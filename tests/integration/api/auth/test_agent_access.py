@@ -118,9 +118,20 @@ def test_the_owner_is_named_on_routes_of_agents_only(guarded: Guarded, alice: Ca
             check_problem(response, 403, "FORBIDDEN")
 
 
-def test_the_name_of_an_owner_is_validated(admin: Caller, label: str) -> None:
-    problem = check_problem(admin.send("GET", path(label), headers={OWNER: "a b"}), 422, "VALIDATION_FAILED")
-    assert problem["errors"][0]["loc"] == ["header", OWNER]
+@pytest.mark.parametrize("named", ["a b", "", "x" * 257, "alice, bob", "a\u202eb"])
+def test_the_name_of_an_owner_is_validated(admin: Caller, label: str, named: str) -> None:
+    headers = {**admin.headers, OWNER: named}
+    for method in ("GET", "DELETE"):
+        encoded = {name.encode(): value.encode() for name, value in headers.items()}
+        response = admin.guarded.api.http.request(method, path(label), headers=encoded)
+        problem = check_problem(response, 422, "VALIDATION_FAILED")
+        assert problem["errors"][0]["loc"] == ["header", OWNER]
+
+
+def test_two_owners_cannot_be_named(admin: Caller, alice: Caller, bob: Caller, label: str) -> None:
+    headers = [*admin.headers.items(), (OWNER, alice.owner_id), (OWNER, bob.owner_id)]
+    for method in ("GET", "DELETE"):
+        assert admin.guarded.api.http.request(method, path(label), headers=headers).status_code == 422
 
 
 def test_only_an_admin_writes_shared_agents(

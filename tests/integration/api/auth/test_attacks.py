@@ -10,6 +10,7 @@ import pytest
 
 from tests.integration.api.auth.conftest import Caller, Guarded
 from tests.support.http.resources import check_problem
+from tests.support.servers.raw_http import RawConnection
 from tests.support.store import value
 
 LIST = "/v1/conversations"
@@ -36,15 +37,17 @@ def first_events(
 @pytest.mark.parametrize("role", ["user", "auditor", "admin"])
 def test_only_a_service_may_name_an_owner(guarded: Guarded, alice: Caller, role: Any) -> None:
     caller = guarded.caller(role)
-    for named in (alice.owner_id, caller.owner_id, "", "local"):
-        for method, path in (("GET", LIST), ("GET", EVENTS), ("POST", "/v1/tokens")):
-            response = caller.send(method, path, headers={"Turnlog-Owner": named})
+    for named in (alice.owner_id, caller.owner_id, "", "local", "a b", "\u0430lice", "a\u202eb"):
+        for method, path in (("GET", LIST), ("GET", EVENTS), ("POST", "/v1/tokens"), ("DELETE", LIST)):
+            response = guarded.api.http.request(method, path, headers=with_owner(caller, named.encode()))
             check_problem(response, 403, "FORBIDDEN")
+    headers = [*caller.headers.items(), ("Turnlog-Owner", caller.owner_id), ("Turnlog-Owner", alice.owner_id)]
+    check_problem(guarded.api.http.get(LIST, headers=headers), 403, "FORBIDDEN")
 
 
-def with_owner(service: Caller, owner_id: bytes) -> dict[bytes, bytes]:
-    """Return the headers of a service that names an owner, in bytes."""
-    own = {name.encode(): value.encode() for name, value in service.headers.items()}
+def with_owner(caller: Caller, owner_id: bytes) -> dict[bytes, bytes]:
+    """Return the headers of a caller that names an owner, in bytes."""
+    own = {name.encode(): value.encode() for name, value in caller.headers.items()}
     return own | {b"Turnlog-Owner": owner_id}
 
 
@@ -177,6 +180,53 @@ def test_messages_of_another_owner_cannot_be_named(alice: Caller, bob: Caller) -
     ):
         assert check_problem(response, 404, "MESSAGE_NOT_FOUND")
         assert "secret" not in response.text
+
+
+def detours(own: str, theirs: str) -> list[str]:
+    """Return paths to another owner's messages that a tolerant server would take."""
+    full_width = theirs.translate({ord(char): ord(char) + 0xFEE0 for char in "0123456789"})
+    encoded = "".join(f"%{byte:02x}" for byte in full_width.encode())
+    return [
+        f"/v1/conversations/{own}/../{theirs}/messages",
+        f"/v1/conversations/{own}/%2e%2e/{theirs}/messages",
+        f"/v1/conversations/{own}%2f..%2f{theirs}/messages",
+        f"/v1/conversations/{own}/messages/../../{theirs}/messages",
+        f"/v1/conversations/{own}/messages/..%2f..%2f{theirs}%2fmessages",
+        f"/v1/conversations/{own};/{theirs}/messages",
+        f"/v1/conversations/{own}%00{theirs}/messages",
+        f"/v1/conversations/{own},{theirs}/messages",
+        f"/v1/conversations//{theirs}/messages",
+        f"//v1/conversations/{theirs}/messages",
+        f"/v1//conversations/{theirs}/messages",
+        f"/v1/conversations/{theirs}//messages",
+        f"/v1/conversations/{theirs}/messages/",
+        f"/v1/conversations/{theirs}%00/messages",
+        f"/v1/conversations/{theirs}%20/messages",
+        f"/v1/conversations/{theirs}%0a/messages",
+        f"/v1/conversations/{encoded}/messages",
+        f"/v1/conversations/{theirs}/messages%3Fx=1",
+        f"/docs/../v1/conversations/{theirs}/messages",
+        f"/static-offline-docs/../v1/conversations/{theirs}/messages",
+        f"/static-offline-docs/%2e%2e/v1/conversations/{theirs}/messages",
+        f"/healthz/../v1/conversations/{theirs}/messages",
+        f"/healthz%2f..%2fv1/conversations/{theirs}/messages",
+        f"/V1/conversations/{theirs}/messages",
+        f"/v1/conversations/{theirs.upper()}/messages",
+        f"http://localhost/v1/conversations/{theirs}/messages",
+    ]
+
+
+def test_no_spelling_of_a_path_goes_around_the_owner(alice: Caller, bob: Caller) -> None:
+    theirs = alice.conversation(messages=[{"role": "user", "content": "secret"}])["id"]
+    own = bob.conversation()["id"]
+    with RawConnection(str(bob.guarded.api.http.base_url)) as raw:
+        for path in detours(own, theirs):
+            for key, statuses in ((f"Authorization: Bearer {bob.key}\r\n", {404}), ("", {401, 404})):
+                raw.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{key}\r\n".encode())
+                answer = raw.answer()
+                assert answer.status in statuses, (path, answer.body)
+                assert answer.problem()["code"] in {"CONVERSATION_NOT_FOUND", "NOT_FOUND", "UNAUTHENTICATED"}
+                assert b"secret" not in answer.body
 
 
 def test_sql_in_any_string_is_text(guarded: Guarded, alice: Caller, service: Caller) -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, LiteralString
 from uuid import uuid4
 
 import httpx
@@ -12,6 +12,7 @@ import pytest
 from api.auth.access import AUDITED, RIGHTS
 from api.auth.audit_reads import AuditedRead, AuditReads
 from api.auth.identity import GrantedRole
+from api.http.route import MAX_ID_CHARS
 from tests.integration.api.auth.conftest import Caller, Guarded
 from tests.integration.api.auth.test_route_matrix import ALL, Place, access, new_place, request
 from tests.integration.api.conftest import Serve
@@ -22,6 +23,14 @@ from tests.support.waiting import eventually
 
 LIST = "/v1/conversations"
 READ = AuditedRead("GET", LIST, {}, None, ())
+FAIL: LiteralString = (
+    "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS "
+    "$$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = TG_ARGV[0]; END $$"
+)
+FAILS: dict[str, LiteralString] = {
+    "read-only": "CREATE TRIGGER fails BEFORE INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION fail('25006')",
+    "disk full": "CREATE TRIGGER fails BEFORE INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION fail('53100')",
+}
 
 
 def recorded(conninfo: str, request_id: str) -> list[dict[str, Any]]:
@@ -111,11 +120,36 @@ def test_the_owner_that_a_query_names_is_recorded(auditor: Caller, alice: Caller
 @pytest.mark.parametrize("role", ["auditor", "admin"])
 @pytest.mark.parametrize("path", ["/v1/agents", "/v1/agents/support"])
 def test_the_owner_that_a_header_names_is_recorded(
-    guarded: Guarded, alice: Caller, role: GrantedRole, path: str
+    guarded: Guarded, alice: Caller, path: str, role: GrantedRole
 ) -> None:
-    response, (read,) = send(guarded.caller(role, **{"Turnlog-Owner": alice.owner_id}), path)
-    assert response.status_code in {200, 404}
+    caller, request_id = guarded.caller(role), uuid4().hex
+    caller.send("GET", path, headers={"X-Request-Id": request_id, "Turnlog-Owner": alice.owner_id})
+    (read,) = recorded(guarded.conninfo, request_id)
     assert (read["owner_id"], read["parameters"]) == (alice.owner_id, [])
+    statement = "SELECT actor FROM events WHERE request_id = %s"
+    assert rows(guarded.conninfo, statement, [request_id]) == [(f"{role}:{caller.owner_id}",)]
+
+
+def test_an_agent_in_the_query_is_recorded(auditor: Caller) -> None:
+    response, (read,) = send(auditor, params={"agent_id": "support", "sort": "title"})
+    assert response.status_code == 200
+    assert (read["ids"], read["parameters"]) == ({"agent_id": "support"}, ["agent_id", "sort"])
+
+
+@pytest.mark.parametrize("label", ["x" * 10_000, "%00" * 1000, "%ff%fe", "%f0%9f%92%a9" * 500])
+def test_of_an_id_that_cannot_exist_only_the_beginning_is_recorded(auditor: Caller, label: str) -> None:
+    response, (read,) = send(auditor, f"/v1/agents/{label}")
+    check_problem(response, 404, "AGENT_NOT_FOUND")
+    assert 0 < len(read["ids"]["agent_id"]) <= MAX_ID_CHARS
+
+
+def test_the_headers_of_a_read_are_not_recorded(guarded: Guarded, auditor: Caller, alice: Caller) -> None:
+    secrets = {name: f"secret-{name}" for name in ("Cookie", "User-Agent", "X-Other", "Idempotency-Key", "If-Match")}
+    id_, request_id = alice.conversation()["id"], uuid4().hex
+    headers = {**secrets, "X-Request-Id": request_id, "Turnlog-Position": "1"}
+    assert auditor.send("GET", f"{LIST}/{id_}", headers=headers).status_code == 200
+    (row,) = rows(guarded.conninfo, "SELECT events::text FROM events WHERE request_id = %s", [request_id])
+    assert "secret" not in row[0] and auditor.key not in row[0]
 
 
 def test_an_unknown_parameter_is_not_recorded(auditor: Caller) -> None:
@@ -182,6 +216,58 @@ def test_a_read_that_cannot_be_recorded_is_not_answered(fresh: Guarded) -> None:
     rows(fresh.conninfo, "ALTER TABLE head_elsewhere RENAME TO head")
     response, found = send(auditor, f"{LIST}/{id_}")
     assert (response.status_code, len(found)) == (200, 1)
+
+
+@pytest.mark.parametrize("condition", FAILS)
+def test_a_read_is_not_answered_while_the_log_cannot_be_written(fresh: Guarded, condition: str) -> None:
+    auditor, alice = fresh.caller("auditor"), fresh.caller("user")
+    id_ = alice.conversation(title="Mine")["id"]
+    rows(fresh.conninfo, FAIL)
+    rows(fresh.conninfo, FAILS[condition])
+    for path in (f"{LIST}/{id_}", f"{LIST}/{id_}/events", LIST):
+        response, found = send(auditor, path)
+        check_problem(response, 503, "STORE_UNAVAILABLE")
+        assert (response.headers["retry-after"], "Mine" in response.text, found) == ("1", False, [])
+    assert alice.send("GET", f"{LIST}/{id_}").json()["title"] == "Mine"
+    rows(fresh.conninfo, "DROP TRIGGER fails ON events")
+    response, found = send(auditor, f"{LIST}/{id_}")
+    assert (response.status_code, len(found)) == (200, 1)
+
+
+def test_a_read_beyond_the_limit_is_refused_and_not_recorded(database_url: str, serve: Serve) -> None:
+    with serve(database_url, auth="keys", limit_requests_per_minute=3) as api:
+        limited = Guarded(api, database_url)
+        auditor, alice = limited.caller("auditor"), limited.caller("user")
+        statuses = [auditor.send("GET", LIST).status_code for _ in range(20)]
+        assert statuses == [200] * 3 + [429] * 17
+        assert value(database_url, "SELECT count(*) FROM events WHERE type = 'AuditRead'") == 3
+        assert alice.send("GET", LIST).status_code == 200
+
+
+def test_an_auditor_that_names_an_owner_uses_up_its_own_limit(database_url: str, serve: Serve) -> None:
+    with serve(database_url, auth="keys", limit_requests_per_minute=3) as api:
+        limited = Guarded(api, database_url)
+        alice = limited.caller("user")
+        for caller in (limited.caller("auditor"), limited.caller("admin")):
+            named = {"Turnlog-Owner": alice.owner_id}
+            statuses = [caller.send("GET", "/v1/agents", headers=named).status_code for _ in range(5)]
+            assert statuses == [200] * 3 + [429] * 2
+        service = limited.caller("service", **{"Turnlog-Owner": alice.owner_id})
+        assert [each.send("GET", LIST).status_code for each in (alice, service, alice, service)] == [200] * 3 + [429]
+
+
+def test_what_is_recorded_of_a_process_is_no_conversation_to_anybody(fresh: Guarded) -> None:
+    auditor, admin, alice = fresh.caller("auditor"), fresh.caller("admin"), fresh.caller("user")
+    send(auditor)
+    aggregate = str(value(fresh.conninfo, "SELECT aggregate_id FROM events WHERE type = 'AuditRead'"))
+    place = Place(aggregate, str(uuid4()), str(uuid4()))
+    for method, path in ALL:
+        if "{conversation_id}" in path and method != "HEAD":
+            for caller in (auditor, admin, alice):
+                status, _, content = request(caller, method, path, place)
+                assert status in (403, 404), content
+                assert b"CONVERSATION_NOT_FOUND" in content or status == 403
+    assert value(fresh.conninfo, "SELECT count(*) FROM events WHERE type <> 'AuditRead'") == 0
 
 
 def test_feeds_and_read_models_pass_them_by(fresh: Guarded) -> None:

@@ -5,12 +5,15 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
+from time import time
 from typing import Any
 
 import pytest
 
-from api.auth.errors import IdentityProviderError
-from api.auth.jwks import LIFETIME_S, MAX_BYTES, PAUSE_S, KeySet
+from api.auth.api_keys import digest_of
+from api.auth.errors import IdentityProviderError, UnauthenticatedError
+from api.auth.json_web_tokens import JWTVerifier, TokenRules
+from api.auth.jwks import LIFETIME_S, MAX_AGE_S, MAX_BYTES, PAUSE_S, KeySet
 from tests.integration.api.conftest import Serve
 from tests.support.http.credentials import JWKSServer, bearer, jwk, private_key, token
 from tests.support.http.resources import check_problem
@@ -137,12 +140,89 @@ async def test_content_that_is_no_small_key_set_is_refused(
     assert len(warning.getMessage()) < 200
 
 
-async def test_a_redirect_is_not_followed(jwks: JWKSServer, clock: Clock) -> None:
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(jwks: JWKSServer, clock: Clock, status: int) -> None:
     with JWKSServer(jwk("RS256", "first")) as elsewhere:
-        jwks.status, jwks.headers = 302, {"Location": elsewhere.url}
+        jwks.status, jwks.headers = status, {"Location": elsewhere.url}
         async with key_set(jwks, clock) as keys:
             await unavailable(keys)
         assert elsewhere.requests == 0
+
+
+@pytest.mark.parametrize("status", [201, 206, 404, 500])
+async def test_another_status_brings_no_keys(jwks: JWKSServer, clock: Clock, status: int) -> None:
+    jwks.status = status
+    async with key_set(jwks, clock) as keys:
+        await unavailable(keys)
+
+
+async def test_an_answer_that_trickles_is_given_up(jwks: JWKSServer, clock: Clock) -> None:
+    # Each byte arrives in time, and the whole never does.
+    jwks.content, jwks.repeat_s = b" ", 0.01
+    async with key_set(jwks, clock, timeout_s=0.5) as keys:
+        await unavailable(keys)
+
+
+async def test_an_answer_without_end_is_given_up(jwks: JWKSServer, clock: Clock) -> None:
+    jwks.content, jwks.repeat_s = b" " * 16_384, 0.0
+    async with key_set(jwks, clock) as keys:
+        await unavailable(keys)
+
+
+async def test_a_flood_of_key_ids_while_the_server_hangs_does_not_hold_up_known_keys(
+    jwks: JWKSServer, clock: Clock
+) -> None:
+    async with key_set(jwks, clock) as keys:
+        first = await keys.find("first")
+        clock.now += PAUSE_S
+        jwks.may_answer.clear()
+        flood = [asyncio.create_task(keys.find(f"made-up-{number}")) for number in range(100)]
+        await until(lambda: jwks.requests == 2)
+        assert await keys.find("first") == first
+        assert not any(task.done() for task in flood)
+        jwks.may_answer.set()
+        assert await asyncio.gather(*flood) == [None] * 100
+    assert jwks.requests == 2
+
+
+async def test_keys_that_nobody_needed_for_long_are_not_used_before_a_fetch(jwks: JWKSServer, clock: Clock) -> None:
+    async with key_set(jwks, clock) as keys:
+        assert await keys.find("first")
+        jwks.give(jwk("ES256", "second"))
+        clock.now += MAX_AGE_S
+        assert await keys.find("first") is None
+
+
+async def test_keys_that_nobody_needed_for_long_survive_an_outage(jwks: JWKSServer, clock: Clock) -> None:
+    async with key_set(jwks, clock) as keys:
+        first = await keys.find("first")
+        jwks.status = 500
+        clock.now += MAX_AGE_S
+        assert await keys.find("first") == first
+        assert jwks.requests == 2
+
+
+async def test_a_token_that_is_in_use_ends_after_its_key_was_taken_away(jwks: JWKSServer, clock: Clock) -> None:
+    began, text = time(), token("RS256", "first").encode()
+    async with key_set(jwks, clock) as keys:
+        verifier = JWTVerifier(keys, TokenRules(), now=lambda: began + clock.now)
+        keys.on_change(verifier.forget)
+
+        async def works() -> bool:
+            try:
+                digest = digest_of(text)
+                return bool(verifier.recent(digest) or await verifier.verify(text, digest))
+            except UnauthenticatedError:
+                return False
+
+        assert await works()
+        jwks.give(jwk("ES256", "second"))
+        taken_away_at = clock.now
+        while await works():
+            clock.now += 1
+            # A fetch that has begun ends before the next second.
+            await until(lambda: keys._fetching is None)
+    assert LIFETIME_S <= clock.now - taken_away_at < 7 * 60
 
 
 async def test_a_request_that_gives_up_does_not_end_the_fetch_of_others(jwks: JWKSServer, clock: Clock) -> None:

@@ -63,9 +63,53 @@ def test_anything_but_one_key_is_refused_alike(guarded: Guarded, alice: Caller, 
 
 
 def test_two_authorization_headers_are_refused(guarded: Guarded, alice: Caller, bob: Caller) -> None:
-    for first, second in ((alice, bob), (bob, alice), (alice, alice)):
-        headers = [("Authorization", f"Bearer {each.key}") for each in (first, second)]
+    of_alice, of_bob = f"Bearer {alice.key}", f"Bearer {bob.key}"
+    for pair in ((of_alice, of_bob), (of_bob, of_alice), (of_alice, of_alice), (of_alice, ""), ("Basic x", of_alice)):
+        headers = [("Authorization", value) for value in pair]
         assert guarded.api.http.get(LIST, headers=headers).status_code == 401
+
+
+def test_a_key_is_read_from_no_other_place(guarded: Guarded, alice: Caller) -> None:
+    assert status(guarded, **alice.headers) == 200
+    for name in ("access_token", "key", "api_key", "token", "authorization"):
+        for path in (LIST, "/v1/events", f"{LIST}?limit=1&x=1"):
+            assert guarded.api.http.get(path, params={name: alice.key}).status_code == 401
+    for name in ("X-Api-Key", "X-Authorization", "Proxy-Authorization", "Cookie", "Turnlog-Key"):
+        assert status(guarded, **{name: f"Bearer {alice.key}"}) == 401
+    body = {"Authorization": f"Bearer {alice.key}"}
+    assert guarded.api.http.post(LIST, json=body).status_code == 401
+
+
+def test_a_key_in_another_case_is_another_key(guarded: Guarded, alice: Caller) -> None:
+    random = alice.key.removeprefix("tlk_")
+    for other in (alice.key.upper(), alice.key.lower(), f"tlk_{random.swapcase()}", f"tlk_{random[::-1]}"):
+        assert other != alice.key
+        assert status(guarded, **bearer(other)) == 401
+
+
+def test_no_answer_tells_why_a_key_is_refused(guarded: Guarded, prepared_url: str, alice: Caller, bob: Caller) -> None:
+    bob.revoke()
+    eventually(lambda: status(guarded, **bob.headers) == 401)
+    _, expired = create_key(guarded.conninfo, alice.owner_id, expires_at=now() - timedelta(seconds=1))
+    _, of_another_log = create_key(prepared_url, alice.owner_id)
+    for path in (LIST, f"{LIST}/{alice.conversation()['id']}", "/metrics", "/v1/projections"):
+        answers: list[tuple[int, dict[str, str], bytes]] = []
+        for key in (bob.key, expired, of_another_log, new_key(), "tlk_", "x" * 5000):
+            response = guarded.api.http.get(path, headers=bearer(key))
+            headers = {name: value for name, value in response.headers.items() if name != "date"}
+            answers.append((response.status_code, headers, response.content))
+        assert answers == answers[:1] * len(answers)
+        assert answers[0][0] == 401
+
+
+def test_the_write_of_a_revoked_key_is_not_done(guarded: Guarded, alice: Caller, bob: Caller) -> None:
+    id_ = alice.conversation()["id"]
+    second = guarded.caller("user", alice.owner_id)
+    second.revoke()
+    eventually(lambda: status(guarded, **second.headers) == 401)
+    assert second.send("DELETE", f"{LIST}/{id_}").status_code == 401
+    assert second.send("POST", "/v1/tokens").status_code == 401
+    assert alice.send("GET", f"{LIST}/{id_}").status_code == 200
 
 
 def test_a_key_of_another_database_is_refused(guarded: Guarded, prepared_url: str) -> None:

@@ -163,14 +163,42 @@ def test_another_owners_resource_cannot_be_told_from_a_missing_one(
             assert json.loads(another[2])["code"] == "CONVERSATION_NOT_FOUND"
 
 
+@pytest.mark.parametrize("role", ["user", "service"])
 @pytest.mark.parametrize(("method", "path"), OF_CONVERSATIONS)
 def test_another_owners_deleted_resource_is_missing_too(
-    callers: dict[GrantedRole, Caller], deleted: Place, method: str, path: str
+    callers: dict[GrantedRole, Caller], deleted: Place, method: str, path: str, role: GrantedRole
 ) -> None:
     missing = Place(str(uuid4()), deleted.message_id, deleted.turn_id)
-    another = request(callers["user"], method, path, deleted)
-    assert _comparable(another, deleted) == _comparable(request(callers["user"], method, path, missing), missing)
+    another = request(callers[role], method, path, deleted)
+    assert _comparable(another, deleted) == _comparable(request(callers[role], method, path, missing), missing)
     assert another[0] == 404
+
+
+@pytest.mark.parametrize(("method", "path"), ALL)
+def test_a_service_that_names_no_owner_reaches_nothing(
+    guarded: Guarded, service: Caller, place: Place, method: str, path: str
+) -> None:
+    status, _, content = request(service, method, path, place)
+    needed = access(method, path)
+    if needed is Access.PUBLIC:
+        assert status == 200
+    else:
+        assert status == (400 if needed in RIGHTS["service"] else 403), content
+
+
+def test_the_feed_of_another_owners_conversation_cannot_be_told_from_that_of_a_missing_one(
+    callers: dict[GrantedRole, Caller], place: Place, deleted: Place
+) -> None:
+    missing = place._replace(conversation_id=str(uuid4()))
+    for role in ("user", "service"):
+        answers: list[Any] = []
+        for each in (place, deleted, missing):
+            query = {"conversation_id": each.conversation_id}
+            response = callers[role].send("GET", "/v1/events", params=query)
+            answer = (response.status_code, response.headers, response.content)
+            answers.append(_comparable(answer, each))
+        assert answers[0] == answers[1] == answers[2]
+        assert answers[0][0] == 404
 
 
 @pytest.mark.parametrize(("method", "path"), OF_CONVERSATIONS)

@@ -51,7 +51,7 @@ def test_a_token_opens_event_streams_and_nothing_else(
             assert response.status_code in {200, 422}
         else:
             assert response.status_code == expected
-    if expected == 401:  # and as a header it opens nothing at all
+    if needed is not Access.PUBLIC:  # and as a header it opens nothing at all
         headers = {"Authorization": f"Bearer {token}"}
         response = guarded.api.http.request(method, place.path(path), headers=headers, **body_of(method, path))
         assert response.status_code == 401
@@ -108,11 +108,34 @@ def test_a_token_works_in_every_process_and_in_no_other_log(
         assert opened(elsewhere, token) == 401
 
 
-def test_a_token_ends_with_its_key(guarded: Guarded, alice: Caller) -> None:
+def test_a_token_ends_with_its_key_in_every_process(guarded: Guarded, serve: Serve, alice: Caller) -> None:
+    token, place = alice.short_token(), new_place(alice)
+    paths = [place.path(path) for method, path in ALL if method == "GET" and access(method, path) is Access.STREAMS]
+    assert len(paths) == 3
+    with serve(guarded.conninfo, auth="keys") as other:
+        for api in (guarded.api, other):
+            assert [opened(api, token, path) for path in paths] == [200] * 3
+        alice.revoke()
+        for api in (guarded.api, other):
+            eventually(lambda: opened(api, token) == 401)  # noqa: B023
+            assert [opened(api, token, path) for path in paths] == [401] * 3
+
+
+def test_a_stolen_token_gives_no_further_token(guarded: Guarded, alice: Caller) -> None:
     token = alice.short_token()
     assert opened(guarded.api, token) == 200
-    alice.revoke()
-    eventually(lambda: opened(guarded.api, token) == 401)
+    for response in (
+        guarded.api.http.post("/v1/tokens", params={"access_token": token}),
+        guarded.api.http.post("/v1/tokens", headers={"Authorization": f"Bearer {token}"}),
+    ):
+        check_problem(response, 401, "UNAUTHENTICATED")
+        assert token not in response.text
+
+
+def test_the_name_of_the_parameter_has_one_spelling(guarded: Guarded, alice: Caller) -> None:
+    token = alice.short_token()
+    for name in ("access%5Ftoken", "ACCESS_TOKEN", "access_token%20", "%61ccess_token", "access_token[]", "token"):
+        assert guarded.api.http.get(f"{EVENTS}?{name}={token}").status_code == 401
 
 
 @pytest.mark.parametrize("by_token", [False, True])

@@ -8,11 +8,12 @@ from typing import Any
 
 import jwt
 import pytest
+from jwt.algorithms import get_default_algorithms
 
 from api.auth.api_keys import digest_of
 from api.auth.errors import UnauthenticatedError
 from api.auth.identity import Identity
-from api.auth.json_web_tokens import LEEWAY_S, MAX_TOKEN_BYTES, FixedKey, JWTVerifier, TokenRules
+from api.auth.json_web_tokens import LEEWAY_S, MAX_TOKEN_BYTES, REMEMBERED_S, FixedKey, JWTVerifier, TokenRules
 from api.auth.verifying_keys import keys_of, public_key, secret_key
 from eventlog.clock import now
 from tests.support.http.credentials import SECRET, claims, jwk, private_key, public_pem, token
@@ -73,7 +74,7 @@ async def test_other_claims_may_hold_owner_and_role() -> None:
 async def test_a_token_without_signature_is_refused() -> None:
     unsigned = jwt.encode(claims(), None, "none")  # type: ignore[arg-type]
     await refused(by_secret(), unsigned)
-    for alg in ("none", "None", "NONE", "", None, 0, ["HS256"]):
+    for alg in ("none", "None", "NONE", "nOnE", "hs256", "HS256 ", "", None, 0, True, ["HS256"], {"HS256": 1}):
         await refused(by_secret(), f"{part({'alg': alg})}.{part(claims())}.")
         await refused(by_secret(), signed({"alg": alg}, claims()))
     await refused(JWTVerifier(FixedKey(public_key(public_pem("RS256"))), TokenRules()), unsigned)
@@ -104,10 +105,26 @@ async def test_a_token_of_another_algorithm_of_the_same_key_is_refused() -> None
         {"aud": []},
         {"exp": None},
         {"exp": "soon"},
+        {"exp": "9999999999"},
+        {"exp": True},
+        {"exp": [9999999999]},
+        {"exp": {"at": 9999999999}},
+        {"exp": -1},
         {"exp": 1},
         {"nbf": 2**33},
+        {"nbf": "1"},
+        {"nbf": True},
         {"iat": 2**33},
+        {"iat": "1"},
+        {"aud": ["another", "evil"]},
+        {"aud": [["turnlog"]]},
+        {"aud": {"turnlog": True}},
+        {"aud": "turnlog "},
+        {"iss": "https://issuer.example/"},
         {"sub": None},
+        {"sub": ["alice"]},
+        {"sub": {"id": "alice"}},
+        {"sub": True},
         {"sub": 7},
         {"sub": ""},
         {"sub": "a b"},
@@ -127,8 +144,21 @@ async def test_a_token_with_wrong_claims_is_refused(changes: dict[str, Any]) -> 
     await refused(verifier, signed(HS256, claims(**{**GIVEN, **changes})))
 
 
+async def test_a_token_may_be_for_several_audiences() -> None:
+    verifier = by_secret(RULES)
+    identity = await verified(verifier, token(**{**GIVEN, "aud": ["another", "turnlog"]}))
+    assert identity.owner_id == "alice"
+
+
 async def test_a_token_for_an_audience_is_refused_where_none_is_set() -> None:
-    await refused(by_secret(), token(aud="another"))
+    for audience in ("another", ["another"]):
+        await refused(by_secret(), token(aud=audience))
+
+
+async def test_a_time_may_have_a_fraction() -> None:
+    ends = now().timestamp() + 60.5
+    identity = await verified(by_secret(), token(exp=ends, nbf=0.5, iat=0.5))
+    assert identity.expires_at == int(ends) + LEEWAY_S
 
 
 async def test_clocks_may_differ_by_30_s() -> None:
@@ -162,8 +192,20 @@ async def test_clocks_may_differ_by_30_s() -> None:
         signed([], claims()),
         signed({**HS256, "crit": ["exp"]}, claims()),
         signed({**HS256, "b64": False, "crit": ["b64"]}, claims()),
+        signed({**HS256, "crit": []}, claims()),
+        signed({**HS256, "crit": "exp"}, claims()),
+        signed({**HS256, "kid": 7}, claims()),
+        signed({**HS256, "kid": ["first"]}, claims()),
+        signed({"typ": "JWT"}, claims()),
+        signed(HS256, None),
+        signed(HS256, []),
+        f"{signed(HS256, claims())}.{part(b'x')}",
+        f"{part(HS256)}.{part(claims())}",
+        f"{part(HS256)}.{part(claims())}.",
+        f"{signed(HS256, claims())} ",
+        f"{signed(HS256, claims())}\n",
     ],
-    ids=range(21),  # a token differs from run to run, and the processes of a run have to name a test alike
+    ids=range(33),  # a token differs from run to run, and the processes of a run have to name a test alike
 )
 async def test_a_malformed_token_is_refused(text: str) -> None:
     await refused(by_secret(), text)
@@ -198,6 +240,17 @@ async def test_a_verified_token_is_remembered_until_it_ends() -> None:
     assert verifier.recent(digest_of(text)) is None
 
 
+async def test_a_verified_token_is_remembered_for_a_minute_at_most() -> None:
+    clock = [now().timestamp()]
+    verifier = JWTVerifier(FixedKey(secret_key(SECRET)), TokenRules(), now=lambda: clock[0])
+    text = token().encode()
+    await verifier.verify(text, digest_of(text))
+    clock[0] += REMEMBERED_S - 1
+    assert verifier.recent(digest_of(text))
+    clock[0] += 1
+    assert verifier.recent(digest_of(text)) is None
+
+
 async def test_all_tokens_are_verified_again_after_a_key_was_taken_away() -> None:
     verifier = by_secret()
     text = token().encode()
@@ -208,12 +261,17 @@ async def test_all_tokens_are_verified_again_after_a_key_was_taken_away() -> Non
 
 def test_a_key_set_holds_public_keys_for_signatures_only() -> None:
     rsa, ec, ed = jwk("RS256", "r"), jwk("ES256", "e"), jwk("EdDSA", "o")
+    private = get_default_algorithms()["RS256"].to_jwk(private_key("RS256"), as_dict=True)
     unusable: list[Any] = [
         {"kty": "oct", "k": part(SECRET.encode()), "kid": "s"},
         {**rsa, "kid": "enc", "use": "enc"},
         {**rsa, "kid": "alg", "alg": "RS512"},
         {**rsa, "kid": "HS256", "alg": "HS256"},
         {**ec, "kid": "crv", "crv": "P-384"},
+        {**ec, "kid": "point", "x": ec["y"], "y": ec["x"]},
+        {**ed, "kid": "curve", "crv": "X25519"},
+        {**rsa, "kid": "exponent", "e": "AA"},
+        {**private, "kid": "private"},
         {"kty": "RSA", "kid": "empty"},
         {"kty": "RSA", "kid": "bad", "n": 7, "e": []},
         {"kty": ["RSA"], "kid": "list"},

@@ -43,6 +43,9 @@ def test_complete_settings_are_taken(settings: dict[str, str]) -> None:
         ({"auth": "jwt", "jwt_public_key": "no key at all"}, ["TURNLOG_JWT_PUBLIC_KEY: must be a public key in PEM"]),
         ({"auth": "jwt", "jwt_jwks_url": "file:///etc/passwd"}, ["TURNLOG_JWT_JWKS_URL: should be a URL"]),
         ({"auth": "jwt", "jwt_jwks_url": "https://"}, ["TURNLOG_JWT_JWKS_URL: should be a URL"]),
+        ({"auth": "jwt", "jwt_jwks_url": "https://short-secret@i.example:99999/"}, ["should be a URL that starts"]),
+        ({"auth": "jwt", "jwt_jwks_url": "https://issuer.example:short-secret/"}, ["should be a URL that starts"]),
+        ({"auth": "jwt", "jwt_jwks_url": "https://[short-secret/"}, ["should be a URL that starts with https://"]),
         ({"auth": "jwt", "jwt_secret": SECRET, "jwt_owner_claim": ""}, ["TURNLOG_JWT_OWNER_CLAIM"]),
     ],
 )  # fmt: skip
