@@ -78,7 +78,7 @@ class ConversationStarts:
 
         # The starts of this process wait for each other, so that only those of other processes conflict.
         counted_id = agent_aggregate_id(owner_id, label)
-        async with self._locks.of(counted_id):
+        async with self._locks.hold(counted_id):
             try:
                 return await retry(attempt, VersionTakenError, self._conflict_pauses_s)
             except VersionTakenError:

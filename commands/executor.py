@@ -94,7 +94,7 @@ class CommandExecutor:
             return await self._record(state, events, idempotency, generation)
 
         await self._check_owner(conversation_id, owner_id)
-        async with self._locks.of(conversation_id):
+        async with self._locks.hold(conversation_id):
             try:
                 return await retry(attempt, VersionTakenError, self._conflict_pauses_s)
             except VersionTakenError:

@@ -94,7 +94,7 @@ class Leases:
                 await self._acquire(turn_id, held)
         else:
             # All owners share `_writing`. An owner that floods its limit has one start in that line at a time.
-            async with self._starting.of(held.runs_for), self._writing:
+            async with self._starting.hold(held.runs_for), self._writing:
                 await self._acquire_within_limit(turn_id, held, held.runs_for)
         self._hold(turn_id, held)
 

@@ -91,7 +91,7 @@ class StreamLimit:
         own = {"holder": self._holder, "seconds": SLOT_S, "at_most": self._at_most}
         parameters = {**own, "stream_id": stream_id, "owner_id": owner_id}
         # An owner that floods its limit takes one connection at a time from the pool.
-        async with self._opening.of(owner_id):
+        async with self._opening.hold(owner_id):
             row = await self._database.fetch_one(_SQL["open_stream"], parameters)
         if row is None or not row[0]:
             raise LimitReachedError(f"At most {self._at_most} open streams.", RETRY_AFTER_S)
