@@ -56,6 +56,7 @@ class KeyLookup:
         self._waiting: _Waiting = {}
         self._background = Background()
         self._reading = False
+        self._closed = False
 
     def recent(self, wanted: Wanted) -> Identity | None:
         """Return the identity of a key that was looked up a moment ago and still works."""
@@ -65,12 +66,14 @@ class KeyLookup:
         """Return the identity that a key grants, None if there is no key that works.
 
         Raises:
-            StoreUnavailableError: the database does not answer.
+            StoreUnavailableError: the database does not answer, or this server is being stopped.
         """
         if (known := self._known.get(wanted)) is not None:
             return self._unless_expired(known)
         if self._unknown.get(wanted):
             return None
+        if self._closed:
+            raise StoreUnavailableError("The server is being stopped.")
         waiting = self._waiting.get(wanted)
         if waiting is None:
             waiting = self._waiting[wanted] = asyncio.get_running_loop().create_future()
@@ -84,7 +87,8 @@ class KeyLookup:
         return self._unless_expired(found)
 
     async def close(self) -> None:
-        """Stop. Lookups that wait fail."""
+        """Stop. Lookups that wait fail, and so do later ones."""
+        self._closed = True
         await self._background.close()
 
     def _unless_expired(self, identity: Identity | None) -> Identity | None:

@@ -71,6 +71,7 @@ class Database:
         self._logged_cause: str | None = None
         self._forgetting: list[Callable[[], None]] = []
         self._busy: set[Connection] = set()
+        self._returning: set[asyncio.Task[None]] = set()
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             conninfo,
             kwargs=self._parameters(),
@@ -96,6 +97,7 @@ class Database:
         if self._probe is not None:
             await cancel_and_wait([self._probe])
         self._abort_busy()
+        await asyncio.gather(*self._returning, return_exceptions=True)
         await self._pool.close(timeout=0.0 if self.given_up else 5.0)  # its own tasks may be connecting
 
     async def give_up_if_unreachable(self) -> None:
@@ -233,16 +235,24 @@ class Database:
         self, statement: Statement, parameters: Sequence[Any] | Mapping[str, Any], deadline: float
     ) -> list[TupleRow]:
         left_s = deadline - monotonic()
-        async with self._pool.connection(timeout=min(POOL_TIMEOUT_S, left_s)) as connection:
+        connection = await self._pool.getconn(timeout=min(POOL_TIMEOUT_S, left_s))
+        try:
             if self.given_up:
                 raise StoreUnavailableError("The store does not answer.")
             self._busy.add(connection)
-            try:
-                with time_limit(connection, deadline - monotonic()):
-                    cursor = await connection.execute(statement, parameters, binary=True)
-                    return await cursor.fetchall() if cursor.description else []
-            finally:
-                self._busy.discard(connection)
+            with time_limit(connection, deadline - monotonic()):
+                cursor = await connection.execute(statement, parameters, binary=True)
+                return await cursor.fetchall() if cursor.description else []
+        finally:
+            self._busy.discard(connection)
+            await self._give_back(connection)
+
+    async def _give_back(self, connection: Connection) -> None:
+        # In a task of its own: the pool loses a connection whose return is cancelled.
+        returning = asyncio.create_task(self._pool.putconn(connection), name="return-connection", context=Context())
+        self._returning.add(returning)
+        returning.add_done_callback(self._returning.discard)
+        await asyncio.shield(returning)
 
     async def _require_reachable(self, deadline: float) -> None:
         """Replace the pool's connections, if the database can be reached.

@@ -10,9 +10,13 @@ from psycopg.conninfo import make_conninfo
 from eventlog.db import database as database_module
 from eventlog.db.database import POOL_SIZE, Database
 from eventlog.errors import StoreUnavailableError
+from tests.support.store import until
 
 ROUNDS = 60
 TASKS = 4 * POOL_SIZE
+CANCELLATIONS = 100
+"""The cancellations by each of twelve tasks. One in a hundred hits the return of a connection."""
+MOST_STEPS = 12
 
 
 async def test_a_task_that_is_cancelled_as_its_statement_ends_is_cancelled(database_url: str) -> None:
@@ -34,6 +38,31 @@ async def test_a_task_that_is_cancelled_as_its_statement_ends_is_cancelled(datab
     finally:
         await database.close()
     assert lost == 0
+
+
+async def test_cancelled_statements_lose_no_connection_of_the_pool(database_url: str) -> None:
+    """Cancel at every moment, while other tasks use the pool.
+
+    psycopg's pool forgets a connection whose return is cancelled. After eight of them it would serve nobody.
+    """
+    database = Database(database_url)
+    await database.open()
+
+    async def cancel_and_read(first: int) -> None:
+        for steps in range(first, first + CANCELLATIONS):
+            task = asyncio.create_task(database.fetch("SELECT 1"))
+            for _ in range(steps % MOST_STEPS):
+                await asyncio.sleep(0)
+            await asyncio.sleep(steps % 3 / 1000)
+            task.cancel()
+            await asyncio.wait([task])
+            await database.fetch("SELECT 1")
+
+    try:
+        await asyncio.gather(*(cancel_and_read(first) for first in range(POOL_SIZE + 4)))
+        await until(lambda: (use := database.pool_use()).idle == use.size)
+    finally:
+        await database.close()
 
 
 async def _read_twice(database: Database) -> None:

@@ -15,6 +15,7 @@ from api.auth.key_lookup import LIFETIME_S, KeyLookup
 from api.auth.key_store import FoundKey
 from eventlog.clock import new_id
 from eventlog.errors import StoreUnavailableError
+from tests.support.waiting import PATIENCE_S
 
 KEY = digest_of(b"a key")
 
@@ -203,6 +204,13 @@ async def test_a_lookup_fails_when_the_process_ends(clock: Clock) -> None:
     await lookup.close()
     with pytest.raises(StoreUnavailableError):
         await finding
+
+
+async def test_a_lookup_after_the_end_of_the_process_fails_and_does_not_wait(clock: Clock) -> None:
+    lookup = KeyLookup(Table(), clock=clock, now=clock)
+    await lookup.close()
+    with pytest.raises(StoreUnavailableError):
+        await asyncio.wait_for(lookup.find(KEY), PATIENCE_S)
 
 
 def test_a_cache_drops_its_oldest_entry_and_those_whose_time_came(clock: Clock) -> None:
