@@ -2,7 +2,6 @@
 
 from contextlib import ExitStack
 
-
 from tests.support.http import plain_http
 from tests.support.rebuilding import url
 from tests.support.servers.raw_http import RawConnection

@@ -22,7 +22,6 @@ from time import monotonic
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-
 from tests.support.http import plain_http
 from tests.support.waiting import PATIENCE_S
 
