@@ -61,9 +61,9 @@ def fixed(max_examples: int, *phases: Phase) -> settings:
 
 
 def without_common_headers(content: Schema) -> Schema:
-    """Return the document with the headers that all operations read alike on one of them.
+    """Return the document with one operation that has the common headers.
 
-    Their values would be a third of all requests.
+    All operations read them alike, and their values would be a third of all requests.
     """
     content = deepcopy(content)
     for path, operations in content["paths"].items():
