@@ -112,7 +112,7 @@ def database_url(request: pytest.FixtureRequest, postgres: str, _databases: "_Da
 
 @pytest.fixture(scope="session")
 def shared_database_url(postgres: str) -> Iterator[str]:
-    """Yield the conninfo of a database that tests share, with all projections installed."""
+    """Yield the conninfo of a shared database with all projections installed."""
     name = _create(postgres, INSTALLED)
     yield make_conninfo(postgres, dbname=name)
     _drop(postgres, name)

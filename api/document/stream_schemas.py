@@ -139,7 +139,7 @@ def _event(model: type[BaseModel], event: Schema, name: str, example: Mapping[st
 
 
 def _with_id(event: Schema, member: str, description: str) -> Schema:
-    """Return the schema of the same event with an id, which is this member of its data."""
+    """Return the schema of the same event with an id, a member of its data."""
     identifier: Schema = {"type": "string", "pattern": "^[0-9]+$", "description": description}
     return {
         **event,

@@ -39,7 +39,7 @@ def data_directory() -> Generator[Path]:
 
 @contextmanager
 def cluster_directory() -> Generator[Path]:
-    """Yield a data directory whose PostgreSQL was never started, then end and remove it."""
+    """Yield a data directory with a cluster, then kill its PostgreSQL and remove it."""
     with data_directory() as directory:
         put_cluster(directory)
         yield directory

@@ -62,7 +62,7 @@ def fresh(database_url: str, serve: Serve) -> Iterator[Guarded]:
 def test_each_read_is_recorded_exactly_once(
     guarded: Guarded, auditor: Caller, admin: Caller, place: Place, method: str, path: str
 ) -> None:
-    named = {**place._asdict(), "agent_id": "support"}
+    named = {**place._asdict(), "agent_id": "support", "name": "listing"}
     ids = {name: named[name] for name in re.findall(r"{(\w+)}", path)}
     read = {"method": method, "route": path, "ids": ids, "owner_id": None, "parameters": []}
     by_role: dict[GrantedRole, Caller] = {"auditor": auditor, "admin": admin}
