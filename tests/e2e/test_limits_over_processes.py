@@ -120,7 +120,7 @@ def test_a_killed_server_gives_back_its_turns_and_streams(database_url: str) -> 
                 for _ in range(2):
                     eventually(lambda: both.enter_context(client.stream("GET", f"{other.url}/v1/events")).is_success)
                 check_limited(client.get(f"{other.url}/v1/events"))
-    turns = "SELECT type FROM events WHERE type LIKE 'Turn%' ORDER BY position"
+    turns = "SELECT type FROM events WHERE type ~ '^Turn' ORDER BY position"
     assert [row[0] for row in rows(database_url, turns)] == ["TurnStarted", "TurnFailed", "TurnStarted"]
 
 

@@ -1,7 +1,7 @@
 """Streams end with the credentials of their caller."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -30,7 +30,7 @@ class Callers:
         self.authenticator = Authenticator(tokens, KeyVerifier(self.lookup), self.lookup, self.clock, 0.0)
 
     @asynccontextmanager
-    async def stream(self, identity: Identity) -> AsyncIterator[Callable[[], bool]]:
+    async def stream(self, identity: Identity) -> AsyncGenerator[Callable[[], bool]]:
         """Wait for the end of a caller's credentials.
 
         Yield a function that says whether they have ended.
