@@ -1,6 +1,6 @@
 """Interleaved rounds of a benchmark and measurements of their medians."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
@@ -70,7 +70,7 @@ class Plan:
     seconds: float
     events: int
 
-    async def interleave(self, sides: dict[str, Round]) -> dict[str, list[float]]:
+    async def interleave(self, sides: Mapping[str, Round]) -> dict[str, list[float]]:
         """Warm up all sides, run them in alternation and return a figure per round."""
         for work in sides.values():
             await work(self.seconds / 2)
