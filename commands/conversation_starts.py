@@ -48,7 +48,7 @@ class ConversationStarts:
     async def record(
         self, owner_id: str, label: str | None, decide: DecideStart, idempotency: Idempotency | None
     ) -> Committed:
-        """Record the first events of a conversation with the agent of a label, or with none.
+        """Record the first events of a conversation, with the agent of a label or none.
 
         Raises:
             ConversationLimitReachedError: the owner has as many conversations with the agent as it allows.
