@@ -84,7 +84,8 @@ def resolve_settings(settings: TurnSettings, defined: AgentDefined | None) -> Tu
 
 def _check_version(state: Agent | None, expected: Collection[int] | None) -> None:
     actual = state.version if state and state.definition else None
-    if expected is not None and actual not in expected:
+    # A range looks an integer up at once, and anything else by a search.
+    if expected is not None and (actual is None or actual not in expected):
         raise VersionMismatchError(actual, "agent")
 
 

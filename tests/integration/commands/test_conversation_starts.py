@@ -131,15 +131,14 @@ async def test_a_start_is_decided_on_the_definition_that_limits_it(here: Store, 
 
 
 async def test_starts_at_the_limit_do_not_wait_for_one_that_is_being_recorded(here: Store) -> None:
-    counts, counting, go_on = 0, asyncio.Event(), asyncio.Event()
+    counting, go_on, live = asyncio.Event(), asyncio.Event(), [0, 0, 1]
 
     async def count(*_: Any) -> int:
-        nonlocal counts
-        counts += 1
-        if counts == 2:
+        found = live.pop(0)
+        if len(live) == 1:
             counting.set()
             await go_on.wait()
-        return 0 if counts <= 2 else 1
+        return found
 
     await limit(here, 1)
     starts = starts_of(here, count)

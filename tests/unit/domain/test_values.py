@@ -96,7 +96,7 @@ def test_any_other_label_is_refused(label: str) -> None:
 
 @pytest.mark.parametrize(
     ("sent", "read_back"),
-    [(1e16, 10**16), (1e300, 10**300), (-0.0, 0.0), (1.0, 1), (0.1, 0.1), ([1e16], [10**16]), ("1e16", "1e16")],
+    [(1e16, 10**16), (1e23, 10**23), (-0.0, 0.0), (1.0, 1), (0.1, 0.1), ([1e16], [10**16]), ("1e16", "1e16")],
 )
 def test_json_is_the_same_after_the_database_has_changed_the_form_of_a_number(sent: Any, read_back: Any) -> None:
     assert same_json({"a": {"b": sent}}, {"a": {"b": read_back}})
