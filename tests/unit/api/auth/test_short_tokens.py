@@ -65,6 +65,7 @@ async def test_a_token_of_a_service_names_the_owner_that_it_serves() -> None:
 
 async def test_a_token_ends_after_ten_minutes_or_with_its_callers_credentials() -> None:
     token = (await short_tokens().issue(ALICE)).text
+    assert LIFETIME_S == 10 * 60
     assert await short_tokens(moment=NOW + LIFETIME_S - 1).verify(token)
     await refused(short_tokens(moment=NOW + LIFETIME_S), token)
     ending = await short_tokens().issue(ALICE._replace(expires_at=NOW + 60))
