@@ -1,6 +1,7 @@
 """The callers of the benchmark of authentication are let in, by their credentials."""
 
 import asyncio
+from typing import Any
 
 import httpx
 
@@ -16,7 +17,7 @@ def test_every_mode_lets_its_own_caller_in_and_no_other(empty_database_url: str)
     assert [mode.settings["TURNLOG_AUTH"] for mode in modes] == ["none", "none", "keys", "jwt", "jwt", "jwt"]
     assert len({mode.settings["TURNLOG_LOG_SCHEMA"] for mode in modes}) == len(modes)
     for mode in modes:
-        settings = {name.removeprefix(PREFIX).lower(): value for name, value in mode.settings.items()}
+        settings: dict[str, Any] = {name.removeprefix(PREFIX).lower(): value for name, value in mode.settings.items()}
         assert settings.keys() <= Settings.model_fields.keys()
         with ServedApp(empty_database_url, **settings) as served:
             path = f"{served.url}/v1/conversations"
