@@ -69,7 +69,7 @@ async def run(plan: Plan) -> list[Measurement]:
     async with serve(*empty_app(plan.conninfo)) as server:
         pages = await asyncio.to_thread(make_pages, server, plan.events // MESSAGES_OF_EACH)
         empty, reads = Reads(server, EMPTY), {name: Reads(server, page.path) for name, page in pages.items()}
-        await plan.interleave({EMPTY: empty.work} | {name: each.work for name, each in reads.items()})
+        await plan.interleave({name: each.work for name, each in {EMPTY: empty, **reads}.items()})
     for each in (empty, *reads.values()):
         each.drop_warm_up()
     return [line for name, page in pages.items() for line in _measured(name, page, reads[name], empty)]
