@@ -11,7 +11,7 @@ from benchmarks.rebuild import Rebuilds
 from domain.events import CONVERSATION_EVENTS
 from tests.support.store import rows
 
-EVENTS = 3_000
+EVENTS = 2_400
 NOT_GENERATED = {"MessagesSuperseded", "TurnQueued", "TurnSuspended", "TurnResumed"}
 
 
