@@ -148,7 +148,7 @@ class CommandExecutor:
         known = self._states.get(conversation_id)
         if known is not None and known.owner_id == owner_id:
             return
-        if await self.log.owner(conversation_id) != owner_id:
+        if not await self.log.belongs_to(owner_id, conversation_id):
             raise ConversationNotFoundError(conversation_id)
 
     async def _decide(self, conversation_id: UUID, decide: Decision) -> tuple[Conversation, Events]:

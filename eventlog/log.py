@@ -194,17 +194,18 @@ class Log:
         state = fold(state, (recorded.event for recorded in events))
         return state.at_version(max(state.version, last[0])) if state else None
 
-    async def owner(self, conversation_id: UUID) -> str | None:
-        """Return the owner of a conversation, or None if there is no such conversation.
+    async def belongs_to(self, owner_id: str, conversation_id: UUID) -> bool:
+        """Return whether a conversation exists and is this owner's.
 
         Raises:
             UnknownEventError: its first event cannot be read.
         """
-        row = await self._database.fetch_one(_SQL["read_owner"], {"conversation_id": conversation_id})
-        if row is None or row[0] is not None:
-            return row[0] if row else None
-        started = [item.event for item in await self.versions(conversation_id, [1])]
-        return next((event.owner_id for event in started if isinstance(event, ConversationStarted)), None)
+        parameters = {"owner_id": owner_id, "conversation_id": conversation_id}
+        row = await self._database.fetch_one(_SQL["find_owned"], parameters)
+        if row is None or row[0]:
+            return row is not None
+        (started,) = await self.versions(conversation_id, [1])
+        return isinstance(started.event, ConversationStarted) and started.event.owner_id == owner_id
 
     async def short_states(self, conversation_ids: list[UUID]) -> list[Conversation]:
         """Return the current states of those of some conversations that have no snapshot.

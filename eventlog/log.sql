@@ -109,10 +109,14 @@ ORDER BY version
 -- The version of the newest event of an aggregate, NULL if it has none.
 SELECT max(version) FROM events WHERE aggregate_id = %(conversation_id)s
 
--- name: read_owner
--- The owner of a conversation, NULL if its first event has an older shape.
-SELECT data ->> 'owner_id' FROM events
-WHERE aggregate_id = %(conversation_id)s AND version = 1 AND aggregate = 'conversation'
+-- name: find_owned
+-- A row if a conversation is an owner's, or (with false) if its first event has an older shape. The index alone tells that
+-- it is another owner's, so none of its events is read, which would take longer than a missing conversation.
+SELECT true FROM events
+WHERE data ->> 'owner_id' = %(owner_id)s AND aggregate_id = %(conversation_id)s AND type = 'ConversationStarted'
+UNION ALL
+SELECT false FROM events
+WHERE data ->> 'owner_id' IS NULL AND aggregate_id = %(conversation_id)s AND type = 'ConversationStarted'
 
 -- name: find_snapshots
 -- Those of some conversations that have a snapshot.

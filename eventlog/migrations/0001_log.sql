@@ -54,6 +54,10 @@ CREATE INDEX events_message ON events (aggregate_id, (data ->> 'message_id'))
 -- The events that supersede messages, which are few among many.
 CREATE INDEX events_superseded ON events (aggregate_id, version) WHERE type = 'MessagesSuperseded';
 
+-- name: create_events_owner
+-- The starts of an owner's conversations. A command looks its conversation up here, which reads no other owner's event.
+CREATE INDEX events_owner ON events ((data ->> 'owner_id'), aggregate_id) WHERE type = 'ConversationStarted';
+
 -- name: create_events_agent_number
 -- The starts of conversations with agents that limit them. Two that were decided on the same number of starts have the
 -- same number, and only one of them is recorded.

@@ -18,7 +18,7 @@ GETS = sorted(
     if isinstance(route, JSONRoute) and "GET" in (route.methods or ())
 )
 STREAMS = {path for path in GETS if path.endswith(("/stream", "/events"))}
-CHANGING = {"/metrics", "/readyz"}
+CHANGING = {"/metrics", "/readyz", "/v1/projections"}
 """Paths whose content may differ between two requests."""
 
 
