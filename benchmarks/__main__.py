@@ -15,7 +15,7 @@ from benchmarks import appends, cancels, commands, context, lag, rebuild, starts
 from benchmarks.machine import describe
 from benchmarks.measure import Plan
 from benchmarks.report import markdown, plain, result
-from benchmarks.requests import authentication, listing, post_messages_http, turns_http
+from benchmarks.requests import authentication, deletion, listing, post_messages_http, turns_http
 from benchmarks.streaming import stream_log, stream_readers, streams
 from postgres.embedded import EmbeddedPostgres
 
@@ -26,6 +26,7 @@ _MODULES = (
     post_messages_http,
     authentication,
     listing,
+    deletion,
     context,
     commands,
     lag,
@@ -58,9 +59,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to run, of: {names} [default: all]")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a round [default: 5]")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each side [default: 5]")
-    parser.add_argument(
-        "--events", type=int, default=1_000_000, help="size of the logs of rebuild and listing [default: 1000000]"
-    )
+    parser.add_argument("--events", type=int, default=1_000_000, help="size of the longer logs [default: 1000000]")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the run there too")
     parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
     parser.add_argument("--read", type=Path, metavar="PATH", help="print an earlier run's JSON instead of running")

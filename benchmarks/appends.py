@@ -72,7 +72,7 @@ def _rows(rows: list[NewRow]) -> Iterator[NewRow]:
     """Yield the same endless events as rows for the writer."""
     conversation_id = new_id()
     for version, row in zip(count(1), cycle(rows), strict=False):
-        yield row._replace(conversation_id=conversation_id, version=version)
+        yield row._replace(aggregate_id=conversation_id, version=version)
 
 
 def _coroutines(writer: GroupCommitWriter, states: list[bytes]) -> list[Work]:

@@ -24,6 +24,7 @@ from benchmarks.workload.texts import Turn
 CONVERSATIONS = 200
 VARIANTS_OF_EACH = 10
 START_TIMEOUT_S = 120
+ANSWER_TIMEOUT_S = 600
 STOP_TIMEOUT_S = 30
 
 _ROOT = Path(__file__).parents[2]
@@ -65,6 +66,10 @@ class Server:
         """Return the JSON of a resource."""
         return self._answer("GET", path, None, {})
 
+    def delete(self, path: str) -> Any:
+        """Delete a resource and return the JSON of the answer."""
+        return self._answer("DELETE", path, None, {})
+
     async def load(
         self,
         groups: Sequence[tuple[bytes, ...]],
@@ -103,7 +108,7 @@ class Server:
     def _answer(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Any:
         if self._bearer is not None:
             headers = {**headers, "authorization": f"Bearer {self._bearer}"}
-        connection = HTTPConnection(HOST, self.port, timeout=START_TIMEOUT_S)
+        connection = HTTPConnection(HOST, self.port, timeout=ANSWER_TIMEOUT_S)
         try:
             connection.request(method, path, body, headers)
             response = connection.getresponse()
