@@ -36,6 +36,21 @@ class Clock:
         return self.now
 
 
+class RepeatingDatabase:
+    """A database that loses the first answer of every statement, which then runs again."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def fetch(self, *given: object) -> object:
+        await self._database.fetch(*given)  # pyright: ignore[reportArgumentType]
+        return await self._database.fetch(*given)  # pyright: ignore[reportArgumentType]
+
+    async def fetch_one(self, *given: object) -> object:
+        await self._database.fetch_one(*given)  # pyright: ignore[reportArgumentType]
+        return await self._database.fetch_one(*given)  # pyright: ignore[reportArgumentType]
+
+
 class CountingDatabase:
     """A database that counts the statements of a limit."""
 
@@ -160,6 +175,12 @@ async def test_a_statement_that_runs_twice_grants_the_same_requests(here: Store)
         (minute, holder), *_ = await here.database.fetch("SELECT begins_at, holder FROM request_allowances")
         again = "SELECT taken FROM take_requests('alice', %s, %s, 1, 60)"
         assert await here.database.fetch(again, [holder, minute]) == await here.database.fetch(again, [holder, minute])
+
+
+async def test_no_request_is_lost_with_the_answer_of_a_statement(here: Store) -> None:
+    limit = RequestLimit(RepeatingDatabase(here.database), LIMIT)  # pyright: ignore[reportArgumentType]
+    assert await accepted(limit, "alice", 2 * LIMIT) == LIMIT
+    await limit.close()
 
 
 @pytest.mark.parametrize("step", ["30 seconds", "-30 seconds"])
