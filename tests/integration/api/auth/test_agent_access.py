@@ -89,6 +89,17 @@ def test_an_auditor_reads_everybodys_agents_and_writes_none(alice: Caller, audit
             check_problem(auditor.send(method, path(label), headers=headers, **body), 403, "FORBIDDEN")
 
 
+@pytest.mark.parametrize("role", ["auditor", "admin"])
+def test_the_agents_of_the_owner_that_is_named_are_listed_and_no_others(
+    guarded: Guarded, alice: Caller, bob: Caller, label: str, role: GrantedRole
+) -> None:
+    of_alice = define(alice, label)
+    define(bob, label)
+    named = {OWNER: alice.owner_id}
+    listed = guarded.caller(role).send("GET", "/v1/agents", headers=named, params={"limit": 100}).json()["data"]
+    assert [agent for agent in listed if not agent["shared"]] == [of_alice]
+
+
 def test_an_admin_writes_the_agents_of_the_owner_that_it_names(
     guarded: Guarded, alice: Caller, admin: Caller, label: str
 ) -> None:
