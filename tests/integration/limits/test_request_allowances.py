@@ -37,7 +37,7 @@ class Clock:
 
 
 class RepeatingDatabase:
-    """A database that loses the first answer of every statement, which then runs again."""
+    """A database that loses the first answer of each statement and repeats it."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
