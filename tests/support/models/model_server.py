@@ -78,6 +78,7 @@ class ModelServer:
         self.open_connections = 0
         self.url = ""
         self._scripts: defaultdict[str, list[Script | Refusal]] = defaultdict(list)
+        self._serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._listening = threading.Event()
@@ -123,11 +124,26 @@ class ModelServer:
             runner.run(self._listen())
 
     async def _listen(self) -> None:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         async with server:
             self.url = "http://{}:{}/v1".format(*server.sockets[0].getsockname())
             self._listening.set()
             await self._stop.wait()
+            # Before the server closes: asyncio leaves a connection open that it accepts for a closed server.
+            await self._break_off_all()
+
+    async def _break_off_all(self) -> None:
+        """End the connections that are open, and those that are just being accepted."""
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task, writer in list(self._serving.items()):
+                task.cancel()
+                writer.transport.abort()
+            await asyncio.wait(others)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving[task] = writer
+        task.add_done_callback(self._serving.pop)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with self._counted(), suppress(ConnectionError, asyncio.IncompleteReadError):
