@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from api.auth.identity import GrantedRole
-from tests.integration.api.auth.conftest import Caller, Guarded
+from tests.support.http.callers import Caller, Guarded
 from tests.support.http.resources import check_problem
 from tests.support.store import rows
 

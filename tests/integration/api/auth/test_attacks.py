@@ -8,7 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.integration.api.auth.conftest import Caller, Guarded
+from tests.support.http.callers import Caller, Guarded
 from tests.support.http.resources import check_problem
 from tests.support.servers.raw_http import RawConnection
 from tests.support.store import value

@@ -13,10 +13,10 @@ from api.auth.access import AUDITED, RIGHTS
 from api.auth.audit_reads import AuditedRead, AuditReads
 from api.auth.identity import GrantedRole
 from api.http.route import MAX_ID_CHARS
-from tests.integration.api.auth.conftest import Caller, Guarded
-from tests.integration.api.auth.test_route_matrix import ALL, Place, access, new_place, request
 from tests.integration.api.conftest import Serve
 from tests.support.http.api_client import Api, frames_of
+from tests.support.http.callers import Caller, Guarded
+from tests.support.http.known_routes import ALL, Place, access, request
 from tests.support.http.resources import check_problem
 from tests.support.store import blocked_head, opened, rows, value
 from tests.support.waiting import eventually
@@ -44,11 +44,6 @@ def send(caller: Caller, path: str = LIST, method: str = "GET", **options: Any) 
     request_id = uuid4().hex
     response = caller.send(method, path, headers={"X-Request-Id": request_id}, **options)
     return response, recorded(caller.guarded.conninfo, request_id)
-
-
-@pytest.fixture(scope="module")
-def place(guarded: Guarded) -> Place:
-    return new_place(guarded.caller("user"))
 
 
 @pytest.fixture

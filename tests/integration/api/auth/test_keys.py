@@ -7,9 +7,9 @@ import pytest
 
 from api.auth.api_keys import new_key
 from eventlog.clock import now
-from tests.integration.api.auth.conftest import Caller, Guarded
 from tests.integration.api.conftest import Serve
 from tests.support.http.api_client import Api
+from tests.support.http.callers import Caller, Guarded
 from tests.support.http.credentials import bearer, create_key
 from tests.support.http.resources import check_problem
 from tests.support.store import rows

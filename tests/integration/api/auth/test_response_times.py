@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.integration.api.auth.conftest import Caller, Guarded
+from tests.support.http.callers import Caller, Guarded
 
 REQUESTS = 200
 

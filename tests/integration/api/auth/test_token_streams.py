@@ -3,10 +3,10 @@
 import pytest
 
 from api.auth.access import Access
-from tests.integration.api.auth.conftest import Caller, Guarded
-from tests.integration.api.auth.test_route_matrix import ALL, Place, access, body_of, new_place
 from tests.integration.api.conftest import Serve
 from tests.support.http.api_client import Api
+from tests.support.http.callers import Caller, Guarded
+from tests.support.http.known_routes import ALL, Place, access, body_of, new_place
 from tests.support.http.resources import check_problem
 from tests.support.waiting import eventually
 
@@ -25,16 +25,6 @@ def test_a_token_is_for_the_caller_itself(guarded: Guarded, alice: Caller) -> No
     assert (response.status_code, response.headers["cache-control"], token["token_type"]) == (201, "no-store", "Bearer")
     assert alice.key not in response.text
     assert opened(guarded.api, token["access_token"]) == 200
-
-
-@pytest.fixture(scope="module")
-def owner(guarded: Guarded) -> Caller:
-    return guarded.caller("user")
-
-
-@pytest.fixture(scope="module")
-def place(owner: Caller) -> Place:
-    return new_place(owner)
 
 
 @pytest.mark.parametrize(("method", "path"), ALL)

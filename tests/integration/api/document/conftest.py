@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.api.auth.conftest import Caller, Guarded
 from tests.integration.api.conftest import Serve
+from tests.support.http.callers import Caller, Guarded
 from tests.support.http.openapi_document import DocumentedOperation
 from tests.support.models.model_scripts import Script, ToolFragment
 from tests.support.models.model_server import ANY_MODEL, ModelServer

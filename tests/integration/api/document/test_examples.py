@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.api.auth.conftest import Caller, Guarded
 from tests.integration.api.document.conftest import Prepare
+from tests.support.http.callers import Caller, Guarded
 from tests.support.http.openapi_document import EVENT_STREAM, DocumentedOperation, application_document
 
 DOCUMENT = application_document()

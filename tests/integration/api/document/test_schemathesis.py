@@ -16,8 +16,8 @@ from schemathesis.config import SchemathesisConfig
 
 from api.auth.identity import ROLES, GrantedRole
 from api.http.request import MAX_DIGITS
-from tests.integration.api.auth.conftest import Caller, Guarded
 from tests.integration.api.document.conftest import Prepare
+from tests.support.http.callers import Caller, Guarded
 from tests.support.http.cut_streams import cutting_session
 from tests.support.http.openapi_document import DocumentedOperation, Schema, application_document
 
