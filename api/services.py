@@ -155,11 +155,9 @@ async def open_services(
         opened.feed.on_rewind(lambda _: services.streams.restart())
         # The channels open once every handler is registered, so that no notification is missed.
         await _open(stack, opened.channels)
-        await _open(stack, services.engine)
-        await _open(stack, services.sampling)
-        for limit in (services.request_limit, services.stream_limit):
-            if limit is not None:
-                await _open(stack, limit)
+        for service in (services.engine, services.sampling, services.request_limit, services.stream_limit):
+            if service is not None:
+                await _open(stack, service)
         await services.leases.open(services.recovery.recover)
         stack.push_async_callback(services.leases.close)
         stack.push_async_callback(services.turns.drain, 0)
@@ -266,22 +264,18 @@ def _open_authenticator(stack: AsyncExitStack, settings: Settings, meters: Meter
     if settings.auth == "none":
         return by_tokens(database, None, settings.auth)
     # Without JSON Web Tokens, a process saves the time and the memory of their libraries.
-    from api.auth.json_web_tokens import FixedKey, JWTVerifier, TokenRules
-    from api.auth.jwks import KeySet
-    from api.auth.verifying_keys import public_key, secret_key
+    from api.auth.json_web_tokens import TokenRules
+    from api.auth.jwt_authenticator import open_jwt
 
-    rules = TokenRules(settings.jwt_issuer, settings.jwt_audience, settings.jwt_owner_claim, settings.jwt_role_claim)
-    if settings.jwt_jwks_url is not None:
-        key_set = KeySet(settings.jwt_jwks_url, meters.key_set_failed)
-        stack.push_async_callback(key_set.close)
-        verifier = JWTVerifier(key_set, rules)
-        key_set.on_change(verifier.forget)
-    elif settings.jwt_public_key is not None:
-        verifier = JWTVerifier(FixedKey(public_key(settings.jwt_public_key)), rules)
-    else:
-        assert settings.jwt_secret is not None
-        verifier = JWTVerifier(FixedKey(secret_key(settings.jwt_secret.get_secret_value())), rules)
-    return by_tokens(database, verifier, settings.auth)
+    return open_jwt(
+        stack,
+        database,
+        TokenRules(settings.jwt_issuer, settings.jwt_audience, settings.jwt_owner_claim, settings.jwt_role_claim),
+        jwks_url=settings.jwt_jwks_url,
+        public_pem=settings.jwt_public_key,
+        secret=settings.jwt_secret.get_secret_value() if settings.jwt_secret else None,
+        on_key_set_failure=meters.key_set_failed,
+    )
 
 
 async def _warm_up(tokenizer: Tokenizer, gateway: ModelGateway) -> None:

@@ -14,7 +14,7 @@ from eventlog.errors import VersionTakenError
 from eventlog.log import Log
 from eventlog.mapper import new_row
 from eventlog.retry import retry
-from eventlog.writer import Appender, Idempotency
+from eventlog.writer import Appender
 
 Decision = Callable[[Agent | None], AgentEvents]
 
@@ -38,7 +38,7 @@ class CommittedAgent(NamedTuple):
 class AgentCommands:
     """The commands on agents.
 
-    Each may raise WriteConflictError, IdempotencyKeyTakenError and StoreUnavailableError. The agent belongs to the
+    Each may raise WriteConflictError and StoreUnavailableError. The agent belongs to the
     caller's owner unless it is `shared`.
     """
 
@@ -68,7 +68,7 @@ class AgentCommands:
         def decide(state: Agent | None) -> AgentEvents:
             return agents.define_agent(state, caller.origin(), owner_id, label, settings, expected_versions)
 
-        return await self._execute(agent_aggregate_id(owner_id, label), decide, caller.idempotency)
+        return await self._execute(agent_aggregate_id(owner_id, label), decide)
 
     async def delete(
         self, caller: Caller, label: str, expected_versions: Collection[int] | None = None, *, shared: bool = False
@@ -84,9 +84,9 @@ class AgentCommands:
             return agents.delete_agent(state, caller.origin(), label, expected_versions)
 
         owner_id = None if shared else caller.owner_id
-        return await self._execute(agent_aggregate_id(owner_id, label), decide, caller.idempotency)
+        return await self._execute(agent_aggregate_id(owner_id, label), decide)
 
-    async def _execute(self, agent_id: UUID, decide: Decision, idempotency: Idempotency | None) -> CommittedAgent:
+    async def _execute(self, agent_id: UUID, decide: Decision) -> CommittedAgent:
         """Record what `decide` returns, and decide again after a conflict."""
 
         # The state is read for each command. Commands on agents are few.
@@ -97,7 +97,7 @@ class AgentCommands:
             if not events:
                 assert before is not None
                 return CommittedAgent(before, before, None)
-            position = await self._writer.append(list(map(new_row, events)), idempotency, events, generation)
+            position = await self._writer.append(list(map(new_row, events)), events=events, generation=generation)
             (event,) = events
             return CommittedAgent(before, evolve_agent(before, event), position)
 

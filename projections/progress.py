@@ -22,7 +22,7 @@ class Progress:
         self._waiters: list[tuple[int, int, Future[None]]] = []
         self._ticket = count()
         # Waits for one projection are few. Each change wakes all of them.
-        self._single_waiters: list[Future[None]] = []
+        self._single_waiters: set[Future[None]] = set()
         self._reached = self._lowest()
 
     def advance(self, positions: dict[str, int]) -> None:
@@ -82,10 +82,13 @@ class Progress:
         deadline = loop.time() + timeout_s
         while self.positions[name] < position and name not in self.stopped and loop.time() < deadline:
             changed: Future[None] = loop.create_future()
-            self._single_waiters.append(changed)
+            self._single_waiters.add(changed)
             expiry = loop.call_at(deadline, resolve, changed)
-            await changed
-            expiry.cancel()
+            try:
+                await changed
+            finally:
+                expiry.cancel()
+                self._single_waiters.discard(changed)
         return self.positions[name] >= position
 
     def _lowest(self) -> float:
@@ -101,5 +104,5 @@ class Progress:
         self._reached = self._lowest()
         while self._waiters and self._waiters[0][0] <= self._reached:
             resolve(heapq.heappop(self._waiters)[2])
-        while self._single_waiters:
-            resolve(self._single_waiters.pop())
+        for changed in self._single_waiters:
+            resolve(changed)

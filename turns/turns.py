@@ -239,9 +239,8 @@ class Turns:
             check_next(state, queued.turn_id)
             superseded = await self._superseded(key.conversation_id, queued.from_version)
             settings = await self._agents.resolve(state.owner_id, state.agent_id, settings_of(queued))
-            events = turn_starts.start_queued_turn(
-                state, caller(state).origin(), queued, new_id(), superseded, settings=settings
-            )
+            origin = caller(state).origin()
+            events = turn_starts.start_queued_turn(state, origin, queued, new_id(), settings, superseded)
             await acquire(state.owner_id)
             return events
 

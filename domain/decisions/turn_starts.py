@@ -146,13 +146,12 @@ def start_queued_turn(
     origin: Origin,
     queued: TurnQueued,
     closing_id: UUID,
+    settings: TurnSettings,
     superseded: Superseded | None = None,
-    *,
-    settings: TurnSettings | None = None,
 ) -> Events:
     """Return the message and the start of a queued turn.
 
-    `settings` are those of the request and of the agent, None for those of the request alone.
+    `settings` are those of the request, and what it left open from the agent.
 
     Raises:
         TurnNotActiveError: the turn was cancelled, or has started already.
@@ -161,7 +160,7 @@ def start_queued_turn(
     check_next(state, queued.turn_id)
     draft = Draft(queued.user_message_id, "user", queued.content, queued.tokens, queued.encoding)
     ids = TurnIds(queued.turn_id, queued.message_id, closing_id)
-    return _start(state, origin, draft, settings or settings_of(queued), ids, superseded)
+    return _start(state, origin, draft, settings, ids, superseded)
 
 
 def _start(

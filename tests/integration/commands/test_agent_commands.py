@@ -1,4 +1,4 @@
-"""Commands on agents: conflicts, idempotency keys, and nothing remembered."""
+"""Commands on agents: conflicts, and nothing remembered."""
 
 import asyncio
 from datetime import timedelta
@@ -18,10 +18,9 @@ from domain.decisions.turn_starts import TurnSettings
 from domain.errors import AgentNotFoundError, VersionMismatchError, WriteConflictError
 from domain.tools import ToolDefinition
 from eventlog.db.database import Database, Statement
-from eventlog.errors import IdempotencyKeyTakenError, VersionTakenError
 from eventlog.log import Log
-from eventlog.writer import GroupCommitWriter, Idempotency
 from tests.support.histories.agents import AgentStory, agent_histories, fold_agent
+from tests.support.losing_writer import LosingWriter
 from tests.support.store import ALICE, Store, end_sessions, opened, rows
 
 BRIEF, LONG = AgentSettings(system_prompt="Be brief."), AgentSettings(system_prompt="Explain.")
@@ -87,26 +86,10 @@ async def test_definitions_of_two_processes_at_once_are_all_recorded(
     assert sorted(row[0] for row in prompts) == sorted(str(each.system_prompt) for each in settings)
 
 
-class Losing(GroupCommitWriter):
-    """A writer that always loses the race for a version."""
-
-    def append(self, *_: Any, **__: Any) -> asyncio.Future[int]:
-        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        done.set_exception(VersionTakenError("The version was recorded meanwhile."))
-        return done
-
-
 async def test_a_caller_that_loses_every_race_gets_a_conflict(here: Store) -> None:
-    losing = AgentCommands(here.log, Losing(here.database), conflict_pauses_s=(0, 0))
+    losing = AgentCommands(here.log, LosingWriter(here.database), conflict_pauses_s=(0, 0))
     with pytest.raises(WriteConflictError, match="Agent"):
         await losing.define(ALICE, "support", BRIEF)
-
-
-async def test_an_idempotency_key_is_recorded_once(agents: AgentCommands) -> None:
-    keyed = ALICE._replace(idempotency=Idempotency("alice", "key", b"\x01" * 32))
-    await agents.define(keyed, "support", BRIEF)
-    with pytest.raises(IdempotencyKeyTakenError):
-        await agents.define(keyed, "support", LONG)
 
 
 async def test_a_conversation_without_a_label_reads_no_agent(here: Store) -> None:

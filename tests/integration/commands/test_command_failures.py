@@ -10,24 +10,16 @@ from domain.conversation import Conversation
 from domain.decisions import conversations
 from domain.decisions.conversations import Events
 from domain.errors import WriteConflictError
-from eventlog.errors import StoreUnavailableError, VersionTakenError
+from eventlog.errors import StoreUnavailableError
 from eventlog.writer import GroupCommitWriter
 from tests.support.histories.builders import draft, origin, some_id
+from tests.support.losing_writer import LosingWriter
 from tests.support.store import ALICE, HELLO, Store, started
-
-
-class Losing(GroupCommitWriter):
-    """A writer that always loses the race for a version."""
-
-    def append(self, *_: Any, **__: Any) -> asyncio.Future[int]:
-        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        done.set_exception(VersionTakenError("The version was recorded meanwhile."))
-        return done
 
 
 async def test_a_caller_that_loses_every_race_gets_a_conflict(here: Store) -> None:
     conversation_id = await started(here)
-    losing = CommandExecutor(here.log, Losing(here.database), conflict_pauses_s=(0, 0))
+    losing = CommandExecutor(here.log, LosingWriter(here.database), conflict_pauses_s=(0, 0))
     with pytest.raises(WriteConflictError):
         await losing.execute(
             conversation_id, lambda state: conversations.add_message(state, origin(), draft(), some_id())

@@ -15,9 +15,9 @@ from domain.decisions.conversations import Events, start_conversation
 from domain.errors import ConversationLimitReachedError, WriteConflictError
 from domain.events import ConversationStarted
 from eventlog.errors import StoreUnavailableError
-from tests.integration.commands.test_agent_commands import Losing
 from tests.support.histories.agents import LABEL
 from tests.support.histories.builders import OWNER, origin, some_id
+from tests.support.losing_writer import LosingWriter
 from tests.support.store import ALICE, Store, rows, value
 
 Act = Callable[[], Awaitable[None]]
@@ -206,7 +206,7 @@ async def test_a_start_that_cannot_be_counted_is_refused(database_url: str, here
 
 async def test_a_start_that_loses_every_race_is_a_conflict(here: Store) -> None:
     await limit(here, 1)
-    losing = CommandExecutor(here.log, Losing(here.database))
+    losing = CommandExecutor(here.log, LosingWriter(here.database))
     starts = ConversationStarts(losing, AgentDefinitions(here.log), none, conflict_pauses_s=(0, 0))
     with pytest.raises(WriteConflictError):
         await starts.record(OWNER, LABEL, new_conversation(), None)

@@ -156,7 +156,7 @@ class Story:
         superseded = None if queued.from_version is None else self.superseded(queued.from_version)
         resolved = settings_of(queued)._replace(**settings)
         return self._keep(
-            turn_starts.start_queued_turn(self.state, self.origin(), queued, some_id(), superseded, settings=resolved)
+            turn_starts.start_queued_turn(self.state, self.origin(), queued, some_id(), resolved, superseded)
         )
 
     def superseded(self, from_version: int) -> Superseded:

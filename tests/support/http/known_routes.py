@@ -1,4 +1,4 @@
-"""Every route of the API, and requests to it whose paths name resources that exist."""
+"""Every route of the API, and requests to it whose resources exist."""
 
 from typing import Any, NamedTuple
 

@@ -52,7 +52,9 @@ class AnyStory(Story):
         first = self.state.queue[0].id if self.state.queue and self.chance % 4 else self.one_of(queued).turn_id
         chosen = next(event for event in queued if event.turn_id == first)
         superseded = self.superseded(chosen.from_version) if chosen.from_version else None
-        return self._keep(turn_starts.start_queued_turn(self.state, self.origin(), chosen, some_id(), superseded))
+        resolved = turn_starts.settings_of(chosen)._replace(**settings)
+        events = turn_starts.start_queued_turn(self.state, self.origin(), chosen, some_id(), resolved, superseded)
+        return self._keep(events)
 
     def one_of(self, things: Sequence[T]) -> T:
         return things[self.chance % len(things)]

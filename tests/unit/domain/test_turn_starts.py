@@ -103,7 +103,7 @@ def test_a_full_queue_refuses_turns_even_if_the_active_turn_is_suspended_or_has_
 
 def start_queued(story: Story, turn_id: UUID) -> Events:
     queued = next(event for event in story.events if isinstance(event, TurnQueued) and event.turn_id == turn_id)
-    return turn_starts.start_queued_turn(story.state, origin(), queued, some_id())
+    return turn_starts.start_queued_turn(story.state, origin(), queued, some_id(), settings_of(queued))
 
 
 @pytest.mark.parametrize("make", [locked, waiting])
