@@ -32,6 +32,7 @@ from eventlog.image_store import ImageStore
 from eventlog.log import Log
 from eventlog.opening import OpenLog, open_log
 from eventlog.writer import Appender
+from projections.as_of.past_reads import PastReads
 from projections.catalog import PROJECTIONS, prepare
 from projections.engine import Engine
 from projections.models.agent_listing import AgentListing
@@ -95,6 +96,7 @@ class Services:
     rebuilds: RebuildJobs
     listing: Listing
     history: History
+    past: PastReads
     reader: TurnReader
     model_input: ModelInput
     leases: Leases
@@ -231,6 +233,7 @@ def _build_services(
         rebuilds=RebuildJobs(database, set_up_process=log_configuration(settings)),
         listing=listing,
         history=History(database),
+        past=PastReads(database, log),
         reader=reader,
         model_input=model_input,
         leases=leases,

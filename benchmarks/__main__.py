@@ -12,6 +12,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from benchmarks import appends, cancels, commands, context, lag, rebuild, starts, turns_in_process
+from benchmarks.audit import as_of
 from benchmarks.machine import describe
 from benchmarks.measure import Plan
 from benchmarks.report import markdown, plain, result
@@ -28,6 +29,7 @@ _MODULES = (
     listing,
     deletion,
     context,
+    as_of,
     commands,
     lag,
     streams,

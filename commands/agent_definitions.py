@@ -4,13 +4,14 @@ from domain.agent import Agent, AgentDefined, ResolvedAgent, agent_aggregate_id
 from domain.decisions.agents import resolve_settings
 from domain.decisions.turn_starts import TurnSettings
 from domain.errors import AgentNotFoundError
-from eventlog.log import AsOf, Log
+from eventlog.log import LAST_POSITION, Log
 
 
 class AgentDefinitions:
     """Finds agents for an owner: its own, or else a shared one of the same label.
 
-    Each method reads the log and may raise StoreUnavailableError.
+    Each method reads the log and may raise StoreUnavailableError. `upto` is the position whose agents are found, by
+    default the last.
     """
 
     # Nothing is cached, so no process uses a definition that another one has replaced, or that the log has lost.
@@ -18,10 +19,10 @@ class AgentDefinitions:
     def __init__(self, log: Log) -> None:
         self._log = log
 
-    async def find(self, owner_id: str, label: str) -> AgentDefined | None:
-        """Return the definition that an owner's label means now, None without one."""
+    async def find(self, owner_id: str, label: str, upto: int = LAST_POSITION) -> AgentDefined | None:
+        """Return the definition that an owner's label means, None without one."""
         ids = [agent_aggregate_id(owner_id, label), agent_aggregate_id(None, label)]
-        newest = {item.event.originator_id: item.event for item in await self._log.newest_events(ids)}
+        newest = {item.event.originator_id: item.event for item in await self._log.newest_events(ids, upto)}
         found = [event for id_ in ids if isinstance(event := newest.get(id_), AgentDefined)]
         return found[0] if found else None
 
@@ -31,17 +32,17 @@ class AgentDefinitions:
             return settings
         return resolve_settings(settings, await self.find(owner_id, label))
 
-    async def read(self, owner_id: str | None, label: str, as_of: AsOf | None = None) -> Agent:
-        """Return the agent that an owner's label meant at a moment, by default now.
+    async def read(self, owner_id: str | None, label: str, upto: int = LAST_POSITION) -> Agent:
+        """Return the agent that an owner's label means.
 
         Without an owner only a shared one is looked for.
 
         Raises:
-            AgentNotFoundError: there was none.
+            AgentNotFoundError: there is none.
         """
         owners = [None] if owner_id is None else [owner_id, None]
         ids = [agent_aggregate_id(each, label) for each in owners]
-        agents = await self._log.agents(ids, as_of)
+        agents = await self._log.agents(ids, upto)
         for id_ in ids:
             if (agent := agents.get(id_)) is not None and agent.definition is not None:
                 return agent

@@ -19,8 +19,12 @@ from eventlog.errors import UnknownEventError
 from eventlog.mapper import Recorded, Row, new_snapshot, rebuild
 
 LAST_VERSION = 2**31 - 1
+LAST_POSITION = 2**63 - 1
 MAX_READ_BYTES = 16 * 1024 * 1024
 FEED_BYTES = 256 * 1024
+
+AsOf = int | datetime
+"""A moment of a log: a position, or a time."""
 
 _SQL = load_statements("eventlog", "log.sql")
 
@@ -43,9 +47,9 @@ class LogEnd(NamedTuple):
     position: int
     at: datetime
 
-
-AsOf = int | datetime
-"""A moment of a log: a position, or a time."""
+    def is_before(self, moment: AsOf) -> bool:
+        """Return whether a position or a time is in the future."""
+        return self.position < moment if isinstance(moment, int) else self.at < moment
 
 
 class FeedFilter(NamedTuple):
@@ -78,6 +82,19 @@ class Log:
         ((position, at),) = await self._database.fetch(_SQL["read_end"])
         return LogEnd(position, at)
 
+    async def position_of(self, moment: AsOf) -> int:
+        """Return the position that a moment means.
+
+        A time means the last event, in log order, that was recorded at or before it. 0 stands for the time before the
+        first event.
+        """
+        if isinstance(moment, int):
+            return moment
+        # Bisection assumes that times grow. Where a clock was set back, an event at or before the time may come later.
+        near = await self._database.fetch(_SQL["find_position_near"], {"time": moment})
+        last = await self._database.fetch(_SQL["find_last_position"], {"time": moment, "near": near[0][0]})
+        return last[0][0]
+
     async def after(self, position: int, limit: int) -> list[Recorded]:
         """Return at most `limit` events after `position`, fewer if they are large."""
         return await self._read(
@@ -92,20 +109,19 @@ class Log:
             "read_conversation", conversation_id=conversation_id, first=first, last=last, limit=limit
         )
 
-    async def newest_events(self, aggregate_ids: list[UUID]) -> list[Recorded]:
-        """Return the last event of each of some aggregates that have any."""
-        return await self._read_known("read_newest", aggregate_ids=aggregate_ids)
+    async def newest_events(self, aggregate_ids: list[UUID], upto: int = LAST_POSITION) -> list[Recorded]:
+        """Return the last event up to a position of each of some aggregates that have any."""
+        return await self._read_known("read_newest", aggregate_ids=aggregate_ids, upto=upto)
 
-    async def agents(self, agent_ids: list[UUID], as_of: AsOf | None = None) -> dict[UUID, Agent]:
-        """Return those of some agents that have events, by id, as of a moment or now.
+    async def agents(self, agent_ids: list[UUID], upto: int = LAST_POSITION) -> dict[UUID, Agent]:
+        """Return those of some agents that have events up to a position, by id.
 
         Of their events only the last one is read, because each definition holds all settings.
 
         Raises:
             UnknownEventError: a newer release wrote one of them.
         """
-        position, at = (as_of, None) if isinstance(as_of, int) else (None, as_of)
-        parameters = {"agent_ids": agent_ids, "position": position, "at": at}
+        parameters = {"agent_ids": agent_ids, "upto": upto}
         agents: dict[UUID, Agent] = {}
         for *row, created_at in await self._database.fetch(_SQL["read_agents"], parameters):
             event = Row(*row).recorded().known().event

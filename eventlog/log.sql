@@ -40,17 +40,36 @@ SELECT position FROM head WHERE only_row
 SELECT h.position, greatest(clock_timestamp(), (SELECT e.recorded_at FROM events AS e WHERE e.position = h.position))
 FROM head AS h WHERE h.only_row
 
+-- name: find_position_near
+-- The position of an event that was recorded at or before a time, near the last such event; 0 if bisection finds none.
+WITH RECURSIVE bisection(low, high) AS (
+    SELECT 0::bigint, position FROM head WHERE only_row
+    UNION ALL
+    SELECT CASE WHEN e.early THEN m.middle ELSE s.low END, CASE WHEN e.early THEN s.high ELSE m.middle - 1 END
+    FROM bisection AS s
+    CROSS JOIN LATERAL (SELECT (s.low + s.high + 1) / 2 AS middle) AS m
+    CROSS JOIN LATERAL (SELECT recorded_at <= %(time)s AS early FROM events WHERE position = m.middle LIMIT 1) AS e
+    WHERE s.low < s.high
+)
+SELECT coalesce(max(low), 0) FROM bisection WHERE low = high
+
+-- name: find_last_position
+-- The position of the last event in log order that was recorded at or before a time. It is looked for from the position of
+-- one such event on, or with 0 from the beginning.
+SELECT coalesce(max(position + 0), %(near)s::bigint) FROM events
+WHERE position + 0 > %(near)s::bigint AND recorded_at <= %(time)s
+
 -- name: read_newest
--- The last event of each of some aggregates.
+-- The last event up to a position of each of some aggregates.
 SELECT e.* FROM unnest(%(aggregate_ids)s::uuid[]) AS a(id)
 CROSS JOIN LATERAL (
     SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at
-    FROM events WHERE aggregate_id = a.id ORDER BY version DESC LIMIT 1
+    FROM events WHERE aggregate_id = a.id AND position <= %(upto)s ORDER BY version DESC LIMIT 1
 ) AS e
 
 -- name: read_agents
--- The last event of each of some agents up to a position and a time (NULL for any), and when the agent was defined first
--- since it was deleted before. The versions of an aggregate have no gaps, so that definition follows the deletion.
+-- The last event of each of some agents up to a position, and when the agent was defined first since it was deleted before.
+-- The versions of an aggregate have no gaps, so that definition follows the deletion.
 SELECT e.*, (
     SELECT f.recorded_at FROM events AS f
     WHERE f.aggregate_id = e.aggregate_id AND f.version = 1 + coalesce((
@@ -62,8 +81,7 @@ FROM unnest(%(agent_ids)s::uuid[]) AS a(id)
 CROSS JOIN LATERAL (
     SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at
     FROM events
-    WHERE aggregate_id = a.id AND (%(position)s::bigint IS NULL OR position <= %(position)s::bigint)
-        AND (%(at)s::timestamptz IS NULL OR recorded_at <= %(at)s::timestamptz)
+    WHERE aggregate_id = a.id AND position <= %(upto)s
     ORDER BY version DESC LIMIT 1
 ) AS e
 

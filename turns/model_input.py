@@ -55,10 +55,11 @@ class ModelInput:
         max_tokens: int | None = None,
         last: int | None = None,
         agent: AgentDefined | None = None,
+        context: Context | None = None,
     ) -> SentContext:
         """Return what `model` is sent of a conversation, with an agent's prompt and tools.
 
-        That is at most `max_tokens`, of the `last` messages.
+        That is at most `max_tokens`, of the `last` messages. They are those of `context`, by default of now.
 
         Raises:
             ModelError: litellm could not be loaded.
@@ -66,7 +67,7 @@ class ModelInput:
         """
         budget = max_tokens or await self._budget.tokens(model)
         return await sent_context(
-            self._context,
+            context or self._context,
             conversation_id,
             budget,
             last,

@@ -14,6 +14,7 @@ from api.http.problems import (
     FORBIDDEN,
     HEADERS_TOO_LARGE,
     INTERNAL,
+    INVALID_AS_OF,
     INVALID_CURSOR,
     NOT_FOUND,
     PAYLOAD_TOO_LARGE,
@@ -67,7 +68,7 @@ def _answer_headers(route: JSONRoute, described: Operation, answer: Schema) -> t
     """Return the headers that an answer always has, and those that it may have."""
     writes = route.needs in (Access.WRITES, Access.WRITES_AGENTS)
     always = [*described.answer_headers, *(["Turnlog-Position"] if writes else [])]
-    sometimes = ["Turnlog-Behind"] if writes else []
+    sometimes = ["Turnlog-Behind"] if writes else ["Turnlog-Position"] if _takes(route, "as_of") else []
     of_stream = ["Cache-Control", "X-Accel-Buffering"]
     media_types = set(answer.get("content", {}))
     if media_types == {"text/event-stream"}:
@@ -93,9 +94,16 @@ def _problems(route: JSONRoute, described: Operation) -> set[ProblemKind]:
         ("{" in path, {NOT_FOUND}),
         (of_conversation and not described.of_deleted, {problems.CONVERSATION_DELETED}),
         (of_conversation and writes, {problems.WRITE_CONFLICT}),
-        (signature.query is not None and "cursor" in signature.query[1].model_fields, {INVALID_CURSOR}),
+        (_takes(route, "cursor"), {INVALID_CURSOR}),
+        (_takes(route, "as_of"), {INVALID_AS_OF}),
     ]
     return {kind for applies, kinds in sets if applies for kind in kinds}
+
+
+def _takes(route: JSONRoute, parameter: str) -> bool:
+    """Return whether a route takes a query parameter."""
+    query = route.signature.query
+    return query is not None and parameter in query[1].model_fields
 
 
 def _add_problem(answers: dict[str, Schema], status: str, refused: Schema, responses: ProblemResponses) -> None:

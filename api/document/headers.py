@@ -54,7 +54,10 @@ REQUEST_HEADERS: Mapping[str, Header] = {
 }
 
 ANSWER_HEADERS: Mapping[str, Header] = {
-    "Turnlog-Position": Header("Log position of the write's last event, or of the start of a streamed turn.", _NUMBER),
+    "Turnlog-Position": Header(
+        "Log position of the write's last event, of the start of a streamed turn, or of the moment that `as_of` names.",
+        _NUMBER,
+    ),
     "Turnlog-Behind": Header("The read models that do not show the position yet.", {"type": "string"}),
     "ETag": Header("The version of the conversation or agent.", {"type": "string", "pattern": '^"[0-9]+"$'}),
     "Retry-After": Header("Seconds after which the request may be sent again.", {"type": "integer", "minimum": 1}),

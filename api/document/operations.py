@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from api.document import problem_responses as problems
 from api.document.stream_schemas import CONVERSATION_FEED, FEED, TURN_STREAM
-from api.http.problems import INVALID_AS_OF, MODEL_ERROR, READ_MODEL_BEHIND, ProblemKind
+from api.http.problems import MODEL_ERROR, READ_MODEL_BEHIND, ProblemKind
 
 _CONVERSATION = "/v1/conversations/{conversation_id}"
 _TURN = f"{_CONVERSATION}/turns/{{turn_id}}"
@@ -76,7 +76,7 @@ OPERATIONS: Mapping[str, Operation] = {
     f"POST {_TURN}/complete": _ENDS_TURN,
     f"POST {_TURN}/fail": _ENDS_TURN,
     "GET /v1/agents": Operation(),
-    "GET /v1/agents/{agent_id}": Operation((problems.AGENT_NOT_FOUND, INVALID_AS_OF), answer_headers=("ETag",)),
+    "GET /v1/agents/{agent_id}": Operation((problems.AGENT_NOT_FOUND,), answer_headers=("ETag",)),
     "PUT /v1/agents/{agent_id}": Operation(
         (problems.WRITE_CONFLICT, problems.VERSION_MISMATCH), request_headers=("If-Match",), answer_headers=("ETag",)
     ),

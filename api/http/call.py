@@ -58,25 +58,26 @@ class Call(NamedTuple):
             raise ForbiddenError("Only an auditor or an admin may name an owner.")
         return named
 
-    async def readable_conversation(self, conversation_id: UUID) -> ConversationRow:
-        """Return a conversation that the caller may read.
+    async def readable_conversation(self, conversation_id: UUID, position: int | None = None) -> ConversationRow:
+        """Return a conversation that the caller may read, now or at a position of the log.
 
         Raises:
             ConversationNotFoundError: it does not exist, or the caller may not read it.
             ConversationDeletedError: it is deleted.
         """
-        row = await self.owned_conversation(conversation_id)
+        row = await self.owned_conversation(conversation_id, position)
         if row.deleted:
             raise ConversationDeletedError(conversation_id)
         return row
 
-    async def owned_conversation(self, conversation_id: UUID) -> ConversationRow:
+    async def owned_conversation(self, conversation_id: UUID, position: int | None = None) -> ConversationRow:
         """Return a conversation that the caller may read, deleted or not.
 
         Raises:
             ConversationNotFoundError: it does not exist, or the caller may not read it.
         """
-        row = await self.services.listing.get(conversation_id, self.readable_owner)
+        listing = self.services.listing if position is None else self.services.past.listing(position)
+        row = await listing.get(conversation_id, self.readable_owner)
         if row is None:
             raise ConversationNotFoundError(conversation_id)
         return row

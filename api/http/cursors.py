@@ -1,7 +1,9 @@
 """Cursors: opaque tokens that say where a page of one list ended."""
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, TypeVar
@@ -19,11 +21,30 @@ from projections.models.title_order import MAX_KEY_CHARACTERS
 T = TypeVar("T")
 
 _LABEL: TypeAdapter[str] = TypeAdapter(Label)
+_POSITION = re.compile(r"\d{1,18}", re.ASCII)
+_MALFORMED = (ValueError, TypeError, AttributeError, LookupError)
+"""The errors of reading a cursor that is none."""
 
 
 def encode_cursor(kind: str, *place: Any) -> str:
     """Return the cursor of a place in the list `kind`."""
     return urlsafe_b64encode(orjson.dumps([kind, *place])).decode().rstrip("=")
+
+
+def kind_at(kind: str, as_of: str, position: int) -> str:
+    """Return the kind of a cursor of a list as of a moment, at a position."""
+    return f"{position} {as_of} {kind}"
+
+
+def cursor_position(cursor: str | None, as_of: str) -> int | None:
+    """Return the position in a cursor of a list as of a moment, None without one."""
+    if cursor is None:
+        return None
+    with suppress(*_MALFORMED):
+        position, moment, _ = _content(cursor)[0].split(" ", 2)
+        if moment == as_of and _POSITION.fullmatch(position):
+            return int(position)
+    return None
 
 
 def decode_version(kind: str, cursor: str | None) -> int | None:
@@ -90,13 +111,17 @@ def _title_key(value: Any) -> str:
     return value
 
 
+def _content(cursor: str) -> Any:
+    return orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+
+
 def _decode(kind: str, cursor: str, read: Callable[[Any], T]) -> T:
     try:
-        found, *place = orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        found, *place = _content(cursor)
         if found != kind:
             raise ValueError
         return read(place)
-    except (ValueError, TypeError, AttributeError):
+    except _MALFORMED:
         detail = "The cursor is not one of this list, in this order and with these filters."
         raise ProblemError(INVALID_CURSOR, detail) from None
 

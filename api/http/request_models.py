@@ -263,12 +263,47 @@ def _event_type(name: str) -> str:
 EventType = Annotated[str, AfterValidator(_event_type), WithJsonSchema({"type": "string", "enum": sorted(EVENT_TYPES)})]
 
 
+def _moment(value: Any) -> datetime:
+    if found := _TIME.fullmatch(str(value)):
+        date, time, offset = found.groups()
+        # A plus that is not escaped means a space in a query. A time has no space there.
+        with suppress(ValueError, OverflowError):
+            return datetime.fromisoformat(f"{date}T{time}{offset.replace(' ', '+').upper()}").astimezone(UTC)
+    raise PydanticCustomError("time", "must be an RFC 3339 time, as in 2026-01-31T12:00:00Z")
+
+
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+"""A time in RFC 3339. Digits beyond the microseconds are dropped."""
+
+
+def _as_of(value: Any) -> int | datetime:
+    return int(value) if _POSITION.fullmatch(str(value)) else _moment(value)
+
+
+_POSITION_SCHEMA = {"type": "integer", "minimum": 0, "maximum": 10**MAX_DIGITS - 1}
+AsOf = Annotated[
+    int | datetime,
+    BeforeValidator(_as_of),
+    WithJsonSchema({"anyOf": [_POSITION_SCHEMA, {"type": "string", "format": "date-time"}]}),
+]
+"""A position of the log, or a time in RFC 3339."""
+
+
 class _Query(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class NoQuery(_Query):
     """The query of a route that takes none."""
+
+
+class AsOfQuery(_Query):
+    """A moment to read, by default now."""
+
+    as_of: AsOf | None = Field(
+        default=None,
+        description="A moment of the past: a position of the log, or a time. The answer is what the request gave then.",
+    )
 
 
 class PageQuery(_Query):
@@ -280,7 +315,7 @@ class PageQuery(_Query):
     )
 
 
-class MessagesQuery(PageQuery):
+class MessagesQuery(PageQuery, AsOfQuery):
     """A page of messages."""
 
     order: Literal["asc", "desc"] = Field(default="asc", description="`asc` lists the oldest message first.")
@@ -309,7 +344,7 @@ class AgentQuery(_Query):
     agent_id: Label | None = Field(default=None, description=_OF_AGENT)
 
 
-class ContextQuery(_Query):
+class ContextQuery(AsOfQuery):
     """The part of a conversation that a model is sent."""
 
     max_tokens: Annotated[int, Field(ge=1, le=100_000_000)] | None = Field(
@@ -321,42 +356,18 @@ class ContextQuery(_Query):
     )
 
 
-def _moment(value: Any) -> datetime:
-    if found := _TIME.fullmatch(str(value)):
-        date, time, offset = found.groups()
-        # A plus that is not escaped means a space in a query. A time has no space there.
-        with suppress(ValueError, OverflowError):
-            return datetime.fromisoformat(f"{date}T{time}{offset.replace(' ', '+').upper()}").astimezone(UTC)
-    raise PydanticCustomError("time", "must be an RFC 3339 time, as in 2026-01-31T12:00:00Z")
-
-
-Moment = Annotated[datetime, BeforeValidator(_moment)]
-"""A time in RFC 3339. Digits beyond the microseconds are dropped."""
-
-
-def _as_of(value: Any) -> int | datetime:
-    return int(value) if _POSITION.fullmatch(str(value)) else _moment(value)
-
-
-_POSITION_SCHEMA = {"type": "integer", "minimum": 0, "maximum": 10**MAX_DIGITS - 1}
-AsOf = Annotated[
-    int | datetime,
-    BeforeValidator(_as_of),
-    WithJsonSchema({"anyOf": [_POSITION_SCHEMA, {"type": "string", "format": "date-time"}]}),
-]
-"""A position of the log, or a time in RFC 3339."""
-
-
 class SharedQuery(_Query):
     """An agent of the owner, or with `shared` the one that every owner may use."""
 
     shared: bool = Field(default=False, description="True for the agent that every owner may use.")
 
 
-class AgentMomentQuery(SharedQuery):
+class AgentMomentQuery(SharedQuery, AsOfQuery):
     """An agent, now or as of a moment."""
 
-    as_of: AsOf | None = Field(default=None, description="A moment of the past: a position of the log, or a time.")
+
+class AgentListQuery(PageQuery, AsOfQuery):
+    """A page of agents, now or as of a moment."""
 
 
 def _owner_id(value: str) -> str:
@@ -373,7 +384,7 @@ OwnerId = Annotated[
 ]
 
 
-class ListingQuery(PageQuery):
+class ListingQuery(PageQuery, AsOfQuery):
     """A page of conversations, with any number of filters `metadata.KEY=VALUE`.
 
     The times are exclusive, and compare with that of the last message, or of the start without messages.

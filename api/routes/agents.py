@@ -11,9 +11,9 @@ from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_agent_place, encode_cursor, page
 from api.http.openapi import AgentResource, Page
 from api.http.problems import validation_problem
-from api.http.request_models import AgentMomentQuery, NewAgent, PageQuery, SharedQuery
+from api.http.request_models import AgentListQuery, AgentMomentQuery, NewAgent, SharedQuery
 from api.http.route import JSONRoute
-from api.routes.as_of import check_as_of
+from api.routes.as_of import find_moment
 from api.routes.entity_tags import entity_tag, expected_versions
 from domain.errors import AgentNotFoundError
 from domain.values import Label
@@ -26,25 +26,29 @@ _LABEL: TypeAdapter[str] = TypeAdapter(Label)
 
 
 @router.get("/v1/agents", response_model=Page[AgentResource])
-async def list_agents(call: CallParam, query: Annotated[PageQuery, Query()]) -> Response:
+async def list_agents(call: CallParam, query: Annotated[AgentListQuery, Query()]) -> Response:
     """List the agents that the caller's conversations can use, by label.
 
     For an auditor or an admin who names no owner they are everybody's.
     """
     owner_id = call.named_owner or call.readable_owner
-    kind = "agents" if owner_id is None else f"agents.of.{owner_id}"
+    moment = await find_moment(call, query.as_of, query.cursor)
+    kind = moment.kind("agents" if owner_id is None else f"agents.of.{owner_id}")
     beyond = decode_agent_place(kind, query.cursor)
-    rows = await call.services.agent_listing.page(owner_id, beyond, query.limit + 1)
-    return json_response(page(rows, query.limit, agent_resource, lambda row: encode_cursor(kind, row.agent_id, row.id)))
+    services, position = call.services, moment.position
+    listing = services.agent_listing if position is None else services.past.agents(position)
+    rows = await listing.page(owner_id, beyond, query.limit + 1)
+    shown = page(rows, query.limit, agent_resource, lambda row: encode_cursor(kind, row.agent_id, row.id))
+    return json_response(shown, headers=moment.headers())
 
 
 @router.get("/v1/agents/{agent_id}", response_model=AgentResource)
 async def get_agent(call: CallParam, agent_id: str, query: Annotated[AgentMomentQuery, Query()]) -> Response:
     """Read the agent that a label means: the owner's, or else the shared one."""
-    await check_as_of(call, query.as_of)
+    moment = await find_moment(call, query.as_of)
     owner_id = None if query.shared else call.identity.owner_id
-    agent = await call.services.agents.read(owner_id, _existing_label(agent_id), query.as_of)
-    return json_response(agent_resource(agent_row(agent)), headers=entity_tag(agent.version))
+    agent = await call.services.agents.read(owner_id, _existing_label(agent_id), moment.upto)
+    return json_response(agent_resource(agent_row(agent)), headers=entity_tag(agent.version) | moment.headers())
 
 
 @router.put(

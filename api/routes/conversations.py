@@ -10,8 +10,16 @@ from api.http.cursors import decode_place, encode_cursor, listing_kind, page
 from api.http.openapi import ConversationResource, Deleted, Page
 from api.http.problems import validation_problem
 from api.http.read_your_writes import require_position
-from api.http.request_models import AgentQuery, ConversationChanges, ListingQuery, NewConversation, content_blocks
+from api.http.request_models import (
+    AgentQuery,
+    AsOfQuery,
+    ConversationChanges,
+    ListingQuery,
+    NewConversation,
+    content_blocks,
+)
 from api.http.route import JSONRoute
+from api.routes.as_of import find_moment
 from api.routes.entity_tags import entity_tag, expected_versions
 from commands.commands import ClientMessage
 from domain.conversation import Conversation, fold
@@ -44,12 +52,14 @@ async def list_conversations(call: CallParam, query: Annotated[ListingQuery, Que
     """
     owner_id = call.listed_owner(query.owner_id)
     wanted = _filter(query)
-    kind = listing_kind(owner_id, wanted, query.sort)
+    moment = await find_moment(call, query.as_of, query.cursor)
+    kind = moment.kind(listing_kind(owner_id, wanted, query.sort))
     beyond = decode_place(kind, query.sort, query.cursor)
-    rows = await call.services.listing.page(owner_id, wanted, beyond, query.limit + 1, query.sort)
-    return json_response(
-        page(rows, query.limit, conversation_resource, lambda row: _cursor(kind, row.place(query.sort)))
-    )
+    services, position = call.services, moment.position
+    listing = services.listing if position is None else services.past.listing(position)
+    rows = await listing.page(owner_id, wanted, beyond, query.limit + 1, query.sort)
+    shown = page(rows, query.limit, conversation_resource, lambda row: _cursor(kind, row.place(query.sort)))
+    return json_response(shown, headers=moment.headers())
 
 
 @router.delete("/v1/conversations", response_model=Deleted)
@@ -64,10 +74,11 @@ async def delete_conversations(call: CallParam, query: Annotated[AgentQuery, Que
 
 
 @router.get("/v1/conversations/{conversation_id}", response_model=ConversationResource)
-async def get_conversation(call: CallParam, conversation_id: UUID) -> Response:
-    """Read a conversation."""
-    row = await call.readable_conversation(conversation_id)
-    return json_response(conversation_resource(row), headers=entity_tag(row.version))
+async def get_conversation(call: CallParam, conversation_id: UUID, query: Annotated[AsOfQuery, Query()]) -> Response:
+    """Read a conversation, now or as it was."""
+    moment = await find_moment(call, query.as_of)
+    row = await call.readable_conversation(conversation_id, moment.position)
+    return json_response(conversation_resource(row), headers=entity_tag(row.version) | moment.headers())
 
 
 @router.patch("/v1/conversations/{conversation_id}", response_model=ConversationResource)

@@ -8,11 +8,14 @@ from fastapi import APIRouter, Query, Response
 from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_version, encode_cursor, page
 from api.http.openapi import ContextResource, MessageResource, Page
-from api.http.request_models import ContextQuery, MessagesQuery, NewMessage, content_blocks
+from api.http.request_models import AsOfQuery, ContextQuery, MessagesQuery, NewMessage, content_blocks
 from api.http.route import JSONRoute
+from api.routes.as_of import ReadMoment, find_moment
 from commands.commands import ClientMessage
 from domain.errors import MessageNotFoundError
 from domain.events import MessageAdded
+from projections.as_of.past_history import PastHistory
+from projections.models.history import History
 from projections.models.history_rows import MessageRow, message_row
 from projections.models.json_resources import message_resource
 
@@ -38,10 +41,11 @@ async def add_message(call: CallParam, conversation_id: UUID, body: NewMessage) 
 @router.get("/v1/conversations/{conversation_id}/messages", response_model=Page[MessageResource])
 async def list_messages(call: CallParam, conversation_id: UUID, query: Annotated[MessagesQuery, Query()]) -> Response:
     """List the messages of a conversation, oldest or newest first."""
-    kind = f"messages.{query.order}.{conversation_id}"
+    moment = await find_moment(call, query.as_of, query.cursor)
+    kind = moment.kind(f"messages.{query.order}.{conversation_id}")
     beyond = decode_version(kind, query.cursor)
-    await call.readable_conversation(conversation_id)
-    rows = await call.services.history.page(
+    await call.readable_conversation(conversation_id, moment.position)
+    rows = await _history(call, moment).page(
         conversation_id,
         descending=query.order == "desc",
         superseded=query.include == "superseded",
@@ -52,17 +56,20 @@ async def list_messages(call: CallParam, conversation_id: UUID, query: Annotated
     def cursor(row: MessageRow) -> str:
         return encode_cursor(kind, row.version)
 
-    return json_response(page(rows, query.limit, message_resource, cursor))
+    return json_response(page(rows, query.limit, message_resource, cursor), headers=moment.headers())
 
 
 @router.get("/v1/conversations/{conversation_id}/messages/{message_id}", response_model=MessageResource)
-async def get_message(call: CallParam, conversation_id: UUID, message_id: UUID) -> Response:
+async def get_message(
+    call: CallParam, conversation_id: UUID, message_id: UUID, query: Annotated[AsOfQuery, Query()]
+) -> Response:
     """Read a message. One that is being streamed has its text so far."""
-    await call.readable_conversation(conversation_id)
-    row = await call.services.history.message(conversation_id, message_id)
+    moment = await find_moment(call, query.as_of)
+    await call.readable_conversation(conversation_id, moment.position)
+    row = await _history(call, moment).message(conversation_id, message_id)
     if row is None:
         raise MessageNotFoundError(message_id)
-    return json_response(message_resource(row))
+    return json_response(message_resource(row), headers=moment.headers())
 
 
 @router.delete("/v1/conversations/{conversation_id}/messages/{message_id}", status_code=204)
@@ -75,12 +82,20 @@ async def delete_message(call: CallParam, conversation_id: UUID, message_id: UUI
 @router.get("/v1/conversations/{conversation_id}/context", response_model=ContextResource)
 async def get_context(call: CallParam, conversation_id: UUID, query: Annotated[ContextQuery, Query()]) -> Response:
     """Read the messages that a model would be sent, in OpenAI's chat form."""
-    row = await call.readable_conversation(conversation_id)
-    agent = await call.services.agents.find(row.owner_id, row.agent_id) if row.agent_id else None
-    model = query.model or (agent and agent.model) or call.services.settings.model
+    moment = await find_moment(call, query.as_of)
+    row = await call.readable_conversation(conversation_id, moment.position)
+    services = call.services
+    agent = await services.agents.find(row.owner_id, row.agent_id, moment.upto) if row.agent_id else None
+    model = query.model or (agent and agent.model) or services.settings.model
     max_tokens = query.max_tokens or (agent and agent.max_context_tokens)
-    window = await call.services.model_input.window(conversation_id, model, max_tokens, query.last, agent)
-    return json_response(window._asdict())
+    context = None if moment.position is None else services.past.context(moment.position)
+    window = await services.model_input.window(conversation_id, model, max_tokens, query.last, agent, context)
+    return json_response(window._asdict(), headers=moment.headers())
+
+
+def _history(call: Call, moment: ReadMoment) -> History | PastHistory:
+    services = call.services
+    return services.history if moment.position is None else services.past.history(moment.position)
 
 
 async def _added_response(call: Call, event: MessageAdded, position: int | None) -> Response:

@@ -56,7 +56,22 @@ CREATE INDEX events_superseded ON events (aggregate_id, version) WHERE type = 'M
 
 -- name: create_events_owner
 -- The starts of an owner's conversations. A command looks its conversation up here, which reads no other owner's event.
+-- Reads of the past find all conversations of an owner here.
 CREATE INDEX events_owner ON events ((data ->> 'owner_id'), aggregate_id) WHERE type = 'ConversationStarted';
+
+-- name: create_events_outline
+-- All events but messages and deltas. They are few among many: reads of the past find titles, turns and deletions without
+-- reading what was said.
+CREATE INDEX events_outline ON events (aggregate_id, version) WHERE type NOT IN ('StreamDelta', 'MessageAdded');
+
+-- name: create_events_agents
+-- The definitions of agents by owner, in log order. Those of shared agents are under NULL.
+CREATE INDEX events_agents ON events ((data ->> 'owner_id'), position) WHERE type = 'AgentDefined';
+
+-- name: create_events_time
+-- The times of each section of the log, for the search of a time. An entry per megabyte costs an append next to nothing. The
+-- expression stands for the position, which events_position has for all other searches.
+CREATE INDEX events_time ON events USING brin ((position + 0), recorded_at) WITH (autosummarize = on);
 
 -- name: create_events_agent_number
 -- The starts of conversations with agents that limit them. Two that were decided on the same number of starts have the

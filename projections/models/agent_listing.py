@@ -52,13 +52,25 @@ class AgentsProjection(Projection):
         """Return the statements that delete agents, then define them."""
         # An agent that was deleted and defined again in one batch is deleted first, so that it counts as a new one.
         deleted = {event.originator_id: {"id": event.originator_id} for event in events if _deletes(event)}
-        defined = [{**row._asdict(), "tools": orjson.Fragment(row.tools)} for row in _last_rows(events)]
+        defined = [_column_values(row) for row in remaining_agents(events)]
         statements = {"delete_agents": list(deleted.values()), "upsert_agents": defined}
         return [self.sql.change(name, rows) for name, rows in statements.items() if rows]
 
     def rows(self, events: Sequence[AgentEvent]) -> Rows:
         """Return a row for each agent that remains."""
-        return {"agents": [tuple(row) for row in _last_rows(events)]}
+        return {"agents": [tuple(row) for row in remaining_agents(events)]}
+
+
+def remaining_agents(events: Sequence[AgentEvent]) -> list[AgentRow]:
+    """Return the rows of the agents that are defined after `events`."""
+    found: dict[UUID, AgentRow] = {}
+    for event in events:
+        if isinstance(event, AgentDefined):
+            before = found.get(event.originator_id)
+            found[event.originator_id] = _row(event, before.created_at if before else event.timestamp)
+        else:
+            found.pop(event.originator_id, None)
+    return list(found.values())
 
 
 def agent_row(agent: Agent) -> AgentRow:
@@ -76,14 +88,20 @@ class AgentListing:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def page(self, owner_id: str | None, beyond: AgentPlace | None, limit: int) -> list[AgentRow]:
+    async def page(
+        self,
+        owner_id: str | None,
+        beyond: AgentPlace | None,
+        limit: int,
+        among: Sequence[AgentRow] | None = None,
+    ) -> list[AgentRow]:
         """Return at most `limit` agents after a place, by label.
 
         They are those that an owner can use: its own, and the shared ones that none of its own hides. With None they
-        are those of all owners.
+        are those of all owners. It is a page of all agents, or of the rows `among`.
         """
         label, id_ = beyond or AgentPlace("", _FIRST)
-        parameters = {"owner_id": owner_id, "label": label, "id": id_, "limit": limit}
+        parameters: dict[str, Any] = {"owner_id": owner_id, "label": label, "id": id_, "limit": limit}
         parts = [("read",)] if owner_id is None else [("read", "and_of_owner"), ("read", "and_shared")]
         reads = [b"\n".join(map(_SQL.reading, (*part, "first"))) for part in parts]
         # Each part stops at the limit, so that a page reads few rows however many agents there are.
@@ -91,23 +109,18 @@ class AgentListing:
         if len(reads) > 1:
             union = b"\nUNION ALL\n".join(b"(%s)" % read for read in reads)
             statement = b"SELECT * FROM (%s) AS usable\n%s" % (union, _SQL.reading("first"))
+        if among is not None:
+            statement = _SQL.reading("with_rows") + b"\n" + statement
+            parameters["rows"] = orjson.dumps(list(map(_column_values, among))).decode()
         return [AgentRow(*row) for row in await self._database.fetch(statement, parameters)]
+
+
+def _column_values(row: AgentRow) -> dict[str, Any]:
+    return {**row._asdict(), "tools": orjson.Fragment(row.tools)}
 
 
 def _deletes(event: AgentEvent) -> bool:
     return isinstance(event, AgentDeleted)
-
-
-def _last_rows(events: Sequence[AgentEvent]) -> list[AgentRow]:
-    """Return the rows of the agents that are defined after `events`."""
-    found: dict[UUID, AgentRow] = {}
-    for event in events:
-        if isinstance(event, AgentDefined):
-            before = found.get(event.originator_id)
-            found[event.originator_id] = _row(event, before.created_at if before else event.timestamp)
-        else:
-            found.pop(event.originator_id, None)
-    return list(found.values())
 
 
 def _row(defined: AgentDefined, created_at: datetime) -> AgentRow:

@@ -65,6 +65,16 @@ SELECT a.id, a.owner_id, a.agent_id, a.system_prompt, a.model, a.max_context_tok
 FROM {agents} AS a
 WHERE (a.agent_id, a.id) > (%(label)s::text, %(id)s::uuid)
 
+-- name: with_rows
+-- Let the statement that continues read given rows in the place of the view.
+WITH {agents} AS (
+    SELECT * FROM json_to_recordset(%(rows)s::json)
+        AS r(id uuid, owner_id text, agent_id text COLLATE "C", system_prompt text, model text,
+            max_context_tokens integer, temperature double precision, tools jsonb, max_conversations integer,
+            retain_days integer, tool_results_timeout_s double precision, created_at timestamptz,
+            updated_at timestamptz, version integer)
+)
+
 -- name: and_of_owner
 -- Those of one owner.
 AND a.owner_id = %(owner_id)s

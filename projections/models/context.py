@@ -1,7 +1,7 @@
 """The LLM context: the messages a model is sent, trimmed to a token budget."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from psycopg.rows import TupleRow
@@ -34,7 +34,7 @@ class ContextProjection(Projection):
         conversations: list[dict[str, Any]] = []
         for event in events:
             if isinstance(event, MessageAdded):
-                added.append(_index_entry(event))
+                added.append(_entry(event)._asdict())
             elif isinstance(event, MessageDeleted):
                 message = {"conversation_id": event.originator_id, "message_id": event.message_id}
                 deletions.append(Change(self.sql.writing("delete_message"), message))
@@ -48,21 +48,20 @@ class ContextProjection(Projection):
 
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:
         """Return the messages that remain, each with the totals before it."""
-        deleted = {event.message_id for event in events if isinstance(event, MessageDeleted)}
-        deleted_conversations = {event.originator_id for event in events if isinstance(event, ConversationDeleted)}
-        remaining: dict[UUID, list[_Row]] = {}
-        for event in events:
-            before = remaining.setdefault(event.originator_id, [])
-            if isinstance(event, MessagesSuperseded):
-                while before and before[-1].version >= event.from_version:
-                    before.pop()
-            elif isinstance(event, MessageAdded) and event.message_id not in deleted:
-                tokens, messages = before[-1].totals_after() if before else (0, 0)
-                before.append(_Row(**_index_entry(event), tokens_before=tokens, messages_before=messages))
-        return {"context": [row for id_, rows in remaining.items() if id_ not in deleted_conversations for row in rows]}
+        return {"context": list(context_rows(events))}
 
 
-class _Row(NamedTuple):
+class ContextEntry(NamedTuple):
+    """A message that is added to the index, without the totals before it."""
+
+    conversation_id: UUID
+    version: int
+    message_id: UUID
+    role: str
+    tokens: int
+
+
+class ContextRow(NamedTuple):
     """A message in the index, with the totals of the messages before it.
 
     The totals leave system messages out.
@@ -82,16 +81,78 @@ class _Row(NamedTuple):
         return self.tokens_before + counted * self.tokens, self.messages_before + counted
 
 
+def context_rows(added_and_removed: Sequence[ConversationEvent | ContextEntry]) -> list[ContextRow]:
+    """Return the index of whole conversations.
+
+    An entry may stand for the event that adds its message.
+    """
+    deleted = {each.message_id for each in added_and_removed if isinstance(each, MessageDeleted)}
+    deleted_conversations = {each.originator_id for each in added_and_removed if isinstance(each, ConversationDeleted)}
+    remaining: dict[UUID, list[ContextRow]] = {}
+    for each in added_and_removed:
+        if isinstance(each, MessagesSuperseded):
+            before = remaining.get(each.originator_id)
+            while before and before[-1].version >= each.from_version:
+                before.pop()
+        elif isinstance(each, ContextEntry | MessageAdded) and each.message_id not in deleted:
+            entry = _entry(each) if isinstance(each, MessageAdded) else each
+            before = remaining.setdefault(entry.conversation_id, [])
+            tokens, messages = before[-1].totals_after() if before else (0, 0)
+            before.append(ContextRow(*entry, tokens, messages))
+    return [row for id_, rows in remaining.items() if id_ not in deleted_conversations for row in rows]
+
+
+def _entry(event: MessageAdded) -> ContextEntry:
+    tokens = estimated_tokens(event)
+    return ContextEntry(event.originator_id, event.originator_version, event.message_id, event.role, tokens)
+
+
+class ContextIndex(Protocol):
+    """The index of one conversation. The dialogue is all but system messages."""
+
+    async def totals(self) -> tuple[int, int] | None:
+        """Return the tokens and the messages of the dialogue, None without messages."""
+        ...
+
+    async def system(self) -> list[tuple[int, int]]:
+        """Return the versions and the tokens of the system messages."""
+        ...
+
+    async def first_with(self, tokens_before: int) -> int | None:
+        """Return the first version with at least so many tokens before it."""
+        ...
+
+    async def nth_newest(self, newer: int) -> int | None:
+        """Return the version of the message before the `newer` newest of the dialogue."""
+        ...
+
+    async def user_message_from(self, version: int) -> int | None:
+        """Return the first user message from a version on, else the newest before."""
+        ...
+
+    async def user_message_before(self, version: int) -> int | None:
+        """Return the newest user message before a version, else the first after."""
+        ...
+
+    async def dialogue_from(self, version: int) -> list[int]:
+        """Return the versions of the dialogue from a version on."""
+        ...
+
+
+OpenIndex = Callable[[UUID], Awaitable[ContextIndex]]
+"""Returns the index of a conversation."""
+
 _SQL = ContextProjection().sql
 
 
 class Context:
     """Reads the context. Every method may raise StoreUnavailableError."""
 
-    def __init__(self, database: Database, log: Log) -> None:
-        self._database = database
+    def __init__(self, database: Database, log: Log, open_index: OpenIndex | None = None) -> None:
+        """Read the context of now, or the one whose index `open_index` returns."""
         self._log = log
         self._images = ImageStore(database)
+        self._open_index = open_index or _open_table(database)
 
     async def window(
         self, conversation_id: UUID, max_tokens: int, last: int | None = None, *, count: CountTokens
@@ -101,53 +162,89 @@ class Context:
         `last` limits their number. The window begins with a user message. It holds the newest user message and all
         messages after it even if they do not fit.
         """
-        totals = await self._read("read_totals", conversation_id)
-        if not totals:
+        index = await self._open_index(conversation_id)
+        totals = await index.totals()
+        if totals is None:
             return ContextWindow([], 0, 0)
-        all_tokens, all_messages = totals[0]
-        system = await self._read("read_system", conversation_id)
-        first = await self._version_of_last(conversation_id, last)
+        all_tokens, all_messages = totals
+        system = await index.system()
+        first = await _version_of_last(index, last)
         read_tokens = max(0, max_tokens - sum(tokens for _, tokens in system))
         while True:
-            version = max(first, await self._version_within(conversation_id, all_tokens - read_tokens))
-            rows = await self._read("read_from", conversation_id, version=version)
-            messages = await self._messages(conversation_id, [version for version, *_ in (*system, *rows)])
+            version = max(first, await _version_within(index, all_tokens - read_tokens))
+            dialogue = await index.dialogue_from(version)
+            messages = await self._messages(conversation_id, [*(version for version, _ in system), *dialogue])
             window = await trimmed(messages, max_tokens, count)
             # The totals are estimates. If all that was read fits and there is more, twice as much is read, so that few
             # reads suffice however wrong the estimates are.
             if window.dropped or window.tokens > max_tokens or version == first or read_tokens >= all_tokens:
-                dropped = all_messages - len(rows) + window.dropped
+                dropped = all_messages - len(dialogue) + window.dropped
                 with_images = await self._images.restored_events(window.messages)
                 return ContextWindow(with_images, window.tokens, dropped)
             read_tokens = max(2 * read_tokens, max_tokens, 1)
-
-    async def _version_of_last(self, conversation_id: UUID, last: int | None) -> int:
-        """Return the version at which the `last` newest messages begin, 0 for all."""
-        if last is None:
-            return 0
-        newest = await self._read("find_nth_newest", conversation_id, newer=last - 1)
-        version = newest[0][0] if newest else 0
-        found = await self._read("find_user_message", conversation_id, version=version)
-        return found[0][0] if found else version
-
-    async def _version_within(self, conversation_id: UUID, tokens_before: int) -> int:
-        """Return the version of the last user message with fewer tokens before it.
-
-        The messages from it on are all that may fit, and little more.
-        """
-        fitting = await self._read("find_within", conversation_id, tokens=tokens_before)
-        version = fitting[0][0] if fitting else LAST_VERSION
-        found = await self._read("find_earlier_user_message", conversation_id, version=version)
-        return found[0][0] if found else version
 
     async def _messages(self, conversation_id: UUID, versions: list[int]) -> list[MessageAdded]:
         recorded = await self._log.versions(conversation_id, versions)
         return [item.event for item in recorded if isinstance(item.event, MessageAdded)]
 
-    async def _read(self, name: str, conversation_id: UUID, **parameters: int) -> list[TupleRow]:
-        return await self._database.fetch(_SQL.reading(name), {"conversation_id": conversation_id, **parameters})
+
+async def _version_of_last(index: ContextIndex, last: int | None) -> int:
+    """Return the version at which the `last` newest messages begin, 0 for all."""
+    if last is None:
+        return 0
+    version = await index.nth_newest(last - 1) or 0
+    return await index.user_message_from(version) or version
 
 
-def _index_entry(event: MessageAdded) -> dict[str, Any]:
-    key = {"conversation_id": event.originator_id, "version": event.originator_version}
-    return {**key, "message_id": event.message_id, "role": event.role, "tokens": estimated_tokens(event)}
+async def _version_within(index: ContextIndex, tokens_before: int) -> int:
+    """Return the version of the last user message with fewer tokens before it.
+
+    The messages from it on are all that may fit, and little more.
+    """
+    version = await index.first_with(tokens_before) or LAST_VERSION
+    return await index.user_message_before(version) or version
+
+
+class _TableIndex:
+    """The index of a conversation in the read model."""
+
+    def __init__(self, database: Database, conversation_id: UUID) -> None:
+        self._database = database
+        self._conversation_id = conversation_id
+
+    async def totals(self) -> tuple[int, int] | None:
+        for tokens, messages in await self._read("read_totals"):
+            return tokens, messages
+        return None
+
+    async def system(self) -> list[tuple[int, int]]:
+        return [(version, tokens) for version, tokens in await self._read("read_system")]
+
+    async def first_with(self, tokens_before: int) -> int | None:
+        return _first(await self._read("find_within", tokens=tokens_before))
+
+    async def nth_newest(self, newer: int) -> int | None:
+        return _first(await self._read("find_nth_newest", newer=newer))
+
+    async def user_message_from(self, version: int) -> int | None:
+        return _first(await self._read("find_user_message", version=version))
+
+    async def user_message_before(self, version: int) -> int | None:
+        return _first(await self._read("find_earlier_user_message", version=version))
+
+    async def dialogue_from(self, version: int) -> list[int]:
+        return [row[0] for row in await self._read("read_from", version=version)]
+
+    async def _read(self, name: str, **parameters: int) -> list[TupleRow]:
+        return await self._database.fetch(_SQL.reading(name), {"conversation_id": self._conversation_id, **parameters})
+
+
+def _open_table(database: Database) -> OpenIndex:
+    async def open_index(conversation_id: UUID) -> ContextIndex:
+        return _TableIndex(database, conversation_id)
+
+    return open_index
+
+
+def _first(rows: Iterable[TupleRow]) -> int | None:
+    return next((row[0] for row in rows), None)

@@ -6,6 +6,7 @@ from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
+import orjson
 from psycopg.rows import TupleRow
 
 from domain.events import (
@@ -232,24 +233,40 @@ class History:
         page = {"conversation_id": conversation_id, "before": start, "limit": limit}
         return [TurnRow(*row) for row in await self._database.fetch(_SQL.reading("read_turns"), page)]
 
-    async def _complete(self, rows: Sequence[TupleRow]) -> list[MessageRow]:
-        """Return messages with the bytes of images and the text of their stream."""
-        messages = [await self._with_text_so_far(MessageRow(*row)) for row in rows]
+    async def text_so_far(self, turn_id: UUID, deltas: Sequence[StreamDelta] | None = None) -> str | None:
+        """Return the content of a stream so far as JSON text, None without any text.
+
+        It is that of the read model, or of some deltas.
+        """
+        statement = _SQL.reading("read_stream_text")
+        parameters: dict[str, Any] = {"turn_id": turn_id}
+        if deltas is not None:
+            statement = _SQL.reading("with_stream_text") + b"\n" + statement
+            parameters |= {"rows": orjson.dumps(list(map(_stream_text, deltas))).decode()}
+        blocks = await self._database.fetch(statement, parameters)
+        return json_text([{"type": type_, "text": text} for type_, text in blocks]) if blocks else None
+
+    async def with_images(self, messages: Sequence[MessageRow]) -> list[MessageRow]:
+        """Return messages with the bytes of their images."""
         contents = await self._images.restored_texts([message.content for message in messages])
         return [
             message if message.content is content else message._replace(content=content)
             for message, content in zip(messages, contents, strict=True)
         ]
 
+    async def _complete(self, rows: Sequence[TupleRow]) -> list[MessageRow]:
+        """Return messages with the bytes of images and the text of their stream."""
+        return await self.with_images([await self._with_text_so_far(MessageRow(*row)) for row in rows])
+
     async def _with_text_so_far(self, row: MessageRow) -> MessageRow:
-        if row.status != "streaming":
+        if row.status != "streaming" or row.turn_id is None:
             return row
-        blocks = await self._database.fetch(_SQL.reading("read_stream_text"), {"turn_id": row.turn_id})
-        if not blocks:
+        content = await self.text_so_far(row.turn_id)
+        if content is None:
             # The stream has no text yet, or the turn has ended since the row was read and the message has its text.
             newest = await self._database.fetch_one(_SQL.reading("read_message"), _message(row.conversation_id, row.id))
             return MessageRow(*newest) if newest else row
-        return row._replace(content=json_text([{"type": type_, "text": text} for type_, text in blocks]))
+        return row._replace(content=content)
 
 
 def _message(conversation_id: UUID, message_id: UUID) -> dict[str, Any]:

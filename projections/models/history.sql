@@ -185,6 +185,13 @@ WHERE conversation_id = %(conversation_id)s AND version < %(beyond)s
     AND (%(superseded)s OR status <> 'superseded')
 ORDER BY version DESC LIMIT %(limit)s
 
+-- name: with_stream_text
+-- Let the statement that continues read given rows in the place of the view.
+WITH {stream_text} AS (
+    SELECT * FROM json_to_recordset(%(rows)s::json)
+        AS r(turn_id uuid, first_seq integer, block_index integer, block_type text, text text)
+)
+
 -- name: read_stream_text
 -- The text of a running turn so far, by content block.
 SELECT block_type, string_agg(text, '' ORDER BY first_seq) FROM {stream_text}

@@ -1,6 +1,6 @@
 """The listing: an owner's conversations, most recently active first."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ from domain.events import (
 )
 from domain.values import JsonObject
 from eventlog.db.database import Database
-from projections.models.listing_filter import ListingFilter, ListingPlace, ListingSort
+from projections.models.listing_filter import ConversationStatus, ListingFilter, ListingPlace, ListingSort
 from projections.models.title_order import title_key
 from projections.projection import Change, Projection, Rows, json_text
 
@@ -60,11 +60,30 @@ class ConversationRow(NamedTuple):
     queued: list[UUID] | None
     title_key: str | None
 
+    @property
+    def status(self) -> ConversationStatus:
+        """The status, as the view has it."""
+        if self.waiting:
+            return "requires_action"
+        return "running" if self.active_turn_id or self.queued else "idle"
+
     def place(self, sort: ListingSort) -> ListingPlace:
         """Return the place of this row in an order."""
         if sort == "title":
             return ListingPlace(self.title_key or "", self.id)
         return ListingPlace(self.active_at if sort == "active" else self.created_at, self.id)
+
+
+class MessageRun(NamedTuple):
+    """All messages of a conversation up to the last one, as their number.
+
+    The first three fields are those of the last event.
+    """
+
+    originator_id: UUID
+    originator_version: int
+    timestamp: datetime
+    messages: int
 
 
 @dataclass
@@ -82,12 +101,12 @@ class _ConversationChange:
     deleted: bool = False
     turns: "_TurnsChange | None" = None
 
-    def note(self, event: ConversationEvent) -> None:
-        """Add an event of this conversation."""
+    def note(self, event: ConversationEvent | MessageRun) -> None:
+        """Add an event of this conversation, or its messages up to here."""
         self.version = event.originator_version
         self.updated_at = event.timestamp
-        if isinstance(event, MessageAdded):
-            self.added += 1
+        if isinstance(event, MessageAdded | MessageRun):
+            self.added += event.messages if isinstance(event, MessageRun) else 1
             self.last_message_at = event.timestamp
         elif isinstance(event, MessageDeleted):
             self.added -= not event.superseded
@@ -166,16 +185,24 @@ class ListingProjection(Projection):
 
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:
         """Return a row for each conversation with the change by all its events."""
-        started: list[ConversationStarted] = []
-        changed: dict[UUID, _ConversationChange] = {}
-        for event in events:
-            if isinstance(event, ConversationStarted):
-                started.append(event)
-                changed[event.originator_id] = _ConversationChange(event.originator_id)
-            # A newer release may have started the conversation with an event that is unknown here.
-            if event.originator_id in changed:
-                changed[event.originator_id].note(event)
-        return {"listing": [_row(event, changed[event.originator_id]) for event in started]}
+        return {"listing": list(listing_rows(events))}
+
+
+def listing_rows(events: Iterable[ConversationEvent | MessageRun]) -> list[ConversationRow]:
+    """Return a row for each conversation with the change by all its events.
+
+    A run may stand for the events that add messages.
+    """
+    started: list[ConversationStarted] = []
+    changed: dict[UUID, _ConversationChange] = {}
+    for event in events:
+        if isinstance(event, ConversationStarted):
+            started.append(event)
+            changed[event.originator_id] = _ConversationChange(event.originator_id)
+        # A newer release may have started the conversation with an event that is unknown here.
+        if event.originator_id in changed:
+            changed[event.originator_id].note(event)
+    return [_row(event, changed[event.originator_id]) for event in started]
 
 
 _SQL = ListingProjection().sql
@@ -204,12 +231,15 @@ class Listing:
         beyond: ListingPlace | None,
         limit: int,
         sort: ListingSort = "active",
+        among: Sequence[ConversationRow] | None = None,
     ) -> list[ConversationRow]:
         """Return at most `limit` conversations of an owner, or with None of all owners.
 
-        The page begins after the place `beyond`, or with the first conversation.
+        The page begins after the place `beyond`, or with the first conversation. It is a page of all conversations,
+        or of the rows `among`.
         """
-        return [ConversationRow(*row) for row in await self._read("read", owner_id, filter_, beyond, limit, sort)]
+        rows = await self._read("read", owner_id, filter_, beyond, limit, sort, among)
+        return [ConversationRow(*row) for row in rows]
 
     async def count_live(self, owner_id: str, agent_id: str, at_most: int) -> int:
         """Return how many conversations an owner has with an agent, at most `at_most`."""
@@ -237,14 +267,19 @@ class Listing:
         beyond: ListingPlace | None,
         limit: int,
         sort: ListingSort,
+        among: Sequence[ConversationRow] | None = None,
     ) -> list[TupleRow]:
         parameters = {**filter_.parameters(owner_id), "limit": limit}
+        source: list[str] = []
         places: list[str] = []
+        if among is not None:
+            source = ["with_rows"]
+            parameters |= {"rows": orjson.dumps(list(map(_view_row, among))).decode()}
         if beyond:
             places = [f"beyond_{sort}"]
             parameters |= {"place": beyond.value, "place_id": beyond.id}
         conditions = filter_.conditions(owner_id, sort)
-        statement = _statement(columns, "where_listed", *conditions, *places, f"first_{sort}")
+        statement = _statement(*source, columns, "where_listed", *conditions, *places, f"first_{sort}")
         return await self._database.fetch(statement, parameters)
 
 
@@ -294,6 +329,13 @@ def _row(event: ConversationStarted, change: _ConversationChange) -> Conversatio
         turns.remaining_queue(),
         title_key(described.title),
     )
+
+
+def _view_row(row: ConversationRow) -> dict[str, Any]:
+    """Return a row with the columns of the view, as JSON."""
+    columns = row._asdict()
+    id_ = columns.pop("id")
+    return {**columns, "conversation_id": id_, "metadata": orjson.Fragment(row.metadata), "status": row.status}
 
 
 def _fragment(value: Any) -> orjson.Fragment:

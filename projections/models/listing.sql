@@ -111,6 +111,16 @@ SELECT conversation_id, owner_id, agent_id, title, metadata::text, message_count
     updated_at, last_message_at, active_at, version, deleted, waiting, queued, title_key
 FROM {listing}
 
+-- name: with_rows
+-- Let the statement that continues read given rows in the place of the view. Such rows have all of its columns.
+WITH {listing} AS (
+    SELECT * FROM json_to_recordset(%(rows)s::json)
+        AS r(conversation_id uuid, owner_id text, agent_id text, title text, metadata jsonb, message_count integer,
+            active_turn_id uuid, created_at timestamptz, updated_at timestamptz, last_message_at timestamptz,
+            active_at timestamptz, version integer, deleted boolean, waiting boolean, queued uuid[],
+            title_key text COLLATE "C", status text)
+)
+
 -- name: where_id
 -- One conversation, deleted or not, of one owner or (with NULL) of any.
 WHERE conversation_id = %(conversation_id)s AND (%(owner_id)s::text IS NULL OR owner_id = %(owner_id)s)

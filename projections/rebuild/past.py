@@ -1,7 +1,6 @@
 """Time travel: all read models at a past position, in their own schema."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ from psycopg import sql
 
 from eventlog.db.connection import Connection
 from eventlog.db.statements import load_statements
+from eventlog.log import AsOf
 from projections.advisory_locks import try_lock
 from projections.errors import NothingRecordedError, NotYetRecordedError, RebuildRunningError, SchemaExistsError
 from projections.live_views import show_build
@@ -33,12 +33,11 @@ class PastReadModel(NamedTuple):
     names: list[str]
 
 
-async def build_past(
-    builder: Builder, projections: Sequence[Projection], as_of: int | datetime, schema: str
-) -> PastReadModel:
+async def build_past(builder: Builder, projections: Sequence[Projection], as_of: AsOf, schema: str) -> PastReadModel:
     """Build `projections` in a new schema as they were at a position or time.
 
-    A time is compared with the times of recording. A run that fails or is killed leaves no schema of this name.
+    A time means the last event that was recorded at or before it. A run that fails or is killed leaves no schema of
+    this name.
 
     Raises:
         NothingRecordedError: the log has nothing up to then.
@@ -68,18 +67,11 @@ async def build_past(
     return PastReadModel(schema, position, [table for projection in projections for table in projection.tables])
 
 
-async def _position(builder: Builder, as_of: int | datetime) -> int:
-    head = await builder.log.head()
-    if isinstance(as_of, datetime):
-        cursor = await builder.connection.execute(_SQL["read_position_at"], {"head": head, "time": as_of})
-        row = await cursor.fetchone()
-        position, in_future = row or (0, False)
-        if in_future:
-            raise NotYetRecordedError(str(as_of), head)
-    else:
-        position = as_of
-    if position > head:
-        raise NotYetRecordedError(str(as_of), head)
+async def _position(builder: Builder, as_of: AsOf) -> int:
+    end = await builder.log.end()
+    if end.is_before(as_of):
+        raise NotYetRecordedError(str(as_of), end.position)
+    position = await builder.log.position_of(as_of)
     if position < 1:
         raise NothingRecordedError(str(as_of))
     return position

@@ -1,8 +1,3 @@
--- name: read_position_at
--- The position before the first event that was recorded after a time, the head where there is none; and whether the
--- time is later than the database's clock and the last event.
-SELECT coalesce(min(position) - 1, %(head)s), %(time)s > now() AND count(*) = 0 FROM events WHERE recorded_at > %(time)s
-
 -- name: schema_exists
 -- A row if there is a schema of this name.
 SELECT 1 FROM pg_namespace WHERE nspname = %(schema)s

@@ -10,7 +10,9 @@ import pytest
 from api.app import create_app
 from api.http.problems import INTERNAL, PROBLEM_KINDS, ProblemKind
 from api.http.request_models import (
+    AgentListQuery,
     AgentMomentQuery,
+    AsOfQuery,
     ContextQuery,
     EventsQuery,
     ListingQuery,
@@ -79,10 +81,13 @@ def test_every_field_of_a_turn_is_documented() -> None:
     ("route", "query"),
     [
         ("GET /v1/conversations", ListingQuery),
+        ("GET /v1/conversations/{conversation_id}", AsOfQuery),
+        ("GET /v1/conversations/{conversation_id}/messages/{message_id}", AsOfQuery),
         ("GET /v1/conversations/{conversation_id}/messages", MessagesQuery),
         ("GET /v1/conversations/{conversation_id}/context", ContextQuery),
         ("GET /v1/conversations/{conversation_id}/log", LogQuery),
         ("GET /v1/events", EventsQuery),
+        ("GET /v1/agents", AgentListQuery),
         ("GET /v1/agents/{agent_id}", AgentMomentQuery),
         ("PUT /v1/agents/{agent_id}", SharedQuery),
         ("DELETE /v1/agents/{agent_id}", SharedQuery),

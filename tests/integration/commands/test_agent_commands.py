@@ -18,7 +18,7 @@ from domain.decisions.turn_starts import TurnSettings
 from domain.errors import AgentNotFoundError, VersionMismatchError, WriteConflictError
 from domain.tools import ToolDefinition
 from eventlog.db.database import Database, Statement
-from eventlog.log import Log
+from eventlog.log import LAST_POSITION, Log
 from tests.support.histories.agents import AgentStory, agent_histories, fold_agent
 from tests.support.losing_writer import LosingWriter
 from tests.support.store import ALICE, Store, end_sessions, opened, rows
@@ -115,19 +115,17 @@ async def test_an_agent_is_read_as_of_a_position_and_a_time(here: Store, agents:
     first = await agents.define(ALICE, "support", BRIEF)
     second = await agents.define(ALICE, "support", LONG)
     await agents.delete(ALICE, "support")
-    assert first.agent.definition and second.agent.definition
-
-    async def prompt(as_of: Any) -> str | None:
-        agent = await definitions.read("alice", "support", as_of)
-        return agent.definition.system_prompt if agent.definition else None
-
-    for as_of in (1, first.agent.definition.timestamp):
-        assert await prompt(as_of) == "Be brief."
-    for as_of in (2, second.agent.definition.timestamp):
-        assert await prompt(as_of) == "Explain."
-    for as_of in (None, 3, 0, first.agent.definition.timestamp - timedelta(microseconds=1)):
+    times = [each.agent.definition.timestamp for each in (first, second) if each.agent.definition]
+    for as_of, prompt in ((1, "Be brief."), (times[0], "Be brief."), (2, "Explain."), (times[1], "Explain.")):
+        upto = await here.log.position_of(as_of)
+        agent = await definitions.read("alice", "support", upto)
+        assert agent.definition == await definitions.find("alice", "support", upto)
+        assert agent.definition is not None and agent.definition.system_prompt == prompt
+    for as_of in (LAST_POSITION, 3, 0, times[0] - timedelta(microseconds=1)):
+        upto = await here.log.position_of(as_of)
+        assert await definitions.find("alice", "support", upto) is None
         with pytest.raises(AgentNotFoundError):
-            await prompt(as_of)
+            await definitions.read("alice", "support", upto)
 
 
 @IN_FEW_EXAMPLES
@@ -149,7 +147,7 @@ def test_agents_are_read_as_of_every_position_of_any_history(database_url: str, 
     asyncio.run(check())
 
 
-async def test_as_of_a_time_an_agent_is_as_its_last_event_until_then_left_it(here: Store) -> None:
+async def test_as_of_a_time_an_agent_is_as_the_last_event_of_the_log_by_then_left_it(here: Store) -> None:
     story = AgentStory(owner="alice")
     story.define(model="one")
     story.define(model="two")
@@ -160,7 +158,7 @@ async def test_as_of_a_time_an_agent_is_as_its_last_event_until_then_left_it(her
     await here.append([first, second, late])
     definitions = AgentDefinitions(here.log)
     for as_of, model in ((first.timestamp, "one"), (late.timestamp, "three"), (second.timestamp, "three")):
-        agent = await definitions.read("alice", story.label, as_of)
+        agent = await definitions.read("alice", story.label, await here.log.position_of(as_of))
         assert agent.definition is not None
         assert (agent.definition.model, agent.created_at) == (model, first.timestamp)
 

@@ -1,19 +1,20 @@
 """The database enforces the guarantees of the log: append-only and numbered once."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 from typing import Any, LiteralString
 
 import psycopg
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from domain.conversation import ConversationSnapshot
 from domain.events import ConversationEvent
 from eventlog.db.statements import load_statements
 from tests.golden.record import examples
-from tests.support.histories.builders import Story, one_of_each, some_id
+from tests.support.histories.builders import BEGINNING, Story, one_of_each, some_id
 from tests.support.store import opened, rows, value
 
 WRITERS, CONVERSATIONS, EACH = 4, 5, 10
@@ -164,6 +165,47 @@ def test_positions_are_in_the_order_of_commits(database_url: str) -> None:
             pytest.raises(psycopg.errors.LockNotAvailable),
         ):
             other.execute("UPDATE head SET position = position + 1")
+
+
+_all_times: dict[str, list[datetime]] = {}
+
+
+@settings(
+    max_examples=20,
+    phases=[Phase.generate],  # the examples share a log, which cannot be emptied
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(seconds=st.lists(st.integers(0, 9), min_size=1, max_size=12))
+def test_a_time_means_the_last_event_in_log_order_that_was_recorded_at_or_before_it(
+    database_url: str, seconds: list[int]
+) -> None:
+    """The clock may step back, and several events may have the same time."""
+
+    async def positions() -> list[int]:
+        async with opened(database_url, listening=False) as store:
+            await store.append([Story().events[0].model_copy(update={"timestamp": each}) for each in added])
+            return [await store.log.position_of(moment) for moment in moments]
+
+    added = [BEGINNING + timedelta(seconds=each) for each in seconds]
+    times = _all_times.setdefault(database_url, [])
+    times += added
+    moments = [BEGINNING + timedelta(seconds=tenth / 2) for tenth in range(-1, 20)]
+    early = [[place for place, at in enumerate(times, start=1) if at <= moment] for moment in moments]
+    assert asyncio.run(positions()) == [max(each, default=0) for each in early]
+
+
+async def test_a_position_means_itself_and_the_end_of_the_log_is_not_in_the_future(database_url: str) -> None:
+    async with opened(database_url, listening=False) as store:
+        assert await store.log.position_of(BEGINNING) == 0
+        story = Story(begins=datetime.now(UTC) + timedelta(hours=1))
+        await store.append(story.events)
+        assert [await store.log.position_of(position) for position in (0, 1, 7)] == [0, 1, 7]
+        end = await store.log.end()
+    # The clock of the server that recorded the event is ahead of the database's.
+    assert end == (1, story.events[0].timestamp)
+    moments = [1, 2, end.at, end.at + timedelta(microseconds=1), BEGINNING]
+    assert [end.is_before(moment) for moment in moments] == [False, True, False, True, False]
 
 
 def write(conninfo: str) -> list[int]:

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.http.cursors import decode_agent_place, decode_place, decode_version, encode_cursor, page
+from api.http.cursors import (
+    cursor_position,
+    decode_agent_place,
+    decode_place,
+    decode_version,
+    encode_cursor,
+    kind_at,
+    page,
+)
 from api.http.problems import ProblemError
 from projections.models.title_order import MAX_KEY_CHARACTERS
 
@@ -115,6 +123,29 @@ def test_a_cursor_without_an_activity_is_refused(place: list[Any]) -> None:
     with pytest.raises(ProblemError) as refusal:
         decode_place("conversations", "active", raw(["conversations", *place]))
     assert refusal.value.kind == (400, "INVALID_CURSOR")
+
+
+@given(st.integers(0, 10**18 - 1), st.sampled_from(["4711", "2026-01-02T03:04:05.678901+00:00"]), st.text(max_size=9))
+def test_a_position_of_the_past_survives_a_round_trip(position: int, as_of: str, list_: str) -> None:
+    kind = kind_at(f"messages.asc.{list_}", as_of, position)
+    cursor = encode_cursor(kind, 7)
+    assert cursor_position(cursor, as_of) == position
+    assert decode_version(kind, cursor) == 7
+    assert cursor_position(cursor, "another moment") is None
+
+
+@pytest.mark.parametrize(
+    "cursor", [None, *BROKEN.values(), *(raw([kind, 1]) for kind in ("x 7 a", "1 7", "-1 7 a", 5))]
+)
+def test_a_cursor_of_no_moment_has_no_position(cursor: str | None) -> None:
+    assert cursor_position(cursor, "7") is None
+
+
+def test_a_cursor_of_one_moment_is_refused_at_another() -> None:
+    cursor = encode_cursor(kind_at("messages", "7", 7), 1)
+    for kind in ("messages", kind_at("messages", "8", 8), kind_at("turns", "7", 7)):
+        with pytest.raises(ProblemError):
+            decode_version(kind, cursor)
 
 
 def test_a_page_has_a_cursor_only_if_more_items_follow() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from domain.content import ContentBlock, ImageBlock, ReasoningBlock, Role, TextBlock, ToolResultBlock, ToolUseBlock
-from projections.models.token_estimates import estimated_tokens
+from projections.models.token_estimates import estimate, estimated_tokens
 from tests.support.histories.free_histories import message
 
 TEXT = TextBlock(text="Hello")
@@ -35,6 +35,10 @@ def test_an_estimate_adds_the_framing_to_the_recorded_tokens(
 def test_the_share_of_the_reasoning_is_left_out() -> None:
     said = message("assistant", ReasoningBlock(text="x" * 300), TextBlock(text="y" * 100))
     assert estimated_tokens(said.model_copy(update={"tokens": 1000})) == 4 + 250
+
+
+def test_a_single_text_is_estimated_without_its_content() -> None:
+    assert estimate("user", 1000, None) == estimate("user", 1000, (TEXT,)) == 1004
 
 
 def test_a_message_of_reasoning_alone_takes_its_framing() -> None:

@@ -159,7 +159,7 @@ def test_the_tools_of_a_turn_count_towards_its_budget(api: Api, given_model: Giv
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("max_tokens", "0"), ("max_tokens", "x"), ("last", "0"), ("last", "-1"), ("model", ""), ("as_of", "1")],
+    [("max_tokens", "0"), ("max_tokens", "x"), ("last", "0"), ("last", "-1"), ("model", ""), ("as_of", "-1")],
 )
 def test_a_malformed_parameter_is_refused(api: Api, id_: str, name: str, value: str) -> None:
     problem = check_problem(

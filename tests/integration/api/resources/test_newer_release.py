@@ -123,6 +123,23 @@ def test_a_conversation_with_unknown_events_is_read_up_to_them(
 
 
 @pytest.mark.parametrize("unknown", UNKNOWN)
+def test_the_past_before_an_unknown_event_is_read(fresh_api: Api, database_url: str, unknown: str) -> None:
+    id_ = fresh_api.conversation(title="known", messages=[{"role": "user", "content": "x"}])["id"]
+    paths = [f"/v1/conversations/{id_}{rest}" for rest in ("", "/messages", "/context")]
+    before = [fresh_api.get(path) for path in paths]
+    position = write_unknown(database_url, id_, unknown)
+    assert [fresh_api.get(path, as_of=position - 1) for path in paths] == before
+    since = [fresh_api.http.get(path, params={"as_of": position}) for path in paths]
+    if unknown == "a type":
+        assert [response.json() for response in since] == before
+    else:
+        refused = [response for response in since if response.status_code != 200]
+        assert refused
+        for response in refused:
+            check_refused(response)
+
+
+@pytest.mark.parametrize("unknown", UNKNOWN)
 def test_feeds_show_unknown_events_as_stored_and_continue(fresh_api: Api, database_url: str, unknown: str) -> None:
     id_, other = fresh_api.conversation()["id"], fresh_api.conversation()["id"]
     write_unknown(database_url, id_, unknown)

@@ -166,9 +166,33 @@ def test_an_operation_answers_what_any_request_can_get(operation: DocumentedOper
 def test_an_operation_has_an_answer_that_is_no_problem(operation: DocumentedOperation) -> None:
     successes = [status for status in operation.declared["responses"] if status.startswith("2")]
     assert successes
+    of_the_past = any(parameter["name"] == "as_of" for parameter in DOCUMENT.parameters(operation, "query"))
     for status in successes:
         headers = operation.declared["responses"][status].get("headers", {})
-        assert ("Turnlog-Position" in headers) == (ROUTES[operation.label] in (Access.WRITES, Access.WRITES_AGENTS))
+        writes = ROUTES[operation.label] in (Access.WRITES, Access.WRITES_AGENTS)
+        assert ("Turnlog-Position" in headers) == (writes or of_the_past)
+
+
+def test_what_can_be_read_of_the_past_refuses_the_future() -> None:
+    of_the_past = [
+        each
+        for each in OPERATIONS_OF_DOCUMENT
+        if any(parameter["name"] == "as_of" for parameter in DOCUMENT.parameters(each, "query"))
+    ]
+    assert {each.label for each in of_the_past} == {
+        "GET /v1/conversations",
+        "GET /v1/conversations/{conversation_id}",
+        "GET /v1/conversations/{conversation_id}/messages",
+        "GET /v1/conversations/{conversation_id}/messages/{message_id}",
+        "GET /v1/conversations/{conversation_id}/context",
+        "GET /v1/agents",
+        "GET /v1/agents/{agent_id}",
+    }
+    for each in of_the_past:
+        (as_of,) = [found for found in DOCUMENT.parameters(each, "query") if found["name"] == "as_of"]
+        kinds = [(option["type"], option.get("format")) for option in as_of["schema"]["anyOf"]]
+        assert kinds == [("integer", None), ("string", "date-time")]
+        assert "INVALID_AS_OF" in codes_of(DOCUMENT, each)["400"]
 
 
 def test_the_codes_are_those_of_the_page() -> None:

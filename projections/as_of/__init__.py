@@ -1,0 +1,1 @@
+"""Reads of the past, from the log. Imports domain, eventlog and projections."""
