@@ -88,7 +88,7 @@ ORDER BY version
 
 -- name: read_last_version
 -- The version of the newest event of an aggregate, NULL if it has none.
-SELECT max(version) FROM events WHERE aggregate_id = %(conversation_id)s
+SELECT max(version) FROM events WHERE aggregate_id = %(aggregate_id)s
 
 -- name: read_owner
 -- The owner of a conversation, NULL if its first event has an older shape.
@@ -136,21 +136,6 @@ FROM events
 WHERE position >= %(first)s AND position <= %(last)s AND (%(types)s::text[] = '{}' OR type = ANY(%(types)s))
 ORDER BY position
 LIMIT %(limit)s
-
--- name: read_audit
--- A page of stored events of one aggregate after a version, of one type or (with NULL) of all.
-SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at, digest
-FROM events
-WHERE aggregate_id = %(conversation_id)s AND version > %(after)s AND (%(type)s::text IS NULL OR type = %(type)s)
-ORDER BY version
-LIMIT %(limit)s
-
--- name: read_between
--- Stored events of the whole log after one position and up to another, in order.
-SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at, digest
-FROM events
-WHERE position > %(after)s AND position <= %(upto)s
-ORDER BY position
 
 -- name: read_section
 -- Stored events of conversations in a section of the log, in order, with owner and agent of their conversations: at least
@@ -207,14 +192,6 @@ FROM (
 ) AS sized
 WHERE size <= %(bytes)s OR n = 1
 ORDER BY version
-
--- name: read_last
--- The newest stored events of the whole log up to a position, newest first.
-SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at, digest
-FROM events
-WHERE position <= %(upto)s
-ORDER BY position DESC
-LIMIT %(limit)s
 
 -- name: find_message
 -- The version that added a message, unless it was deleted later, and whether it was superseded later.

@@ -83,6 +83,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "PUT /v1/agents/{agent_id}": Operation((problems.WRITE_CONFLICT,)),
     "DELETE /v1/agents/{agent_id}": Operation((problems.AGENT_NOT_FOUND, problems.WRITE_CONFLICT)),
     "GET /v1/events": Operation((problems.CONVERSATION_NOT_FOUND,), stream=FEED),
+    "GET /v1/log": Operation(),
     "GET /v1/projections": Operation(),
     "GET /v1/projections/{name}": Operation((problems.PROJECTION_NOT_FOUND,)),
     "POST /v1/projections/{name}/rebuild": Operation((problems.PROJECTION_NOT_FOUND, problems.WRITE_CONFLICT)),

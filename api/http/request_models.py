@@ -274,12 +274,6 @@ class MessagesQuery(PageQuery):
     )
 
 
-class LogQuery(PageQuery):
-    """A page of recorded events."""
-
-    type: EventType | None = Field(default=None, description=_TYPE)
-
-
 class EventsQuery(_Query):
     """The filter of a feed of recorded events. None means any."""
 
@@ -347,6 +341,21 @@ def _owner_id(value: str) -> str:
 
 
 OwnerId = Annotated[str, AfterValidator(_owner_id)]
+
+
+class LogQuery(PageQuery):
+    """A page of recorded events that match all filters. The times are exclusive."""
+
+    type: EventType | None = Field(default=None, description=_TYPE)
+    actor: Annotated[Text, Field(min_length=1, max_length=512)] | None = Field(
+        default=None, description="Only events that this actor caused, such as user:alice."
+    )
+    owner_id: OwnerId | None = Field(
+        default=None, description="Only events of this owner's conversations and agents. For auditors and admins."
+    )
+    after: Moment | None = Field(default=None, description="Only events recorded after this time.")
+    before: Moment | None = Field(default=None, description="Only events recorded before this time.")
+    order: Literal["asc", "desc"] = Field(default="asc", description="`asc` lists the oldest event first.")
 
 
 class ListingQuery(PageQuery):

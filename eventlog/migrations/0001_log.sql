@@ -54,6 +54,12 @@ CREATE INDEX events_message ON events (aggregate_id, (data ->> 'message_id'))
 -- The events that supersede messages, which are few among many.
 CREATE INDEX events_superseded ON events (aggregate_id, version) WHERE type = 'MessagesSuperseded';
 
+-- name: create_events_rare
+-- The events of rare types, which readers of the log look for among many others. The frequent types are left out, so that
+-- most appends write no entry.
+CREATE INDEX events_rare ON events (type, position)
+    WHERE type NOT IN ('StreamDelta', 'MessageAdded', 'TurnStarted', 'TurnCompleted', 'ConversationStarted');
+
 -- name: create_events_agent_number
 -- The starts of conversations with agents that limit them. Two that were decided on the same number of starts have the
 -- same number, and only one of them is recorded.

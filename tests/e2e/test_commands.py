@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import LiteralString
 from uuid import UUID, uuid4
 
+import click
 import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from cli.main import turnlog as command_line
 from eventlog.migrations import migrate
 from postgres.embedded import EmbeddedPostgres
 from projections.catalog import prepare
@@ -26,6 +28,11 @@ from tests.support.store import opened, rows, value
 
 TURNLOG = Path(sysconfig.get_path("scripts")) / "turnlog"
 READING = [("log", "tail"), ("log", "show", str(UUID(int=7))), ("projections", "status")]
+KEYS = [
+    ("keys", "list"),
+    ("keys", "create", "--owner", "alice", "--role", "user"),
+    ("keys", "revoke", str(UUID(int=7))),
+]
 WRITING = [
     ("projections", "rebuild", "--all"),
     ("projections", "rebuild", "--all", "--prune"),
@@ -101,7 +108,24 @@ def database_defaults(conninfo: str, settings: Mapping[LiteralString, str]) -> G
         connection.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(database))
 
 
-@pytest.mark.parametrize("command", READING + WRITING, ids=" ".join)
+def all_commands(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
+    """Yield the names of all commands of a group, each with the names of its groups."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from all_commands(command, *path, name)
+        else:
+            yield (*path, name)
+
+
+def test_every_command_but_serve_is_tested_to_open_an_existing_log_only() -> None:
+    tested = [*READING, *KEYS, *WRITING]
+    untested = {path for path in all_commands(command_line) if all(each[: len(path)] != path for each in tested)}
+    assert untested == {("serve",)}
+
+
+@pytest.mark.parametrize("command", [*READING, *KEYS, *WRITING], ids=" ".join)
 def test_a_wrong_data_directory_is_an_error_and_creates_nothing(command: tuple[str, ...], tmp_path: Path) -> None:
     check_refused(turnlog(*command, "--data-dir", tmp_path / "typo"), "There is no log in", "typo")
     assert list(tmp_path.iterdir()) == []
@@ -110,7 +134,7 @@ def test_a_wrong_data_directory_is_an_error_and_creates_nothing(command: tuple[s
     assert list((tmp_path / "postgres").iterdir()) == []
 
 
-@pytest.mark.parametrize("command", [READING[0], WRITING[0]], ids=" ".join)
+@pytest.mark.parametrize("command", [READING[0], KEYS[1], WRITING[0]], ids=" ".join)
 def test_a_database_without_a_log_is_an_error_and_creates_nothing(
     command: tuple[str, ...], empty_database_url: str
 ) -> None:
