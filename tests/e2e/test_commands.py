@@ -28,6 +28,7 @@ from tests.support.store import opened, rows, value
 
 TURNLOG = Path(sysconfig.get_path("scripts")) / "turnlog"
 READING = [("log", "tail"), ("log", "show", str(UUID(int=7))), ("projections", "status")]
+REPLAY = ("replay", str(UUID(int=7)))
 KEYS = [
     ("keys", "list"),
     ("keys", "create", "--owner", "alice", "--role", "user"),
@@ -120,12 +121,12 @@ def all_commands(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
 
 
 def test_every_command_but_serve_is_tested_to_open_an_existing_log_only() -> None:
-    tested = [*READING, *KEYS, *WRITING]
+    tested = [*READING, REPLAY, *KEYS, *WRITING]
     untested = {path for path in all_commands(command_line) if all(each[: len(path)] != path for each in tested)}
     assert untested == {("serve",)}
 
 
-@pytest.mark.parametrize("command", [*READING, *KEYS, *WRITING], ids=" ".join)
+@pytest.mark.parametrize("command", [*READING, REPLAY, *KEYS, *WRITING], ids=" ".join)
 def test_a_wrong_data_directory_is_an_error_and_creates_nothing(command: tuple[str, ...], tmp_path: Path) -> None:
     check_refused(turnlog(*command, "--data-dir", tmp_path / "typo"), "There is no log in", "typo")
     assert list(tmp_path.iterdir()) == []
@@ -134,7 +135,7 @@ def test_a_wrong_data_directory_is_an_error_and_creates_nothing(command: tuple[s
     assert list((tmp_path / "postgres").iterdir()) == []
 
 
-@pytest.mark.parametrize("command", [READING[0], KEYS[1], WRITING[0]], ids=" ".join)
+@pytest.mark.parametrize("command", [READING[0], REPLAY, KEYS[1], WRITING[0]], ids=" ".join)
 def test_a_database_without_a_log_is_an_error_and_creates_nothing(
     command: tuple[str, ...], empty_database_url: str
 ) -> None:
