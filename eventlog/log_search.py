@@ -54,7 +54,10 @@ class FoundEvents(NamedTuple):
 
 
 class _Section(NamedTuple):
-    """The places after `low` up to `high`: positions of the log, or versions of a conversation."""
+    """The places after `low` up to `high`.
+
+    Places are positions of the log, or versions of a conversation.
+    """
 
     low: int
     high: int
@@ -112,7 +115,10 @@ class LogSearch:
         *,
         newest_first: bool = False,
     ) -> FoundEvents:
-        """Return a page of events of one conversation or other aggregate. Its places are versions."""
+        """Return a page of events of one conversation or other aggregate.
+
+        Its places are versions.
+        """
         whole = _Section(0, await self._log.last_version(conversation_id))
         rest = whole.beyond(beyond, newest_first=newest_first)
         scanned = rest.first(self._max_scanned, newest_first=newest_first)

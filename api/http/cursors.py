@@ -42,7 +42,10 @@ def decode_version(kind: str, cursor: str | None, below: int = 2**31) -> int | N
 
 
 def log_kind(conversation_id: UUID | None, wanted: EventFilter, order: str) -> str:
-    """Return the kind of a cursor for one filter and order of a conversation's log, or with None of the whole log."""
+    """Return the kind of a cursor for one filter and order of a log.
+
+    That is the log of a conversation, or with None the whole log.
+    """
     text = orjson.dumps([conversation_id, *wanted])
     return f"log.{order}.{sha256(text).hexdigest()[:16]}"
 

@@ -1,1 +1,4 @@
-"""Reading a log in a terminal: its events, and conversations as they happened. May import what `cli` may."""
+"""Reading a log in a terminal: its events and conversations.
+
+May import what `cli` may.
+"""

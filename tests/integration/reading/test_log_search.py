@@ -1,4 +1,4 @@
-"""A search finds exactly the wanted events, in pages that each read a bounded part of the log."""
+"""A search finds exactly the wanted events, and each page reads a bounded part."""
 
 import re
 from collections.abc import Sequence
@@ -72,7 +72,7 @@ def a_long_story(owner: str, begins: datetime) -> Story:
 
 
 def events_of_many() -> list[tuple[str | None, AggregateEvent]]:
-    """Return events with their owners, in an order in which the times run backwards again and again."""
+    """Return events with their owners. Their times run backwards again and again."""
     stories = [("alice", a_long_story("alice", BEGINNING)), ("bob", a_long_story("bob", BEGINNING + SKEW))]
     agents = [("alice", AgentStory("a", "alice")), (None, AgentStory("a", None)), ("bob", AgentStory("b", "bob"))]
     for _, agent in agents:

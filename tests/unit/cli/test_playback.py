@@ -22,7 +22,7 @@ def scenes_of(events: Sequence[ConversationEvent | UnknownEvent]) -> list[Scene]
 
 
 def transcript(events: Sequence[ConversationEvent | UnknownEvent]) -> list[str]:
-    """Return the lines of the events, without a terminal and without the ids and times of headings."""
+    """Return the lines of the events without a terminal."""
     parts: list[str] = []
     writer = Transcript(parts.append, None, colours=False)
     for scene in scenes_of(events):
