@@ -199,7 +199,8 @@ class Playback:
         return [_note(f"completed ({event.finish_reason}){used}{self._ended(event)}")]
 
     def _turn_failed(self, event: TurnFailed) -> list[Piece]:
-        return [Piece(f"failed ({event.reason}){self._ended(event)}: {event.detail}", "failed", whole=True)]
+        text = f"failed ({event.reason}){self._ended(event)}: {event.detail}"
+        return [_END_OF_LINE, Piece(text, "failed"), _END_OF_LINE]
 
     def _turn_cancelled(self, event: TurnCancelled) -> list[Piece]:
         if event.turn_id != self._turn_id:
@@ -243,7 +244,7 @@ def _struck(gone: Sequence[_Said]) -> list[Piece]:
 
 def _excerpt(content: Content) -> str:
     """Return the first line of a message, not too long."""
-    lines = plain_text(content).strip()[: EXCERPT_CHARACTERS + 1].splitlines()
+    lines = plain_text(content).strip()[:EXCERPT_CHARACTERS].splitlines()
     return lines[0] if lines else f"[{', '.join(block.type for block in content)}]"
 
 
