@@ -30,6 +30,7 @@ from eventlog.db.database import Database
 from eventlog.errors import StoreUnavailableError
 from eventlog.image_store import ImageStore
 from eventlog.log import Log
+from eventlog.log_search import LogSearch
 from eventlog.opening import OpenLog, open_log
 from eventlog.writer import Appender
 from projections.as_of.past_reads import PastReads
@@ -85,6 +86,7 @@ class Services:
     audit_reads: AuditReads
     database: Database
     log: Log
+    log_search: LogSearch
     images: ImageStore
     commands: Commands
     agents: AgentDefinitions
@@ -222,6 +224,7 @@ def _build_services(
         audit_reads=AuditReads(writer),
         database=database,
         log=log,
+        log_search=LogSearch(database),
         images=images,
         commands=commands,
         agents=agents,

@@ -13,6 +13,7 @@ from pydantic_core import to_json
 
 from cli.database_options import ExistingLog, WrongUseError, database_options, existing_log
 from cli.progress_bars import show_progress
+from cli.reading.moments import moment_of
 from cli.terminal import visible, visible_json
 from eventlog.db.database import Database
 from projections.catalog import PROJECTIONS, find_projection
@@ -140,7 +141,7 @@ def build(as_of: str, schema: str, workers: int, data_dir: Path | None, database
 
     They are as of a position of the log or a time, and meant for queries.
     """
-    when = _when(as_of)
+    when = moment_of("--as-of", as_of)
     if not _SCHEMA.fullmatch(schema):
         raise WrongUseError(
             f"--schema {schema}: use at most 40 characters a-z, 0-9 and _, and do not begin with a digit or pg_."
@@ -157,20 +158,6 @@ def _chosen(names: tuple[str, ...], *, every: bool) -> list[Projection]:
         return list(PROJECTIONS) if every else [find_projection(name) for name in dict.fromkeys(names)]
     except UnknownProjectionError as error:
         raise WrongUseError(str(error)) from None
-
-
-def _when(as_of: str) -> int | datetime:
-    if as_of.isdecimal() and as_of.isascii() and len(as_of) <= 100:
-        return int(as_of)
-    try:
-        when = datetime.fromisoformat(as_of)
-    except ValueError:
-        raise WrongUseError(
-            f"--as-of {as_of}: must be a log position or a time such as 2026-05-01T12:00:00Z."
-        ) from None
-    if when.tzinfo is None:
-        raise WrongUseError(f"--as-of {as_of}: needs a time zone, such as Z for UTC.")
-    return when
 
 
 def _build(data_dir: Path | None, database_url: str | None, workers: int, work: Work[T]) -> T:

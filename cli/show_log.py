@@ -1,29 +1,24 @@
 """`turnlog log`: print recorded events, for a terminal or as JSON lines."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Iterable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import click
-import orjson
 
-from cli.database_options import ExistingLog, FailedError, database_options, existing_log
-from cli.terminal import cut, visible, visible_json, width
-from eventlog.log import Log
-from eventlog.opening import OpenLog, open_log
-from projections.models.json_resources import rfc3339
+from cli.database_options import FailedError, WrongUseError, database_options
+from cli.reading.event_filters import ChosenEvents, filter_options
+from cli.reading.event_lines import event_line, json_line
+from cli.reading.following import Follower
+from cli.reading.moments import check_recorded
+from cli.reading.opened_log import read_log
+from cli.terminal import has_colours, width
+from eventlog.log_search import EventFilter, LogSearch
+from eventlog.opening import OpenLog
 
 PAGE = 1000
-DATA_WIDTH = 160
-LEAST_DATA_WIDTH = 20
-NARROW_INDENT = " " * 10
-FOLLOW_POLL_S = 1.0
-
-Work = Callable[[OpenLog], Coroutine[Any, Any, None]]
-"""The work of a command on a log."""
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, with all data.")
 
@@ -36,81 +31,72 @@ def log() -> None:
 @log.command()
 @click.option("-n", "--lines", default=20, type=click.IntRange(1, PAGE), help="Number of events to begin with.")
 @click.option("-f", "--follow", is_flag=True, help="Also print new events, until Ctrl-C.")
+@filter_options
 @_as_json
 @database_options
-def tail(data_dir: Path | None, database_url: str | None, *, lines: int, follow: bool, as_json: bool) -> None:
+def tail(
+    data_dir: Path | None, database_url: str | None, *, lines: int, follow: bool, chosen: ChosenEvents, as_json: bool
+) -> None:
     """Print the newest events."""
+    wanted, newest_first = chosen
+    if follow and (wanted.before is not None or newest_first):
+        raise WrongUseError("--follow cannot be combined with --before or --order desc.")
 
     async def work(opened: OpenLog) -> None:
-        records = await opened.log.last_records(lines)
-        _print(records, as_json)
+        await check_recorded(opened.log, wanted.after, wanted.before)
+        search, head = LogSearch(opened.database), await opened.log.head()
+        newest = await _newest(search, wanted, lines)
+        _print(newest if newest_first else reversed(newest), as_json)
         if follow:
-            position = records[-1]["position"] if records else 0
-            with opened.feed.subscribed() as wakeup:
-                await _follow(opened.log, position, as_json, lambda: wakeup.wait(FOLLOW_POLL_S))
+            position = max(head, newest[0]["position"] if newest else 0)
+            follower = Follower(opened.feed, search, position, polls=not opened.channels.is_open)
+            async with aclosing(follower.pages(wanted)) as pages:
+                async for records in pages:
+                    _print(records, as_json)
 
-    _run(data_dir, database_url, work)
+    read_log(data_dir, database_url, work, listening=follow)
 
 
 @log.command()
 @click.argument("conversation", type=click.UUID)
+@filter_options
 @_as_json
 @database_options
-def show(conversation: UUID, data_dir: Path | None, database_url: str | None, *, as_json: bool) -> None:
+def show(
+    conversation: UUID, data_dir: Path | None, database_url: str | None, *, chosen: ChosenEvents, as_json: bool
+) -> None:
     """Print all events of a conversation."""
+    wanted, newest_first = chosen
 
     async def work(opened: OpenLog) -> None:
-        version = 0
-        while records := await opened.log.audit_records(conversation, version, PAGE):
-            _print(records, as_json)
-            version = records[-1]["version"]
-        if version == 0:
+        await check_recorded(opened.log, wanted.after, wanted.before)
+        search = LogSearch(opened.database)
+        first = await search.in_conversation(conversation, EventFilter(), None, 1)
+        if not first.records:
             raise FailedError(f"No conversation {conversation}.")
+        end: int | None = None
+        while True:
+            found = await search.in_conversation(conversation, wanted, end, PAGE, newest_first=newest_first)
+            _print(found.records, as_json)
+            if (end := found.end) is None:
+                return
 
-    _run(data_dir, database_url, work)
-
-
-async def _follow(log: Log, position: int, as_json: bool, wait: Callable[[], Awaitable[Any]]) -> None:
-    while True:
-        records = await log.records_between(position, position + PAGE)
-        _print(records, as_json)
-        if records:
-            position = records[-1]["position"]
-        else:
-            await wait()
+    read_log(data_dir, database_url, work)
 
 
-def _run(data_dir: Path | None, database_url: str | None, work: Work) -> None:
-    with suppress(KeyboardInterrupt), existing_log(data_dir, database_url) as existing:
-        asyncio.run(_with_log(existing, work))
+async def _newest(search: LogSearch, wanted: EventFilter, count: int) -> list[dict[str, Any]]:
+    """Return the newest `count` wanted events, newest first."""
+    records: list[dict[str, Any]] = []
+    end: int | None = None
+    while len(records) < count:
+        found = await search.in_log(wanted, end, count - len(records), newest_first=True)
+        records += found.records
+        if (end := found.end) is None:
+            break
+    return records
 
 
-async def _with_log(existing: ExistingLog, work: Work) -> None:
-    # A standby refuses LISTEN. A command that follows it polls.
-    async with open_log(existing.conninfo, existing.schema, listening=not existing.read_only) as opened:
-        await work(opened)
-
-
-def _print(records: list[dict[str, Any]], as_json: bool) -> None:
-    columns = width()
+def _print(records: Iterable[dict[str, Any]], as_json: bool) -> None:
+    columns, colours = width(), has_colours()
     for record in records:
-        click.echo(_json_line(record) if as_json else _line(record, columns))
-
-
-def _json_line(record: dict[str, Any]) -> str:
-    recorded_at = rfc3339(record["recorded_at"])
-    line = orjson.dumps({**record, "data": orjson.Fragment(record["data"]), "recorded_at": recorded_at})
-    return visible_json(line.decode())
-
-
-def _line(record: dict[str, Any], columns: int | None) -> str:
-    """Return an event as a line, or as two on a terminal that is too narrow."""
-    id_ = record.get("conversation_id") or record["aggregate_id"]
-    place = f"{record['position']:>8}  {rfc3339(record['recorded_at'])}  {id_}"
-    what = f"v{record['version']:<5} {visible(record['type']):<20} "
-    data = visible_json(record["data"][: max(DATA_WIDTH, columns or 0) + 1])
-    if columns is None:
-        return f"{place}  {what}{data if len(data) <= DATA_WIDTH else f'{data[: DATA_WIDTH - 1]}…'}"
-    if columns >= len(place) + len(what) + LEAST_DATA_WIDTH:
-        return cut(f"{place}  {what}{data}", columns)
-    return f"{cut(place, columns)}\n{cut(f'{NARROW_INDENT}{what}{data}', columns)}"
+        click.echo(json_line(record) if as_json else event_line(record, columns, colours=colours))

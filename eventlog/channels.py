@@ -32,6 +32,8 @@ class Channels:
     """
 
     def __init__(self, database: Database) -> None:
+        self.is_open = False
+        """Whether notifications are sent and received."""
         self._database = database
         self._subscribers: dict[str, Callable[[str | None], None]] = {}
         self._waiting: dict[str, Callable[[], str]] = {}
@@ -72,6 +74,7 @@ class Channels:
 
     async def open(self) -> None:
         """Start to send and to receive."""
+        self.is_open = True
         self._background.keep("listen", self._keep_listening)
         self._background.keep("notify", self._keep_notifying)
 
@@ -80,6 +83,7 @@ class Channels:
 
         Waiting notifications are dropped, and other processes find the events by polling.
         """
+        self.is_open = False
         for connection in self._connections if self._database.given_up else ():
             abort(connection)
         await self._background.close()

@@ -90,10 +90,14 @@ class Log:
         """
         if isinstance(moment, int):
             return moment
-        # Bisection assumes that times grow. Where a clock was set back, an event at or before the time may come later.
-        near = await self._database.fetch(_SQL["find_position_near"], {"time": moment})
-        last = await self._database.fetch(_SQL["find_last_position"], {"time": moment, "near": near[0][0]})
-        return last[0][0]
+        return await self._find_near("find_last_position", moment)
+
+    async def first_after(self, time: datetime) -> int:
+        """Return the position of the first event in log order recorded after a time.
+
+        Without one it is the position after the end.
+        """
+        return await self._find_near("find_first_position", time)
 
     async def after(self, position: int, limit: int) -> list[Recorded]:
         """Return at most `limit` events after `position`, fewer if they are large."""
@@ -133,19 +137,6 @@ class Log:
         """Return the events of a conversation with these versions, in order."""
         return await self._read_known("read_versions", conversation_id=conversation_id, versions=versions)
 
-    async def audit_records(
-        self, conversation_id: UUID, after_version: int, limit: int, type_name: str | None = None
-    ) -> list[dict[str, Any]]:
-        """Return stored events of a conversation after a version, with digests."""
-        parameters = {"conversation_id": conversation_id, "after": after_version, "type": type_name, "limit": limit}
-        rows = await self._database.fetch(_SQL["read_audit"], parameters)
-        return [audit_record(row) for row in rows]
-
-    async def records_between(self, after: int, upto: int) -> list[dict[str, Any]]:
-        """Return the stored events after one position and up to another, oldest first."""
-        rows = await self._database.fetch(_SQL["read_between"], {"after": after, "upto": upto})
-        return [audit_record(row) for row in rows]
-
     async def section_records(self, after: int, upto: int) -> tuple[list[tuple[dict[str, Any], str, str | None]], int]:
         """Return stored events of conversations with their owner and agent, oldest first.
 
@@ -182,10 +173,10 @@ class Log:
         rows = await self._database.fetch(_SQL["read_conversation_feed"], parameters)
         return [audit_record(row) for row in rows]
 
-    async def last_records(self, limit: int) -> list[dict[str, Any]]:
-        """Return the newest `limit` stored events of the log, oldest first."""
-        rows = await self._database.fetch(_SQL["read_last"], {"upto": await self.head(), "limit": limit})
-        return [audit_record(row) for row in reversed(rows)]
+    async def last_version(self, aggregate_id: UUID) -> int:
+        """Return the version of the newest event of an aggregate, 0 without any."""
+        row = await self._database.fetch_one(_SQL["read_last_version"], {"aggregate_id": aggregate_id})
+        return row[0] or 0 if row else 0
 
     async def turn_end(self, conversation_id: UUID, turn_id: UUID, from_version: int) -> int | None:
         """Return the position of a turn's end, looked up from a version on, or None."""
@@ -201,14 +192,14 @@ class Log:
         state = known or await self._snapshot(conversation_id)
         after = state.version if state else 0
         # The version is read first, so that events recorded between the two reads only make the state newer.
-        last = await self._database.fetch_one(_SQL["read_last_version"], {"conversation_id": conversation_id})
-        if last is None or last[0] is None:
+        last = await self.last_version(conversation_id)
+        if not last:
             return None
-        if known is not None and last[0] < known.version:
+        if known is not None and last < known.version:
             return await self.state(conversation_id)  # the log has lost its newest events
         events = await self._read_known("read_state_events", conversation_id=conversation_id, after=after)
         state = fold(state, (recorded.event for recorded in events))
-        return state.at_version(max(state.version, last[0])) if state else None
+        return state.at_version(max(state.version, last)) if state else None
 
     async def belongs_to(self, owner_id: str, conversation_id: UUID) -> bool:
         """Return whether a conversation exists and is this owner's.
@@ -300,6 +291,12 @@ class Log:
             with suppress(UnknownEventError):
                 return fold(None, [rebuild(type_name, aggregate, conversation_id, version, from_json(data))])
         return None
+
+    async def _find_near(self, statement: str, time: datetime) -> int:
+        # Bisection assumes that times grow. Where a clock was set back, the statement finds what bisection passed over.
+        near = await self._database.fetch(_SQL["find_position_near"], {"time": time})
+        found = await self._database.fetch(_SQL[statement], {"time": time, "near": near[0][0]})
+        return found[0][0]
 
     async def _read_known(self, statement: str, **parameters: Any) -> list[Recorded]:
         """Return events that the caller has to read.

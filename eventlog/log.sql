@@ -53,6 +53,12 @@ WITH RECURSIVE bisection(low, high) AS (
 )
 SELECT coalesce(max(low), 0) FROM bisection WHERE low = high
 
+-- name: find_first_position
+-- The position of the first event in log order that was recorded after a time, or the one after the end. It is looked for up
+-- to the position of an event that was recorded at or before the time.
+SELECT coalesce(min(position + 0), %(near)s::bigint + 1) FROM events
+WHERE position + 0 <= %(near)s::bigint AND recorded_at > %(time)s
+
 -- name: find_last_position
 -- The position of the last event in log order that was recorded at or before a time. It is looked for from the position of
 -- one such event on, or with 0 from the beginning.
@@ -125,7 +131,7 @@ ORDER BY version
 
 -- name: read_last_version
 -- The version of the newest event of an aggregate, NULL if it has none.
-SELECT max(version) FROM events WHERE aggregate_id = %(conversation_id)s
+SELECT max(version) FROM events WHERE aggregate_id = %(aggregate_id)s
 
 -- name: find_owned
 -- A row if a conversation is an owner's, or (with false) if its first event has an older shape. The index alone tells that
@@ -177,21 +183,6 @@ FROM events
 WHERE position >= %(first)s AND position <= %(last)s AND (%(types)s::text[] = '{}' OR type = ANY(%(types)s))
 ORDER BY position
 LIMIT %(limit)s
-
--- name: read_audit
--- A page of stored events of one aggregate after a version, of one type or (with NULL) of all.
-SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at, digest
-FROM events
-WHERE aggregate_id = %(conversation_id)s AND version > %(after)s AND (%(type)s::text IS NULL OR type = %(type)s)
-ORDER BY version
-LIMIT %(limit)s
-
--- name: read_between
--- Stored events of the whole log after one position and up to another, in order.
-SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at, digest
-FROM events
-WHERE position > %(after)s AND position <= %(upto)s
-ORDER BY position
 
 -- name: read_section
 -- Stored events of conversations in a section of the log, in order, with owner and agent of their conversations: at least
@@ -248,14 +239,6 @@ FROM (
 ) AS sized
 WHERE size <= %(bytes)s OR n = 1
 ORDER BY version
-
--- name: read_last
--- The newest stored events of the whole log up to a position, newest first.
-SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at, digest
-FROM events
-WHERE position <= %(upto)s
-ORDER BY position DESC
-LIMIT %(limit)s
 
 -- name: find_message
 -- The version that added a message, unless it was deleted later, and whether it was superseded later.

@@ -94,6 +94,7 @@ ROUTES: Mapping[str, Access] = {
     "PUT /v1/agents/{agent_id}": Access.WRITES_AGENTS,
     "DELETE /v1/agents/{agent_id}": Access.WRITES_AGENTS,
     "GET /v1/events": Access.STREAMS,
+    "GET /v1/log": Access.READS,
     "GET /v1/projections": Access.OPERATES,
     "GET /v1/projections/{name}": Access.OPERATES,
     "POST /v1/projections/{name}/rebuild": Access.OPERATES,

@@ -39,7 +39,7 @@ GROUPS = (
     Group("turns", "Send a message and let a model answer it, whole or streamed. Resume, cancel and repeat answers."),
     Group("agents", "Define the settings that conversations with a label use."),
     Group("client turns", "Record the stream of a model that the client runs itself."),
-    Group("events", "Follow recorded events as they happen, and read the log of a conversation."),
+    Group("events", "Follow recorded events as they happen, and search the log."),
     Group("authentication", "Get short tokens for event streams in browsers."),
     Group("projections", "See how far the read models are, and rebuild them."),
     Group("operations", "See whether the server lives, can serve and is well."),

@@ -84,6 +84,7 @@ OPERATIONS: Mapping[str, Operation] = {
         (problems.AGENT_NOT_FOUND, problems.WRITE_CONFLICT, problems.VERSION_MISMATCH), request_headers=("If-Match",)
     ),
     "GET /v1/events": Operation((problems.CONVERSATION_NOT_FOUND,), stream=FEED),
+    "GET /v1/log": Operation(),
     "GET /v1/projections": Operation(),
     "GET /v1/projections/{name}": Operation((problems.PROJECTION_NOT_FOUND,)),
     "POST /v1/projections/{name}/rebuild": Operation((problems.PROJECTION_NOT_FOUND, problems.WRITE_CONFLICT)),

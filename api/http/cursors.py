@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from api.http.problems import INVALID_CURSOR, ProblemError
 from domain.values import Label
+from eventlog.log_search import EventFilter
 from projections.models.agent_listing import AgentPlace
 from projections.models.listing_filter import ListingFilter, ListingPlace, ListingSort
 from projections.models.title_order import MAX_KEY_CHARACTERS
@@ -47,8 +48,10 @@ def cursor_position(cursor: str | None, as_of: str) -> int | None:
     return None
 
 
-def decode_version(kind: str, cursor: str | None) -> int | None:
+def decode_version(kind: str, cursor: str | None, below: int = 2**31) -> int | None:
     """Return the version in a cursor of the list `kind`, None without a cursor.
+
+    In cursors of the whole log a position takes its place, which may be larger.
 
     Raises:
         ProblemError: the cursor is malformed, or of another list.
@@ -56,11 +59,20 @@ def decode_version(kind: str, cursor: str | None) -> int | None:
 
     def version(place: Any) -> int:
         (number,) = place
-        if type(number) is not int or not 0 <= number < 2**31:
+        if type(number) is not int or not 0 <= number < below:
             raise ValueError
         return number
 
     return None if cursor is None else _decode(kind, cursor, version)
+
+
+def log_kind(conversation_id: UUID | None, wanted: EventFilter, order: str) -> str:
+    """Return the kind of a cursor for one filter and order of a log.
+
+    That is the log of a conversation, or with None the whole log.
+    """
+    text = orjson.dumps([conversation_id, *wanted])
+    return f"log.{order}.{sha256(text).hexdigest()[:16]}"
 
 
 def listing_kind(owner_id: str | None, filter_: ListingFilter, sort: ListingSort) -> str:

@@ -154,6 +154,21 @@ class RecordedEvent(BaseModel):
     digest: str = Field(description="SHA-256 over the event, hexadecimal.", pattern="^[0-9a-f]{64}$")
 
 
+class OtherRecordedEvent(BaseModel):
+    """An event of an aggregate that is no conversation, such as an agent."""
+
+    position: int
+    aggregate: str = Field(description="The kind of the aggregate, such as `agent`, or `audit` for reads of auditors.")
+    aggregate_id: UUID
+    version: int
+    type: str = Field(description="The type of the event, such as AuditRead.")
+    data: dict[str, Any]
+    actor: str = Field(description="Role and id of the caller, such as auditor:watch, or `system`.")
+    request_id: str | None
+    recorded_at: Time
+    digest: str = Field(description="SHA-256 over the event, hexadecimal.", pattern="^[0-9a-f]{64}$")
+
+
 class ProjectionErrorResource(BaseModel):
     """The error that stopped a projection.
 

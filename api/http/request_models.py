@@ -324,12 +324,6 @@ class MessagesQuery(PageQuery, AsOfQuery):
     )
 
 
-class LogQuery(PageQuery):
-    """A page of recorded events."""
-
-    type: EventType | None = Field(default=None, description=_TYPE)
-
-
 class EventsQuery(_Query):
     """The filter of a feed of recorded events. None means any."""
 
@@ -382,6 +376,21 @@ OwnerId = Annotated[
     AfterValidator(_owner_id),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_OWNER_CHARS}),
 ]
+
+
+class LogQuery(PageQuery):
+    """A page of recorded events that match all filters. The times are exclusive."""
+
+    type: EventType | None = Field(default=None, description=_TYPE)
+    actor: Annotated[Text, Field(min_length=1, max_length=512)] | None = Field(
+        default=None, description="Only events that this actor caused, such as user:alice."
+    )
+    owner_id: OwnerId | None = Field(
+        default=None, description="Only events of this owner's conversations and agents. For auditors and admins."
+    )
+    after: Moment | None = Field(default=None, description="Only events recorded after this time.")
+    before: Moment | None = Field(default=None, description="Only events recorded before this time.")
+    order: Literal["asc", "desc"] = Field(default="asc", description="`asc` lists the oldest event first.")
 
 
 class ListingQuery(PageQuery, AsOfQuery):

@@ -73,6 +73,12 @@ CREATE INDEX events_agents ON events ((data ->> 'owner_id'), position) WHERE typ
 -- expression stands for the position, which events_position has for all other searches.
 CREATE INDEX events_time ON events USING brin ((position + 0), recorded_at) WITH (autosummarize = on);
 
+-- name: create_events_rare
+-- The events of rare types, which readers of the log look for among many others. The frequent types are left out, so that
+-- most appends write no entry.
+CREATE INDEX events_rare ON events (type, position)
+    WHERE type NOT IN ('StreamDelta', 'MessageAdded', 'TurnStarted', 'TurnCompleted', 'ConversationStarted');
+
 -- name: create_events_agent_number
 -- The starts of conversations with agents that limit them. Two that were decided on the same number of starts have the
 -- same number, and only one of them is recorded.

@@ -11,7 +11,7 @@ _AGENTS = AgentsProjection()
 class PastAgents:
     """Reads the list of agents of a position.
 
-    A method may raise StoreUnavailableError. It raises UnknownEventError at an event of a newer release that it has to read.
+    A method may raise StoreUnavailableError, and UnknownEventError at an event of a newer release that it has to read.
     """
 
     def __init__(self, database: Database, position: int) -> None:

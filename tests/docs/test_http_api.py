@@ -86,6 +86,7 @@ def test_every_field_of_a_turn_is_documented() -> None:
         ("GET /v1/conversations/{conversation_id}/messages", MessagesQuery),
         ("GET /v1/conversations/{conversation_id}/context", ContextQuery),
         ("GET /v1/conversations/{conversation_id}/log", LogQuery),
+        ("GET /v1/log", LogQuery),
         ("GET /v1/events", EventsQuery),
         ("GET /v1/agents", AgentListQuery),
         ("GET /v1/agents/{agent_id}", AgentMomentQuery),

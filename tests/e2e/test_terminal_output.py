@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sysconfig
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from tests.support.store import opened, rows
 TURNLOG = str(Path(sysconfig.get_path("scripts")) / "turnlog")
 EVIL = "a\x1b[2J\x1b]0;owned\x07\x9b31m\u202egnp.exe\u2066 \u2028\x7f\rb"
 HIDDEN = set("\x1b\x07\x9b\u202e\u2066\u2028\x7f\x85")
+COLOUR = re.compile(r"\x1b\[(?:[0-9]|3[0-7])m")
 
 
 @pytest.fixture
@@ -101,7 +103,7 @@ def test_lines_of_the_log_fit_the_terminal_and_contain_no_raw_title(log_url: str
 
     seen = turnlog(log_url, "log", "tail", columns=columns)
     assert seen.code == 0
-    assert HIDDEN & set(seen.written) == set()
+    assert HIDDEN & set(COLOUR.sub("", seen.written)) == set()
     assert "\\u001b[2J" in seen.written or columns < 140
     assert max(map(cell_len, seen.screen)) <= columns
     assert sum("ConversationStarted" in line for line in seen.screen) == 2

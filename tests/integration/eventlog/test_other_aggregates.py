@@ -6,10 +6,11 @@ from uuid import UUID
 
 import pytest
 
-from cli.show_log import _line  # pyright: ignore[reportPrivateUsage]
+from cli.reading.event_lines import event_line
 from domain.errors import ConversationNotFoundError
 from domain.events import EVENT_TYPES
 from eventlog.log import FeedFilter
+from eventlog.log_search import EventFilter, LogSearch
 from eventlog.mapper import UnknownEvent
 from projections.catalog import PROJECTIONS
 from projections.rebuild.rebuild import rebuild
@@ -102,12 +103,14 @@ async def test_the_log_shows_them_with_their_aggregate(here: Store, widget: Call
     story = Story()
     await here.append(story.events)
     id_ = widget()
-    started, made, changed = await here.log.last_records(10)
+    search = LogSearch(here.database)
+    started, made, changed = (await search.in_log(EventFilter(), None, 10)).records
     assert (started["conversation_id"], "aggregate" in started, "aggregate_id" in started) == (story.id, False, False)
-    assert [record["version"] for record in await here.log.audit_records(id_, 0, 10)] == [1, 2]
+    found = await search.in_conversation(id_, EventFilter(), None, 10)
+    assert [record["version"] for record in found.records] == [1, 2]
     for record in (made, changed):
         assert (record["aggregate"], record["aggregate_id"], "conversation_id" in record) == ("widget", id_, False)
-        assert str(id_) in _line(record, None)
+        assert str(id_) in event_line(record, None)
 
 
 def test_the_digest_covers_the_aggregate(database_url: str) -> None:

@@ -22,6 +22,7 @@ TAKES_A_QUERY = [
     ("GET", f"{CONVERSATION}/turns"),
     ("GET", f"{CONVERSATION}/context"),
     ("GET", f"{CONVERSATION}/log"),
+    ("GET", "/v1/log"),
     ("GET", "/v1/agents"),
 ]
 ROUTES = [

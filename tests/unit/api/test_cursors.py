@@ -17,9 +17,11 @@ from api.http.cursors import (
     decode_version,
     encode_cursor,
     kind_at,
+    log_kind,
     page,
 )
 from api.http.problems import ProblemError
+from eventlog.log_search import EventFilter
 from projections.models.title_order import MAX_KEY_CHARACTERS
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
@@ -67,6 +69,26 @@ def test_a_cursor_without_a_label_is_refused(label: Any) -> None:
     with pytest.raises(ProblemError) as refusal:
         decode_agent_place("agents", raw(["agents", label, ID]))
     assert refusal.value.kind == (400, "INVALID_CURSOR")
+
+
+def test_a_position_may_be_larger_than_a_version() -> None:
+    assert decode_version("log", encode_cursor("log", 2**63 - 1), below=2**63) == 2**63 - 1
+    with pytest.raises(ProblemError):
+        decode_version("log", encode_cursor("log", 2**63), below=2**63)
+
+
+def test_each_log_filter_and_order_has_cursors_of_its_own() -> None:
+    filters = [
+        EventFilter(),
+        EventFilter(type="TurnFailed"),
+        EventFilter(actor="TurnFailed"),
+        EventFilter(owner_id="TurnFailed"),
+        EventFilter(after=AT),
+        EventFilter(before=AT),
+    ]
+    kinds = {log_kind(id_, each, order) for id_ in (None, ID) for each in filters for order in ("asc", "desc")}
+    assert len(kinds) == 2 * 2 * len(filters)
+    assert log_kind(ID, EventFilter(after=AT), "asc") == log_kind(ID, EventFilter(after=AT), "asc")
 
 
 def test_a_missing_cursor_means_the_first_page() -> None:

@@ -1,0 +1,4 @@
+"""Reading a log in a terminal: its events and conversations.
+
+May import what `cli` may.
+"""

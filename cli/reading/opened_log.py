@@ -1,0 +1,30 @@
+"""Open an existing log for the work of a command that reads it."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from cli.database_options import ExistingLog, existing_log
+from eventlog.opening import OpenLog, open_log
+
+Work = Callable[[OpenLog], Coroutine[Any, Any, None]]
+"""The work of a command on a log."""
+
+
+def read_log(data_dir: Path | None, database_url: str | None, work: Work, *, listening: bool = False) -> None:
+    """Do some work on an existing log, until its end or Ctrl-C.
+
+    With `listening` the log's feed learns of new events from notifications, but not on a standby.
+
+    Raises:
+        FailedError: there is no log, or the database cannot be used.
+    """
+    with suppress(KeyboardInterrupt), existing_log(data_dir, database_url) as existing:
+        asyncio.run(_with_log(existing, work, listening=listening and not existing.read_only))
+
+
+async def _with_log(existing: ExistingLog, work: Work, *, listening: bool) -> None:
+    async with open_log(existing.conninfo, existing.schema, listening=listening) as opened:
+        await work(opened)
