@@ -1,0 +1,49 @@
+"""Inclusion proofs of RFC 9162, sections 2.1.3: a leaf is in a tree."""
+
+from collections.abc import Sequence
+
+from audit.proofs.merkle_tree import left_leaves, node_hash
+
+
+def inclusion_ranges(index: int, size: int) -> list[range]:
+    """Return the leaves under each hash of the proof for a leaf, in the order of the proof.
+
+    `index` counts from 0. Each hash is the root of these leaves as a tree of their own.
+
+    Raises:
+        ValueError: the tree has no such leaf.
+    """
+    if not 0 <= index < size:
+        raise ValueError(f"a tree of {size} leaves has no leaf {index}")
+    ranges: list[range] = []
+    first, end = 0, size
+    while end - first > 1:
+        middle = first + left_leaves(end - first)
+        if index < middle:
+            ranges.append(range(middle, end))
+            end = middle
+        else:
+            ranges.append(range(first, middle))
+            first = middle
+    return ranges[::-1]
+
+
+def verify_inclusion(index: int, size: int, leaf: bytes, proof: Sequence[bytes], root: bytes) -> bool:
+    """Return whether a proof shows that the hash of a leaf is in a tree.
+
+    This is the algorithm of section 2.1.3.2 with its names.
+    """
+    if not 0 <= index < size:
+        return False
+    fn, sn, r = index, size - 1, leaf
+    for p in proof:
+        if sn == 0:
+            return False
+        if fn & 1 or fn == sn:
+            r = node_hash(p, r)
+            while not fn & 1 and fn:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            r = node_hash(r, p)
+        fn, sn = fn >> 1, sn >> 1
+    return sn == 0 and r == root
