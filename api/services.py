@@ -16,6 +16,7 @@ from api.telemetry.logs import log_configuration
 from api.telemetry.meters import Meters
 from api.telemetry.sampling import Sampling
 from api.telemetry.traces import Traces
+from audit.seals.sealer import Sealer
 from commands.agent_commands import AgentCommands
 from commands.agent_definitions import AgentDefinitions
 from commands.clearing import Clearing
@@ -92,6 +93,7 @@ class Services:
     clearing: Clearing
     progress: Progress
     engine: Engine
+    sealer: Sealer
     rebuilds: RebuildJobs
     listing: Listing
     history: History
@@ -156,6 +158,7 @@ async def open_services(
         # The channels open once every handler is registered, so that no notification is missed.
         await _open(stack, opened.channels)
         await _open(stack, services.engine)
+        await _open(stack, services.sealer)
         await _open(stack, services.sampling)
         for limit in (services.request_limit, services.stream_limit):
             if limit is not None:
@@ -230,6 +233,7 @@ def _build_services(
         clearing=Clearing(commands, lambda position: progress.wait(position, CLEARING_WAIT_S)),
         progress=progress,
         engine=Engine(database, opened.feed, opened.channels, progress, PROJECTIONS),
+        sealer=Sealer(database, opened.feed),
         rebuilds=RebuildJobs(database, set_up_process=log_configuration(settings)),
         listing=listing,
         history=History(database),

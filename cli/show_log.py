@@ -11,6 +11,7 @@ import click
 import orjson
 
 from cli.database_options import ExistingLog, FailedError, database_options, existing_log
+from cli.prove_log import checkpoint, prove, verify
 from cli.terminal import cut, visible, visible_json, width
 from eventlog.log import Log
 from eventlog.opening import OpenLog, open_log
@@ -30,7 +31,11 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON 
 
 @click.group()
 def log() -> None:
-    """Read the event log."""
+    """Read and verify the event log."""
+
+
+for _command in (verify, checkpoint, prove):
+    log.add_command(_command)
 
 
 @log.command()

@@ -3,7 +3,6 @@
 ProofError
 ├── NoteError          a signed note or its key is malformed, or no trusted key has signed it
 ├── CheckpointError    the text of a checkpoint is malformed
-├── ProofTextError     the text of an inclusion proof is malformed
 └── SigningKeyError    the file of the signing key cannot be used
 """
 
@@ -18,10 +17,6 @@ class NoteError(ProofError):
 
 class CheckpointError(ProofError):
     """The text of a checkpoint is malformed."""
-
-
-class ProofTextError(ProofError):
-    """The text of an inclusion proof is malformed."""
 
 
 class SigningKeyError(ProofError):

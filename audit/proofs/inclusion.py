@@ -28,17 +28,17 @@ def inclusion_ranges(index: int, size: int) -> list[range]:
     return ranges[::-1]
 
 
-def verify_inclusion(index: int, size: int, leaf: bytes, proof: Sequence[bytes], root: bytes) -> bool:
-    """Return whether a proof shows that the hash of a leaf is in a tree.
+def inclusion_root(index: int, size: int, leaf: bytes, proof: Sequence[bytes]) -> bytes | None:
+    """Return the root that a proof and the hash of a leaf lead to, or None if the proof has a wrong length.
 
     This is the algorithm of section 2.1.3.2 with its names.
     """
     if not 0 <= index < size:
-        return False
+        return None
     fn, sn, r = index, size - 1, leaf
     for p in proof:
         if sn == 0:
-            return False
+            return None
         if fn & 1 or fn == sn:
             r = node_hash(p, r)
             while not fn & 1 and fn:
@@ -46,4 +46,9 @@ def verify_inclusion(index: int, size: int, leaf: bytes, proof: Sequence[bytes],
         else:
             r = node_hash(r, p)
         fn, sn = fn >> 1, sn >> 1
-    return sn == 0 and r == root
+    return r if sn == 0 else None
+
+
+def verify_inclusion(index: int, size: int, leaf: bytes, proof: Sequence[bytes], root: bytes) -> bool:
+    """Return whether a proof shows that the hash of a leaf is in a tree."""
+    return inclusion_root(index, size, leaf, proof) == root

@@ -60,11 +60,13 @@ def parse_key(text: str) -> NoteKey:
         NoteError: the text is no Ed25519 key, or its id does not fit.
     """
     name, _, rest = text.partition("+")
-    key_id, _, encoded = rest.partition("+")
+    key_id, plus, encoded = rest.partition("+")
     try:
         decoded = from_base64(encoded)
     except ValueError:
-        raise NoteError("A key has the form name+id+base64.") from None
+        decoded = b""
+    if not plus or not decoded:
+        raise NoteError("A key has the form name+id+base64.")
     check_name(name)
     if decoded[:1] != ED25519 or len(decoded) != 33:
         raise NoteError(f"The key {name} is no Ed25519 key.")
