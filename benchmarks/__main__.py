@@ -24,6 +24,7 @@ from benchmarks import (
     turns_http,
     turns_in_process,
 )
+from benchmarks.audits import log_verification, sealing
 from benchmarks.machine import describe
 from benchmarks.measure import Plan
 from benchmarks.report import markdown, plain, result
@@ -45,6 +46,8 @@ _MODULES = (
     rebuild,
     cancels,
     starts,
+    sealing,
+    log_verification,
 )
 BENCHMARKS = {module.NAME: module.run for module in _MODULES}
 
@@ -69,7 +72,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a round [default: 5]")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each side [default: 5]")
     parser.add_argument(
-        "--events", type=int, default=1_000_000, help="size of the logs of rebuild and listing [default: 1000000]"
+        "--events", type=int, default=1_000_000, help="size of the logs of rebuild, listing and verification [default: 1000000]"
     )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the run there too")
     parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")

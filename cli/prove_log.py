@@ -1,4 +1,4 @@
-"""`turnlog log verify`, `checkpoint` and `prove`: the proof that nothing was changed."""
+"""`turnlog log verify`, `checkpoint` and `prove`: nothing was changed."""
 
 import asyncio
 import os
@@ -39,7 +39,10 @@ _key_file = click.option(
 
 
 class DifferentError(FailedError):
-    """The log is not as it was recorded. It prints one line on stderr and exits with 3."""
+    """The log is not as it was recorded.
+
+    The command prints one line on stderr and exits with 3.
+    """
 
     exit_code = 3
 
@@ -147,7 +150,10 @@ def _key_path(given: Path | None, data_dir: Path | None, database_url: str | Non
 
 
 def _read_checkpoint(path: Path, public_key: str | None, key_path: Path) -> Checkpoint:
-    """Return the checkpoint of a file, signed by the given key or by that of this machine."""
+    """Return the checkpoint of a file.
+
+    The given key, or else that of this machine, has to have signed it.
+    """
     try:
         note = path.read_bytes()
     except OSError as error:

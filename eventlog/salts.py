@@ -41,5 +41,5 @@ class Salts:
 
 
 def derived_salt(first: bytes, version: int) -> bytes:
-    """Return the salt of a later delta of the run whose first delta has the salt `first`."""
+    """Return the salt of a later delta of a run that begins with `first`."""
     return sha256(first + version.to_bytes(4)).digest()[:SALT_BYTES]

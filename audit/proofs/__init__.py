@@ -1,4 +1,4 @@
-"""Merkle trees, signed notes and checkpoints. Pure, but for the file of the signing key.
+"""Merkle trees, signed notes and checkpoints.
 
-Imports none of the other packages.
+Pure, but for the file of the signing key. Imports none of the other packages.
 """

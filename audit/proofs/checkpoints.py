@@ -1,4 +1,4 @@
-"""Checkpoints of C2SP (https://c2sp.org/tlog-checkpoint): the text of a tree head that is signed."""
+"""Checkpoints of C2SP (https://c2sp.org/tlog-checkpoint): the text to sign."""
 
 import re
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The digest of an event in Python, as PostgreSQL computes it when the event is recorded."""
+"""The digest of an event in Python, equal to that of PostgreSQL."""
 
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256

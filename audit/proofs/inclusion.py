@@ -6,9 +6,10 @@ from audit.proofs.merkle_tree import left_leaves, node_hash
 
 
 def inclusion_ranges(index: int, size: int) -> list[range]:
-    """Return the leaves under each hash of the proof for a leaf, in the order of the proof.
+    """Return the leaves under each hash of the proof for a leaf.
 
-    `index` counts from 0. Each hash is the root of these leaves as a tree of their own.
+    The hashes are in the order of the proof. Each is the root of these leaves as a tree of their own. `index` counts
+    from 0.
 
     Raises:
         ValueError: the tree has no such leaf.
@@ -29,9 +30,9 @@ def inclusion_ranges(index: int, size: int) -> list[range]:
 
 
 def inclusion_root(index: int, size: int, leaf: bytes, proof: Sequence[bytes]) -> bytes | None:
-    """Return the root that a proof and the hash of a leaf lead to, or None if the proof has a wrong length.
+    """Return the root that a proof and the hash of a leaf lead to.
 
-    This is the algorithm of section 2.1.3.2 with its names.
+    None means that the proof has a wrong length. This is the algorithm of section 2.1.3.2 with its names.
     """
     if not 0 <= index < size:
         return None

@@ -1,4 +1,4 @@
-"""Inclusion proofs as text, in the form of C2SP's tlog-proof (https://c2sp.org/tlog-proof)."""
+"""Inclusion proofs as text, as C2SP's https://c2sp.org/tlog-proof."""
 
 from typing import NamedTuple
 

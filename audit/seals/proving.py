@@ -28,9 +28,9 @@ async def sign_checkpoint(connection: Connection, private: Ed25519PrivateKey) ->
 
 
 async def prove_event(connection: Connection, position: int, private: Ed25519PrivateKey) -> InclusionProof:
-    """Return a proof that the event at a position is in the log, with a checkpoint of all events.
+    """Return a proof that the event at a position is in the log.
 
-    `extra` of the proof is the event as JSON, with its salt.
+    It has a checkpoint of all events. `extra` of the proof is the event as JSON, with its salt.
 
     Raises:
         NoSuchEventError: the log has no such position.

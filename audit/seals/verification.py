@@ -1,4 +1,4 @@
-"""Verifies a log: positions, digests, sealed heads, and a checkpoint that was kept elsewhere."""
+"""Verifies a log: positions, digests, sealed heads and a checkpoint."""
 
 import asyncio
 from collections import deque
@@ -46,7 +46,7 @@ class Verified(NamedTuple):
 
 
 class _Section(NamedTuple):
-    """What PostgreSQL found of one section of the log."""
+    """The answer of PostgreSQL about one section of the log."""
 
     after: int
     digests: Sequence[bytes]
@@ -166,7 +166,10 @@ class _Bounds(NamedTuple):
 async def _expected(
     connection: Connection, checkpoint: Checkpoint | None
 ) -> tuple[list[_Expected], LogDamagedError | None]:
-    """Return the roots that the tree must have, the smallest size first, and what is wrong with the sealed tree."""
+    """Return the roots that the tree must have, and the fault of the sealed tree.
+
+    The smallest tree comes first.
+    """
     damage = None
     try:
         await read_tree(connection)
@@ -190,7 +193,10 @@ async def _bounds(connection: Connection) -> _Bounds:
 async def _check_sections(
     connections: Sequence[Connection], last: int, section_events: int
 ) -> AsyncGenerator[_Section]:
-    """Yield the sections of the log in order, after an empty one. Each connection checks one at a time."""
+    """Yield the sections of the log in order, after an empty one.
+
+    Each connection checks one section at a time.
+    """
     yield _Section(0, (), 0, None)
     idle: asyncio.Queue[Connection] = asyncio.Queue()
     for connection in connections:

@@ -1,4 +1,4 @@
-"""The commands and the code of docs/proof.md run, and print the output on the page."""
+"""The commands and the code of docs/proof.md run and print what it shows."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""Merkle trees straight from the definitions of RFC 9162, and published test vectors.
+"""Merkle trees from the definitions of RFC 9162, and published test vectors.
 
 The vectors are those of the certificate-transparency project's Merkle tree tests (github.com/google/certificate-
 transparency, cpp/merkletree/merkle_tree_test.cc), which github.com/transparency-dev/merkle uses too (testonly).

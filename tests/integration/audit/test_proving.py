@@ -1,4 +1,4 @@
-"""Checkpoints are signed, and proofs show that an event is in the log of a checkpoint."""
+"""Checkpoints are signed, and an event is proven to be in the log of one."""
 
 import json
 from base64 import b64decode
@@ -26,7 +26,7 @@ KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 
 
 def opened_note(note: str) -> Checkpoint:
-    """Return the checkpoint of a note that this test's key signed under the log's name."""
+    """Return the checkpoint of a note that KEY has signed under the log's name."""
     key = NoteKey(note.splitlines()[0], KEY.public_key().public_bytes_raw())
     return parse_checkpoint(open_note(note.encode(), [key]))
 

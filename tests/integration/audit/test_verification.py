@@ -1,4 +1,4 @@
-"""A changed log is noticed, however it was changed, and the first bad position is named."""
+"""A changed log is noticed however it was changed, with the first bad position."""
 
 import asyncio
 from typing import LiteralString

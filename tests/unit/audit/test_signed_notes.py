@@ -75,7 +75,7 @@ def test_the_text_may_have_empty_lines() -> None:
         NOTE.replace("answer", "ans\rwer").encode(),
         NOTE.encode("utf-16"),
         NOTE.encode("latin-1", "replace").replace(b"?", b"\x97"),
-        f"{TEXT}\n{f'— {NAME} {SIGNATURE}\n' * (MAX_SIGNATURES + 1)}".encode(),
+        (f"{TEXT}\n" + f"— {NAME} {SIGNATURE}\n" * (MAX_SIGNATURES + 1)).encode(),
     ],
 )
 def test_a_malformed_note_is_refused_in_one_line(malformed: bytes) -> None:

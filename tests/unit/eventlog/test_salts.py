@@ -1,4 +1,4 @@
-"""Each event has a salt of its own, and a run of deltas derives its salts from one."""
+"""Each event has its own salt, and a run of deltas derives its salts from one."""
 
 from hashlib import sha256
 
