@@ -1,6 +1,7 @@
 """A changed log is noticed however it was changed, with the first bad position."""
 
 import asyncio
+import subprocess
 from typing import LiteralString
 
 import psycopg
@@ -12,6 +13,7 @@ from audit.proofs.merkle_tree import EMPTY_ROOT, MerkleTree
 from audit.seals.sealed_tree import read_current_tree
 from audit.seals.verification import Verified, verify_log
 from eventlog.db.database import Database
+from postgres.programs import find_programs
 from tests.support.audits import DIGEST, ERASE, conversation_of, sealed, tamper
 from tests.support.histories.builders import one_of_each
 from tests.support.naive_merkle import mth
@@ -62,6 +64,19 @@ async def test_an_empty_log_is_verified(database_url: str) -> None:
     found = await verified(database_url)
     assert found == (found.origin, 0, 0, 0, EMPTY_ROOT, None)
     assert await verified(database_url, Checkpoint(found.origin, 0, EMPTY_ROOT)) == found
+
+
+async def test_a_restored_dump_has_the_same_digests(log_url: str, empty_database_url: str) -> None:
+    dump_and_restore(log_url, empty_database_url)
+    checkpoint = await checkpoint_of(log_url)
+    assert await verified(empty_database_url, checkpoint) == await verified(log_url, checkpoint)
+
+
+def dump_and_restore(conninfo: str, into: str) -> None:
+    dump = [find_programs() / "pg_dump", "--schema", "turnlog", "--format", "custom", "--dbname", conninfo]
+    restore = [find_programs() / "pg_restore", "--exit-on-error", "--dbname", into]
+    dumped = subprocess.run(dump, capture_output=True, check=True)
+    subprocess.run(restore, input=dumped.stdout, capture_output=True, check=True)
 
 
 async def test_every_type_of_event_is_verified(here: Store, database_url: str) -> None:

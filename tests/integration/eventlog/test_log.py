@@ -97,6 +97,16 @@ async def test_every_digest_is_the_sha256_of_its_event(log_url: str) -> None:
     assert [DigestedEvent(*fields).digest() for *fields, _ in stored] == [row[-1] for row in stored]
 
 
+def test_postgresql_prints_jsonb_as_all_digests_assume(database_url: str) -> None:
+    # Digests cover this text. A version of PostgreSQL that prints another one needs a function that prints this.
+    written = r'''{"b": 1.50, "aa": [1e3, -0.0, 12345678901234567890], "": {"z": null, "y": true},
+        "a": "\u0041\n\t\u0001\u007f\"\\\/é\ud83d\ude00"}'''
+    printed = r'{"": {"y": true, "z": null}, "a": "A\n\t\u0001' + "\x7f" + r'\"\\/é😀", "b": 1.50, "aa": '
+    printed += "[1000, 0.0, 12345678901234567890]}"
+    assert value(database_url, "SELECT %s::jsonb::text", [written]) == printed
+    assert value(database_url, "SELECT %s::jsonb::text", [printed]) == printed
+
+
 async def test_an_event_is_stored_with_its_envelope_in_columns_and_the_rest_as_json(database_url: str) -> None:
     story = Story(title="Grüße", metadata={"n": 2**70})
     async with opened(database_url, listening=False) as store:
