@@ -285,7 +285,11 @@ async def test_a_checkpoint_of_another_log_is_an_error(log_url: str) -> None:
 
 async def test_progress_is_reported(log_url: str) -> None:
     reported: list[tuple[int, int]] = []
-    await verify_log(Database(log_url), 2, report=lambda *step: reported.append(step), section_events=SECTION)
+
+    def report(verified: int, events: int) -> None:
+        reported.append((verified, events))
+
+    await verify_log(Database(log_url), 2, report=report, section_events=SECTION)
     assert reported == [(0, 60), (16, 60), (32, 60), (48, 60), (60, 60)]
 
 
