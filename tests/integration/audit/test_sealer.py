@@ -5,12 +5,15 @@ import asyncio
 import psycopg
 import pytest
 
+from api.services import open_services
+from api.settings import load_settings
 from audit.errors import LogDamagedError
 from audit.proofs.merkle_tree import MerkleTree
 from audit.seals.sealed_tree import add_head, read_digests, read_tree
-from audit.seals.sealer import Sealer, sealing_lock
+from audit.seals.sealer import HEAD_EVENTS, Sealer, sealing_lock
 from projections.advisory_locks import try_lock
 from tests.support.audits import conversation_of, sealed, tamper
+from tests.support.histories.builders import some_id
 from tests.support.naive_merkle import mth
 from tests.support.store import Store, opened, rows, until, value
 from tests.support.waiting import NEVER_S
@@ -55,6 +58,16 @@ async def test_a_server_seals_while_the_log_grows(here: Store, database_url: str
     finally:
         await sealer.close()
     check_heads(database_url, [10, 20, 30])
+
+
+async def test_every_server_has_a_sealer(prepared_url: str) -> None:
+    story = conversation_of(2)
+    started, message = story.events
+    places = [{"originator_version": version, "message_id": some_id()} for version in range(2, HEAD_EVENTS + 1)]
+    async with open_services(load_settings(), prepared_url), opened(prepared_url) as store:
+        await store.append([started, *(message.model_copy(update=place) for place in places)])
+        await until(lambda: heads(prepared_url))
+    check_heads(prepared_url, [HEAD_EVENTS])
 
 
 async def test_processes_that_seal_at_once_store_each_head_once(here: Store, there: Store, database_url: str) -> None:
