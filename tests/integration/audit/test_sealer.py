@@ -17,6 +17,7 @@ from tests.support.histories.builders import some_id
 from tests.support.naive_merkle import mth
 from tests.support.store import Store, opened, rows, until, value
 from tests.support.waiting import NEVER_S
+from turns.model.gateway import ModelGateway
 
 
 def heads(conninfo: str) -> list[tuple[int, bytes]]:
@@ -60,7 +61,11 @@ async def test_a_server_seals_while_the_log_grows(here: Store, database_url: str
     check_heads(database_url, [10, 20, 30])
 
 
-async def test_every_server_has_a_sealer(prepared_url: str) -> None:
+async def test_every_server_has_a_sealer(prepared_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def load_nothing(_: ModelGateway) -> None:
+        pass
+
+    monkeypatch.setattr(ModelGateway, "warm_up", load_nothing)
     story = conversation_of(2)
     started, message = story.events
     places = [{"originator_version": version, "message_id": some_id()} for version in range(2, HEAD_EVENTS + 1)]
