@@ -1,4 +1,4 @@
 """The HTTP API, its settings and the services behind it.
 
-It may import `turns` and all layers below.
+It may import `audit` and all layers below.
 """

@@ -16,6 +16,7 @@ from api.telemetry.logs import log_configuration
 from api.telemetry.meters import Meters
 from api.telemetry.sampling import Sampling
 from api.telemetry.traces import Traces
+from audit.seals.sealer import Sealer
 from commands.agent_commands import AgentCommands
 from commands.agent_definitions import AgentDefinitions
 from commands.clearing import Clearing
@@ -95,6 +96,7 @@ class Services:
     clearing: Clearing
     progress: Progress
     engine: Engine
+    sealer: Sealer
     rebuilds: RebuildJobs
     listing: Listing
     history: History
@@ -159,7 +161,8 @@ async def open_services(
         opened.feed.on_rewind(lambda _: services.streams.restart())
         # The channels open once every handler is registered, so that no notification is missed.
         await _open(stack, opened.channels)
-        for service in (services.engine, services.sampling, services.request_limit, services.stream_limit):
+        optional = (services.request_limit, services.stream_limit)
+        for service in (services.engine, services.sealer, services.sampling, *optional):
             if service is not None:
                 await _open(stack, service)
         await services.leases.open(services.recovery.recover)
@@ -233,6 +236,7 @@ def _build_services(
         clearing=Clearing(commands, lambda position: progress.wait(position, CLEARING_WAIT_S)),
         progress=progress,
         engine=Engine(database, opened.feed, opened.channels, progress, PROJECTIONS),
+        sealer=Sealer(database, opened.feed),
         rebuilds=RebuildJobs(database, set_up_process=log_configuration(settings)),
         listing=listing,
         history=History(database),

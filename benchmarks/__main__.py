@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from benchmarks import appends, cancels, commands, context, lag, rebuild, starts, turns_in_process
-from benchmarks.audit import as_of
+from benchmarks.audits import as_of, log_verification, sealing
 from benchmarks.machine import describe
 from benchmarks.measure import Plan
 from benchmarks.report import markdown, plain, result
@@ -38,6 +38,8 @@ _MODULES = (
     rebuild,
     cancels,
     starts,
+    sealing,
+    log_verification,
 )
 BENCHMARKS = {module.NAME: module.run for module in _MODULES}
 

@@ -26,13 +26,13 @@ BASELINE = "eventsourcing's PostgresApplicationRecorder, 32 threads"
 
 async def run(plan: Plan) -> list[Measurement]:
     """Return appends per second of 32 coroutines and of 32 threads."""
-    states = _states()
+    states = message_states()
     with _library_recorder(plan.conninfo) as library, _log_recorder(plan.conninfo) as recorder:
         async with open_store(plan.conninfo) as store:
             figures = await plan.interleave(
                 {
                     "library": lambda seconds: thread_rate(seconds, _threads(library, states)),
-                    "writer": lambda seconds: rate(seconds, _coroutines(store.writer, states)),
+                    "writer": lambda seconds: rate(seconds, writing_coroutines(store.writer, states)),
                     "recorder": lambda seconds: thread_rate(seconds, _threads(recorder, states)),
                 }
             )
@@ -47,7 +47,7 @@ async def run(plan: Plan) -> list[Measurement]:
     ]
 
 
-def _states() -> list[bytes]:
+def message_states() -> list[bytes]:
     """Return the recorded bytes of different messages of 200 characters."""
     mapper, tokenizer = ConversationMapper(JSONBytesTranscoder()), Tokenizer()
     states: list[bytes] = []
@@ -75,7 +75,8 @@ def _rows(rows: list[NewRow]) -> Iterator[NewRow]:
         yield row._replace(aggregate_id=conversation_id, version=version)
 
 
-def _coroutines(writer: GroupCommitWriter, states: list[bytes]) -> list[Work]:
+def writing_coroutines(writer: GroupCommitWriter, states: list[bytes]) -> list[Work]:
+    """Return callers that each append these messages to a conversation, one by one."""
     rows = [new_row_of(StoredEvent(new_id(), 1, "MessageAdded", state)) for state in states]
 
     def caller() -> Work:

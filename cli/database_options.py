@@ -163,9 +163,11 @@ def open_database(settings: "Settings", *, ephemeral: bool = False) -> Generator
 
 @contextmanager
 def one_line_errors() -> Generator[None]:
-    """Raise FailedError for errors of the log, projections and PostgreSQL."""
+    """Raise FailedError for errors of the log, projections, audits and PostgreSQL."""
     import psycopg
 
+    from audit.errors import AuditError
+    from audit.proofs.errors import ProofError
     from eventlog.errors import LogError, StoreUnavailableError
     from postgres.errors import EmbeddedPostgresError
     from projections.errors import ProjectionError
@@ -175,7 +177,7 @@ def one_line_errors() -> Generator[None]:
     except StoreUnavailableError as error:
         cause = f" {_describe(error.__cause__)}" if isinstance(error.__cause__, psycopg.Error) else ""
         raise FailedError(f"{error}{cause}") from None
-    except (EmbeddedPostgresError, LogError, ProjectionError) as error:
+    except (AuditError, EmbeddedPostgresError, LogError, ProjectionError, ProofError) as error:
         raise FailedError(str(error)) from None
     except psycopg.Error as error:
         raise FailedError(_describe(error)) from None

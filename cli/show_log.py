@@ -9,6 +9,7 @@ from uuid import UUID
 import click
 
 from cli.database_options import FailedError, WrongUseError, database_options
+from cli.prove_log import checkpoint, prove, verify
 from cli.reading.event_filters import ChosenEvents, filter_options
 from cli.reading.event_lines import event_line, json_line
 from cli.reading.following import Follower
@@ -25,7 +26,11 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON 
 
 @click.group()
 def log() -> None:
-    """Read the event log."""
+    """Read and verify the event log."""
+
+
+for _command in (verify, checkpoint, prove):
+    log.add_command(_command)
 
 
 @log.command()

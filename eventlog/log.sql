@@ -15,18 +15,21 @@ WITH missing AS MATERIALIZED (
     RETURNING position - jsonb_array_length(%(rows)s::jsonb) AS base
 ), inserted AS (
     INSERT INTO events (position, aggregate, aggregate_id, version, type, data, actor, request_id, recorded_at, digest,
-        idempotency_owner, idempotency_key, fingerprint)
+        salt, idempotency_owner, idempotency_key, fingerprint)
     SELECT next.base + e.n, e.aggregate, e.aggregate_id, e.version, e.type, e.data, e.actor, e.request_id, e.recorded_at,
-        sha256(uuid_send(e.aggregate_id) || int4send(e.version) || timestamptz_send(e.recorded_at) || convert_to(
-            e.aggregate::text || E'\n' || e.type || E'\n' || e.actor || E'\n' || coalesce(e.request_id, '') || E'\n' ||
-            e.data::text, 'UTF8')),
-        e.idempotency_owner, e.idempotency_key, e.fingerprint
+        sha256(
+            int8send(next.base + e.n) || uuid_send(e.aggregate_id) || int4send(e.version) ||
+            timestamptz_send(e.recorded_at) || sha256(e.salt || convert_to(e.data::text, 'UTF8')) ||
+            int4send(octet_length(e.aggregate::text)) || int4send(octet_length(e.type)) ||
+            int4send(octet_length(e.actor)) || int4send(coalesce(octet_length(e.request_id), -1)) ||
+            convert_to(e.aggregate::text || e.type || e.actor || coalesce(e.request_id, ''), 'UTF8')),
+        e.salt, e.idempotency_owner, e.idempotency_key, e.fingerprint
     FROM next, ROWS FROM (
         jsonb_to_recordset(%(rows)s::jsonb) AS (aggregate aggregate_kind, aggregate_id uuid, version integer, type text,
-            data jsonb, actor text, request_id text, recorded_at timestamptz, idempotency_owner text,
+            data jsonb, actor text, request_id text, recorded_at timestamptz, salt bytea, idempotency_owner text,
             idempotency_key text, fingerprint bytea)
-    ) WITH ORDINALITY AS e(aggregate, aggregate_id, version, type, data, actor, request_id, recorded_at, idempotency_owner,
-        idempotency_key, fingerprint, n)
+    ) WITH ORDINALITY AS e(aggregate, aggregate_id, version, type, data, actor, request_id, recorded_at, salt,
+        idempotency_owner, idempotency_key, fingerprint, n)
     RETURNING 1
 )
 SELECT (SELECT base FROM next), (SELECT count(*) FROM inserted), (SELECT lost FROM missing)

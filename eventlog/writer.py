@@ -28,6 +28,7 @@ from eventlog.errors import (
     VersionTakenError,
 )
 from eventlog.mapper import NewRow, Recorded
+from eventlog.salts import Salts
 
 CommitListener = Callable[[int, list[Recorded]], None]
 BatchListener = Callable[[float, "list[CommittedAppend]"], None]
@@ -122,6 +123,7 @@ class GroupCommitWriter:
         self._wake = asyncio.Event()
         self._connection: Connection | None = None
         self._background = Background()
+        self._salts = Salts()
         self._closed = False
 
     async def open(self) -> None:
@@ -251,7 +253,7 @@ class GroupCommitWriter:
 
     async def _insert(self, batch: list[_Append]) -> int:
         assert self._connection is not None
-        parameters = {"rows": _rows(batch), "predecessors": _predecessors(batch)}
+        parameters = {"rows": _rows(batch, self._salts), "predecessors": _predecessors(batch)}
         with time_limit(self._connection, APPEND_TIMEOUT_S):
             result = await execute_prepared(self._connection, _APPEND, *map(parameters.__getitem__, _APPEND_PARAMETERS))
         if result.get_value(0, 2) == b"t":
@@ -294,19 +296,19 @@ def _predecessors(batch: list[_Append]) -> bytes:
     return orjson.dumps(wanted)
 
 
-def _rows(batch: list[_Append]) -> bytes:
+def _rows(batch: list[_Append], salts: Salts) -> bytes:
     """Return the batch as a JSON array with one object per event."""
     rows: list[dict[str, object]] = []
     for append in batch:
         first = len(rows)
-        rows += map(_row, append.rows)
+        rows += [_row(row, salts.next(row)) for row in append.rows]
         if append.idempotency:
             owner_id, key, fingerprint = append.idempotency
             rows[first].update(idempotency_owner=owner_id, idempotency_key=key, fingerprint=f"\\x{fingerprint.hex()}")
     return orjson.dumps(rows)
 
 
-def _row(new: NewRow) -> dict[str, object]:
+def _row(new: NewRow, salt: bytes) -> dict[str, object]:
     return {
         "aggregate": new.aggregate,
         "aggregate_id": new.aggregate_id,
@@ -316,6 +318,7 @@ def _row(new: NewRow) -> dict[str, object]:
         "actor": new.actor,
         "request_id": new.request_id,
         "recorded_at": new.recorded_at,
+        "salt": f"\\x{salt.hex()}",
     }
 
 

@@ -19,7 +19,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from api.settings import Settings
 from api.telemetry.safe_errors import describe, describe_with_traceback
 
-_OURS = ("domain", "postgres", "eventlog", "commands", "projections", "turns", "api", "cli")
+_OURS = ("domain", "postgres", "eventlog", "commands", "projections", "turns", "audit", "api", "cli")
 _EXTRA = ("conversation_id", "model", "position", "projection", "turn_id")
 _OWN_TASK_PREFIX = "Task-"  # asyncio's names of tasks that have none
 

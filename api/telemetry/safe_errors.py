@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import psycopg
 
+from audit.errors import LogDamagedError
 from domain.errors import DomainError, IdempotencyKeyReusedError, InvalidContentError, UnsupportedImageError
 from eventlog.db.requirements import UnusableDatabaseError
 from eventlog.errors import LogError
@@ -22,6 +23,7 @@ _SHOWN: tuple[type[BaseException], ...] = (
     DomainError,
     EmbeddedPostgresError,
     ImportError,
+    LogDamagedError,
     LogError,
     ModelError,
     NameError,

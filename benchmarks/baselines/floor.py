@@ -29,6 +29,7 @@ from domain.events import MessageAdded
 from eventlog.clock import new_id, now
 from eventlog.db.database import Database
 from eventlog.db.statements import load_statements
+from eventlog.salts import SALT_BYTES
 
 CONVERSATIONS = 200
 MOST_TURNS_A_SECOND = 20_000
@@ -49,6 +50,7 @@ class Row(NamedTuple):
     request_id: str | None
     recorded_at: datetime
     digest: bytes
+    salt: bytes
 
 
 class Rows:
@@ -76,8 +78,8 @@ class Rows:
         message_id = str(new_id())
         data = data.replace(str(_PLACEHOLDER), message_id)
         digest = sha256(message_id.encode()).digest()
-        version = next(self._versions[conversation_id])
-        return Row("conversation", conversation_id, version, "MessageAdded", data, "user:local", None, now(), digest)
+        place = "conversation", conversation_id, next(self._versions[conversation_id])
+        return Row(*place, "MessageAdded", data, "user:local", None, now(), digest, digest[:SALT_BYTES])
 
 
 class BatchedWriter:

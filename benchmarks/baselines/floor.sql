@@ -24,14 +24,15 @@ WITH next AS (
     UPDATE floor.head SET position = position + %s WHERE only_row RETURNING position - %s AS base
 )
 INSERT INTO floor.batched (position, aggregate, aggregate_id, version, type, data, actor, request_id, recorded_at,
-    digest)
+    digest, salt)
 SELECT next.base + r.n, r.aggregate::turnlog.aggregate_kind, r.aggregate_id, r.version, r.type, r.data::jsonb, r.actor, r.request_id,
-    r.recorded_at, r.digest
+    r.recorded_at, r.digest, r.salt
 FROM next, unnest(%b::text[], %b::uuid[], %b::integer[], %b::text[], %b::text[], %b::text[], %b::text[],
-        %b::timestamptz[], %b::bytea[])
-    WITH ORDINALITY AS r(aggregate, aggregate_id, version, type, data, actor, request_id, recorded_at, digest, n)
+        %b::timestamptz[], %b::bytea[], %b::bytea[])
+    WITH ORDINALITY AS r(aggregate, aggregate_id, version, type, data, actor, request_id, recorded_at, digest, salt, n)
 
 -- name: insert_one
 -- Insert one row at a given position.
-INSERT INTO floor.bare (position, aggregate, aggregate_id, version, type, data, actor, request_id, recorded_at, digest)
-VALUES (%b, %b::text::turnlog.aggregate_kind, %b, %b, %b, %b::text::jsonb, %b, %b, %b, %b)
+INSERT INTO floor.bare (position, aggregate, aggregate_id, version, type, data, actor, request_id, recorded_at, digest,
+    salt)
+VALUES (%b, %b::text::turnlog.aggregate_kind, %b, %b, %b, %b::text::jsonb, %b, %b, %b, %b, %b)

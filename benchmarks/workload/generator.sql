@@ -9,11 +9,11 @@ CREATE TEMPORARY TABLE staging (
 COPY staging FROM STDIN
 
 -- name: insert_events
--- Insert the log's rows, including digests.
-INSERT INTO events (position, aggregate, aggregate_id, version, type, data, actor, recorded_at, digest)
+-- Insert the log's rows, including salts and digests. PostgreSQL computes a salt once, because it is volatile.
+INSERT INTO events (position, aggregate, aggregate_id, version, type, data, actor, recorded_at, digest, salt)
 SELECT position, 'conversation', conversation_id, version, type, data, actor, recorded_at,
-    event_digest('conversation', conversation_id, version, type, data, actor, NULL, recorded_at)
-FROM staging
+    event_digest(position, 'conversation', conversation_id, version, type, data, actor, NULL, recorded_at, salt, NULL), salt
+FROM (SELECT *, uuid_send(gen_random_uuid()) AS salt FROM staging) AS salted
 
 -- name: set_head
 -- Set the position of the last event.

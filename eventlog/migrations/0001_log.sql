@@ -27,6 +27,8 @@ CREATE TABLE events (
     actor text NOT NULL,
     request_id text,
     digest bytea NOT NULL,
+    salt bytea,
+    content_hash bytea,
     idempotency_owner text,
     idempotency_key text,
     fingerprint bytea,
@@ -35,7 +37,7 @@ CREATE TABLE events (
 
 -- name: comment_events
 -- The grain of the table, shown by psql.
-COMMENT ON TABLE events IS 'One row per event of an aggregate (a conversation, an agent, or the audit of a process), in log order by position (1, 2, 3 … without a gap). digest is SHA-256 over the event as event_digest() reads it.';
+COMMENT ON TABLE events IS 'One row per event of an aggregate (a conversation, an agent, or the audit of a process), in log order by position (1, 2, 3 … without a gap). digest is SHA-256 over the event as event_digest() reads it. An erased event has content_hash instead of salt and data.';
 
 -- name: create_events_position
 -- The order of the log, which projections and feeds follow.
@@ -87,14 +89,20 @@ CREATE UNIQUE INDEX events_agent_number
     WHERE type = 'ConversationStarted' AND data ->> 'agent_number' IS NOT NULL;
 
 -- name: create_event_digest
--- SHA-256 of an event: id, version and time in PostgreSQL's binary form, then each other field on its own line.
+-- SHA-256 of an event: position, id, version and time in PostgreSQL's binary form, the hash of its content, the lengths
+-- of the four texts of its envelope (-1 for NULL), and these texts. The hash of the content is SHA-256 of the salt and of
+-- data as text. An erased event keeps that hash. One that has both hash and content has no digest, and so is never valid.
 CREATE FUNCTION event_digest(
-    aggregate aggregate_kind, aggregate_id uuid, version integer, type text, data jsonb, actor text, request_id text,
-    recorded_at timestamptz
+    "position" bigint, aggregate aggregate_kind, aggregate_id uuid, version integer, type text, data jsonb, actor text,
+    request_id text, recorded_at timestamptz, salt bytea, content_hash bytea
 ) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT sha256(uuid_send(aggregate_id) || int4send(version) || timestamptz_send(recorded_at) || convert_to(
-        aggregate::text || E'\n' || type || E'\n' || actor || E'\n' || coalesce(request_id, '') || E'\n' || data::text,
-        'UTF8'))
+    SELECT sha256(
+        int8send("position") || uuid_send(aggregate_id) || int4send(version) || timestamptz_send(recorded_at) || CASE
+            WHEN content_hash IS NULL THEN sha256(salt || convert_to(data::text, 'UTF8'))
+            WHEN salt IS NULL AND data = '{}' THEN content_hash
+        END || int4send(octet_length(aggregate::text)) || int4send(octet_length(type)) || int4send(octet_length(actor)) ||
+        int4send(coalesce(octet_length(request_id), -1)) ||
+        convert_to(aggregate::text || type || actor || coalesce(request_id, ''), 'UTF8'))
 $$;
 
 -- name: create_refuse_change
@@ -109,6 +117,36 @@ $$;
 -- name: create_events_append_only
 -- The database itself keeps the table append-only.
 CREATE TRIGGER events_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON events
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+-- name: create_sealed_tree
+-- One row: the Merkle tree over the digests of the first `size` events, as the roots of its perfect subtrees. `log_id`
+-- names this log in checkpoints. The tree is derived from the log.
+CREATE TABLE sealed_tree (
+    only_row boolean PRIMARY KEY CHECK (only_row),
+    log_id uuid NOT NULL,
+    size bigint NOT NULL CHECK (size >= 0),
+    subtrees bytea NOT NULL
+);
+
+-- name: first_sealed_tree
+-- The tree starts empty.
+INSERT INTO sealed_tree (only_row, log_id, size, subtrees) VALUES (true, gen_random_uuid(), 0, '');
+
+-- name: create_tree_heads
+-- One row per sealed tree head, keyed by the number of events that its tree covers.
+CREATE TABLE tree_heads (
+    size bigint PRIMARY KEY CHECK (size > 0),
+    root bytea NOT NULL
+);
+
+-- name: comment_tree_heads
+-- The grain of the table, shown by psql.
+COMMENT ON TABLE tree_heads IS 'One row per sealed head of the Merkle tree (RFC 9162) whose leaves are the digests of events in order of position. Rows are never changed and never deleted.';
+
+-- name: create_tree_heads_append_only
+-- The database itself keeps the table append-only.
+CREATE TRIGGER tree_heads_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON tree_heads
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
 -- name: create_snapshots

@@ -28,7 +28,14 @@ from tests.support.servers.own_postgres import cluster_directory
 from tests.support.store import opened, rows, value
 
 TURNLOG = Path(sysconfig.get_path("scripts")) / "turnlog"
-READING = [("log", "tail"), ("log", "show", str(UUID(int=7))), ("projections", "status")]
+READING = [
+    ("log", "tail"),
+    ("log", "show", str(UUID(int=7))),
+    ("projections", "status"),
+    ("log", "verify"),
+    ("log", "checkpoint"),
+    ("log", "prove", "1"),
+]
 REPLAY = ("replay", str(UUID(int=7)))
 KEYS = [
     ("keys", "list"),
@@ -202,7 +209,7 @@ def test_commands_that_write_report_a_read_only_database(command: tuple[str, ...
         check_refused(turnlog(*command, "--database-url", url(database_url)), "read-only")
 
 
-@pytest.mark.parametrize("command", [READING[0], READING[2]], ids=" ".join)
+@pytest.mark.parametrize("command", [READING[0], READING[2], READING[3]], ids=" ".join)
 def test_a_read_only_database_can_be_read(command: tuple[str, ...], database_url: str) -> None:
     prepare(database_url, "turnlog")
     with database_defaults(database_url, {"default_transaction_read_only": "on"}):

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from benchmarks.audit.as_of import OTHER, OWNER, MadeLog, make
+from benchmarks.audits.as_of import OTHER, OWNER, MadeLog, make
 from projections.models.listing_filter import ListingFilter
 from tests.support.past import MANY, conversation_answers, readers_at, readers_of_now
 from tests.support.store import opened, value

@@ -114,7 +114,7 @@ async def test_the_log_shows_them_with_their_aggregate(here: Store, widget: Call
 
 
 def test_the_digest_covers_the_aggregate(database_url: str) -> None:
-    digest: LiteralString = "event_digest(%s, %s::uuid, 1, 'Made', '{}', 'system', NULL, '2026-01-02')"
+    digest: LiteralString = "event_digest(1, %s, %s::uuid, 1, 'Made', '{}', 'system', NULL, '2026-01-02', '', NULL)"
     of_both = [each for kind in ("conversation", "agent") for each in (kind, UUID(int=1))]
     found = rows(database_url, f"SELECT {digest}, {digest}", of_both)
     assert found[0][0] != found[0][1]

@@ -159,7 +159,8 @@ async def test_the_stored_digest_equals_event_digest_with_and_without_a_request(
     async with writing(database_url) as writer:
         await asyncio.gather(writer.append(with_request), writer.append(without_request))
     right: LiteralString = (
-        "digest = event_digest(aggregate, aggregate_id, version, type, data, actor, request_id, recorded_at)"
+        "digest = event_digest(position, aggregate, aggregate_id, version, type, data, actor,"
+        " request_id, recorded_at, salt, content_hash)"
     )
     assert value(database_url, f"SELECT count(*) FROM events WHERE {right}") == len(with_request) + len(without_request)
 

@@ -5,6 +5,7 @@ from psycopg import errors
 from pydantic import BaseModel, ValidationError
 
 from api.telemetry.safe_errors import describe, describe_with_traceback
+from audit.errors import LogDamagedError
 from domain.errors import ConversationDeletedError, IdempotencyKeyReusedError, InvalidContentError
 from eventlog.errors import StoreUnavailableError
 from projections.errors import BuildFailedError
@@ -56,6 +57,7 @@ def test_the_text_of_an_error_that_may_quote_content_is_left_out(error: Exceptio
     ("error", "described"),
     [
         (StoreUnavailableError("The store does not answer."), "StoreUnavailableError: The store does not answer."),
+        (LogDamagedError("The sealed tree is missing."), "LogDamagedError: The sealed tree is missing."),
         (ConnectionRefusedError(111, "Connection refused"), "ConnectionRefusedError: [Errno 111] Connection refused"),
         (errors.UniqueViolation("x"), "UniqueViolation (23505)"),
         (ConversationDeletedError("7"), "ConversationDeletedError: Conversation 7 was deleted."),  # type: ignore[arg-type]

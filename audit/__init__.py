@@ -1,0 +1,4 @@
+"""Audits of the log: proofs that nothing was changed.
+
+Imports turns and the layers below.
+"""
