@@ -25,10 +25,10 @@ from commands.conversation_starts import ConversationStarts, CountLive
 from commands.executor import CommandExecutor
 from commands.tokens import Tokenizer
 from eventlog.background import cancel_and_wait
-from eventlog.broadcast import Broadcast
 from eventlog.db.connection import translated_errors
 from eventlog.db.database import Database
 from eventlog.errors import StoreUnavailableError
+from eventlog.feeds.broadcast import Broadcast
 from eventlog.image_store import ImageStore
 from eventlog.log import Log
 from eventlog.log_search import LogSearch

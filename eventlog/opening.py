@@ -4,9 +4,9 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
-from eventlog.channels import Channels
 from eventlog.db.database import Database
-from eventlog.feed import Feed
+from eventlog.feeds.channels import Channels
+from eventlog.feeds.feed import Feed
 from eventlog.image_store import ImageStore
 from eventlog.log import Log
 from eventlog.writer import BatchListener, GroupCommitWriter

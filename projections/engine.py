@@ -9,11 +9,11 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from eventlog.background import Background
-from eventlog.channels import Channels
 from eventlog.db.connection import Connection, abort, is_alive, is_unavailable, translated_errors
 from eventlog.db.database import Database
 from eventlog.errors import StoreUnavailableError
-from eventlog.feed import Feed
+from eventlog.feeds.channels import Channels
+from eventlog.feeds.feed import Feed
 from eventlog.mapper import Recorded
 from projections import builds
 from projections.advisory_locks import leader_lock, try_lock

@@ -6,7 +6,7 @@ from asyncio import Future
 from collections.abc import Iterable
 from itertools import count
 
-from eventlog.wakeup import resolve
+from eventlog.feeds.wakeup import resolve
 
 
 class Progress:

@@ -18,11 +18,11 @@ from domain.decisions.running_turns import EMPTY_ANSWER
 from domain.errors import TurnNotActiveError
 from domain.events import TurnEnded
 from eventlog.background import Background
-from eventlog.broadcast import Broadcast
-from eventlog.channels import Channels
 from eventlog.clock import new_id, now
+from eventlog.feeds.broadcast import Broadcast
+from eventlog.feeds.channels import Channels
+from eventlog.feeds.wakeup import Wakeup
 from eventlog.mapper import Recorded
-from eventlog.wakeup import Wakeup
 from eventlog.writer import Idempotency
 from turns.frames.replay import TurnKey, TurnReader
 from turns.model_run import Stop

@@ -14,7 +14,7 @@ from commands.executor import CommandExecutor
 from domain.conversation import ActiveTurn
 from eventlog.background import Background
 from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError
-from eventlog.feed import Feed
+from eventlog.feeds.feed import Feed
 from eventlog.log import FeedFilter
 from eventlog.retry import equal_pauses, retry
 from turns.frames.frames import Frame

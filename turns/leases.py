@@ -17,8 +17,8 @@ from eventlog.clock import new_id
 from eventlog.db.database import Database
 from eventlog.db.statements import load_statements
 from eventlog.errors import IdempotencyKeyTakenError, StoreUnavailableError
+from eventlog.feeds.wakeup import Wakeup
 from eventlog.lock_table import LockTable
-from eventlog.wakeup import Wakeup
 from turns.expired_leases import LATEST_EXPIRY_S, LONGEST_LEASE_S, ExpiredLeases, Recover
 
 LEASE_S = 6.0

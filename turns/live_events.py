@@ -12,9 +12,9 @@ from uuid import UUID
 import orjson
 
 from eventlog.background import Background
-from eventlog.feed import Feed
+from eventlog.feeds.feed import Feed
+from eventlog.feeds.wakeup import Wakeup
 from eventlog.log import Log
-from eventlog.wakeup import Wakeup
 from projections.models.json_resources import recorded_event_resource
 
 SECTION_EVENTS = 500

@@ -8,11 +8,11 @@ from uuid import UUID
 
 from domain.errors import ConversationLockedError, DomainError, LimitReachedError, TurnNotActiveError
 from domain.events import TurnEnded, TurnQueued
-from eventlog.broadcast import Broadcast
 from eventlog.errors import LogError, StoreUnavailableError, UnknownEventError
+from eventlog.feeds.broadcast import Broadcast
+from eventlog.feeds.wakeup import Wakeup
 from eventlog.log import Log
 from eventlog.mapper import Recorded, UnknownEvent
-from eventlog.wakeup import Wakeup
 from turns.frames.replay import TurnKey
 from turns.leases import Leases
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from domain.aggregates import AggregateEvent
 from domain.events import ConversationDeleted, TurnCancelled, TurnFailed, TurnStarted
 from eventlog.background import Background
-from eventlog.broadcast import Broadcast
+from eventlog.feeds.broadcast import Broadcast
 from turns.frames.replay import TurnKey
 from turns.leases import Leases
 from turns.model.gateway import ModelGateway

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 from uuid import UUID
 
-from eventlog.broadcast import Broadcast
+from eventlog.feeds.broadcast import Broadcast
 from projections.progress import Progress
 from turns.frames.frames import Frame
 from turns.frames.live_stream import LiveStream

@@ -10,8 +10,8 @@ HEADER = "c2sp.org/tlog-proof@v1"
 class InclusionProof(NamedTuple):
     """A proof that a leaf is in the tree of a checkpoint.
 
-    `leaf_index` counts from 0. `note` is the signed checkpoint. `extra` is data that the signature does not cover, such as
-    the event from which the leaf is computed.
+    `leaf_index` counts from 0. `note` is the signed checkpoint. `extra` is data that the signature does not cover, such
+    as the event from which the leaf is computed.
     """
 
     leaf_index: int

@@ -8,7 +8,7 @@ from audit.seals.sealed_tree import add_head, read_digests, read_tree
 from eventlog.background import Background
 from eventlog.db.connection import translated_errors
 from eventlog.db.database import Database
-from eventlog.feed import Feed
+from eventlog.feeds.feed import Feed
 from eventlog.log import read_head
 from projections.advisory_locks import try_lock
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from eventlog.feed import Feed
+from eventlog.feeds.feed import Feed
 from eventlog.log_search import EventFilter, LogSearch
 
 PAGE_EVENTS = 1000

@@ -19,12 +19,12 @@ from eventsourcing.persistence import (
 
 from eventlog.db.database import Database
 from eventlog.db.statements import load_statements
-from eventlog.feed import Feed
+from eventlog.feeds.feed import Feed
+from eventlog.feeds.wakeup import Wakeup
 from eventlog.library.loop_thread import LoopThread
 from eventlog.log import LAST_VERSION
 from eventlog.mapper import Row, aggregate_of, new_row_of
 from eventlog.opening import OpenLog
-from eventlog.wakeup import Wakeup
 
 LAST_POSITION = 2**63 - 1
 PAGE_EVENTS = 500

@@ -8,7 +8,7 @@ from api.settings import DEFAULT_DATA_DIR, Settings
 from cli.processes import ENDING_TIMEOUT_S
 from commands.executor import CACHED_STATES
 from eventlog.db.database import POOL_SIZE
-from eventlog.feed import TAIL_EVENTS
+from eventlog.feeds.feed import TAIL_EVENTS
 from eventlog.mapper import SNAPSHOT_INTERVAL
 from turns.frames.turn_recorder import RETRY_FOR_S
 

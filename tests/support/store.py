@@ -21,9 +21,9 @@ from commands.tokens import Tokenizer
 from domain.aggregates import AggregateEvent
 from domain.content import TextBlock
 from domain.events import ConversationEvent
-from eventlog.channels import Channels
 from eventlog.db.database import Database
-from eventlog.feed import Feed
+from eventlog.feeds.channels import Channels
+from eventlog.feeds.feed import Feed
 from eventlog.log import Log
 from eventlog.mapper import ConversationMapper, JSONBytesTranscoder, new_row
 from eventlog.opening import open_log

@@ -4,11 +4,11 @@ import asyncio
 import logging
 from contextvars import Context
 
-from eventlog.broadcast import Broadcast
 from eventlog.errors import LogError, StoreUnavailableError
+from eventlog.feeds.broadcast import Broadcast
+from eventlog.feeds.wakeup import Wakeup
 from eventlog.mapper import Recorded
 from eventlog.retry import equal_pauses, retry
-from eventlog.wakeup import Wakeup
 from projections.progress import Progress
 from turns.frames.frames import Frame
 from turns.frames.live_stream import SHOWN_WAIT_S, LiveStream

@@ -5,11 +5,12 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from eventlog import channels, log
-from eventlog.channels import Channels
+from eventlog import log
 from eventlog.db.database import Database
 from eventlog.errors import StoreUnavailableError
-from eventlog.feed import TAIL_EVENTS, Feed
+from eventlog.feeds import channels
+from eventlog.feeds.channels import Channels
+from eventlog.feeds.feed import TAIL_EVENTS, Feed
 from eventlog.log import Log
 from eventlog.mapper import UnknownEvent
 from tests.support.histories.builders import Story, one_of_each

@@ -11,9 +11,9 @@ from domain.decisions.conversations import Events
 from domain.decisions.turn_starts import TurnIds, TurnSettings
 from domain.errors import ConversationNotFoundError, DeltaOutOfOrderError
 from domain.events import MessageAdded
-from eventlog.broadcast import Broadcast
 from eventlog.clock import new_id
 from eventlog.errors import VersionTakenError
+from eventlog.feeds.broadcast import Broadcast
 from eventlog.image_store import ImageStore
 from eventlog.library import LogFactory
 from eventlog.mapper import new_row

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from commands.tokens import Tokenizer
-from eventlog import broadcast, channels
+from eventlog.feeds import broadcast, channels
 from tests.support.http import plain_http
 from tests.support.http.api_client import Api
 from tests.support.http.turn_streams import streamed

@@ -7,8 +7,8 @@ import pytest
 
 from domain.errors import ConversationLockedError, TurnNotActiveError
 from domain.events import TurnQueued
-from eventlog.broadcast import Broadcast
 from eventlog.errors import StoreUnavailableError, UnknownEventError
+from eventlog.feeds.broadcast import Broadcast
 from tests.support.histories.builders import Story, some_id
 from tests.support.histories.releases import store_row
 from tests.support.store import PATIENCE_S, Store, until

@@ -12,9 +12,9 @@ from domain.decisions import running_turns, turn_starts
 from domain.decisions.conversations import Events
 from domain.decisions.turn_starts import TurnIds, TurnSettings
 from domain.errors import ConversationNotFoundError
-from eventlog.broadcast import Broadcast
-from eventlog.channels import Channels
 from eventlog.errors import StoreUnavailableError
+from eventlog.feeds.broadcast import Broadcast
+from eventlog.feeds.channels import Channels
 from eventlog.image_store import ImageStore
 from eventlog.log import Log
 from eventlog.mapper import Recorded

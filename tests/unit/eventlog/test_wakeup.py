@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from eventlog.wakeup import Wakeup, resolve
+from eventlog.feeds.wakeup import Wakeup, resolve
 from tests.support.fake_time import in_fake_time, now
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from eventlog.background import Background
-from eventlog.feed import Feed
+from eventlog.feeds.feed import Feed
 from eventlog.mapper import Recorded
 
 BATCH_EVENTS = 500

@@ -7,11 +7,11 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 
 from eventlog.background import Background
-from eventlog.channels import Channels
 from eventlog.errors import StoreUnavailableError
+from eventlog.feeds.channels import Channels
+from eventlog.feeds.wakeup import Wakeup
 from eventlog.log import Log
 from eventlog.mapper import Recorded
-from eventlog.wakeup import Wakeup
 
 TAIL_EVENTS = 1024
 
