@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = "domain|postgres|eventlog|commands|projections|turns|api|cli|tests|benchmarks"
+FOLDERS = "domain|postgres|eventlog|commands|projections|turns|audit|api|cli|tests|benchmarks"
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
 

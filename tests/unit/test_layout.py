@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("domain", "postgres", "eventlog", "commands", "projections", "turns", "api", "cli")
+PACKAGES = ("domain", "postgres", "eventlog", "commands", "projections", "turns", "audit", "api", "cli")
 MAX_MODULES = 16
 MAX_FIRST_LINE = 80
 SHARED_NAMES = {"__init__", "errors"}
