@@ -1,1 +1,1 @@
-"""Turns from the user's message to their end. May import all but `api` and `cli`."""
+"""Turns from the user's message to their end. May import all but `audit`, `api` and `cli`."""
