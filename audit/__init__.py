@@ -1,1 +1,1 @@
-"""Audit: conversations that come from elsewhere. May import all but `api` and `cli`."""
+"""Audit: conversations from other programs. May import all but `api` and `cli`."""

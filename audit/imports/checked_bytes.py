@@ -1,4 +1,4 @@
-"""Bytes of a JSON file that are Unicode throughout, for a parser that does not check."""
+"""Bytes of a JSON file, checked to be Unicode before a parser gets them."""
 
 import codecs
 import re

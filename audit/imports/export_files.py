@@ -1,13 +1,14 @@
-"""The files of an export that hold conversations: a file, those in a folder, or those in a zip archive."""
+"""The files of an export that hold conversations, also in a folder or archive."""
 
 import re
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from audit.imports.checked_bytes import Readable
-from audit.imports.errors import ImportFormatError
+from audit.imports.errors import ImportFormatError, at
 
 # ChatGPT splits a large export into conversations-000.json, conversations-001.json and so on.
 _CONVERSATIONS = re.compile(r"conversations(?:-(\d+))?\.json")
@@ -16,51 +17,69 @@ _DAMAGED = "damaged in the archive"
 
 
 def export_files(path: Path) -> Iterator[tuple[str, Readable]]:
-    """Yield the name of each file with conversations, and the open file until the next is asked for.
+    """Yield each file with conversations: its name, and the file, which is open.
 
     Raises:
         ImportFormatError: the folder or the archive has no such file, or the archive is damaged.
         OSError: a file cannot be read.
     """
     if path.is_dir():
-        yield from _in_folder(path)
-        return
-    with path.open("rb") as file:
-        is_archive = file.read(len(_ARCHIVE)) == _ARCHIVE
-        if not is_archive:
-            file.seek(0)
+        for name in _chosen([file.name for file in path.iterdir()], path.name):
+            with (path / name).open("rb") as file:
+                yield name, file
+    elif is_archive(path):
+        with opened_archive(path) as archive:
+            for member in _chosen(archive.namelist(), path.name):
+                with at(base_name(member)), opened_member(archive, member) as file:
+                    yield base_name(member), file
+    else:
+        with path.open("rb") as file:
             yield path.name, file
-    if is_archive:
-        yield from _in_archive(path)
 
 
-def _in_folder(folder: Path) -> Iterator[tuple[str, Readable]]:
-    for name in _chosen([file.name for file in folder.iterdir()], folder.name):
-        with (folder / name).open("rb") as file:
-            yield name, file
+def is_archive(path: Path) -> bool:
+    """Return whether a file is a zip archive, whatever its name is."""
+    with path.open("rb") as file:
+        return file.read(len(_ARCHIVE)) == _ARCHIVE
 
 
-def _in_archive(path: Path) -> Iterator[tuple[str, Readable]]:
+def opened_archive(path: Path) -> zipfile.ZipFile:
+    """Return an open zip archive.
+
+    Raises:
+        ImportFormatError: it is damaged.
+    """
     try:
-        archive = zipfile.ZipFile(path)
+        return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
         raise ImportFormatError(f"{path.name}: a damaged zip archive") from error
-    with archive:
-        for member in _chosen(archive.namelist(), path.name):
-            name = PurePosixPath(member).name
-            try:
-                file = archive.open(member)
-            except zipfile.BadZipFile as error:
-                raise ImportFormatError(f"{name}: {_DAMAGED}") from error
-            except RuntimeError as error:
-                raise ImportFormatError(f"{name}: encrypted, or packed in a way that is unknown here") from error
-            with file:
-                yield name, _ArchivedFile(file)
+
+
+@contextmanager
+def opened_member(archive: zipfile.ZipFile, member: str) -> Iterator[Readable]:
+    """Open a file in an archive.
+
+    Raises:
+        ImportFormatError: it is damaged, encrypted, or packed in an unknown way.
+    """
+    try:
+        file = archive.open(member)
+    except zipfile.BadZipFile as error:
+        raise ImportFormatError(_DAMAGED) from error
+    except RuntimeError as error:  # NotImplementedError too
+        raise ImportFormatError("encrypted, or packed in an unknown way") from error
+    with file:
+        yield _ArchivedFile(file)
+
+
+def base_name(member: str) -> str:
+    """Return the name of a file in an archive, without its folders."""
+    return PurePosixPath(member).name
 
 
 def _chosen(names: list[str], place: str) -> list[str]:
     """Return the names of files with conversations, in the order of their numbers."""
-    matches = [(match, name) for name in names if (match := _CONVERSATIONS.fullmatch(PurePosixPath(name).name))]
+    matches = [(match, name) for name in names if (match := _CONVERSATIONS.fullmatch(base_name(name)))]
     if not matches:
         raise ImportFormatError(f"{place}: no conversations.json is in it")
     return [name for match, name in sorted(matches, key=lambda found: (int(found[0][1] or 0), found[1]))]

@@ -64,7 +64,10 @@ def optional_text(given: JsonMap, *keys: str) -> str | None:
 
 
 def optional_id(given: JsonMap, *keys: str) -> str | None:
-    """Return the first of these ids that is there, else None. An id may be a whole number."""
+    """Return the first of these ids that is there, else None.
+
+    An id may be a whole number.
+    """
     for key in keys:
         value = given.get(key)
         if isinstance(value, int) and not isinstance(value, bool):

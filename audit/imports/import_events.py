@@ -26,7 +26,7 @@ def import_events(plan: ImportPlan, origin: Origin, drafts: Iterable[Draft]) -> 
         if isinstance(step, PlannedReplacement):
             first = versions[step.first_id]
             superseded = MessagesSuperseded(
-                **envelope(plan.conversation_id, version, origin), from_version=first, count=step.count
+                **envelope(plan.conversation_id, version, origin), from_version=first, count=step.messages
             )
             events.append(superseded)
             continue

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from audit.imports.formats.chatgpt_export import chatgpt_conversation, is_chatgpt_conversation
 from audit.imports.checked_bytes import Readable
@@ -56,7 +56,7 @@ def _conversations(file: Readable, source_format: SourceFormat | None) -> Iterat
         yield conversation
 
 
-def _recognized(given: dict[str, Any]) -> ImportFormat:
+def _recognized(given: JsonMap) -> ImportFormat:
     found = next((known for known in FORMATS.values() if known.recognizes(given)), None)
     if found is None:
         raise ImportFormatError(f"in none of the formats {', '.join(FORMATS)}")

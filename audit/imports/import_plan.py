@@ -1,4 +1,4 @@
-"""How an imported conversation is recorded: one order of messages, in which branches are replaced by others.
+"""How an imported conversation is recorded, with branches one after the other.
 
 A log has one order, so the branches of a conversation are recorded one after the other. Before a message that goes on
 from an earlier one, all messages after that one are superseded. So branches become alternatives, as if answers had been
@@ -12,8 +12,17 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID, uuid5
 
-from audit.imports.imported_conversation import ImageReference, ImportedBlock, ImportedConversation, ImportedMessage
-from domain.content import BLOCKS_OF_ROLE, Content, ContentBlock, ContextBlock, Role, ToolResultBlock
+from audit.imports.export_images import FindImage
+from audit.imports.imported_conversation import ImageReference, ImportedConversation, ImportedMessage
+from domain.content import (
+    BLOCKS_OF_ROLE,
+    Content,
+    ContentBlock,
+    ContextBlock,
+    ImageBlock,
+    Role,
+    ToolResultBlock,
+)
 from domain.tools import tool_uses, unanswered
 from domain.values import JsonObject
 
@@ -21,7 +30,10 @@ _CLOSING = "closing"
 
 
 class PlannedMessage(NamedTuple):
-    """A message to record. Its id is derived from the source, so it is the same at every import."""
+    """A message to record.
+
+    Its id is derived from the source, so it is the same at every import.
+    """
 
     id: UUID
     role: Role
@@ -32,10 +44,10 @@ class PlannedMessage(NamedTuple):
 
 
 class PlannedReplacement(NamedTuple):
-    """The messages from one on leave the history. `count` is their number."""
+    """The messages from one on leave the history. `messages` is their number."""
 
     first_id: UUID
-    count: int
+    messages: int
 
 
 PlannedStep = PlannedMessage | PlannedReplacement
@@ -51,14 +63,14 @@ class ImportPlan(NamedTuple):
     left_out: Mapping[str, int]
 
 
-def import_plan(conversation: ImportedConversation, owner_id: str) -> ImportPlan:
+def import_plan(conversation: ImportedConversation, owner_id: str, find_image: FindImage) -> ImportPlan:
     """Return the plan to record a conversation as `owner_id`'s.
 
-    Ids depend on the source and on the owner, so a second import of one owner finds the first.
+    `find_image` returns the images of references, from the files of the export. Ids depend on the source and on the
+    owner, so a second import of one owner finds the first.
     """
     conversation_id = uuid5(conversation.import_id, owner_id)
-    left_out = Counter(conversation.left_out)
-    planning = _Planning(conversation_id, left_out)
+    planning = _Planning(conversation_id, find_image, Counter(conversation.left_out))
     for message in conversation.messages:
         planning.add(message)
     planning.end()
@@ -91,15 +103,16 @@ class _Planning:
     """The steps so far, and the history after them."""
 
     conversation_id: UUID
+    find_image: FindImage
     left_out: Counter[str]
     steps: list[PlannedStep] = field(default_factory=list[PlannedStep])
-    history: list[_Shown] = field(default_factory=list["_Shown"])
-    recorded: dict[str | None, str | None] = field(default_factory=lambda: {None: None})
+    history: list[_Shown] = field(default_factory=list[_Shown])
+    recorded: dict[str, str | None] = field(default_factory=dict[str, str | None])
     """For each message of the source itself, or the last recorded one before it if it is not recorded."""
 
     def add(self, message: ImportedMessage) -> None:
         content = tuple(self._blocks(message))
-        parent = self.recorded[message.parent]
+        parent = None if message.parent is None else self.recorded[message.parent]
         self.recorded[message.source_id] = message.source_id if content else parent
         if not content:
             return
@@ -161,20 +174,17 @@ class _Planning:
     def _blocks(self, message: ImportedMessage) -> Iterator[ContentBlock]:
         """Yield the blocks that the message's role may have in Turnlog."""
         for block in message.content:
-            recorded = _recorded(block, message.role)
-            if recorded is not None:
-                yield recorded
-            else:
+            if isinstance(block, ImageBlock | ImageReference) and "image" not in BLOCKS_OF_ROLE[message.role]:
                 self.left_out["images"] += 1
+            elif isinstance(block, ImageReference):
+                yield self.find_image(block) or _reference(block)
+            else:
+                yield block
 
 
-def _recorded(block: ImportedBlock, role: Role) -> ContentBlock | None:
-    """Return the block to record, or None for an image that the role cannot have."""
-    if isinstance(block, ImageReference):
-        if role != "user":
-            return None
-        return ContextBlock(data={"image": {"reference": block.reference, "name": block.name}})
-    return block if block.type in BLOCKS_OF_ROLE[role] else None
+def _reference(image: ImageReference) -> ContextBlock:
+    """Return what is known of an image that the export does not have."""
+    return ContextBlock(data={"image": {"reference": image.reference, "name": image.name}})
 
 
 def _open_calls(before: tuple[str, ...], content: Content) -> tuple[str, ...]:

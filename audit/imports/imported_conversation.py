@@ -1,4 +1,4 @@
-"""The neutral model of conversations from elsewhere, which every format is read into."""
+"""The neutral model of conversations, which every format is read into."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ _NAMESPACE = UUID("0b0c5a0e-2f0d-4f8e-9d56-7f2f6a1f3c11")
 
 
 class ImageReference(Frozen):
-    """An image whose bytes are not in the conversation, but perhaps in another file of the export."""
+    """An image whose bytes are perhaps in another file of the export."""
 
     type: Literal["image_reference"] = "image_reference"
     reference: Text = Field(description="The source's own pointer, such as `file-service://file-AbC`, or a file's id.")
@@ -91,7 +91,7 @@ def imported_conversation(
 def _identity(
     source_id: str | None, title: str | None, created_at: datetime | None, messages: tuple[ImportedMessage, ...]
 ) -> str:
-    """Return the text that the same conversation of a format always has, and no other has."""
+    """Return the text that only this conversation of a format has, at every import."""
     if source_id is not None:
         return f"id {source_id}"
     content = [title, created_at and created_at.isoformat(), [message.model_dump(mode="json") for message in messages]]

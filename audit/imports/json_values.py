@@ -1,8 +1,7 @@
-"""The conversations of a JSON file, one at a time, in memory bounded by the largest one."""
+"""The conversations of a JSON file, one at a time."""
 
 import math
 from collections.abc import Callable, Iterator
-from decimal import Decimal
 from itertools import chain, count
 from typing import Any
 
@@ -15,6 +14,7 @@ MAX_NESTING = 256
 
 Container = dict[str, Any] | list[Any]
 
+_OUT_OF_RANGE = "a number is out of range"
 _EMPTY = "empty, or not JSON"
 _CUT_OFF = "the file ends here, in the middle of the JSON"
 _CONTAINERS: dict[str, Callable[[], Container]] = {"start_map": dict, "start_array": list}
@@ -52,17 +52,27 @@ def _events(source: CheckedBytes) -> Iterator[Event]:
     """Yield the events of a parser, whose errors become import errors."""
     begun = False
     try:
-        # Several values are the lines of JSON Lines.
-        events: Iterator[Event] = ijson.basic_parse(source, multiple_values=True)
+        # Several values are the lines of JSON Lines. Without use_float an integer of thousands of digits, which Python
+        # refuses to convert, ends the process in the C backend.
+        events: Iterator[Event] = ijson.basic_parse(source, multiple_values=True, use_float=True)
         for event in events:
             begun = True
             yield event
     except ijson.JSONError as error:
-        # The parser's own text has several lines, and shows what people said.
-        cut = _CUT_OFF if begun else _EMPTY
-        raise ImportFormatError(cut if source.ended else "not JSON") from error
-    except (ValueError, ArithmeticError) as error:
-        raise ImportFormatError("a number is out of range") from error
+        raise ImportFormatError(_fault(error, source, begun=begun)) from error
+    except (ValueError, OverflowError) as error:
+        raise ImportFormatError(_OUT_OF_RANGE) from error
+
+
+def _fault(error: ijson.JSONError, source: CheckedBytes, *, begun: bool) -> str:
+    """Return the fault that the parser found, in one line without what people said."""
+    reason: object = error.args[0] if error.args else ""
+    text = reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
+    if "overflow" in text.partition("\n")[0]:
+        return _OUT_OF_RANGE
+    if source.ended:
+        return _CUT_OFF if begun else _EMPTY
+    return "not JSON"
 
 
 def _values(events: Iterator[Event], source: CheckedBytes) -> Iterator[Any]:
@@ -86,7 +96,7 @@ def _elements(events: Iterator[Event], source: CheckedBytes) -> Iterator[Any]:
 
 
 def _object(events: Iterator[Event], source: CheckedBytes) -> Iterator[Any]:
-    """Yield the elements of `conversations` of an object that has begun, or else the object."""
+    """Yield an object that has begun, or the elements of its `conversations`."""
     members: dict[str, Any] = {}
     holds_conversations = False
     for event, key in events:
@@ -143,10 +153,7 @@ def _check_nesting(open_containers: list[Container]) -> None:
 
 
 def _scalar(value: Any) -> Any:
-    """Return a value as Python's own JSON parser would."""
-    if not isinstance(value, Decimal):
-        return value
-    number = float(value)
-    if not math.isfinite(number):
-        raise ImportFormatError("a number is out of range")
-    return number
+    """Return a value that is no container, which JSON must be able to hold."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ImportFormatError(_OUT_OF_RANGE)
+    return value

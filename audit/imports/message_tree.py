@@ -17,7 +17,9 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class SourceNode:
-    """A message of an export. One without parts is left out, and what follows it joins what was before it.
+    """A message of an export.
+
+    One without parts is left out, and what follows it joins what was before it.
 
     `children` is the order in which the source shows the messages that follow. It may be empty or incomplete.
     """
@@ -32,14 +34,14 @@ class SourceNode:
 
 
 class _Before(NamedTuple):
-    """The last message before a node that was not left out, and the calls that are open there."""
+    """The last message that was kept before a node, and the calls open there."""
 
     source_id: str | None
     open_calls: OpenCalls
 
 
 def imported_messages(nodes: Sequence[SourceNode], current: str | None) -> tuple[ImportedMessage, ...]:
-    """Return the messages of a tree: each after its parent, and the current branch last.
+    """Return the messages of a tree, parents first and the current branch last.
 
     `current` is the last message that the source shows. None stands for the newest one that nothing follows.
 
@@ -97,7 +99,7 @@ def _branch(by_id: dict[str, SourceNode], last: str | None) -> set[str]:
 
 
 def _ordered(nodes: Sequence[SourceNode], branch: set[str]) -> list[SourceNode]:
-    """Return the nodes that can be reached from the first ones, depth first, those of `branch` behind their siblings."""
+    """Return the nodes below the first ones, depth first, `branch` behind the others."""
     following = _following(nodes, branch)
     ordered: list[SourceNode] = []
     waiting = list(reversed(following.get(None, [])))
@@ -120,7 +122,7 @@ def _following(nodes: Sequence[SourceNode], branch: set[str]) -> dict[str | None
 
 
 def _sorted(siblings: list[SourceNode], shown_order: Sequence[str], branch: set[str]) -> list[SourceNode]:
-    """Return siblings in the order of their parent, and those it does not list in the order of the file."""
+    """Return siblings in their parent's order, and then in that of the file."""
     places = {child: place for place, child in enumerate(shown_order)}
     return sorted(siblings, key=lambda node: (node.id in branch, places.get(node.id, len(places))))
 
@@ -128,7 +130,7 @@ def _sorted(siblings: list[SourceNode], shown_order: Sequence[str], branch: set[
 def _messages_of(
     node: SourceNode, before: _Before, taken: Container[str], *, is_current: bool
 ) -> tuple[list[ImportedMessage], _Before]:
-    """Return the messages that a node becomes, none or several, and what is before the nodes that follow it."""
+    """Return the messages that a node becomes, and what is before the next nodes."""
     if not node.parts:
         return [], before
     # A user who goes on talking does not wait for results any more.
@@ -153,6 +155,6 @@ def _messages_of(
 
 
 def _ids(source_id: str, taken: Container[str]) -> Iterator[str]:
-    """Yield the ids of the messages that one message becomes: its own, then its own with a number."""
+    """Yield the ids of messages that were one: its own, then its own with a number."""
     yield source_id
     yield from (numbered for number in count(2) if (numbered := f"{source_id}#{number}") not in taken)

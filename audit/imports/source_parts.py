@@ -1,4 +1,4 @@
-"""The parts of a message of an export: texts, images, tool calls and their results."""
+"""The parts of an exported message: texts, images, tool calls and results."""
 
 import re
 from base64 import b64decode, b64encode
@@ -28,7 +28,7 @@ class SourceCall:
 
 @dataclass(frozen=True, slots=True)
 class SourceResult:
-    """The result of a tool call, with the call's id and the tool's name if the source has them."""
+    """The result of a tool call, with the call's id and the tool's name if known."""
 
     call_id: str | None
     name: str | None
@@ -46,13 +46,13 @@ def texts(text: str | None) -> Iterator[TextBlock]:
 
 
 def reasoning(text: str | None) -> Iterator[ReasoningBlock]:
-    """Yield a model's reasoning as blocks that are short enough, and none for a blank text."""
+    """Yield reasoning as blocks that are short enough, and none for a blank text."""
     if text is not None and not is_blank(text):
         yield from (ReasoningBlock(text=piece) for piece in _pieces(text))
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Yield a text in pieces of at most 1 MiB, cut between lines where that is possible."""
+    """Yield a text in pieces of at most 1 MiB, cut between lines if possible."""
     if len(text) * 4 <= MAX_TEXT_BYTES:
         yield text
         return
@@ -78,7 +78,7 @@ def result_text(text: str) -> str:
 
 
 def attached_text(name: str, media_type: str | None, text: str) -> ContextBlock:
-    """Return the text of an attached file, for the model and not as something that was said."""
+    """Return the text of an attached file, which is for the model and was not said."""
     return ContextBlock(data={"file_name": name, "media_type": media_type, "text": text})
 
 
@@ -88,20 +88,24 @@ def image(url: str, name: str | None = None) -> ImageBlock | ImageReference | No
     The bytes of a `data:` address become part of the block. An address that is neither that nor http is a reference.
     """
     if data := _DATA_URL.match(url):
-        return _image_of_bytes(url[data.end() :])
+        return _image_of_base64(url[data.end() :])
     if url.startswith(("https://", "http://")) and len(url) <= MAX_URL_CHARACTERS:
         return ImageBlock(url=url)
     return None if url[:5].lower() == "data:" else ImageReference(reference=url, name=name)
 
 
-def _image_of_bytes(data: str) -> ImageBlock | None:
+def image_of_bytes(data: bytes) -> ImageBlock | None:
+    """Return an image, or None if it is of a kind that no model takes."""
+    # Some programs declare image/jpg, or the type of the file's name. The bytes tell the type.
+    media_type = sniff_media_type(data)
+    return ImageBlock(media_type=media_type, data=b64encode(data).decode()) if media_type else None
+
+
+def _image_of_base64(data: str) -> ImageBlock | None:
     try:
-        decoded = b64decode(data, validate=True)
+        return image_of_bytes(b64decode(data, validate=True))
     except ValueError:
         return None
-    # Some programs declare image/jpg, or the type of the file's name. The bytes tell the type.
-    media_type = sniff_media_type(decoded)
-    return ImageBlock(media_type=media_type, data=b64encode(decoded).decode()) if media_type else None
 
 
 def arguments(given: object) -> JsonMap:

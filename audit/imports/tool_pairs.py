@@ -1,4 +1,4 @@
-"""Tool calls and results of an export, brought into the form that they have in Turnlog.
+"""Tool calls and results of an export, in the form that Turnlog has for them.
 
 A result is a message of the role `tool`, which names the id of a call that was made before it. Some programs keep calls
 and results in one message, some know no ids, and some record results whose calls they do not show.
@@ -30,7 +30,7 @@ OpenCalls = tuple[CallWithoutResult, ...]
 
 
 def paired(parts: Sequence[SourcePart], source_id: str, before: OpenCalls) -> tuple[list[ImportedBlock], OpenCalls]:
-    """Return the blocks of a message, whose results name their calls, and the calls that are open after it.
+    """Return the blocks of a message, and the calls that are open after it.
 
     `before` are the open calls of the messages before. A result without a call gets one, with an empty input.
     """

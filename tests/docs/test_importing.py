@@ -1,4 +1,4 @@
-"""The page on imports shows code that works, and names every format and every role."""
+"""The page on imports shows code that works, and names all formats and roles."""
 
 import json
 import re

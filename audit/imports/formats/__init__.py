@@ -1,1 +1,1 @@
-"""One module for each format that can be imported. May import what `audit.imports` may."""
+"""One module for each format. May import what `audit.imports` may."""

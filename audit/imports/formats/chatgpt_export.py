@@ -95,7 +95,7 @@ def _role_and_parts(node_id: str, message: JsonMap, left_out: Counter[str]) -> t
 
 
 def _instructions(content: JsonMap, metadata: JsonMap) -> str:
-    """Return the user's custom instructions if the message is about them, else an empty text."""
+    """Return the user's custom instructions if the message holds them, else nothing."""
     if content.get("content_type") == "user_editable_context":
         return _paragraphs(content, "user_profile", "user_instructions")
     if metadata.get("is_user_system_message") is True:
@@ -111,7 +111,7 @@ def _is_no_image(file: object) -> bool:
 
 
 def _bare_text(content: JsonMap, parts: list[SourcePart]) -> str:
-    """Return the text of a call or a result, without the fence that code has in other messages."""
+    """Return the text of a call or a result, without the fence of code."""
     code = optional_text(content, "text") if content.get("content_type") == "code" else None
     return code or joined_text(parts)
 

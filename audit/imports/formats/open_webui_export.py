@@ -121,7 +121,7 @@ def _said(given: JsonMap, role: Role, left_out: Counter[str]) -> Iterator[Source
 
 
 def _output(item: JsonMap, left_out: Counter[str]) -> Iterator[SourcePart]:
-    """Yield the parts of an item of a newer release, which records answers in the form of the Responses API."""
+    """Yield the parts of an item of `output`, in the form of the Responses API."""
     match optional_text(item, "type"):
         case "message":
             for part in optional_list(item, "content"):

@@ -75,7 +75,7 @@ def openai_conversation(given: JsonMap) -> ImportedConversation:
 def _chain(
     messages: Iterable[object], parent: str | None, prefix: str, model: str | None, left_out: Counter[str]
 ) -> list[SourceNode]:
-    """Return messages of which each follows the one before, and the first follows `parent`."""
+    """Return messages that follow each other, the first of which follows `parent`."""
     nodes: list[SourceNode] = []
     for number, item in enumerate(messages, start=1):
         with at(f"message {prefix}{number}"):

@@ -1,4 +1,4 @@
-"""Reasoning and tool calls that Open WebUI renders as `<details>` inside the text of an answer."""
+"""Reasoning and calls that Open WebUI renders as `<details>` in an answer."""
 
 import html
 import re
@@ -18,7 +18,7 @@ _QUOTE = re.compile(r"^[ \t]*> ?", re.MULTILINE)
 
 
 def parts_of_rendered(text: str) -> Iterator[SourcePart]:
-    """Yield the parts of an answer: its text, and the reasoning and the calls that are rendered in it."""
+    """Yield the parts of an answer: its text, and what is rendered in it."""
     start = 0
     for opening in _OPENING.finditer(text):
         if opening.start() < start:
@@ -62,7 +62,7 @@ def _attributes(rendered: str) -> dict[str, str]:
 
 
 def _call(attributes: dict[str, str], body: str) -> Iterator[SourcePart]:
-    """Yield a call, and its result if there is one, which newer releases put into the body."""
+    """Yield a call, and its result if there is one."""
     call_id = attributes.get("id") or None
     name = attributes.get("name") or None
     yield SourceCall(call_id, name, _arguments(attributes.get("arguments", "")))

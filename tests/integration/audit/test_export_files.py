@@ -1,4 +1,4 @@
-"""The files of an export are found in a folder and in a zip archive, and a damaged archive is named."""
+"""The files of an export are found in a folder and in an archive."""
 
 import zipfile
 from functools import partial
@@ -80,4 +80,4 @@ def test_an_encrypted_file_is_refused(tmp_path: Path) -> None:
     packed[6] |= 1  # the flag of encryption, in the file's own header and in the directory
     packed[packed.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(packed)
-    assert refusal(path) == "conversations.json: encrypted, or packed in a way that is unknown here"
+    assert refusal(path) == "conversations.json: encrypted, or packed in an unknown way"

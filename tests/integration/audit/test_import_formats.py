@@ -1,4 +1,4 @@
-"""Exports of all formats are recognized and read, in bounded memory, and a fault is one line with its place."""
+"""Exports of all formats are recognized, and read in bounded memory."""
 
 import json
 import tracemalloc

@@ -1,4 +1,4 @@
-"""Conversations as the programs export them, made after the public descriptions of their formats."""
+"""Conversations as other programs export them, after public descriptions."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ LANGUAGES = {
 
 
 def node(node_id: str, parent: str | None, role: str, text: str = "", **message: Any) -> Json:
-    """Return a node of a ChatGPT conversation, whose message has a text and these fields."""
+    """Return a node of a ChatGPT conversation, whose message has these fields."""
     said = {
         "id": node_id,
         "author": {"role": role, "name": None, "metadata": {}},
@@ -50,7 +50,10 @@ def chatgpt(*nodes: Json, **fields: Any) -> Json:
 
 
 def claude_message(uuid: str, parent: str | None, sender: str, *content: Json, **fields: Any) -> Json:
-    """Return a message of a Claude conversation. A parent that is None is left out, as in older exports."""
+    """Return a message of a Claude conversation.
+
+    A parent that is None is left out, as in older exports.
+    """
     return {
         "uuid": uuid,
         "text": "",

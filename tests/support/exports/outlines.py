@@ -8,7 +8,7 @@ from domain.content import ContextBlock, ImageBlock, ReasoningBlock, TextBlock, 
 
 
 def outline(messages: Iterable[ImportedMessage]) -> list[str]:
-    """Return a line for each message: its id, its parent, its role, its content, and a star if it is current."""
+    """Return a line for each message, with a star if it is current."""
     return [
         f"{message.source_id} < {message.parent} {message.role}: {' | '.join(map(shown_block, message.content))}"
         f"{' *' if message.is_current else ''}"

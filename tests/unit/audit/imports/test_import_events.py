@@ -26,7 +26,7 @@ REGENERATED = chatgpt(
 
 
 def recorded(conversation: Json, **changes: Any) -> Events:
-    plan = import_plan(chatgpt_conversation(conversation), OWNER)
+    plan = import_plan(chatgpt_conversation(conversation), OWNER, lambda _: None)
     messages = [step for step in plan.steps if isinstance(step, PlannedMessage)]
     drafts = [Draft(step.id, step.role, step.content, 1, ENCODING, step.in_reply_to) for step in messages]
     return import_events(plan, origin(), [draft._replace(**changes) for draft in drafts])

@@ -1,4 +1,4 @@
-"""A plan records branches one after the other, and the current branch is the history."""
+"""A plan records all branches, and the current one becomes the history."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audit.imports.export_images import FindImage
 from audit.imports.import_plan import ImportPlan, PlannedMessage, import_plan
 from audit.imports.imported_conversation import ImageReference, imported_conversation
 from audit.imports.message_tree import SourceNode, imported_messages
@@ -20,7 +21,17 @@ NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 PICTURE = ImageBlock(url="https://example.org/a.png")
 
 
-def planned(*nodes: SourceNode, current: str | None = None, owner: str = "alice", **changes: Any) -> ImportPlan:
+def no_image(_: ImageReference) -> None:
+    return None
+
+
+def planned(
+    *nodes: SourceNode,
+    current: str | None = None,
+    owner: str = "alice",
+    find_image: FindImage = no_image,
+    **changes: Any,
+) -> ImportPlan:
     given_values: dict[str, Any] = {
         "source_format": "chatgpt",
         "source_id": "c1",
@@ -30,7 +41,7 @@ def planned(*nodes: SourceNode, current: str | None = None, owner: str = "alice"
         "left_out": {"sound and film": 1},
         **changes,
     }
-    return import_plan(imported_conversation(**given_values), owner)
+    return import_plan(imported_conversation(**given_values), owner, find_image)
 
 
 def said(source_id: str, parent: str | None, role: Role = "user", *parts: SourcePart, **changes: Any) -> SourceNode:
@@ -38,7 +49,7 @@ def said(source_id: str, parent: str | None, role: Role = "user", *parts: Source
 
 
 def steps(plan: ImportPlan) -> list[str]:
-    """Return a line for each step: a message, or what the replaced messages begin with and their number."""
+    """Return a line for each step: a message, or the messages that are replaced."""
     shown: dict[UUID, str] = {}
     lines: list[str] = []
     for step in plan.steps:
@@ -46,7 +57,7 @@ def steps(plan: ImportPlan) -> list[str]:
             shown[step.id] = " | ".join(map(shown_block, step.content))
             lines.append(f"{step.role}: {shown[step.id]}")
         else:
-            lines.append(f"replace {step.count} from {shown[step.first_id]}")
+            lines.append(f"replace {step.messages} from {shown[step.first_id]}")
     return lines
 
 
@@ -155,6 +166,12 @@ def test_images_are_recorded_where_a_message_may_have_them() -> None:
     assert plan.left_out == {"sound and film": 1, "images": 2}
 
 
+def test_images_that_the_export_has_are_recorded() -> None:
+    reference = ImageReference(reference="file-service://file-7")
+    plan = planned(said("q", None, "user", reference), find_image=lambda given: PICTURE if given == reference else None)
+    assert steps(plan) == ["user: [https://example.org/a.png]"]
+
+
 def test_a_conversation_of_10000_messages_is_planned() -> None:
     nodes = [said(str(number), str(number - 1) if number else None) for number in range(10_000)]
     assert len(planned(*nodes).steps) == 10_000
@@ -187,7 +204,7 @@ def test_the_history_after_all_steps_is_the_current_branch(data: st.DataObject) 
             history.append(step)
         else:
             place = [message.id for message in history].index(step.first_id)
-            assert len(history) - place == step.count
+            assert len(history) - place == step.messages
             del history[place:]
     shown = [shown_block(message.content[0]) for message in history]
     branch = [message.source_id for message in messages if message.is_current]

@@ -1,4 +1,4 @@
-"""The same conversation has the same identity at every import, and different ones have different identities."""
+"""A conversation has the same identity at every import, and no other has it."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""A JSON file is read value by value, and every fault of it is named with its place."""
+"""A JSON file is read value by value, and a fault is named with its place."""
 
 import json
 from io import BytesIO
@@ -14,7 +14,7 @@ from tests.support.exports.conversations import LANGUAGES
 from tests.support.exports.files import InPieces
 
 ANY_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none() | st.booleans() | st.integers(-(2**63) + 1, 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
 )
 
@@ -95,6 +95,7 @@ def test_texts_of_all_languages_are_kept(text: str, size: int) -> None:
         (b'[{"a": -1e999999999}]', 0, "conversation 1: a number is out of range"),
         (b'[{"a": 1e99999999999999999999}]', 0, "conversation 1: a number is out of range"),
         (b'[{"a": 1' + b"0" * 5000 + b"}]", 0, "conversation 1: a number is out of range"),
+        (b'[{"a": 9223372036854775808}]', 0, "conversation 1: a number is out of range"),
         (b'[{"a": "x"}, {"a": "\xff"}]', 1, "conversation 2: not UTF-8"),
         (
             rb'[{"a": "\ud83d\ude00"}, {"a": "\ud83d"}]',

@@ -1,4 +1,4 @@
-"""Texts are cut without a loss, images are told by their bytes, and arguments are objects."""
+"""Long texts are cut, images are told by their bytes, arguments are objects."""
 
 from base64 import b64encode
 from typing import Any

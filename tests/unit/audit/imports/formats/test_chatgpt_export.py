@@ -1,4 +1,4 @@
-"""Conversations of the ChatGPT data export: branches, tools, images, reasoning, hidden messages and faults."""
+"""Conversations of the ChatGPT data export, with all that is in them."""
 
 from datetime import UTC, datetime
 from typing import Any

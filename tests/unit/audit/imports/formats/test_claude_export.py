@@ -1,4 +1,4 @@
-"""Conversations of the Claude data export: branches, blocks, tools, attachments and faults."""
+"""Conversations of the Claude data export, with all that is in them."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""Chats of an Open WebUI export: branches, older lists, rendered and recorded tools, files and faults."""
+"""Chats of an Open WebUI export, with all that is in them."""
 
 from base64 import b64encode
 from datetime import UTC, datetime

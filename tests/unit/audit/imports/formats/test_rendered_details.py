@@ -1,4 +1,4 @@
-"""Texts with `<details>` are taken apart where Open WebUI rendered them, and left alone elsewhere."""
+"""Texts are taken apart where Open WebUI rendered `<details>`, and only there."""
 
 from itertools import pairwise
 
@@ -36,7 +36,8 @@ def test_a_result_may_be_in_the_body() -> None:
 
 def test_attributes_may_be_in_single_quotes() -> None:
     text = (
-        """<details type="tool_calls" done="true" id="7" name="f" arguments='"{\\"a\\": \\"1 > 0\\"}"' result='"it&apos;s"'>\n"""
+        """<details type="tool_calls" done="true" id="7" name="f" """
+        """arguments='"{\\"a\\": \\"1 > 0\\"}"' result='"it&apos;s"'>\n"""
         "<summary>Tool Executed</summary>\n</details>"
     )
     assert parts(text) == [SourceCall("7", "f", {"a": "1 > 0"}), SourceResult("7", "f", "it's")]
