@@ -63,13 +63,17 @@ class ImportPlan(NamedTuple):
     left_out: Mapping[str, int]
 
 
+def recorded_id(conversation: ImportedConversation, owner_id: str) -> UUID:
+    """Return the id that a conversation has in the log, the same at every import."""
+    return uuid5(conversation.import_id, owner_id)
+
+
 def import_plan(conversation: ImportedConversation, owner_id: str, find_image: FindImage) -> ImportPlan:
     """Return the plan to record a conversation as `owner_id`'s.
 
-    `find_image` returns the images of references, from the files of the export. Ids depend on the source and on the
-    owner, so a second import of one owner finds the first.
+    `find_image` returns the images of references, from the files of the export.
     """
-    conversation_id = uuid5(conversation.import_id, owner_id)
+    conversation_id = recorded_id(conversation, owner_id)
     planning = _Planning(conversation_id, find_image, Counter(conversation.left_out))
     for message in conversation.messages:
         planning.add(message)
