@@ -70,7 +70,7 @@ def by_role(blocks: Sequence[ImportedBlock], role: Role) -> list[tuple[Role, tup
 
     Calls and reasoning are an assistant's, results are of the role `tool`, and all else is of the message's own role.
     """
-    # A tool says results only. The images that it made are shown as the assistant's.
+    # A message of the role `tool` holds results only. Images that a tool made are shown as the assistant's.
     own: Role = "assistant" if role == "tool" else role
 
     def role_of(block: ImportedBlock) -> Role:
