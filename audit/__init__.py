@@ -1,4 +1,4 @@
-"""Audits of the log: proofs that nothing was changed.
+"""Audits of the log: proofs that nothing was changed, and imports.
 
 Imports turns and the layers below.
 """

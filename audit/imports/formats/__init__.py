@@ -1,0 +1,1 @@
+"""One module for each format. May import what `audit.imports` may."""
