@@ -248,8 +248,8 @@ STARTS: LiteralString = (
 LOOKUPS: dict[str, tuple[dict[str, Any], str]] = {
     "read_agent_number": ({"owner_id": "alice", "agent_id": "agent-7"}, "events_agent_number"),
     "find_owned": ({"owner_id": "alice", "conversation_id": some_id()}, "events_owner"),
-    "read_newest": ({"aggregate_ids": [some_id(), some_id()]}, "events_pkey"),
-    "read_agents": ({"agent_ids": [some_id(), some_id()], "position": 5, "at": None}, "events_pkey"),
+    "read_newest": ({"aggregate_ids": [some_id(), some_id()], "upto": 9}, "events_pkey"),
+    "read_agents": ({"agent_ids": [some_id(), some_id()], "upto": 9}, "events_pkey"),
 }
 
 
