@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from projections.catalog import PROJECTIONS, install
-from tests.support.histories.builders import Story
+from tests.support.histories.builders import MODEL, Story
 from tests.support.store import PATIENCE_S, opened, rows
 
 ROOT = Path(__file__).parents[2]
@@ -16,6 +16,11 @@ PACKAGES = ("commands", "domain", "eventlog", "projections")
 REBUILD = """
 import asyncio
 import sys
+from eventlog.db.database import Database
+from eventlog.log import Log
+from projections.as_of.past_listing import PastListing
+from projections.models.listing import Listing
+from projections.models.listing_filter import ListingFilter
 from projections.rebuild.builder import open_builder
 from projections.catalog import find_projection, install
 from projections.rebuild.rebuild import rebuild
@@ -23,6 +28,13 @@ from projections.rebuild.rebuild import rebuild
 async def main(conninfo):
     async with open_builder(conninfo, "turnlog", 1, lambda step: None) as builder:
         await rebuild(builder, [find_projection("listing")])
+    database = Database(conninfo)
+    await database.open()
+    end = await Log(database).head()
+    readers = Listing(database), PastListing(database, end)
+    now, then = [await each.page("alice", ListingFilter(), None, 100) for each in readers]
+    await database.close()
+    assert now == then, (now, then)
 
 if __name__ == "__main__":
     install(sys.argv[1])
@@ -63,10 +75,10 @@ async def test_the_changes_of_the_page_rebuild_the_listing_from_version_3_to_4(
     await asyncio.to_thread(install, database_url)
     story, silent = Story(title="Talk"), Story(title="Silence")
     async with opened(database_url) as store, store.projecting(*PROJECTIONS) as progress:
-        events = [*story.events, *story.say("Why?"), *story.say("Because.", "assistant"), *silent.events]
+        events = [*story.events, *story.ask("Why?"), *story.complete("Because."), *silent.events]
         assert await progress.wait(await store.append(events), PATIENCE_S) == []
         await asyncio.to_thread(run, changed_copy(tmp_path), database_url)
-    listing = "SELECT title, last_role FROM listing ORDER BY title"
-    assert rows(database_url, listing) == [("Silence", None), ("Talk", "assistant")]
+    listing = "SELECT title, last_model FROM listing ORDER BY title"
+    assert rows(database_url, listing) == [("Silence", None), ("Talk", MODEL)]
     builds = "SELECT version, state FROM projections WHERE name = 'listing' ORDER BY version"
     assert rows(database_url, builds) == [(3, "live"), (4, "live")]

@@ -97,14 +97,14 @@ def test_a_pipe_gets_no_raw_control_characters_and_json_keeps_the_recorded_text(
     assert len(lines) == 2
 
 
-@pytest.mark.parametrize("columns", [40, 60, 80, 100, 140, 300])
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 140, 160, 300])
 def test_lines_of_the_log_fit_the_terminal_and_contain_no_raw_title(log_url: str, columns: int) -> None:
     from rich.cells import cell_len
 
     seen = turnlog(log_url, "log", "tail", columns=columns)
     assert seen.code == 0
     assert HIDDEN & set(COLOUR.sub("", seen.written)) == set()
-    assert "\\u001b[2J" in seen.written or columns < 140
+    assert "\\u001b[2J" in seen.written or columns < 160
     assert max(map(cell_len, seen.screen)) <= columns
     assert sum("ConversationStarted" in line for line in seen.screen) == 2
 
