@@ -68,9 +68,10 @@ async def build_past(builder: Builder, projections: Sequence[Projection], as_of:
 
 
 async def _position(builder: Builder, as_of: AsOf) -> int:
-    end = await builder.log.end()
-    if end.is_before(as_of):
-        raise NotYetRecordedError(str(as_of), end.position)
+    head = await builder.log.head()
+    # The end of the log is an event, and a position needs only its head.
+    if as_of > head if isinstance(as_of, int) else (await builder.log.end()).at < as_of:
+        raise NotYetRecordedError(str(as_of), head)
     position = await builder.log.position_of(as_of)
     if position < 1:
         raise NothingRecordedError(str(as_of))
