@@ -59,9 +59,9 @@ async def search_conversation(call: CallParam, conversation_id: UUID, query: Ann
     A page may hold fewer events than `limit`, even none, while `next_cursor` is not null.
     """
     wanted = _wanted(call, query)
+    conversation = await call.owned_conversation(conversation_id)
     kind = log_kind(conversation_id, wanted, query.order)
     beyond = decode_version(kind, query.cursor)
-    conversation = await call.owned_conversation(conversation_id)
     if wanted.owner_id not in (None, conversation.owner_id):
         return _page(FoundEvents([], None), kind)
     found = await call.services.log_search.in_conversation(
