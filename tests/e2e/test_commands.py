@@ -35,6 +35,7 @@ READING = [
     ("log", "verify"),
     ("log", "checkpoint"),
     ("log", "prove", "1"),
+    ("log", "export", "--out", "no-such-directory/export"),
 ]
 REPLAY = ("replay", str(UUID(int=7)))
 KEYS = [
