@@ -3,16 +3,15 @@
 import asyncio
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
 from api.auth.errors import InvalidOwnerError
 from api.auth.identity import LOCAL, check_owner_id
 from audit.conversation_importer import ConversationImporter, ImportCounts
+from audit.exports.log_import import ImportedLog, import_log, is_log_export
 from audit.imports.errors import ImportFormatError
 from audit.imports.export_images import export_images
 from audit.imports.import_batches import ImportBatches
@@ -27,6 +26,7 @@ from cli.database_options import (
     one_line_errors,
 )
 from cli.progress_bars import show_progress
+from cli.prove_log import damage_exits_with_3
 from cli.terminal import visible
 from commands.agent_definitions import AgentDefinitions
 from commands.commands import Caller, Commands
@@ -74,18 +74,19 @@ def import_export(
     An export of a Turnlog log goes as a whole into an empty log.
     """
     _check_readable(path)
-    if source_format == "turnlog" or (source_format is None and _is_log_export(path)):
+    if source_format == "turnlog" or (source_format is None and is_log_export(path)):
         if owner is not None or dry_run:
-            raise WrongUseError("A log is imported as it is: without --owner and --dry-run.")
-        with existing_log(data_dir, database_url, writes=True) as existing:
-            click.echo(visible(asyncio.run(_import_log(existing, path))))
+            raise WrongUseError("A log is imported as it is, without --owner and --dry-run.")
+        with existing_log(data_dir, database_url, writes=True) as existing, damage_exits_with_3():
+            imported = asyncio.run(_import_log(existing, path))
+        click.echo(visible(_log_outcome(imported)))
         return
     try:
         owner_id = check_owner_id(LOCAL.owner_id if owner is None else owner)
     except InvalidOwnerError as error:
         raise WrongUseError(f"--owner: {error}") from None
     with existing_log(data_dir, database_url, writes=not dry_run) as existing:
-        counts = _import(existing, path, source_format, owner_id, dry_run=dry_run)
+        counts = record_export(existing, path, source_format, owner_id, dry_run=dry_run)
     click.echo(visible(outcome(counts, dry_run=dry_run)))
 
 
@@ -113,28 +114,28 @@ def _unreadable(path: Path, error: OSError) -> str:
     return f"{path} cannot be read: {error.strerror or error}."
 
 
-def _is_log_export(path: Path) -> bool:
-    return find_spec("audit.exports") is not None and _log_import().is_log_export(path)
+async def _import_log(existing: ExistingLog, path: Path) -> ImportedLog:
+    with show_progress() as progress:
+        return await import_log(
+            Database(existing.conninfo, existing.schema),
+            path,
+            lambda position, upto: progress.report(BuildStep("log", "importing", position, upto)),
+        )
 
 
-def _log_import() -> Any:
-    return import_module("audit.exports.log_import")
+def _log_outcome(imported: ImportedLog) -> str:
+    events = f"{_counted(imported.events, 'event')} ({imported.erased:,} erased)"
+    return f"Imported the log {imported.log} with {events} and {_counted(imported.images, 'image')}."
 
 
-async def _import_log(existing: ExistingLog, path: Path) -> str:
-    database = Database(existing.conninfo, existing.schema)
-    await database.open()
-    try:
-        with show_progress() as progress:
-            imported = await _log_import().import_log(database, path, progress.report)
-    finally:
-        await database.close()
-    return f"Imported {_counted(imported.events, 'event')}."
-
-
-def _import(
+def record_export(
     existing: ExistingLog, path: Path, source_format: SourceFormat | None, owner_id: str, *, dry_run: bool
 ) -> ImportCounts:
+    """Record the conversations of an export, and return what was done.
+
+    Raises:
+        FailedError: the export or the database has a fault. The text says what was recorded before.
+    """
     counts = ImportCounts()
     caller = Caller(owner_id, f"user:{owner_id}")
 
@@ -180,7 +181,7 @@ def _saying_what_was_recorded(path: Path, recorded: Callable[[], int]) -> Genera
             yield
         return
     except ImportFormatError as error:
-        fault = f"{error}."
+        fault = f"{str(error).removesuffix('.')}."
     except OSError as error:
         fault = _unreadable(path, error)
     except FailedError as error:

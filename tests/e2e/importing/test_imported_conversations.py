@@ -39,7 +39,7 @@ ATTACHED = 'context {"file_name": "notes.txt", "media_type": "text/plain", "text
 
 
 def chatgpt_export(folder: Path) -> Path:
-    """Write an archive whose conversation has a regenerated answer and an edited question."""
+    """Write an archive with a regenerated answer and an edited question."""
     asked = {
         "content_type": "multimodal_text",
         "parts": [{"content_type": "image_asset_pointer", "asset_pointer": "file-service://file-7"}, MANY_LANGUAGES],
@@ -64,7 +64,7 @@ def chatgpt_export(folder: Path) -> Path:
 
 
 def claude_export(folder: Path) -> Path:
-    """Write a folder whose conversation has a regenerated answer, a tool and an attachment."""
+    """Write a folder with a regenerated answer, a tool and an attachment."""
     attached = {"file_name": "notes.txt", "file_type": "text/plain", "extracted_content": "Blue."}
     answer = (
         {"type": "thinking", "thinking": "I should look."},
@@ -95,7 +95,7 @@ def open_webui_export(folder: Path) -> Path:
 
 
 def openai_export(folder: Path) -> Path:
-    """Write a line with a tool call, and a line with a preferred and a rejected answer."""
+    """Write a line with a tool call, and one with a rejected answer."""
     call = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"a": 2, "b": 2}'}}
     tools = {
         "id": "c1",
@@ -165,7 +165,7 @@ EXPORTS: dict[str, tuple[Callable[[Path], Path], str, list[str]]] = {
 
 
 def outline(message: Json) -> str:
-    """Return a line for a message: role, model, time in the source, status, and blocks."""
+    """Return a line: role, model, time in the source, status, and blocks."""
     assert message.keys() == MESSAGE_KEYS
     status = None if message["status"] == "completed" else message["status"]
     known = [message["role"], message["model"], message["said_at"], status]
