@@ -155,7 +155,10 @@ class _Export:
         return last
 
     def _write_events(self, file: PartFile, blocks: chain[Block]) -> tuple[int, int, bool]:
-        """Write the events of a part. Return their number, the last position, and whether images may be among them."""
+        """Write the events of a part.
+
+        Return their number, the last position, and whether images may be among them.
+        """
         writer = self._chosen.writer(file)
         count = last = size = 0
         with_images = False
@@ -175,7 +178,10 @@ class _Export:
         return count, last, with_images
 
     def _write_images(self, events: ExportedFile) -> tuple[ExportedFile | None, int]:
-        """Write the images that the events of a part refer to, and return the number of missing ones."""
+        """Write the images that the events of a part refer to.
+
+        Return the file, if there is one, and the number of missing images.
+        """
         digests = self._rows.images(events.first_position - 1, events.last_position)
         if not digests:
             return None, 0
