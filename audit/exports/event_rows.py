@@ -81,9 +81,12 @@ class EventRows:
         if rows:
             yield self._block(rows)
 
-    def images(self, after: int, upto: int) -> list[bytes]:
-        """Return the SHA-256 of the images that events of a section refer to, in order."""
-        found = self._connection.execute(self._images, {**self._wanted, "after": after, "upto": upto}, binary=True)
+    def images(self, connection: SyncConnection, after: int, upto: int) -> list[bytes]:
+        """Return the SHA-256 of the images that events of a section refer to, in order.
+
+        While `blocks` is not at its end, it needs a connection of its own.
+        """
+        found = connection.execute(self._images, {**self._wanted, "after": after, "upto": upto}, binary=True)
         return sorted(row[0] for row in found)
 
     def _block(self, rows: list[Any]) -> Block:

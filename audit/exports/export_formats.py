@@ -26,10 +26,12 @@ class EventsWriter(Protocol):
 class EventsFormat(NamedTuple):
     """How events are written and read.
 
-    `unit` is the word for the place of an event in a file.
+    `unit` is the word for the place of an event in a file. The files of some formats are compared with the manifest
+    before they are parsed.
     """
 
     unit: str
+    is_checked_first: bool
     block_bytes: int
     writer: Callable[[PartFile], EventsWriter]
     read: Callable[[Path], Generator[ExportedEvent]]
@@ -42,11 +44,15 @@ def events_format(name: ExportFormat) -> EventsFormat:
         ExportError: its library is not installed.
     """
     if name == "jsonl":
-        return EventsFormat("line", BLOCK_BYTES, JsonlEvents, read_jsonl)
+        # The lines are read first, so that an error names a line and not only the file.
+        return EventsFormat("line", False, BLOCK_BYTES, JsonlEvents, read_jsonl)
     try:
         from audit.exports import parquet_events
     except ImportError:
         raise ExportError(
             "Parquet needs the package pyarrow. Install it with: pip install 'turnlog[parquet]'"
         ) from None
-    return EventsFormat("row", parquet_events.BLOCK_BYTES, parquet_events.ParquetEvents, parquet_events.read_parquet)
+    # Damaged bytes never get to the parser, which is written in C++.
+    return EventsFormat(
+        "row", True, parquet_events.BLOCK_BYTES, parquet_events.ParquetEvents, parquet_events.read_parquet
+    )

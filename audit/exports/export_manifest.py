@@ -51,7 +51,10 @@ class ExportFilter(_Frozen):
 
 
 class ExportedTreeHead(_Frozen):
-    """The head of the log's Merkle tree when the export began. The root is in hexadecimal digits."""
+    """The head of the log's Merkle tree when the export began.
+
+    The root is in hexadecimal digits.
+    """
 
     size: NonNegativeInt
     root: _Sha256
@@ -69,7 +72,10 @@ class ExportedFile(_Frozen):
 
 
 class ExportPlan(_Frozen):
-    """An export as it was fixed when it began: the events after one position, up to another."""
+    """An export as it was fixed when it began.
+
+    It has the events after one position, up to another.
+    """
 
     turnlog_export: Literal[1] = 1
     log: _LogName
@@ -158,7 +164,7 @@ def read_manifest(directory: Path) -> ExportManifest:
 
 
 def first_fault(error: ValidationError) -> str:
-    """Return the place of the first fault and the rule that it breaks, without the value."""
+    """Return the place of the first fault and the rule that it breaks."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(map(str, first["loc"]))
     return f"{place}: {first['msg']}" if place else first["msg"]

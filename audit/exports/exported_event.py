@@ -20,9 +20,9 @@ _fixed_columns = Struct(">hiqiqi16sii").pack
 
 
 class ExportedEvent(NamedTuple):
-    """An event with all columns of the log, in the order of the files. Texts are in UTF-8.
+    """An event with all columns of the log, in the order of the files.
 
-    `recorded_us` counts microseconds since 2000. `data` is the exact text of the column.
+    Texts are in UTF-8. `recorded_us` counts microseconds since 2000. `data` is the exact text of the column.
     """
 
     position: int

@@ -109,25 +109,31 @@ def export_log(
         if directory.manifest is not None:
             directory.remove_rest()
             return directory.manifest
-        with connect(conninfo, schema) as connection:
-            _Export(directory, connection, chosen, sizes).write_parts(report)
+        # The first connection is in the middle of a COPY when the images of a part are read.
+        with connect(conninfo, schema) as copying, connect(conninfo, schema) as reading:
+            _Export(directory, copying, reading, chosen, sizes).write_parts(report)
         return directory.finish()
 
 
 class _Export:
-    """An export with its directory and its connection."""
+    """An export with its directory and its connections."""
 
     def __init__(
-        self, directory: ExportDirectory, connection: SyncConnection, chosen: EventsFormat, sizes: ExportSizes
+        self,
+        directory: ExportDirectory,
+        copying: SyncConnection,
+        reading: SyncConnection,
+        chosen: EventsFormat,
+        sizes: ExportSizes,
     ) -> None:
         plan = directory.state.plan
         self._directory = directory
-        self._connection = connection
+        self._reading = reading
         self._chosen = chosen
         self._plan = plan
         self._part_bytes = sizes.part_bytes
         self._rows = EventRows(
-            connection,
+            copying,
             plan.format,
             plan.filters,
             sizes.block_bytes or chosen.block_bytes,
@@ -148,14 +154,17 @@ class _Export:
         name = f"events-{first.first:012}.{self._plan.format}"
         with self._directory.new_file(name) as file:
             count, last, with_images = self._write_events(file, chain([first], rest))
-        self._check_whole(after, last, count)
+            self._check_whole(after, last, count)
         events = _entry(name, file, count, first.first, last)
         images, missing = self._write_images(events) if with_images else (None, 0)
         self._directory.add(events, images, missing)
         return last
 
     def _write_events(self, file: PartFile, blocks: chain[Block]) -> tuple[int, int, bool]:
-        """Write the events of a part. Return their number, the last position, and whether images may be among them."""
+        """Write the events of a part.
+
+        Return their number, the last position, and whether images may be among them.
+        """
         writer = self._chosen.writer(file)
         count = last = size = 0
         with_images = False
@@ -175,13 +184,16 @@ class _Export:
         return count, last, with_images
 
     def _write_images(self, events: ExportedFile) -> tuple[ExportedFile | None, int]:
-        """Write the images that the events of a part refer to, and return the number of missing ones."""
-        digests = self._rows.images(events.first_position - 1, events.last_position)
+        """Write the images that the events of a part refer to.
+
+        Return the file, if there is one, and the number of missing images.
+        """
+        digests = self._rows.images(self._reading, events.first_position - 1, events.last_position)
         if not digests:
             return None, 0
         name = f"images-{events.first_position:012}.jsonl"
         with self._directory.new_file(name) as file:
-            count = write_images(self._connection, file, digests)
+            count = write_images(self._reading, file, digests)
         return _entry(name, file, count, events.first_position, events.last_position), len(digests) - count
 
     def _check_whole(self, after: int, upto: int, count: int) -> None:

@@ -36,7 +36,10 @@ _COPY_LINE = re.compile(r"COPY events, line (\d+)")
 
 
 class ImportedLog(NamedTuple):
-    """What an import added: the name of the log in checkpoints, its events, those erased among them, and its images."""
+    """A log that was imported: its name in checkpoints, and the number of its events.
+
+    `erased` counts those that were erased before.
+    """
 
     log: str
     events: int
@@ -45,7 +48,10 @@ class ImportedLog(NamedTuple):
 
 
 def is_log_export(path: Path) -> bool:
-    """Return whether a path is the directory of a Turnlog export, also of a damaged or unfinished one."""
+    """Return whether a path is the directory of a Turnlog export.
+
+    The export may be damaged or unfinished.
+    """
     try:
         with (path / MANIFEST).open("rb") as file:
             beginning = file.read(4096)
@@ -104,7 +110,12 @@ def _wrong_manifest(reason: str) -> ExportDamagedError:
 
 @asynccontextmanager
 async def _empty_log(connection: Connection) -> AsyncGenerator[None]:
-    """Begin a transaction in which no other process writes to the log, which has to be empty."""
+    """Begin a transaction in which no other process writes to the log.
+
+    Raises:
+        LogNotEmptyError: the log has events, or another process is writing.
+        LogDamagedError: the head of the log is missing.
+    """
     async with connection.transaction():
         try:
             cursor = await connection.execute(_SQL["claim_log"], binary=True)
@@ -124,15 +135,20 @@ async def _import_all(connection: Connection, path: Path, manifest: ExportManife
     chosen, chain = events_format(manifest.format), _Chain()
     for file in manifest.events:
         with _reading(file), closing(chosen.read(path / file.name)) as events:
+            if chosen.is_checked_first:
+                _check_bytes(path, file)
             await _copy_events(connection, file, chain.checked(file, chosen.unit, events), manifest.count, report)
-            _check_file(path, file, chain.position - file.first_position + 1)
+            _check_count(file, chain.position - file.first_position + 1)
+            if not chosen.is_checked_first:
+                _check_bytes(path, file)
     if chain.root() != bytes.fromhex(manifest.tree_head.root):
         raise _wrong_manifest("the events have another tree head")
     images = 0
     for file in manifest.images:
         with _reading(file):
             found = await _add_images(connection, path / file.name)
-            _check_file(path, file, found)
+            _check_count(file, found)
+            _check_bytes(path, file)
         images += found
     await _seal(connection, manifest, chain)
     return ImportedLog(manifest.log, chain.position, chain.erased, images)
@@ -228,10 +244,13 @@ async def _seal(connection: Connection, manifest: ExportManifest, chain: _Chain)
     await connection.execute(_SQL["add_heads"], {"sizes": sizes, "roots": roots})
 
 
-def _check_file(path: Path, file: ExportedFile, count: int) -> None:
-    """Check the number of events or images of a file, its size and its hash."""
+def _check_count(file: ExportedFile, count: int) -> None:
     if count != file.count:
         raise ExportDamagedError(f"{file.name}: has {count} entries, and {MANIFEST} says {file.count}.")
+
+
+def _check_bytes(path: Path, file: ExportedFile) -> None:
+    """Check the size of a file and its hash."""
     with (path / file.name).open("rb") as opened:
         digest = file_digest(opened, "sha256").hexdigest()
         size = opened.tell()

@@ -101,7 +101,9 @@ def read_parquet(path: Path) -> Generator[ExportedEvent]:
                     for row in zip(*map(_values, batch.columns), strict=True):
                         number += 1
                         yield _event(*row)
-        except (_arrow.ArrowException, AttributeError, TypeError, ValueError) as error:
+        except (_arrow.ArrowException, AttributeError, OSError, TypeError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # an error of the disk. Those of pyarrow have no number
             raise ExportDamagedError(f"{path.name}: damaged after row {number}.") from error
 
 
@@ -152,7 +154,7 @@ def _values(column: Any) -> list[Any]:
 
 
 def _event(position: Any, at_us: Any, aggregate: Any, id_: Any, version: Any, *others: Any) -> ExportedEvent:
-    event = ExportedEvent(position, at_us - _EPOCH_US, UUID(id_.decode()).bytes, version, aggregate, *others)
+    event = ExportedEvent(position, at_us - _EPOCH_US, aggregate, UUID(id_.decode()).bytes, version, *others)
     if None in (aggregate, event.type, event.actor, event.data, event.digest):
         raise ValueError("a value is missing")
     return event

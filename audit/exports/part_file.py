@@ -14,7 +14,9 @@ class PartFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
+        # The directory may have been made by others, for others to read.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        self._file = os.fdopen(descriptor, "wb")
         self._hash = sha256()
         self._dropping = False
         self._error: OSError | None = None
