@@ -1,4 +1,4 @@
-"""Audits of the log: proofs that nothing was changed, and imports.
+"""Audits of the log: proofs that nothing was changed, exports and imports.
 
 Imports turns and the layers below.
 """

@@ -1,15 +1,37 @@
 """Records conversations from other programs in the log."""
 
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from uuid import UUID
 
+from audit.imports.errors import ImportFormatError, at, shown
 from audit.imports.export_images import FindImage
+from audit.imports.import_batches import ImportBatches
 from audit.imports.import_events import import_events
-from audit.imports.import_plan import ImportPlan, PlannedMessage, import_plan, recorded_id
-from audit.imports.imported_conversation import ImportedConversation
+from audit.imports.import_plan import PlannedMessage, import_plan, recorded_id, with_images
+from audit.imports.imported_conversation import ImageReference, ImportedConversation
 from commands.commands import Caller, ClientMessage, Commands
+from domain.content import Content
 from domain.decisions.conversations import Draft
-from domain.errors import ConversationNotFoundError
-from eventlog.errors import VersionTakenError
+from domain.errors import DomainError
+from eventlog.errors import UnstorableEventError, VersionTakenError
+
+
+@dataclass(slots=True)
+class ImportCounts:
+    """The work that an import has done so far.
+
+    `conversations` with `messages` were recorded, and `known` ones were there already. `left_out` counts the content of
+    recorded conversations that was left out, by kind. `read_messages` counts the messages of all conversations.
+    """
+
+    conversations: int = 0
+    messages: int = 0
+    known: int = 0
+    left_out: Counter[str] = field(default_factory=Counter[str])
+    read_messages: int = 0
 
 
 class ConversationImporter:
@@ -18,38 +40,116 @@ class ConversationImporter:
     Each is recorded as a whole or not at all.
     """
 
-    def __init__(self, commands: Commands, caller: Caller, find_image: FindImage) -> None:
-        """Record as `caller`, with the images that `find_image` returns."""
+    def __init__(
+        self,
+        commands: Commands,
+        caller: Caller,
+        find_image: FindImage,
+        counts: ImportCounts,
+        *,
+        dry_run: bool = False,
+    ) -> None:
+        """Record as `caller`, with the images that `find_image` returns.
+
+        `counts` are up to date also after an error. With `dry_run` everything is checked and counted, and nothing is
+        recorded.
+        """
+        self.counts = counts
         self._commands = commands
         self._caller = caller
         self._find_image = find_image
+        self._checked: set[UUID] | None = set() if dry_run else None
+        self._finding_images = asyncio.Lock()
 
-    async def record(self, conversation: ImportedConversation) -> ImportPlan | None:
-        """Record a conversation and return its plan, or None if the log has it already.
+    async def record_all(self, batches: ImportBatches, report: Callable[[], None] = lambda: None) -> None:
+        """Record the conversations of an export.
 
-        A conversation that was deleted since is not recorded again.
+        `report` is called between batches. After a fault, and if this is cancelled, the conversations that were read
+        before are recorded and counted.
 
         Raises:
-            ImportFormatError: an image in an archive is damaged.
+            ImportFormatError: the export is in no known format, or in another one, or is damaged.
+            OSError: a file cannot be read.
             StoreUnavailableError: the database does not answer.
         """
-        if await self._is_recorded(recorded_id(conversation, self._caller.owner_id)):
-            return None
-        plan = import_plan(conversation, self._caller.owner_id, self._find_image)
-        drafts = [await self._draft(step) for step in plan.steps if isinstance(step, PlannedMessage)]
-        try:
-            await self._commands.executor.start(import_events(plan, self._caller.origin(), drafts))
-        except VersionTakenError:  # another import was faster
-            return None
-        return plan
+        batch = await asyncio.to_thread(batches.next)
+        while batch:
+            recording = asyncio.create_task(self.record(batch))
+            try:
+                # The next batch is read while PostgreSQL commits this one.
+                batch = await asyncio.to_thread(batches.next)
+            finally:
+                await _end_of(recording)
+            if batch:
+                report()
 
-    async def _is_recorded(self, conversation_id: UUID) -> bool:
-        try:
-            await self._commands.executor.state(conversation_id)
-        except ConversationNotFoundError:
-            return False
-        return True
+    async def record(self, conversations: Sequence[ImportedConversation]) -> None:
+        """Record those of some conversations that the log does not have.
+
+        All of them are tried before an error is raised. A conversation that was deleted since is not recorded again.
+
+        Raises:
+            ImportFormatError: a conversation cannot be recorded, or an image in an archive is damaged.
+            OSError: an image cannot be read.
+            StoreUnavailableError: the database does not answer.
+        """
+        new = await self._new(conversations)
+        self.counts.known += len(conversations) - len(new)
+        outcomes = await asyncio.gather(*map(self._record, new.values()), return_exceptions=True)
+        self._commands.executor.discard(new)
+        self.counts.read_messages += sum(len(conversation.messages) for conversation in conversations)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+
+    async def _new(self, conversations: Sequence[ImportedConversation]) -> dict[UUID, ImportedConversation]:
+        """Return the conversations that the log does not have, by their ids in it."""
+        by_id: dict[UUID, ImportedConversation] = {}
+        for conversation in conversations:
+            by_id.setdefault(recorded_id(conversation, self._caller.owner_id), conversation)
+        known = await self._commands.executor.log.recorded(list(by_id))
+        if self._checked is not None:
+            known |= self._checked & by_id.keys()
+            self._checked |= by_id.keys()
+        return {id_: conversation for id_, conversation in by_id.items() if id_ not in known}
+
+    async def _record(self, conversation: ImportedConversation) -> None:
+        plan = import_plan(conversation, self._caller.owner_id)
+        with at(f"conversation {shown(conversation.source_id or conversation.title or 'without a title')}"):
+            drafts = [await self._draft(step) for step in plan.steps if isinstance(step, PlannedMessage)]
+            try:
+                events = import_events(plan, self._caller.origin(), drafts)
+                if self._checked is None:
+                    await self._commands.executor.start(events)
+            except VersionTakenError:  # another import was faster
+                self.counts.known += 1
+                return
+            except (DomainError, UnstorableEventError) as error:
+                raise ImportFormatError(str(error)) from error
+        self.counts.conversations += 1
+        self.counts.messages += len(drafts)
+        self.counts.left_out.update(plan.left_out)
 
     async def _draft(self, planned: PlannedMessage) -> Draft:
-        message = ClientMessage(planned.role, planned.content, planned.in_reply_to)
-        return (await self._commands.draft(message))._replace(id=planned.id)
+        if not any(isinstance(block, ImageReference) for block in planned.content):
+            return await self._stored(planned, with_images(planned.content, self._find_image))
+        # One message at a time, because its images are in memory until they are stored.
+        async with self._finding_images:
+            content = await asyncio.to_thread(with_images, planned.content, self._find_image)
+            return await self._stored(planned, content)
+
+    async def _stored(self, planned: PlannedMessage, content: Content) -> Draft:
+        if self._checked is None:
+            draft = await self._commands.draft(ClientMessage(planned.role, content, planned.in_reply_to))
+        else:
+            draft = Draft(planned.id, planned.role, content, 0, "", planned.in_reply_to)
+        return draft._replace(id=planned.id, model=planned.model, said_at=planned.said_at)
+
+
+async def _end_of(recording: asyncio.Task[None]) -> None:
+    """Wait for the end of a task, also if this is cancelled meanwhile."""
+    try:
+        await asyncio.shield(recording)
+    except asyncio.CancelledError:
+        await recording
+        raise

@@ -1,4 +1,6 @@
-"""The errors of audits, one tree. Those of proofs are in `audit.proofs.errors`.
+"""The errors of audits, one tree. Those of exports are in `audit.exports.errors`.
+
+Those of proofs are a tree of their own, in `audit.proofs.errors`.
 
 AuditError
 ├── LogDamagedError       the log, or its sealed tree, is not whole

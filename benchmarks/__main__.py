@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from benchmarks import appends, cancels, commands, context, lag, rebuild, starts, turns_in_process
-from benchmarks.audits import as_of, log_verification, sealing
+from benchmarks.audits import as_of, conversation_imports, exports, imports, log_verification, sealing
 from benchmarks.machine import describe
 from benchmarks.measure import Plan
 from benchmarks.report import markdown, plain, result
@@ -40,6 +40,9 @@ _MODULES = (
     starts,
     sealing,
     log_verification,
+    exports,
+    imports,
+    conversation_imports,
 )
 BENCHMARKS = {module.NAME: module.run for module in _MODULES}
 

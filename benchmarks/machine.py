@@ -30,6 +30,33 @@ def describe(conninfo: str) -> dict[str, Any]:
     }
 
 
+def peak_mb(pid: int | None = None) -> float:
+    """Return the peak memory of a process, or of this one, in units of 10^6 bytes."""
+    lines = Path(f"/proc/{pid or 'self'}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
+
+
+def postgresql_cpu_s(conninfo: str) -> float:
+    """Return the processor time that a PostgreSQL on this machine has used so far.
+
+    That of its sessions is included.
+    """
+    with psycopg.connect(conninfo) as connection:
+        directory = Path(_setting(connection, "data_directory"))
+    postmaster = int((directory / "postmaster.pid").read_text().split()[0])
+    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+    # The fields 14 to 17: the time of the process, in user and in system mode, and the same of its ended children.
+    ticks = sum(sum(map(int, _fields(pid)[11:15])) for pid in (str(postmaster), *children))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _fields(pid: str) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:  # it has just ended
+        return []
+
+
 def _setting(connection: psycopg.Connection, name: str) -> str:
     row = connection.execute("SELECT current_setting(%s)", [name]).fetchone()
     return row[0] if row else ""

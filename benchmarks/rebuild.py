@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing import active_children
-from pathlib import Path
 from time import perf_counter
 
 from benchmarks.baselines.rebuild_floor import RebuildFloor
 from benchmarks.baselines.rebuild_library import library_seconds
 from benchmarks.baselines.views import VIEWS, Tables
+from benchmarks.machine import peak_mb
 from benchmarks.measure import Measurement, Plan, Round, Target
 from benchmarks.workload.generator import make_log
 from projections.catalog import install
@@ -56,7 +56,7 @@ class Rebuilds:
     async def _rebuild(self) -> list[Switched]:
         async with open_builder(self._conninfo, self._schema, WORKERS, _ignore) as builder:
             switched = await rebuild(builder, VIEWS)
-            self.peaks_mb.append(max(_peak_mb(child.pid) for child in active_children()))
+            self.peaks_mb.append(max(peak_mb(child.pid) for child in active_children()))
         return switched
 
 
@@ -97,12 +97,6 @@ def _rate(events: int, seconds: Callable[[], float]) -> Round:
         return events / await asyncio.to_thread(seconds)
 
     return work
-
-
-def _peak_mb(pid: int | None) -> float:
-    """Return a process's peak memory so far, in units of 10^6 bytes."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
 
 
 def _ignore(_: BuildStep) -> None:

@@ -14,8 +14,9 @@ import click
 # name: (module, attribute, sentence in `turnlog --help`)
 COMMANDS = {
     "serve": ("cli.serve", "serve", "Run the API, on an embedded PostgreSQL unless a database is given."),
-    "log": ("cli.show_log", "log", "Read and verify the event log."),
+    "log": ("cli.show_log", "log", "Read, verify and export the event log."),
     "replay": ("cli.reading.replay_conversation", "replay", "Play a conversation as it happened."),
+    "import": ("cli.imports.import_conversations", "import_export", "Record what other programs exported."),
     "keys": ("cli.manage_keys", "keys", "Create, list and revoke the keys for the API."),
     "projections": ("cli.manage_projections", "projections", "Show, rebuild and verify the read models."),
 }

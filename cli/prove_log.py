@@ -69,7 +69,7 @@ def verify(
     Positions must have no gap, every event must match its digest, and all of them the sealed tree heads. Exits with 3
     and names the first position that does not.
     """
-    with existing_log(data_dir, database_url) as existing, _damage():
+    with existing_log(data_dir, database_url) as existing, damage_exits_with_3():
         checkpoint = None
         if against is not None:
             checkpoint = _read_checkpoint(against, public_key, _key_path(None, data_dir, database_url))
@@ -88,7 +88,7 @@ def checkpoint(data_dir: Path | None, database_url: str | None, *, key_file: Pat
 
     The signature is Ed25519, the form a signed note (c2sp.org/tlog-checkpoint).
     """
-    with existing_log(data_dir, database_url) as existing, _damage():
+    with existing_log(data_dir, database_url) as existing, damage_exits_with_3():
         private = read_or_make_key(_key_path(key_file, data_dir, database_url))
         if show_key:
             origin = _run(existing, read_origin)
@@ -106,7 +106,7 @@ def prove(position: int, data_dir: Path | None, database_url: str | None, *, key
 
     The proof holds the event and a signed checkpoint (c2sp.org/tlog-proof).
     """
-    with existing_log(data_dir, database_url) as existing, _damage():
+    with existing_log(data_dir, database_url) as existing, damage_exits_with_3():
         private = read_or_make_key(_key_path(key_file, data_dir, database_url))
         proof = _run(existing, lambda connection: prove_event(connection, position, private))
     click.echo(proof.text(), nl=False)
@@ -173,7 +173,8 @@ def _public(path: Path) -> bytes:
 
 
 @contextmanager
-def _damage() -> Generator[None]:
+def damage_exits_with_3() -> Generator[None]:
+    """Raise DifferentError for a log that is not whole."""
     try:
         yield
     except LogDamagedError as error:

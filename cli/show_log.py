@@ -9,6 +9,7 @@ from uuid import UUID
 import click
 
 from cli.database_options import FailedError, WrongUseError, database_options
+from cli.export_log import export
 from cli.prove_log import checkpoint, prove, verify
 from cli.reading.event_filters import ChosenEvents, filter_options
 from cli.reading.event_lines import event_line, json_line
@@ -26,10 +27,10 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON 
 
 @click.group()
 def log() -> None:
-    """Read and verify the event log."""
+    """Read, verify and export the event log."""
 
 
-for _command in (verify, checkpoint, prove):
+for _command in (verify, checkpoint, prove, export):
     log.add_command(_command)
 
 

@@ -3,6 +3,7 @@
 Each is stored under the name of its class.
 """
 
+from datetime import datetime
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
@@ -62,7 +63,7 @@ class ConversationDeleted(ConversationEvent):
 class MessageAdded(ConversationEvent):
     """A message was added."""
 
-    class_version: ClassVar[int] = 3
+    class_version: ClassVar[int] = 4
 
     message_id: UUID = Field(description="The message. The id of an answer is fixed when its turn starts. Server.")
     turn_id: UUID | None = Field(default=None, description="The turn it belongs to, or None outside turns. Server.")
@@ -82,6 +83,9 @@ class MessageAdded(ConversationEvent):
     finish_reason: str | None = Field(
         default=None, description="stop, length, tool_use or content_filter, or None without one. Model."
     )
+    said_at: datetime | None = Field(
+        default=None, description="When it was said in the program it was imported from, UTC, or None. Client."
+    )
 
     @staticmethod
     def upcast_v1_v2(state: dict[str, Any]) -> None:
@@ -90,6 +94,11 @@ class MessageAdded(ConversationEvent):
     @staticmethod
     def upcast_v2_v3(state: dict[str, Any]) -> None:
         """Change nothing: before version 3 no tool call had extra content."""
+
+    @staticmethod
+    def upcast_v3_v4(state: dict[str, Any]) -> None:
+        """Set no time: before version 4 nothing was imported."""
+        state["said_at"] = None
 
 
 class MessageDeleted(ConversationEvent):

@@ -214,6 +214,11 @@ class Log:
         (started,) = await self.versions(conversation_id, [1])
         return isinstance(started.event, ConversationStarted) and started.event.owner_id == owner_id
 
+    async def recorded(self, conversation_ids: list[UUID]) -> set[UUID]:
+        """Return those of some conversations that exist, also if they were deleted."""
+        rows = await self._database.fetch(_SQL["read_last_versions"], {"conversation_ids": conversation_ids})
+        return {row[0] for row in rows}
+
     async def short_states(self, conversation_ids: list[UUID]) -> list[Conversation]:
         """Return the current states of those of some conversations that have no snapshot.
 

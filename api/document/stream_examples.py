@@ -33,6 +33,7 @@ _QUESTION = {
     "usage": None,
     "finish_reason": None,
     "created_at": _ASKED_AT,
+    "said_at": None,
     "version": 2,
 }
 _ANSWER = {

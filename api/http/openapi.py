@@ -92,6 +92,7 @@ class MessageResource(BaseModel):
     usage: UsageResource | None
     finish_reason: str | None
     created_at: Time
+    said_at: Time | None = Field(description="When it was said in the program it was imported from, else null.")
     version: int
 
 

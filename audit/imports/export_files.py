@@ -37,6 +37,21 @@ def export_files(path: Path) -> Iterator[tuple[str, Readable]]:
             yield path.name, file
 
 
+def export_bytes(path: Path) -> int:
+    """Return the size of all files with conversations, unpacked.
+
+    Raises:
+        ImportFormatError: the folder or the archive has no such file, or the archive is damaged.
+        OSError: a file cannot be read.
+    """
+    if path.is_dir():
+        return sum((path / name).stat().st_size for name in _chosen([file.name for file in path.iterdir()], path.name))
+    if is_archive(path):
+        with opened_archive(path) as archive:
+            return sum(archive.getinfo(member).file_size for member in _chosen(archive.namelist(), path.name))
+    return path.stat().st_size
+
+
 def is_archive(path: Path) -> bool:
     """Return whether a file is a zip archive, whatever its name is."""
     with path.open("rb") as file:

@@ -12,7 +12,8 @@ from domain.events import MessagesSuperseded
 def import_events(plan: ImportPlan, origin: Origin, drafts: Iterable[Draft]) -> Events:
     """Return the events that record a plan.
 
-    `drafts` are the messages of the plan in its order, with its ids, their images stored and their tokens counted.
+    `drafts` are the messages of the plan in its order, with its ids, models and times, their images stored and their
+    tokens counted.
 
     Raises:
         InvalidContentError: a message breaks a rule of content.
@@ -33,6 +34,5 @@ def import_events(plan: ImportPlan, origin: Origin, drafts: Iterable[Draft]) -> 
         draft = next(waiting)
         check_content(draft.role, draft.content, ("messages", len(versions)))
         versions[step.id] = version
-        added = message_added(plan.conversation_id, version, origin, draft, None)
-        events.append(added.model_copy(update={"model": step.model}))
+        events.append(message_added(plan.conversation_id, version, origin, draft, None))
     return events

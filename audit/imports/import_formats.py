@@ -32,10 +32,13 @@ FORMATS: dict[SourceFormat, ImportFormat] = {
 }
 
 
-def read_conversations(path: Path, source_format: SourceFormat | None = None) -> Iterator[ImportedConversation]:
+def read_conversations(
+    path: Path, source_format: SourceFormat | None = None, on_read: Callable[[int], None] = lambda number: None
+) -> Iterator[ImportedConversation]:
     """Yield the conversations of an export, one at a time.
 
     `path` is a file, a folder, or a zip archive. Without a format the first conversation of each file tells it.
+    `on_read` is called with the number of bytes of each read.
 
     Raises:
         ImportFormatError: the export is in no known format, or in another one, or is damaged.
@@ -43,7 +46,7 @@ def read_conversations(path: Path, source_format: SourceFormat | None = None) ->
     """
     for name, file in export_files(path):
         with at(name):
-            yield from _conversations(file, source_format)
+            yield from _conversations(_CountedFile(file, on_read), source_format)
 
 
 def _conversations(file: Readable, source_format: SourceFormat | None) -> Iterator[ImportedConversation]:
@@ -54,6 +57,19 @@ def _conversations(file: Readable, source_format: SourceFormat | None) -> Iterat
             chosen = chosen or _recognized(given)
             conversation = chosen.read(given)
         yield conversation
+
+
+class _CountedFile:
+    """A file whose reads are counted."""
+
+    def __init__(self, file: Readable, on_read: Callable[[int], None]) -> None:
+        self._file = file
+        self._on_read = on_read
+
+    def read(self, size: int, /) -> bytes:
+        data = self._file.read(size)
+        self._on_read(len(data))
+        return data
 
 
 def _recognized(given: JsonMap) -> ImportFormat:

@@ -13,17 +13,9 @@ from typing import NamedTuple
 from uuid import UUID, uuid5
 
 from audit.imports.export_images import FindImage
-from audit.imports.imported_conversation import ImageReference, ImportedConversation, ImportedMessage
-from domain.content import (
-    BLOCKS_OF_ROLE,
-    Content,
-    ContentBlock,
-    ContextBlock,
-    ImageBlock,
-    Role,
-    ToolResultBlock,
-)
-from domain.tools import tool_uses, unanswered
+from audit.imports.imported_conversation import ImageReference, ImportedBlock, ImportedConversation, ImportedMessage
+from domain.content import BLOCKS_OF_ROLE, Content, ContextBlock, ImageBlock, Role, ToolResultBlock, ToolUseBlock
+from domain.tools import unanswered
 from domain.values import JsonObject
 
 _CLOSING = "closing"
@@ -32,12 +24,12 @@ _CLOSING = "closing"
 class PlannedMessage(NamedTuple):
     """A message to record.
 
-    Its id is derived from the source, so it is the same at every import.
+    Its id is derived from the source, so it is the same at every import. `with_images` makes its content.
     """
 
     id: UUID
     role: Role
-    content: Content
+    content: tuple[ImportedBlock, ...]
     in_reply_to: UUID | None = None
     model: str | None = None
     said_at: datetime | None = None
@@ -68,18 +60,25 @@ def recorded_id(conversation: ImportedConversation, owner_id: str) -> UUID:
     return uuid5(conversation.import_id, owner_id)
 
 
-def import_plan(conversation: ImportedConversation, owner_id: str, find_image: FindImage) -> ImportPlan:
-    """Return the plan to record a conversation as `owner_id`'s.
-
-    `find_image` returns the images of references, from the files of the export.
-    """
+def import_plan(conversation: ImportedConversation, owner_id: str) -> ImportPlan:
+    """Return the plan to record a conversation as `owner_id`'s."""
     conversation_id = recorded_id(conversation, owner_id)
-    planning = _Planning(conversation_id, find_image, Counter(conversation.left_out))
+    planning = _Planning(conversation_id, Counter(conversation.left_out))
     for message in conversation.messages:
         planning.add(message)
     planning.end()
     return ImportPlan(
         conversation_id, conversation.title, _metadata(conversation), tuple(planning.steps), dict(planning.left_out)
+    )
+
+
+def with_images(content: tuple[ImportedBlock, ...], find_image: FindImage) -> Content:
+    """Return the content of a message with the images of its references.
+
+    `find_image` returns them from the files of the export. A reference without an image becomes a context block.
+    """
+    return tuple(
+        find_image(block) or _reference(block) if isinstance(block, ImageReference) else block for block in content
     )
 
 
@@ -107,7 +106,6 @@ class _Planning:
     """The steps so far, and the history after them."""
 
     conversation_id: UUID
-    find_image: FindImage
     left_out: Counter[str]
     steps: list[PlannedStep] = field(default_factory=list[PlannedStep])
     history: list[_Shown] = field(default_factory=list[_Shown])
@@ -175,13 +173,11 @@ class _Planning:
         closing = _Shown(message.source_id, closing_id, message.is_current, last.last_user, ())
         self.history.append(closing)
 
-    def _blocks(self, message: ImportedMessage) -> Iterator[ContentBlock]:
+    def _blocks(self, message: ImportedMessage) -> Iterator[ImportedBlock]:
         """Yield the blocks that the message's role may have in Turnlog."""
         for block in message.content:
             if isinstance(block, ImageBlock | ImageReference) and "image" not in BLOCKS_OF_ROLE[message.role]:
                 self.left_out["images"] += 1
-            elif isinstance(block, ImageReference):
-                yield self.find_image(block) or _reference(block)
             else:
                 yield block
 
@@ -191,8 +187,8 @@ def _reference(image: ImageReference) -> ContextBlock:
     return ContextBlock(data={"image": {"reference": image.reference, "name": image.name}})
 
 
-def _open_calls(before: tuple[str, ...], content: Content) -> tuple[str, ...]:
+def _open_calls(before: tuple[str, ...], content: tuple[ImportedBlock, ...]) -> tuple[str, ...]:
     """Return the open calls after a message. A result closes its call."""
     answered = {block.tool_use_id for block in content if isinstance(block, ToolResultBlock)}
-    made = [call.id for call in tool_uses(content)]
+    made = [block.id for block in content if isinstance(block, ToolUseBlock)]
     return tuple(call for call in (*before, *made) if call not in answered)

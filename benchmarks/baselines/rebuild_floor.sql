@@ -4,7 +4,7 @@ INSERT INTO {history}
 SELECT m.aggregate_id, (m.data ->> 'message_id')::uuid, m.version, (m.data ->> 'turn_id')::uuid, m.data ->> 'role',
     m.data ->> 'author_id', m.data -> 'content', (m.data ->> 'in_reply_to')::uuid, m.data ->> 'status',
     m.data ->> 'model', (m.data ->> 'tokens')::integer, nullif(m.data -> 'usage', 'null'), m.data ->> 'finish_reason',
-    m.recorded_at
+    m.recorded_at, (m.data ->> 'said_at')::timestamptz
 FROM events AS m
 WHERE m.type = 'MessageAdded'
     AND NOT EXISTS (SELECT FROM events AS d WHERE d.type = 'MessageDeleted' AND d.aggregate_id = m.aggregate_id
@@ -13,7 +13,7 @@ WHERE m.type = 'MessageAdded'
         AND d.aggregate_id = m.aggregate_id)
 UNION ALL
 SELECT s.aggregate_id, (s.data ->> 'message_id')::uuid, s.version, (s.data ->> 'turn_id')::uuid, 'assistant', NULL,
-    '[]', (s.data ->> 'user_message_id')::uuid, 'streaming', s.data ->> 'model', 0, NULL, NULL, s.recorded_at
+    '[]', (s.data ->> 'user_message_id')::uuid, 'streaming', s.data ->> 'model', 0, NULL, NULL, s.recorded_at, NULL
 FROM events AS s
 WHERE s.type = 'TurnStarted'
     AND NOT EXISTS (SELECT FROM events AS e WHERE e.type IN ('TurnCompleted', 'TurnFailed', 'TurnCancelled')

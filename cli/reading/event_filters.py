@@ -45,9 +45,9 @@ def filter_options(command: Callable[..., R]) -> Callable[..., R]:
         **others: Any,
     ) -> R:
         wanted = EventFilter(
-            _type(event_type),
-            _text("--actor", actor),
-            _text("--owner", owner),
+            known_type(event_type),
+            valid_text("--actor", actor),
+            valid_text("--owner", owner),
             None if after is None else moment_of("--after", after),
             None if before is None else moment_of("--before", before),
         )
@@ -59,13 +59,23 @@ def filter_options(command: Callable[..., R]) -> Callable[..., R]:
     return decorated
 
 
-def _type(name: str | None) -> str | None:
+def known_type(name: str | None) -> str | None:
+    """Return the type of event that `--type` names.
+
+    Raises:
+        WrongUseError: there is no such type.
+    """
     if name is not None and name not in EVENT_TYPES:
         raise WrongUseError(f"--type {name}: is not a type of event. There are {', '.join(EVENT_TYPES)}.")
     return name
 
 
-def _text(option: str, text: str | None) -> str | None:
+def valid_text(option: str, text: str | None) -> str | None:
+    """Return the text of an option.
+
+    Raises:
+        WrongUseError: the log cannot hold it.
+    """
     try:
         return None if text is None else checked_text(text)
     except ValueError as error:

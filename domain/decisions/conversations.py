@@ -41,7 +41,10 @@ class Origin(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """A message that is not recorded yet. `tokens` are counted by `encoding`."""
+    """A message that is not recorded yet. `tokens` are counted by `encoding`.
+
+    `model` and `said_at` are those of its source if it is imported.
+    """
 
     id: UUID
     role: Role
@@ -50,6 +53,8 @@ class Draft(NamedTuple):
     encoding: str
     in_reply_to: UUID | None = None
     turn_id: UUID | None = None
+    model: str | None = None
+    said_at: datetime | None = None
 
 
 class MessagePlace(NamedTuple):
@@ -231,6 +236,8 @@ def message_added(
         author_id=None if draft.role == "assistant" else origin.actor,
         content=draft.content,
         in_reply_to=draft.in_reply_to or (last_user if draft.role == "assistant" else None),
+        model=draft.model,
         tokens=draft.tokens,
         encoding=draft.encoding,
+        said_at=draft.said_at,
     )

@@ -70,7 +70,7 @@ class Channels:
         Raises:
             StoreUnavailableError: the database does not answer.
         """
-        await self._database.fetch(_NOTIFY, {"payloads": self._payloads({topic: payload}).decode()})
+        await self._database.fetch(_NOTIFY, {"payloads": _payloads(self._database.schema, {topic: payload}).decode()})
 
     async def open(self) -> None:
         """Start to send and to receive."""
@@ -117,11 +117,17 @@ class Channels:
             self._wake.clear()
             waiting = dict(self._waiting)
             self._waiting.clear()
-            payloads = self._payloads({topic: payload() for topic, payload in waiting.items()})
+            payloads = _payloads(self._database.schema, {topic: payload() for topic, payload in waiting.items()})
             with time_limit(connection, STATEMENT_TIMEOUT_S):
                 await execute_prepared(connection, _PREPARED_NOTIFY, payloads)
             await asyncio.sleep(NOTIFY_INTERVAL_S)
 
-    def _payloads(self, payloads: dict[str, str]) -> bytes:
-        """Return the payload of each channel as one JSON object."""
-        return orjson.dumps({f"{self._database.schema}_{topic}": payload for topic, payload in payloads.items()})
+
+async def notify_through(connection: Connection, schema: str, topic: str, payload: str) -> None:
+    """Notify all processes of a log now, through a connection of the caller."""
+    await connection.execute(_NOTIFY, {"payloads": _payloads(schema, {topic: payload}).decode()})
+
+
+def _payloads(schema: str, payloads: dict[str, str]) -> bytes:
+    """Return the payload of each channel as one JSON object."""
+    return orjson.dumps({f"{schema}_{topic}": payload for topic, payload in payloads.items()})

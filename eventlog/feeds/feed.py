@@ -14,8 +14,9 @@ from eventlog.log import Log
 from eventlog.mapper import Recorded
 
 TAIL_EVENTS = 1024
+TOPIC = "events"
+"""The topic of the notifications that a log has grown. The payload is its new head."""
 
-_TOPIC = "events"
 _log = logging.getLogger(__name__)
 
 
@@ -38,7 +39,7 @@ class Feed:
         self._polls = Background()
         self._polling = False
         self._rewind_listeners: list[Callable[[int], None]] = []
-        channels.subscribe(_TOPIC, self._on_notification)
+        channels.subscribe(TOPIC, self._on_notification)
         channels.on_new_generation(self._forget)
 
     @contextmanager
@@ -63,7 +64,7 @@ class Feed:
             self._tail.popitem(last=False)
         self._advance(head)
         self._committed = head
-        self._channels.notify_soon(_TOPIC, lambda: str(self._committed))
+        self._channels.notify_soon(TOPIC, lambda: str(self._committed))
 
     async def read(self, after: int, limit: int) -> list[Recorded]:
         """Return at most `limit` events after a position, in order.

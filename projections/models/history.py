@@ -61,7 +61,7 @@ class HistoryProjection(Projection):
     """Builds the history from messages, turns and deltas."""
 
     name = "history"
-    version = 2
+    version = 3
     tables = ("history", "turns", "stream_text")
     types = CONVERSATION_EVENTS - {ConversationStarted, ConversationUpdated}
 

@@ -14,7 +14,8 @@ CREATE TABLE {history} (
     tokens integer NOT NULL,
     usage jsonb,
     finish_reason text,
-    created_at timestamptz NOT NULL
+    created_at timestamptz NOT NULL,
+    said_at timestamptz
 )
 
 -- name: index_history_key
@@ -70,13 +71,13 @@ ALTER TABLE {stream_text} ADD PRIMARY KEY (turn_id, first_seq)
 -- name: upsert_messages
 -- Add messages. A complete answer replaces the streaming one.
 INSERT INTO {history} (conversation_id, message_id, version, turn_id, role, author_id, content, in_reply_to, status,
-    model, tokens, usage, finish_reason, created_at)
+    model, tokens, usage, finish_reason, created_at, said_at)
 SELECT m.conversation_id, m.id, m.version, m.turn_id, m.role, m.author_id, m.content, m.in_reply_to,
-    m.status, m.model, m.tokens, m.usage, m.finish_reason, m.created_at
+    m.status, m.model, m.tokens, m.usage, m.finish_reason, m.created_at, m.said_at
 FROM json_to_recordset(%(rows)s::json)
     AS m(conversation_id uuid, id uuid, version integer, turn_id uuid, role text, author_id text, content jsonb,
         in_reply_to uuid, status text, model text, tokens integer, usage jsonb, finish_reason text,
-        created_at timestamptz)
+        created_at timestamptz, said_at timestamptz)
 ON CONFLICT (conversation_id, message_id) DO UPDATE SET
     version = EXCLUDED.version,
     content = EXCLUDED.content,
@@ -164,13 +165,13 @@ WHERE t.conversation_id = d.conversation_id
 -- name: read_message
 -- One message of a conversation.
 SELECT conversation_id, message_id, version, turn_id, role, author_id, content::text, in_reply_to, status, model,
-    tokens, usage::text, finish_reason, created_at
+    tokens, usage::text, finish_reason, created_at, said_at
 FROM {history} WHERE conversation_id = %(conversation_id)s AND message_id = %(message_id)s
 
 -- name: read_ascending
 -- A page of messages after a version, oldest first, with or without superseded ones.
 SELECT conversation_id, message_id, version, turn_id, role, author_id, content::text, in_reply_to, status, model,
-    tokens, usage::text, finish_reason, created_at
+    tokens, usage::text, finish_reason, created_at, said_at
 FROM {history}
 WHERE conversation_id = %(conversation_id)s AND version > %(beyond)s
     AND (%(superseded)s OR status <> 'superseded')
@@ -179,7 +180,7 @@ ORDER BY version LIMIT %(limit)s
 -- name: read_descending
 -- A page of messages before a version, newest first, with or without superseded ones.
 SELECT conversation_id, message_id, version, turn_id, role, author_id, content::text, in_reply_to, status, model,
-    tokens, usage::text, finish_reason, created_at
+    tokens, usage::text, finish_reason, created_at, said_at
 FROM {history}
 WHERE conversation_id = %(conversation_id)s AND version < %(beyond)s
     AND (%(superseded)s OR status <> 'superseded')

@@ -36,6 +36,7 @@ class MessageRow(NamedTuple):
     usage: str | None
     finish_reason: str | None
     created_at: datetime
+    said_at: datetime | None = None
 
 
 class TurnRow(NamedTuple):
@@ -78,6 +79,7 @@ def message_row(event: MessageAdded) -> MessageRow:
         json_text(event.usage) if event.usage else None,
         event.finish_reason,
         event.timestamp,
+        event.said_at,
     )
 
 

@@ -70,6 +70,7 @@ def message_resource(row: MessageRow) -> dict[str, Any]:
         "usage": _usage(row.usage),
         "finish_reason": row.finish_reason,
         "created_at": rfc3339(row.created_at),
+        "said_at": rfc3339(row.said_at),
         "version": row.version,
     }
 

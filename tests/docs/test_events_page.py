@@ -28,6 +28,7 @@ TYPES: dict[Any, str] = {
     str: "string",
     Literal: "string",
     UUID: "uuid",
+    datetime: "time",
     int: "integer",
     float: "number",
     Decimal: "decimal string",

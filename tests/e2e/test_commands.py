@@ -35,6 +35,7 @@ READING = [
     ("log", "verify"),
     ("log", "checkpoint"),
     ("log", "prove", "1"),
+    ("log", "export", "--out", "no-such-directory/export"),
 ]
 REPLAY = ("replay", str(UUID(int=7)))
 KEYS = [
@@ -48,6 +49,7 @@ WRITING = [
     ("projections", "verify", "--all"),
     ("projections", "build", "--as-of", "1", "--schema", "past"),
 ]
+IMPORT = ("import", str(Path(__file__).parents[1] / "support" / "exports" / "example.jsonl"))
 SERVE = ("serve", "--port", "0")
 LEAKING = {
     "PGTZ": "America/New_York",
@@ -137,12 +139,12 @@ def all_commands(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
 
 
 def test_every_command_but_serve_is_tested_to_open_an_existing_log_only() -> None:
-    tested = [*READING, REPLAY, *KEYS, *WRITING]
+    tested = [*READING, REPLAY, *KEYS, *WRITING, IMPORT]
     untested = {path for path in all_commands(command_line) if all(each[: len(path)] != path for each in tested)}
     assert untested == {("serve",)}
 
 
-@pytest.mark.parametrize("command", [*READING, REPLAY, *KEYS, *WRITING], ids=" ".join)
+@pytest.mark.parametrize("command", [*READING, REPLAY, *KEYS, *WRITING, IMPORT], ids=" ".join)
 def test_a_wrong_data_directory_is_an_error_and_creates_nothing(command: tuple[str, ...], tmp_path: Path) -> None:
     check_refused(in_this_process(*command, "--data-dir", tmp_path / "typo"), "There is no log in", "typo")
     assert list(tmp_path.iterdir()) == []
@@ -151,7 +153,7 @@ def test_a_wrong_data_directory_is_an_error_and_creates_nothing(command: tuple[s
     assert list((tmp_path / "postgres").iterdir()) == []
 
 
-@pytest.mark.parametrize("command", [READING[0], REPLAY, KEYS[1], WRITING[0]], ids=" ".join)
+@pytest.mark.parametrize("command", [READING[0], REPLAY, KEYS[1], WRITING[0], IMPORT], ids=" ".join)
 def test_a_database_without_a_log_is_an_error_and_creates_nothing(
     command: tuple[str, ...], empty_database_url: str
 ) -> None:
@@ -197,12 +199,12 @@ def test_defaults_of_the_database_change_nothing(database_url: str) -> None:
     }
     with database_defaults(database_url, settings):
         assert turnlog("log", "tail", "--json", *address, environment=LEAKING) == expected
-        for command in WRITING:
+        for command in (*WRITING, IMPORT):
             code, _, err = turnlog(*command, *address, environment=LEAKING)
             assert code in (0, 3), err
 
 
-@pytest.mark.parametrize("command", [SERVE, WRITING[2]], ids=" ".join)
+@pytest.mark.parametrize("command", [SERVE, WRITING[2], IMPORT], ids=" ".join)
 def test_commands_that_write_report_a_read_only_database(command: tuple[str, ...], database_url: str) -> None:
     prepare(database_url, "turnlog")
     with database_defaults(database_url, {"default_transaction_read_only": "on"}):
@@ -277,7 +279,7 @@ def test_a_standby_can_be_read_and_not_written(data_dir: Path) -> None:
         with EmbeddedPostgres(data_dir):  # so that the other commands need not start it
             assert in_this_process("projections", "status", "--data-dir", data_dir)[0] == 0
             check_refused(turnlog(*SERVE, "--data-dir", data_dir), "read-only")
-            for command in WRITING:
+            for command in (*WRITING, IMPORT):
                 check_refused(in_this_process(*command, "--data-dir", data_dir), "read-only")
     finally:
         standby.unlink()

@@ -3,7 +3,6 @@
 import json
 import tracemalloc
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from audit.imports.errors import ImportFormatError
 from audit.imports.import_formats import FORMATS, read_conversations
 from audit.imports.imported_conversation import SourceFormat
 from tests.support.exports.conversations import (
-    LANGUAGES,
     chatgpt,
     claude,
     claude_message,
@@ -23,6 +21,7 @@ from tests.support.exports.conversations import (
     open_webui_message,
 )
 from tests.support.exports.files import Json, archive, json_file, json_lines
+from tests.support.exports.large_exports import MEGABYTE, large_export
 
 EXPORTS: dict[SourceFormat, Json] = {
     "chatgpt": chatgpt(node("q", None, "user", "Hello 👋")),
@@ -30,7 +29,6 @@ EXPORTS: dict[SourceFormat, Json] = {
     "open-webui": open_webui(open_webui_message("q", None, "user", "Hello 👋")),
     "openai": {"id": "c1", "messages": [{"role": "user", "content": "Hello 👋"}]},
 }
-MEGABYTE = 1_000_000
 
 
 def refusal(path: Path, source_format: SourceFormat | None = None) -> str:
@@ -112,32 +110,10 @@ def test_the_conversations_before_a_fault_are_read(tmp_path: Path) -> None:
         next(read)
 
 
-def pieces_of_a_large_export(megabytes: int) -> Iterator[str]:
-    """Yield a ChatGPT export of this size, with branches, tools and several languages."""
-    text = " ".join(LANGUAGES.values()) * 10
-    nodes = [node("root", None, "system")]
-    for number in range(40):
-        before = nodes[-1]["id"]
-        metadata = {"model_slug": "gpt-4o", "citations": [{"start_ix": place, "url": "x" * 40} for place in range(5)]}
-        nodes += [
-            node(f"q{number}", before, "user", text, create_time=1.7e9 + number),
-            node(f"r{number}", f"q{number}", "assistant", text),
-            node(f"a{number}", f"q{number}", "assistant", text, create_time=1.7e9 + number + 0.5, metadata=metadata),
-        ]
-    conversation = json.dumps(chatgpt(*nodes, conversation_id="NUMBER"))
-    yield "["
-    for number in range(megabytes * MEGABYTE // len(conversation) + 1):
-        yield f"{',' if number else ''}{conversation.replace('NUMBER', str(number))}"
-    yield "]"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("packed", [False, True], ids=["file", "archive"])
 def test_a_file_of_50_mb_is_read_in_little_memory(tmp_path: Path, packed: bool) -> None:
-    path = tmp_path / "conversations.json"
-    with path.open("w") as file:
-        file.writelines(pieces_of_a_large_export(50))
-    assert path.stat().st_size >= 50 * MEGABYTE
+    path = large_export(tmp_path / "conversations.json", 50)
     if packed:
         path = tmp_path / "export.zip"
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as written:

@@ -61,7 +61,7 @@ async def test_correct_read_models_verify_as_the_same(store: Store, prepared_url
     assert out.count("all the same") == len(PROJECTIONS)
     assert "history at position 24: 21 rows, all the same.\n" in out
     assert rows(prepared_url, IN_ORDER) == before
-    assert build_records(prepared_url, "history").tables == ["history_v2_1"]
+    assert build_records(prepared_url, "history").tables == ["history_v3_1"]
 
 
 CORRUPTIONS = {
@@ -177,7 +177,7 @@ async def test_verification_is_refused_during_a_rebuild(store: Store, prepared_u
         await first.claim(PROJECTIONS)
         with pytest.raises(RebuildRunningError):
             await verify(second, PROJECTIONS[1:2])
-    assert build_records(prepared_url, "history").builds == [("history", 2, 1, "live")]
+    assert build_records(prepared_url, "history").builds == [("history", 3, 1, "live")]
 
 
 async def test_verification_waits_for_a_lock_on_the_projection(

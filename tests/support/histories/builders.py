@@ -31,6 +31,7 @@ OWNER = "alice"
 ENCODING = "words"
 MODEL = "turnlog/demo"
 BEGINNING = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
+LONG_AGO = datetime(2023, 11, 14, 22, 13, 20, 250000, UTC)
 
 some_id = new_id
 _AGENT_NUMBERS = count(1)  # the log takes each number once
@@ -251,7 +252,7 @@ def one_of_each() -> list[ConversationEvent]:
         agent_id="support-1", title="Grüße", metadata={"plan": "pro", "n": 2**70}, agent_number=next(_AGENT_NUMBERS)
     )
     story.rename(title="Later", metadata={})
-    story.unsay(story.say()[0].message_id)  # pyright: ignore[reportAttributeAccessIssue]
+    story.unsay(story.say(said_at=LONG_AGO)[0].message_id)  # pyright: ignore[reportAttributeAccessIssue]
     story.ask(max_context_tokens=4000, temperature=0.5, max_output_tokens=100, metadata={"k": [1, None]})
     story.stream("Be", "cause")
     used = usage(cached_input_tokens=3, reasoning_tokens=1)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from domain.content import ToolResultBlock, ToolUseBlock
 from domain.events import ConversationEvent
-from tests.support.histories.builders import BEGINNING, Story, usage
+from tests.support.histories.builders import BEGINNING, LONG_AGO, Story, usage
 from tests.support.naive_views.context import naive_context
 from tests.support.naive_views.history import naive_history
 
@@ -121,6 +121,7 @@ def _while_it_is_idle(draw: st.DrawFn, story: Story, words: str) -> Steps:
     steps: Steps = {
         "say as another": lambda: story.say(words, draw(st.sampled_from(["assistant", "system"]))),
         "say for nothing": lambda: story.say(words, tokens=0),
+        "say what was said before": lambda: story.say(words, said_at=LONG_AGO, model="gpt-4"),
         "record calls": lambda: story.say(role="assistant", content=calls),
         "record a result": lambda: story.say(role="tool", content=results[: draw(st.integers(1, 2))]),
     }

@@ -37,6 +37,7 @@ MESSAGE_KEYS = {
     "usage",
     "finish_reason",
     "created_at",
+    "said_at",
     "version",
 }
 TURN_KEYS = {
@@ -80,7 +81,7 @@ def check_message(resource: dict[str, Any]) -> None:
     assert resource["object"] == "message"
     assert resource["status"] in {"completed", "streaming", "interrupted", "superseded"}
     _check_forms(resource, ids={"id", "conversation_id"}, nullable_ids={"turn_id", "in_reply_to"})
-    _check_times(resource, {"created_at"})
+    _check_times(resource, {"created_at"}, nullable={"said_at"})
     assert resource["usage"] is None or resource["usage"].keys() == USAGE_KEYS
 
 

@@ -38,6 +38,7 @@ def naive_history(events: Iterable[ConversationEvent]) -> list[Row]:
                 "usage": event.usage.model_dump(mode="json") if event.usage else None,
                 "finish_reason": event.finish_reason,
                 "created_at": event.timestamp,
+                "said_at": event.said_at,
             }
         elif isinstance(event, TurnStarted | TurnResumed):
             history[event.message_id] = {
@@ -55,6 +56,7 @@ def naive_history(events: Iterable[ConversationEvent]) -> list[Row]:
                 "usage": None,
                 "finish_reason": None,
                 "created_at": event.timestamp,
+                "said_at": None,
             }
         elif isinstance(event, TurnEnded):
             history = without(history, lambda m, e=event: m["turn_id"] == e.turn_id and m["status"] == "streaming")

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit.imports.export_images import FindImage
-from audit.imports.import_plan import ImportPlan, PlannedMessage, import_plan
+from audit.imports.import_plan import ImportPlan, PlannedMessage, import_plan, with_images
 from audit.imports.imported_conversation import ImageReference, imported_conversation
 from audit.imports.message_tree import SourceNode, imported_messages
 from audit.imports.source_parts import SourceCall, SourcePart, SourceResult
@@ -21,17 +20,7 @@ NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 PICTURE = ImageBlock(url="https://example.org/a.png")
 
 
-def no_image(_: ImageReference) -> None:
-    return None
-
-
-def planned(
-    *nodes: SourceNode,
-    current: str | None = None,
-    owner: str = "alice",
-    find_image: FindImage = no_image,
-    **changes: Any,
-) -> ImportPlan:
+def planned(*nodes: SourceNode, current: str | None = None, owner: str = "alice", **changes: Any) -> ImportPlan:
     given_values: dict[str, Any] = {
         "source_format": "chatgpt",
         "source_id": "c1",
@@ -41,7 +30,7 @@ def planned(
         "left_out": {"sound and film": 1},
         **changes,
     }
-    return import_plan(imported_conversation(**given_values), owner, find_image)
+    return import_plan(imported_conversation(**given_values), owner)
 
 
 def said(source_id: str, parent: str | None, role: Role = "user", *parts: SourcePart, **changes: Any) -> SourceNode:
@@ -158,10 +147,7 @@ def test_images_are_recorded_where_a_message_may_have_them() -> None:
     )
     question, answer, last = plan.steps
     assert isinstance(question, PlannedMessage)
-    assert question.content == (
-        PICTURE,
-        ContextBlock(data={"image": {"reference": "file-service://file-7", "name": "a.png"}}),
-    )
+    assert question.content == (PICTURE, reference)
     assert isinstance(answer, PlannedMessage)
     assert answer.content == (TextBlock(text="Nice"),)
     assert isinstance(last, PlannedMessage)
@@ -169,10 +155,14 @@ def test_images_are_recorded_where_a_message_may_have_them() -> None:
     assert plan.left_out == {"sound and film": 1, "images": 2}
 
 
-def test_images_that_the_export_has_are_recorded() -> None:
-    reference = ImageReference(reference="file-service://file-7")
-    plan = planned(said("q", None, "user", reference), find_image=lambda given: PICTURE if given == reference else None)
-    assert steps(plan) == ["user: [https://example.org/a.png]"]
+def test_a_reference_becomes_the_image_or_a_context_block() -> None:
+    there, missing = (ImageReference(reference=f"file-service://file-{number}", name="a.png") for number in (7, 8))
+    content = with_images((TextBlock(text="Look"), there, missing), lambda given: PICTURE if given == there else None)
+    assert content == (
+        TextBlock(text="Look"),
+        PICTURE,
+        ContextBlock(data={"image": {"reference": "file-service://file-8", "name": "a.png"}}),
+    )
 
 
 def test_a_conversation_of_10000_messages_is_planned() -> None:

@@ -1,0 +1,1 @@
+"""`turnlog import`. May import what `cli` may."""
