@@ -19,7 +19,7 @@ from eventlog.errors import (
 from eventlog.mapper import NewRow, Recorded, new_row
 from eventlog.writer import CommitListener, GroupCommitWriter, Idempotency
 from tests.support.histories.builders import Story, one_of_each
-from tests.support.store import Store, blocked_backend, blocked_head, opened, rows, value
+from tests.support.store import Store, blocked_backend, blocked_head, opened, rows, until, value
 
 KEY = Idempotency("alice", "key-1", b"f" * 32)
 
@@ -32,6 +32,12 @@ def broken() -> list[NewRow]:
     """Return an event that jsonb cannot store and the domain never makes."""
     (event,) = stored(Story(title="X").events)
     return [event._replace(data=event.data.replace(b'"X"', b'"\\u0000"'))]
+
+
+async def settled_generation(store: Store) -> int:
+    """Return the generation once the writer and the channels have connected, which each begin one."""
+    await until(lambda: store.database.generation == 2)
+    return store.database.generation
 
 
 async def outcomes(*appends: Any) -> list[Any]:
@@ -255,7 +261,7 @@ async def test_a_refused_append_affects_no_neighbour_and_keeps_the_connection(st
     """
     too_long = Idempotency("alice", "".join(str(uuid4()) for _ in range(400)), b"f" * 32)
     await store.append(Story().events)
-    before = store.database.generation
+    before = await settled_generation(store)
     appends = [
         store.append(Story().events),
         store.writer.append(stored(Story().events), too_long),
@@ -267,7 +273,7 @@ async def test_a_refused_append_affects_no_neighbour_and_keeps_the_connection(st
 
 async def test_a_read_only_database_refuses_appends_and_keeps_the_cache(store: Store, database_url: str) -> None:
     await store.append(Story().events)
-    before = store.database.generation
+    before = await settled_generation(store)
     rows(
         database_url,
         "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS "
