@@ -107,9 +107,8 @@ def _key(data_dir: Path | None, database_url: str | None) -> Ed25519PrivateKey |
 
 def _summary(out: Path, manifest: ExportManifest) -> str:
     files = len(manifest.events) + len(manifest.images)
-    images = sum(file.count for file in manifest.images)
-    what = f"{manifest.count:,} events and {images:,} images are in {files:,} files of {manifest.bytes:,} bytes"
-    lines = [f"{what} in {visible(str(out))}."]
+    size = f"{files:,} files of {manifest.bytes:,} bytes"
+    lines = [f"{manifest.count:,} events and their images are in {size} in {visible(str(out))}."]
     if manifest.missing_images:
         lines.append(f"The log lacks {manifest.missing_images:,} images that these events refer to.")
     return "\n".join(lines)

@@ -146,10 +146,10 @@ async def _import_all(connection: Connection, path: Path, manifest: ExportManife
     images = 0
     for file in manifest.images:
         with _reading(file):
-            found = await _add_images(connection, path / file.name)
+            found, added = await _add_images(connection, path / file.name)
             _check_count(file, found)
             _check_bytes(path, file)
-        images += found
+        images += added
     await _seal(connection, manifest, chain)
     return ImportedLog(manifest.log, chain.position, chain.erased, images)
 
@@ -224,12 +224,13 @@ async def _copy_events(
     report(position, upto)
 
 
-async def _add_images(connection: Connection, path: Path) -> int:
-    count = 0
+async def _add_images(connection: Connection, path: Path) -> tuple[int, int]:
+    """Store the images of a file, and return their number and that of new ones."""
+    found = added = 0
     for image in read_images(path):
-        await connection.execute(_SQL["add_image"], image._asdict())
-        count += 1
-    return count
+        cursor = await connection.execute(_SQL["add_image"], image._asdict())
+        found, added = found + 1, added + cursor.rowcount
+    return found, added
 
 
 async def _seal(connection: Connection, manifest: ExportManifest, chain: _Chain) -> None:

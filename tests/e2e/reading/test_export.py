@@ -69,7 +69,7 @@ def test_a_log_is_exported(log_url: str, empty_database_url: str, tmp_path: Path
     assert done.returncode == 0, done.stderr
     head = value(log_url, "SELECT position FROM head")
     found = files(tmp_path / "export")
-    assert done.stdout.startswith(f"{head} events and 1 images are in 2 files of ")
+    assert done.stdout.startswith(f"{head} events and their images are in 2 files of ")
     assert done.stdout.endswith(f" bytes in {tmp_path / 'export'}.\n")
     assert f"log: exporting {head} of {head}" in done.stderr
     assert found.keys() == {
