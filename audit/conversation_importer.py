@@ -24,7 +24,8 @@ class ImportCounts:
     """The work that an import has done so far.
 
     `conversations` with `messages` were recorded, and `known` ones were there already. `left_out` counts the content of
-    recorded conversations that was left out, by kind. `read_messages` counts the messages of all conversations.
+    recorded conversations that was left out, by kind. All conversations so far have `read_messages` and end within the
+    first `read_bytes` of the export.
     """
 
     conversations: int = 0
@@ -32,6 +33,7 @@ class ImportCounts:
     known: int = 0
     left_out: Counter[str] = field(default_factory=Counter[str])
     read_messages: int = 0
+    read_bytes: int = 0
 
 
 class ConversationImporter:
@@ -74,12 +76,14 @@ class ConversationImporter:
         """
         batch = await asyncio.to_thread(batches.next)
         while batch:
+            read_bytes = batches.read_bytes
             recording = asyncio.create_task(self.record(batch))
             try:
                 # The next batch is read while PostgreSQL commits this one.
                 batch = await asyncio.to_thread(batches.next)
             finally:
                 await _end_of(recording)
+            self.counts.read_bytes = read_bytes
             if batch:
                 report()
 
@@ -116,8 +120,8 @@ class ConversationImporter:
     async def _record(self, conversation: ImportedConversation) -> None:
         plan = import_plan(conversation, self._caller.owner_id)
         with at(f"conversation {shown(conversation.source_id or conversation.title or 'without a title')}"):
-            drafts = [await self._draft(step) for step in plan.steps if isinstance(step, PlannedMessage)]
             try:
+                drafts = [await self._draft(step) for step in plan.steps if isinstance(step, PlannedMessage)]
                 events = import_events(plan, self._caller.origin(), drafts)
                 if self._checked is None:
                     await self._commands.executor.start(events)

@@ -167,7 +167,7 @@ async def _record_all(importer: ConversationImporter, batches: ImportBatches) ->
         def report() -> None:
             # The number of messages is known at the end only. Until then it is estimated from the bytes.
             messages = importer.counts.read_messages
-            expected = round(messages * batches.total_bytes / max(batches.read_bytes, 1))
+            expected = round(messages * batches.total_bytes / max(importer.counts.read_bytes, 1))
             progress.report(BuildStep("import", "recording", messages, max(messages, expected)))
 
         await importer.record_all(batches, report)

@@ -179,7 +179,7 @@ async def test_an_export_is_recorded_batch_by_batch(
     reported: list[int] = []
     await importing.record_all(batches, lambda: reported.append(importing.counts.conversations))
     assert (importing.counts.conversations, reported) == (8, [3, 6])
-    assert batches.read_bytes == batches.total_bytes
+    assert importing.counts.read_bytes == batches.total_bytes
 
 
 async def test_what_was_read_before_a_fault_is_recorded(
