@@ -88,8 +88,8 @@ def checkpoint(data_dir: Path | None, database_url: str | None, *, key_file: Pat
 
     The signature is Ed25519, the form a signed note (c2sp.org/tlog-checkpoint).
     """
-    with existing_log(data_dir, database_url) as existing, damage_exits_with_3():
-        private = read_or_make_key(_key_path(key_file, data_dir, database_url))
+    path = _key_path(key_file, data_dir, database_url)
+    with existing_log(data_dir, database_url) as existing, damage_exits_with_3(), _signing_key(path) as private:
         if show_key:
             origin = _run(existing, read_origin)
             click.echo(str(Signer(origin, private).key))
@@ -106,10 +106,10 @@ def prove(position: int, data_dir: Path | None, database_url: str | None, *, key
 
     The proof holds the event and a signed checkpoint (c2sp.org/tlog-proof).
     """
-    with existing_log(data_dir, database_url) as existing, damage_exits_with_3():
-        private = read_or_make_key(_key_path(key_file, data_dir, database_url))
+    path = _key_path(key_file, data_dir, database_url)
+    with existing_log(data_dir, database_url) as existing, damage_exits_with_3(), _signing_key(path) as private:
         proof = _run(existing, lambda connection: prove_event(connection, position, private))
-    click.echo(proof.text(), nl=False)
+        click.echo(proof.text(), nl=False)
 
 
 def _verify(existing: ExistingLog, workers: int, checkpoint: Checkpoint | None) -> Verified:
@@ -147,6 +147,18 @@ def _report(verified: Verified, checkpoint: Checkpoint | None) -> str:
 
 def _key_path(given: Path | None, data_dir: Path | None, database_url: str | None) -> Path:
     return given or settings_for(data_dir, database_url).data_dir / KEY_FILE
+
+
+@contextmanager
+def _signing_key(path: Path) -> Generator[Ed25519PrivateKey]:
+    """Yield the key of a file, and say at the end if it was made.
+
+    Otherwise a lost key would be replaced unnoticed.
+    """
+    is_new = not path.exists()
+    yield read_or_make_key(path)
+    if is_new:
+        click.echo(visible(f"Made the signing key {path}. Back it up, because checkpoints need it."), err=True)
 
 
 def _read_checkpoint(path: Path, public_key: str | None, key_path: Path) -> Checkpoint:

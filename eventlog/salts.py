@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from hashlib import sha256
 from os import urandom
+from typing import NamedTuple
 from uuid import UUID
 
 from domain.events import StreamDelta
@@ -10,6 +11,13 @@ from eventlog.mapper import NewRow
 
 SALT_BYTES = 16
 MAX_RUNS = 10_000
+
+
+class _Run(NamedTuple):
+    """The salt of the first delta of a run, and the version of its last delta."""
+
+    first: bytes
+    last_version: int
 
 
 class Salts:
@@ -24,17 +32,21 @@ class Salts:
 
     def __init__(self, max_runs: int = MAX_RUNS) -> None:
         self._max_runs = max_runs
-        self._runs: OrderedDict[UUID, bytes] = OrderedDict()
+        self._runs: OrderedDict[UUID, _Run] = OrderedDict()
 
     def next(self, row: NewRow) -> bytes:
         """Return the salt of the next row of this process."""
         if row.type != StreamDelta.TOPIC:
             self._runs.pop(row.aggregate_id, None)
             return urandom(SALT_BYTES)
-        first = self._runs.get(row.aggregate_id)
-        if first is not None:
-            return derived_salt(first, row.version)
-        self._runs[row.aggregate_id] = salt = urandom(SALT_BYTES)
+        run = self._runs.get(row.aggregate_id)
+        # Another version means that another process has recorded events in between, such as the end of a turn. Salts
+        # of the next turn must not follow from those of the last one, which may outlive them.
+        if run is not None and row.version == run.last_version + 1:
+            self._runs[row.aggregate_id] = run._replace(last_version=row.version)
+            return derived_salt(run.first, row.version)
+        salt = urandom(SALT_BYTES)
+        self._runs[row.aggregate_id] = _Run(salt, row.version)
         if len(self._runs) > self._max_runs:
             self._runs.popitem(last=False)
         return salt

@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -10,7 +10,15 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from audit.exports.errors import ExportError
-from audit.exports.export_manifest import MANIFEST, STATE, ExportedFile, ExportManifest, ExportPlan, ExportState
+from audit.exports.export_manifest import (
+    MANIFEST,
+    STATE,
+    ExportedFile,
+    ExportedTreeHead,
+    ExportManifest,
+    ExportPlan,
+    ExportState,
+)
 from audit.exports.part_file import PartFile
 
 T = TypeVar("T")
@@ -114,11 +122,13 @@ def _opened(path: Path, plan: ExportPlan) -> ExportDirectory:
     manifest = _read(path / MANIFEST, ExportManifest.model_validate_json)
     if state is not None:
         _check_same(path, plan, state.plan)
-        _check_complete(path, state)
+        _check_not_lost(path, plan.tree_head, state.plan.tree_head)
+        _check_complete(path, (*state.events, *state.images))
         return ExportDirectory(path, state, manifest)
     if manifest is not None:
         held = plan.model_copy(update={"log": manifest.log, "format": manifest.format, "filters": manifest.filters})
         _check_same(path, plan, held)
+        _check_complete(path, (*manifest.events, *manifest.images))
         return ExportDirectory(path, ExportState(plan=plan), manifest)
     if any(entry.name != f"{STATE}{INCOMPLETE}" for entry in path.iterdir()):
         raise ExportError(f"{path} is not empty, and holds no export.")
@@ -147,8 +157,17 @@ def _arguments(plan: ExportPlan) -> dict[str, object]:
     return {"format": plan.format, **filters}
 
 
-def _check_complete(path: Path, state: ExportState) -> None:
-    for file in (*state.events, *state.images):
+def _check_not_lost(path: Path, now: ExportedTreeHead, begun: ExportedTreeHead) -> None:
+    """Check that the log has not lost events since an export was begun, as after a restore."""
+    if now.size < begun.size or (now.size == begun.size and now.root != begun.root):
+        raise ExportError(
+            f"The log has lost events since the export in {path} was begun, when it ended at position {begun.size}. "
+            "Remove this directory, or choose another one."
+        )
+
+
+def _check_complete(path: Path, files: Sequence[ExportedFile]) -> None:
+    for file in files:
         found = path / file.name
         if not found.exists() or found.stat().st_size != file.bytes:
             raise ExportError(f"{found} was removed or changed. Remove this directory, or choose another one.")

@@ -11,7 +11,8 @@ import orjson
 
 from audit.exports.errors import ExportDamagedError
 from audit.exports.event_rows import SyncConnection
-from audit.exports.part_file import PartFile
+from audit.exports.part_file import PartFile, bounded_lines
+from domain.images import sniff_media_type
 from eventlog.db.statements import load_statements
 
 _SQL = load_statements("audit.exports", "exported_images.sql")
@@ -47,17 +48,19 @@ def read_images(path: Path) -> Generator[ExportedImage]:
     """Yield the images of a file.
 
     Raises:
-        ExportDamagedError: a line holds no image, or another one than its SHA-256 says.
+        ExportDamagedError: a line holds no image, or another one than its SHA-256 or its media type says.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(bounded_lines(file), start=1):
             try:
                 image = _parsed(line)
             except (KeyError, TypeError, ValueError):
                 raise ExportDamagedError(f"{path.name}, line {number}: this is no image of an export.") from None
             if sha256(image.data).digest() != image.sha256:
                 raise ExportDamagedError(f"{path.name}, line {number}: the image does not match its SHA-256.")
+            if sniff_media_type(image.data) != image.media_type:
+                raise ExportDamagedError(f"{path.name}, line {number}: the image is not of its media type.")
             yield image
 
 

@@ -10,7 +10,7 @@ import orjson
 
 from audit.exports.errors import ExportDamagedError
 from audit.exports.exported_event import ExportedEvent
-from audit.exports.part_file import PartFile
+from audit.exports.part_file import PartFile, bounded_lines
 from audit.proofs.event_digest import POSTGRESQL_EPOCH
 
 BLOCK_BYTES = 1024 * 1024
@@ -43,7 +43,7 @@ def read_jsonl(path: Path) -> Generator[ExportedEvent]:
         OSError: the file cannot be read.
     """
     with path.open("rb", buffering=_READ_BYTES) as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(bounded_lines(file), start=1):
             try:
                 event = parse_line(line)
             except (KeyError, ValueError, TypeError, AttributeError):

@@ -1,9 +1,20 @@
 """A file that is written from its begin to its end, with its size and its hash."""
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO
+
+MAX_LINE_BYTES = 512 * 1024 * 1024
+"""More than a line of an export can have. PostgreSQL holds a value of jsonb of at most 256 MiB."""
+
+
+def bounded_lines(file: BinaryIO, max_bytes: int = MAX_LINE_BYTES) -> Iterator[bytes]:
+    """Yield the lines of a file. A longer one is cut, so that a file without line breaks takes no more memory."""
+    return iter(partial(file.readline, max_bytes), b"")
 
 
 class PartFile:

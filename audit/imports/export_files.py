@@ -1,5 +1,6 @@
 """The files of an export that hold conversations, also in a folder or archive."""
 
+import lzma
 import re
 import zipfile
 import zlib
@@ -11,9 +12,11 @@ from audit.imports.checked_bytes import Readable
 from audit.imports.errors import ImportFormatError, at
 
 # ChatGPT splits a large export into conversations-000.json, conversations-001.json and so on.
-_CONVERSATIONS = re.compile(r"conversations(?:-(\d+))?\.json")
+_CONVERSATIONS = re.compile(r"conversations(?:-(\d{1,9}))?\.json")
 _ARCHIVE = b"PK\x03\x04"
 _DAMAGED = "damaged in the archive"
+_DAMAGES = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, UnicodeDecodeError)
+"""The errors of zipfile for damaged bytes. The name of a file may be no UTF-8 any more."""
 
 
 def export_files(path: Path) -> Iterator[tuple[str, Readable]]:
@@ -66,7 +69,7 @@ def opened_archive(path: Path) -> zipfile.ZipFile:
     """
     try:
         return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+    except (*_DAMAGES, NotImplementedError) as error:  # a version that it does not know
         raise ImportFormatError(f"{path.name}: a damaged zip archive") from error
 
 
@@ -79,7 +82,7 @@ def opened_member(archive: zipfile.ZipFile, member: str) -> Generator[Readable]:
     """
     try:
         file = archive.open(member)
-    except zipfile.BadZipFile as error:
+    except _DAMAGES as error:
         raise ImportFormatError(_DAMAGED) from error
     except RuntimeError as error:  # NotImplementedError too
         raise ImportFormatError("encrypted, or packed in an unknown way") from error
@@ -109,5 +112,5 @@ class _ArchivedFile:
     def read(self, size: int, /) -> bytes:
         try:
             return self._file.read(size)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except _DAMAGES as error:
             raise ImportFormatError(_DAMAGED) from error

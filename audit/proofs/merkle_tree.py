@@ -66,17 +66,13 @@ class MerkleTree:
         """The subtrees as bytes, from which `load` restores the tree."""
         return b"".join(self._subtrees)
 
-    def copy(self) -> "MerkleTree":
-        """Return the same tree, which grows by itself."""
-        return MerkleTree(self._size, self._subtrees)
-
     def append(self, data: bytes) -> None:
         """Append a leaf."""
-        self.append_subtree(leaf_hash(data), 1)
+        self.extend((data,))
 
     def extend(self, leaves: Iterable[bytes]) -> None:
         """Append leaves."""
-        # `append`, written out: a million leaves take 1.5 s instead of 2.5.
+        # The hashes are written out: a million leaves take 1.5 s instead of 2.5.
         size, subtrees, new_hash = self._size, self._subtrees, sha256
         for data in leaves:
             root, merges = new_hash(b"\x00" + data).digest(), size
@@ -86,33 +82,6 @@ class MerkleTree:
             subtrees.append(root)
             size += 1
         self._size = size
-
-    def append_subtree(self, root: bytes, leaves: int) -> None:
-        """Append a perfect subtree of `leaves` leaves, a power of two.
-
-        Raises:
-            ValueError: the subtree has no place at the end of this tree.
-        """
-        if leaves.bit_count() != 1 or self._size % leaves:
-            raise ValueError(f"a tree of {self._size} leaves has no place for a subtree of {leaves}")
-        merges = self._size // leaves
-        while merges & 1:
-            root = node_hash(self._subtrees.pop(), root)
-            merges >>= 1
-        self._subtrees.append(root)
-        self._size += leaves
-
-    def append_tree(self, tree: "MerkleTree") -> None:
-        """Append all leaves of another tree.
-
-        Raises:
-            ValueError: its largest subtree has no place at the end of this tree.
-        """
-        left = tree.size
-        for root in tree.subtrees:
-            leaves = 1 << (left.bit_length() - 1)
-            self.append_subtree(root, leaves)
-            left -= leaves
 
     def root(self) -> bytes:
         """Return the hash of the whole tree."""

@@ -91,7 +91,10 @@ class Sealer:
 
     def _is_due(self, head: int) -> bool:
         unsealed = head - self._sealed
-        return unsealed >= self._head_events or (unsealed > 0 and monotonic() - self._sealed_at >= self._interval_s)
+        # After a restore the log may end before what this process knows as sealed. It reads the stored tree again then.
+        if unsealed < 0 or unsealed >= self._head_events:
+            return True
+        return unsealed > 0 and monotonic() - self._sealed_at >= self._interval_s
 
     def _set_sealed(self, size: int) -> None:
         if size != self._sealed:

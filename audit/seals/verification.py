@@ -94,7 +94,8 @@ async def verify_log(
                 async for section in sections:
                     if finding := run.take(section):
                         return run.result(finding)
-            finding = run.missing() or bounds.finding_after()
+            findings = [found for found in (bounds.finding_after(), run.missing()) if found is not None]
+            finding = min(findings, key=lambda found: found.position, default=None)
             # Only now: a finding with a position tells more.
             if damage is not None and finding is None:
                 raise damage
@@ -229,11 +230,12 @@ async def _check_section(connection: Connection, after: int, upto: int) -> _Sect
     cursor = await connection.execute(_SQL["check_section"], parameters, binary=True)
     row = await cursor.fetchone()
     assert row is not None
-    count, digests, bad, erased = row
+    count, positions, digests, bad, erased = row
     findings: list[Finding] = []
     if bad is not None:
         findings.append(Finding(bad, "the event does not match its digest."))
-    if count != upto - after:
+    # With one event too many and one too few, only the number of positions differs.
+    if (count, positions) != (upto - after, upto - after):
         cursor = await connection.execute(_SQL["find_misnumbered"], parameters, binary=True)
         if misnumbered := await cursor.fetchone():
             position, number = misnumbered

@@ -270,14 +270,19 @@ def test_a_moment_beyond_the_log_is_an_error(as_of: str, data_dir: Path) -> None
     check_refused(done, as_of[:4])
 
 
-def test_a_standby_can_be_read_and_not_written(data_dir: Path) -> None:
+def test_a_standby_can_be_read_and_not_written(data_dir: Path, tmp_path: Path) -> None:
     standby = data_dir / "postgres" / "standby.signal"
     standby.touch()
     try:
         code, out, err = turnlog("log", "tail", "--data-dir", data_dir)
         assert (code, "kept" in out, err) == (0, True, "")
         with EmbeddedPostgres(data_dir):  # so that the other commands need not start it
-            assert in_this_process("projections", "status", "--data-dir", data_dir)[0] == 0
+            key = ("--key", str(tmp_path / "key"))
+            audits = [("log", "verify"), ("log", "checkpoint", *key), ("log", "prove", "1", *key)]
+            export = ("log", "export", "--out", str(tmp_path / "export"))
+            for command in (("projections", "status"), *audits, export):
+                assert in_this_process(*command, "--data-dir", data_dir)[0] == 0
+            check_refused(in_this_process("import", tmp_path / "export", "--data-dir", data_dir), "read-only")
             check_refused(turnlog(*SERVE, "--data-dir", data_dir), "read-only")
             for command in (*WRITING, IMPORT):
                 check_refused(in_this_process(*command, "--data-dir", data_dir), "read-only")

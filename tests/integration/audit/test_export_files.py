@@ -76,6 +76,23 @@ def test_a_damaged_file_in_an_archive_is_refused(tmp_path: Path) -> None:
     assert refusal(path) == "damaged in the archive"
 
 
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_an_archive_with_a_changed_byte_is_read_or_refused_in_one_line(tmp_path: Path, packing: int) -> None:
+    path = tmp_path / "export.zip"
+    with zipfile.ZipFile(path, "w", packing) as written:
+        written.writestr("é/conversations.json", "[1234567890]")
+    whole = path.read_bytes()
+    refusals: list[str] = []
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x80]) + whole[place + 1 :])
+        try:
+            read(path)
+        except (ImportFormatError, OSError) as error:
+            refusals.append(str(error))
+    assert len(refusals) > 20
+    assert [text for text in refusals if "\n" in text] == []
+
+
 def test_an_encrypted_file_is_refused(tmp_path: Path) -> None:
     path = archive(tmp_path / "export.zip", {"conversations.json": "[]"})
     packed = bytearray(path.read_bytes())

@@ -167,6 +167,27 @@ async def test_two_events_at_one_position_are_named(log_url: str) -> None:
     await check_found(log_url, 23, "several events have it")
 
 
+async def test_an_event_moved_to_the_position_of_another_is_named(log_url: str) -> None:
+    tamper(
+        log_url,
+        "DROP INDEX events_position",
+        "UPDATE events SET position = 23 WHERE position = 24",
+        f"{RECOMPUTE} WHERE position = 23",
+    )
+    await check_found(log_url, 23, "several events have it")
+
+
+async def test_functions_of_the_schema_do_not_lend_digests(log_url: str) -> None:
+    # Their argument types fit better than those of PostgreSQL's own function, unless these are named.
+    body = "SELECT pg_catalog.convert_to(replace(given, 'forged', 'Message 21'), 'UTF8'::name)"
+    tamper(
+        log_url,
+        f"CREATE FUNCTION convert_to(given text, encoding text) RETURNS bytea LANGUAGE sql AS $${body}$$",
+        "UPDATE events SET data = replace(data::text, 'Message 21', 'forged')::jsonb WHERE position = 23",
+    )
+    await check_found(log_url, 23, "the event does not match its digest")
+
+
 async def test_swapped_events_are_named(log_url: str) -> None:
     tamper(
         log_url,
@@ -182,6 +203,15 @@ async def test_swapped_events_are_named(log_url: str) -> None:
 async def test_a_truncated_log_is_noticed(log_url: str) -> None:
     tamper(log_url, "DELETE FROM events WHERE position > 50", "UPDATE head SET position = 50")
     await check_found(log_url, 51, "the event is missing. The sealed head covers 60 events")
+
+
+@pytest.mark.parametrize(
+    ("head", "position", "reason"),
+    [(50, 51, "the log ends at position 50"), (62, 61, "the event is missing"), (0, 1, "the log ends at position 0")],
+)
+async def test_a_changed_end_of_the_log_is_noticed(log_url: str, head: int, position: int, reason: str) -> None:
+    rows(log_url, "UPDATE head SET position = %s", [head])
+    await check_found(log_url, position, reason)
 
 
 async def test_an_emptied_log_is_noticed(log_url: str) -> None:

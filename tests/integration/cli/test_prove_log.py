@@ -97,6 +97,14 @@ def test_the_signing_key_is_made_at_its_first_use(log_url: str, data_directory: 
     assert parse_key(run(log_url, "checkpoint", "--show-key").stdout.strip()).name == origin
 
 
+def test_a_new_signing_key_is_announced_once(log_url: str, data_directory: Path) -> None:
+    announced = f"Made the signing key {data_directory / 'checkpoint.key'}. Back it up, because checkpoints need it.\n"
+    assert run(log_url, "checkpoint", "--show-key").stderr == announced
+    assert run(log_url, "checkpoint").stderr == ""
+    other = data_directory / "other.key"
+    assert f"Made the signing key {other}." in run(log_url, "prove", "1", "--key", other).stderr
+
+
 def test_another_machine_verifies_with_the_public_key(log_url: str, data_directory: Path, tmp_path: Path) -> None:
     kept = kept_checkpoint(log_url, tmp_path / "checkpoint")
     public_key = run(log_url, "checkpoint", "--show-key").stdout.strip()

@@ -66,25 +66,6 @@ def test_a_stored_tree_grows_on(size: int, draw: st.DataObject) -> None:
     assert len(before.state) == 32 * at.bit_count()
 
 
-def test_a_copy_grows_by_itself() -> None:
-    tree = tree_of(DATA[:5])
-    copy = tree.copy()
-    copy.append(DATA[5])
-    assert (tree.root(), copy.root()) == (mth(DATA[:5]), mth(DATA[:6]))
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(0, 5), st.integers(0, 4), st.integers(0, 15))
-def test_a_tree_takes_perfect_subtrees_and_one_last_tree(height: int, number: int, rest: int) -> None:
-    leaves = 1 << height
-    size = leaves * number + min(rest, leaves)
-    tree = MerkleTree()
-    for first in range(0, leaves * number, leaves):
-        tree.append_subtree(mth(DATA[first : first + leaves]), leaves)
-    tree.append_tree(tree_of(DATA[leaves * number : size]))
-    assert (tree.size, tree.root(), tree.subtrees) == (size, mth(DATA[:size]), tree_of(DATA[:size]).subtrees)
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -92,9 +73,6 @@ def test_a_tree_takes_perfect_subtrees_and_one_last_tree(height: int, number: in
         lambda: MerkleTree(1, [bytes(31)]),
         lambda: MerkleTree(-1),
         lambda: MerkleTree.load(2, bytes(33)),
-        lambda: tree_of(DATA[:3]).append_subtree(bytes(32), 2),
-        lambda: tree_of(DATA[:4]).append_subtree(bytes(32), 3),
-        lambda: tree_of(DATA[:1]).append_tree(tree_of(DATA[:2])),
     ],
 )
 def test_subtrees_that_do_not_fit_are_refused(wrong: Callable[[], object]) -> None:

@@ -46,11 +46,24 @@ def test_another_event_of_the_conversation_begins_a_new_run() -> None:
     assert salts.next(delta) != derived_salt(first, delta.version)
 
 
+def test_events_of_another_process_in_between_begin_a_new_run() -> None:
+    salts = Salts()
+    row = rows_of(streaming(1).events)[-1]
+    first = salts.next(row)
+    # The other process has ended the turn and begun the next one.
+    later = row._replace(version=row.version + 4)
+    salt = salts.next(later)
+    assert salt != derived_salt(first, later.version)
+    after = later._replace(version=later.version + 1)
+    assert salts.next(after) == derived_salt(salt, after.version)
+
+
 def test_runs_of_several_conversations_do_not_mix_and_the_oldest_is_forgotten() -> None:
     salts = Salts(max_runs=2)
     rows = [rows_of(streaming(1).events)[-1] for _ in range(3)]
     firsts = [salts.next(row) for row in rows]
     assert len(set(firsts)) == 3
-    for row, first in zip(rows[1:], firsts[1:], strict=True):
+    later = [row._replace(version=row.version + 1) for row in rows]
+    for row, first in zip(later[1:], firsts[1:], strict=True):
         assert salts.next(row) == derived_salt(first, row.version)
-    assert salts.next(rows[0]) != derived_salt(firsts[0], rows[0].version)
+    assert salts.next(later[0]) != derived_salt(firsts[0], later[0].version)

@@ -317,6 +317,17 @@ async def test_a_damaged_image_is_named(log_url: str, empty_url: str, out: Path)
     assert is_empty(empty_url)
 
 
+@pytest.mark.parametrize("media_type", ["text/html", "image/png", "image/gif\\u0000"])
+async def test_an_image_of_another_media_type_is_named(
+    log_url: str, empty_url: str, out: Path, media_type: str
+) -> None:
+    (name,) = {file.name for file in (await exported(log_url, out, sizes=ExportSizes())).images}
+    edited(name, lambda content: content.replace(b"image/gif", media_type.encode()))(out)
+    with pytest.raises(ExportDamagedError, match=f"{name}, line 1: the image is not of its media type"):
+        await imported(empty_url, out)
+    assert is_empty(empty_url)
+
+
 @pytest.mark.parametrize(
     "change",
     [

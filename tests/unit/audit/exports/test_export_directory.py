@@ -126,9 +126,25 @@ def test_a_directory_with_something_else_is_refused(tmp_path: Path, name: str) -
     assert names(tmp_path) == {name}
 
 
-def test_a_complete_file_that_is_gone_is_noticed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tree_head", [(15, "ab"), (20, "cd")])
+def test_a_log_that_lost_events_is_not_exported_further(tmp_path: Path, tree_head: tuple[int, str]) -> None:
     with open_export(tmp_path, plan()) as directory:
         write_part(directory, NAMES[0])
+    before = names(tmp_path)
+    size, digit_pair = tree_head
+    restored = plan(upto=size, tree_head=ExportedTreeHead(size=size, root=digit_pair * 32))
+    message = f"The log has lost events since the export in {tmp_path} was begun, when it ended at position 20"
+    with pytest.raises(ExportError, match=message), open_export(tmp_path, restored):
+        pass
+    assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_complete_file_that_is_gone_is_noticed(tmp_path: Path, finished: bool) -> None:
+    with open_export(tmp_path, plan()) as directory:
+        write_part(directory, NAMES[0])
+        if finished:
+            directory.finish()
     (tmp_path / NAMES[0]).unlink()
     with pytest.raises(ExportError, match=f"{NAMES[0]} was removed or changed"), open_export(tmp_path, plan()):
         pass

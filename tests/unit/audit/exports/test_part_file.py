@@ -2,12 +2,13 @@
 
 import errno
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 from audit.exports.parquet_events import ParquetEvents
-from audit.exports.part_file import PartFile
+from audit.exports.part_file import PartFile, bounded_lines
 
 FULL = Path("/dev/full")
 
@@ -51,3 +52,7 @@ def test_a_dropped_file_takes_no_more(tmp_path: Path) -> None:
     file.write(b"cd")
     file.finish()
     assert (tmp_path / "file").read_bytes() == b"ab"
+
+
+def test_a_line_that_is_too_long_is_cut() -> None:
+    assert list(bounded_lines(BytesIO(b"ab\n\nabcdefg\nab"), 4)) == [b"ab\n", b"\n", b"abcd", b"efg\n", b"ab"]
