@@ -60,7 +60,7 @@ def tail(
                 async for records in pages:
                     _print(records, as_json)
 
-    read_log(data_dir, database_url, work, listening=follow)
+    read_log(data_dir, database_url, work, watched=follow, listening=follow)
 
 
 @log.command()

@@ -80,6 +80,7 @@ async def import_log(database: Database, path: Path, report: Report = lambda pos
                 imported = await _import_all(connection, path, manifest, report)
             await notify_through(connection, database.schema, TOPIC, str(imported.events))
             await connection.execute(_SQL["analyze_events"])
+            await connection.execute(_SQL["summarize_times"])
     return imported
 
 

@@ -27,3 +27,8 @@ INSERT INTO tree_heads (size, root) SELECT h.size, h.root FROM unnest(%(sizes)s:
 -- name: analyze_events
 -- Count the values of the table, which autovacuum would do a minute later.
 ANALYZE events
+
+-- name: summarize_times
+-- Add the sections of the table to the index of times. Autovacuum would do it in many steps of a minute each, and until then
+-- the search of a time would read the sections that are missing.
+SELECT brin_summarize_new_values('events_time')

@@ -1,14 +1,21 @@
 """Following a log: the wanted events that are recorded from now on."""
 
-from collections.abc import AsyncGenerator
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
 
+from eventlog.errors import StoreUnavailableError
 from eventlog.feeds.feed import Feed
 from eventlog.log_search import EventFilter, LogSearch
+from eventlog.retry import equal_pauses, retry
 
 PAGE_EVENTS = 1000
 HINT_WAIT_S = 60.0
 POLL_INTERVAL_S = 1.0
+OUTAGE_S = 60.0
+"""How long a follower waits for a database that does not answer, such as one that restarts."""
+
+T = TypeVar("T")
 
 
 class Follower:
@@ -29,15 +36,15 @@ class Follower:
         """Yield the wanted events as they are recorded, without end.
 
         Raises:
-            StoreUnavailableError: the database does not answer.
+            StoreUnavailableError: the database does not answer for a minute, or not at the beginning.
         """
         await self._feed.refresh()
         with self._feed.subscribed() as wakeup:
             while True:
                 if self._feed.head > self._position:
-                    yield await self._next(wanted)
+                    yield await _once_available(partial(self._next, wanted))
                 elif not await wakeup.wait(POLL_INTERVAL_S if self._polls else HINT_WAIT_S):
-                    await self._feed.refresh()
+                    await _once_available(self._feed.refresh)
 
     async def _next(self, wanted: EventFilter) -> list[dict[str, Any]]:
         head, rewinds = self._feed.head, self._rewinds
@@ -51,3 +58,7 @@ class Follower:
     def _rewind(self, head: int) -> None:
         self._rewinds += 1
         self._position = min(self._position, head)
+
+
+async def _once_available(read: Callable[[], Awaitable[T]]) -> T:
+    return await retry(read, StoreUnavailableError, equal_pauses(POLL_INTERVAL_S, OUTAGE_S))

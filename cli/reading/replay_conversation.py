@@ -17,12 +17,13 @@ from cli.reading.opened_log import read_log
 from cli.reading.playback import Piece, Playback, Scene
 from cli.reading.transcript import Transcript
 from cli.terminal import has_colours, width
-from eventlog.log import Log
+from eventlog.log import LAST_POSITION, Log
 from eventlog.log_search import EventFilter, LogSearch
 from eventlog.mapper import Recorded
 from eventlog.opening import OpenLog
 
-PAGE_EVENTS = 500
+PAGE_EVENTS = 100
+"""So many events are in memory at once. Each may have megabytes."""
 IDLE_PAUSE_S = 3.0
 """How long a pause between turns is played, unless --max-pause says otherwise."""
 
@@ -101,15 +102,16 @@ def replay(
 
     async def work(opened: OpenLog) -> None:
         await check_recorded(opened.log, until, None if isinstance(begins, timedelta) else begins)
-        await _check_exists(LogSearch(opened.database), conversation, begins, until)
-        transcript = Transcript(lambda text: click.echo(text, nl=False), width(), colours=has_colours())
+        upto = LAST_POSITION if until is None else await opened.log.position_of(until)
+        await _check_exists(LogSearch(opened.database), conversation, begins, upto)
+        transcript = Transcript(lambda text: click.echo(text, nl=False), width, colours=has_colours())
         try:
-            scenes = _scenes(_events(opened.log, conversation, until))
+            scenes = _scenes(_events(opened.log, conversation, upto))
             await play(scenes, transcript, Pace(speed, max_pause), Start(begins))
         finally:
             transcript.end()
 
-    read_log(data_dir, database_url, work)
+    read_log(data_dir, database_url, work, watched=True)
 
 
 async def play(
@@ -152,10 +154,8 @@ def _start(text: str) -> Moment | timedelta:
     return moment_of("--from", text)
 
 
-async def _check_exists(
-    search: LogSearch, conversation: UUID, begins: Moment | timedelta | None, until: Moment | None
-) -> None:
-    """Check that the conversation existed at a moment, and lasted until another.
+async def _check_exists(search: LogSearch, conversation: UUID, begins: Moment | timedelta | None, upto: int) -> None:
+    """Check that the conversation existed at a position, and lasted until a moment.
 
     Raises:
         FailedError: it did not.
@@ -164,7 +164,7 @@ async def _check_exists(
     if not first.records or "conversation_id" not in first.records[0]:
         raise FailedError(f"No conversation {conversation}.")
     began = first.records[0]
-    if _is_after(began["position"], began["recorded_at"], until):
+    if began["position"] > upto:
         raise FailedError(f"The conversation began later, at position {began['position']}.")
     if isinstance(begins, timedelta):
         last = await search.in_conversation(conversation, EventFilter(), None, 1, newest_first=True)
@@ -173,22 +173,15 @@ async def _check_exists(
             raise FailedError(f"The conversation ended after {spoken(lasted.total_seconds())}.")
 
 
-async def _events(log: Log, conversation: UUID, until: Moment | None) -> AsyncGenerator[Recorded]:
-    """Yield the events of a conversation up to a moment."""
+async def _events(log: Log, conversation: UUID, upto: int) -> AsyncGenerator[Recorded]:
+    """Yield the events of a conversation up to a position."""
     version = 0
     while page := await log.events(conversation, version + 1, limit=PAGE_EVENTS):
         for item in page:
-            if _is_after(item.position, item.event.timestamp, until):
+            if item.position > upto:
                 return
             yield item
         version = page[-1].event.originator_version
-
-
-def _is_after(position: int, at: datetime, moment: Moment | None) -> bool:
-    """Return whether an event was recorded after a moment, never with None."""
-    if moment is None:
-        return False
-    return position > moment if isinstance(moment, int) else at > moment
 
 
 async def _scenes(events: AsyncIterable[Recorded]) -> AsyncGenerator[Scene]:

@@ -14,20 +14,23 @@ _JOINER = "\u200d"
 class Transcript:
     """Writes pieces as they come, without moving the cursor back.
 
-    Lines are broken at the width of the terminal. `columns` is None where there is none, and lines are as long as they
-    are. Hidden characters are escaped.
+    Lines are broken at the width of the terminal, which `width` returns whenever something is shown. It returns None
+    where there is no terminal, and lines are as long as they are. Hidden characters are escaped.
     """
 
-    def __init__(self, write: Callable[[str], None], columns: int | None, *, colours: bool) -> None:
+    def __init__(self, write: Callable[[str], None], width: Callable[[], int | None], *, colours: bool) -> None:
         self._write = write
-        # The last column stays free: terminals differ in the width of some emoji.
-        self._columns = None if columns is None else columns - 1
+        self._width = width
+        self._columns: int | None = None
         self._colours = colours
         self._column = 0
         self._last = ""
 
     def show(self, pieces: Iterable[Piece]) -> None:
         """Write some pieces at once."""
+        columns = self._width()
+        # The last column stays free: terminals differ in the width of some emoji.
+        self._columns = None if columns is None else columns - 1
         written = "".join(self._whole(piece) if piece.whole else self._continued(piece) for piece in pieces)
         if written:
             self._write(written)

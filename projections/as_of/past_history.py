@@ -13,6 +13,9 @@ from projections.models.history import History, HistoryProjection
 from projections.models.history_rows import MessageRow
 from projections.projection import Projection
 
+MESSAGES_AT_ONCE = 1000
+"""So many messages are read at once to find those of a page."""
+
 _HISTORY: Projection = HistoryProjection()
 
 
@@ -37,26 +40,25 @@ class PastHistory:
         self, conversation_id: UUID, *, descending: bool, superseded: bool, beyond: int | None, limit: int
     ) -> list[MessageRow]:
         """Return at most `limit` messages beyond a version, which is excluded."""
-        events = await self._frame(conversation_id)
-        start = beyond if beyond is not None else (LAST_VERSION if descending else 0)
-        reached, number = start, limit
-        while True:
-            batch = await self._events.messages(conversation_id, descending=descending, beyond=reached, limit=number)
-            events |= _by_version(batch)
-            end = 0 if descending else LAST_VERSION
+        frame, end = await self._frame(conversation_id), 0 if descending else LAST_VERSION
+        reached = beyond if beyond is not None else (LAST_VERSION if descending else 0)
+        page: list[MessageRow] = []
+        number = limit
+        while len(page) < limit and reached != end:
+            start = reached
+            batch = await self._events.messages(conversation_id, descending=descending, beyond=start, limit=number)
             reached = batch[-1].event.originator_version if len(batch) == number else end
             # Of the messages before the frame, none is known beyond the last of the batch.
             first, last = (reached, start - 1) if descending else (start + 1, reached)
-            page = [
+            shown = [
                 row
-                for row in _rows(events)
+                for row in _rows(frame | _by_version(batch))
                 if first <= row.version <= last and (superseded or row.status != "superseded")
             ]
-            if len(page) >= limit or reached == end:
-                page.sort(key=lambda row: row.version, reverse=descending)
-                return await self._complete(page[:limit])
-            # Deleted and superseded messages are no part of the page.
-            number *= 2
+            page += sorted(shown, key=lambda row: row.version, reverse=descending)
+            # Deleted and superseded messages are no part of the page. There may be many, and they are not kept.
+            number = max(limit, min(2 * number, MESSAGES_AT_ONCE))
+        return await self._complete(page[:limit])
 
     async def _frame(self, conversation_id: UUID) -> dict[int, AggregateEvent]:
         """Return the events that decide which messages are shown, by version.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from domain.aggregates import AggregateEvent
@@ -175,6 +176,18 @@ def test_follow_prints_only_what_the_options_select(log_url: str) -> None:
         eventually(lambda: len(running.lines) == 2)
         assert running.interrupt() == 0
     assert [json.loads(line)["position"] for line in running.lines] == [9, 15]
+
+
+@pytest.mark.parametrize("command", [["tail"], ["show", "CONVERSATION"]], ids=" ".join)
+def test_output_that_ctrl_c_cut_short_does_not_look_complete(log_url: str, story: Story, command: list[str]) -> None:
+    named = [str(story.id) if each == "CONVERSATION" else each for each in command]
+    with psycopg.connect(log_url) as blocking:
+        blocking.execute("LOCK TABLE turnlog.events")
+        with RunningCommand([TURNLOG, "log", *named, "--database-url", url(log_url)], environment()) as running:
+            waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            eventually(lambda: rows(log_url, waiting))
+            assert running.interrupt() == 1
+    assert (running.output, running.errors.strip()) == ("", "Aborted!")
 
 
 @pytest.mark.parametrize("columns", [60, 200])

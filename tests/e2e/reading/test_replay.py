@@ -136,6 +136,19 @@ def test_as_of_ends_the_conversation_there(log_url: str, story: Story, as_of: st
     assert replay(log_url, story.id, *FAST, "--as-of", as_of).stdout.splitlines() == expected
 
 
+def test_as_of_a_time_is_the_last_event_in_log_order_by_then(database_url: str) -> None:
+    """The clock was ahead at the first message, which reads of the past over HTTP show as well."""
+    story = Story()
+    for words in ("First", "Second", "Third"):
+        story.say(words)
+    ahead, at = story.events[1].timestamp + timedelta(hours=1), story.events[2].timestamp
+    story.events[1] = story.events[1].model_copy(update={"timestamp": ahead})
+    record(database_url, story)
+    done = replay(database_url, story.id, *FAST, "--as-of", at.isoformat())
+    said = {f"  {words}" for words in ("First", "Second", "Third")}
+    assert [line for line in done.stdout.splitlines() if line in said] == ["  First", "  Second"]
+
+
 def test_what_is_before_the_start_is_shown_at_once(database_url: str) -> None:
     # Nothing takes time after the start. A pause before it would last for years.
     story = Story()

@@ -1,7 +1,7 @@
 """Each read of the past is what the read models and a naive reading gave then."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
@@ -18,11 +18,12 @@ from domain.content import ImageBlock, ReasoningBlock, TextBlock
 from domain.events import ConversationEvent, MessageAdded
 from eventlog.errors import UnknownEventError
 from projections.apply import run_changes
-from projections.as_of import past_listing
+from projections.as_of import past_history, past_listing
 from projections.as_of.past_agents import PastAgents
 from projections.as_of.past_events import PastEvents
 from projections.catalog import PROJECTIONS, prepare
 from projections.models.agent_listing import AgentListing, AgentPlace, AgentRow
+from projections.models.history_rows import MessageRow
 from projections.models.listing_filter import ListingFilter
 from projections.projection import Change
 from tests.support.histories.agents import agent_histories, one_of_each_agent
@@ -213,6 +214,32 @@ async def test_a_page_goes_on_behind_messages_that_are_not_shown(prepared_url: s
             seen += [row.version for row in page]
         kept = [event.originator_version for event in (*story.messages()[:5], *story.messages()[30:])]
         assert seen == (kept[::-1] if descending else kept)
+
+
+@pytest.mark.parametrize("descending", [False, True])
+async def test_a_page_does_not_keep_the_messages_that_it_leaves_out(
+    prepared_url: str, here: Store, monkeypatch: pytest.MonkeyPatch, descending: bool
+) -> None:
+    story = Story()
+    version = story.ask("q0")[0].originator_version
+    story.complete("a0")
+    for number in range(1, 60):
+        story.ask(f"q{number}", replacing=version)
+        story.complete(f"a{number}")
+    position = await here.append(story.events)
+    monkeypatch.setattr(past_history, "MESSAGES_AT_ONCE", 8)
+    folded: list[int] = []
+    rows_of = past_history._rows
+
+    def noting(events: Mapping[int, AggregateEvent]) -> list[MessageRow]:
+        folded.append(sum(isinstance(event, MessageAdded) for event in events.values()))
+        return rows_of(events)
+
+    monkeypatch.setattr(past_history, "_rows", noting)
+    history = readers_at(here.database, position).history
+    page = await history.page(story.id, descending=descending, superseded=False, beyond=None, limit=3)
+    assert sorted(row.id for row in page) == sorted(message.message_id for message in story.messages()[-2:])
+    assert max(folded) <= 8
 
 
 async def test_conversations_of_others_are_not_found(prepared_url: str, here: Store) -> None:

@@ -5,13 +5,18 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from cli.reading import following
 from cli.reading.following import Follower
+from eventlog.errors import StoreUnavailableError
+from eventlog.feeds.feed import Feed
 from eventlog.log_search import EventFilter, LogSearch
 from tests.support.histories.builders import Story, audit_read
-from tests.support.store import Store, opened, rows
+from tests.support.store import Store, opened, rows, until
 from tests.support.waiting import NEVER_S, PATIENCE_S
 
 
@@ -78,6 +83,61 @@ async def test_without_notifications_the_log_is_polled(
     async with opened(database_url, listening=False) as deaf, followed(deaf, 0, polls=True) as found:
         await here.append(Story().events)
         assert await next_positions(found, 1) == [1]
+
+
+@pytest.mark.parametrize("polls", [False, True])
+async def test_a_database_that_is_away_for_a_while_is_waited_for(
+    database_url: str, postgres: str, here: Store, monkeypatch: pytest.MonkeyPatch, polls: bool
+) -> None:
+    for name in ("POLL_INTERVAL_S", "HINT_WAIT_S"):
+        monkeypatch.setattr(following, name, 0.01)
+    failed = 0
+    refresh = Feed.refresh
+
+    async def counted(self: Feed) -> None:
+        nonlocal failed
+        try:
+            await refresh(self)
+        except StoreUnavailableError:
+            failed += 1
+            raise
+
+    monkeypatch.setattr(Feed, "refresh", counted)
+    async with opened(database_url, listening=not polls) as follower, followed(follower, 0, polls=polls) as found:
+        await here.append(Story().events)
+        assert await next_positions(found, 1) == [1]
+        admit(postgres, database_url, admitted=False)
+        await until(lambda: failed > 1)
+        admit(postgres, database_url, admitted=True)
+        async with opened(database_url) as again:
+            await again.append(Story().events)
+        assert await next_positions(found, 1) == [2]
+
+
+async def test_an_outage_that_lasts_is_an_error(
+    database_url: str, postgres: str, here: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "POLL_INTERVAL_S", 0.01)
+    monkeypatch.setattr(following, "OUTAGE_S", 0.05)
+    follower = Follower(here.feed, LogSearch(here.database), 0, polls=True)
+    pages = follower.pages(EventFilter())
+    await here.append(Story().events)
+    assert [record["position"] for record in await anext(pages)] == [1]
+    admit(postgres, database_url, admitted=False)
+    try:
+        with pytest.raises(StoreUnavailableError):
+            await anext(pages)
+    finally:
+        admit(postgres, database_url, admitted=True)
+
+
+def admit(postgres: str, conninfo: str, *, admitted: bool) -> None:
+    """Let a database accept connections or not. Its sessions end."""
+    name = str(conninfo_to_dict(conninfo)["dbname"])
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        statement = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+        connection.execute(statement.format(sql.Identifier(name), admitted))
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
 
 
 async def test_a_log_that_lost_its_newest_events_is_followed_from_its_new_end(

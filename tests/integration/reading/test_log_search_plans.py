@@ -97,6 +97,16 @@ def test_a_time_is_found_in_few_steps(large_log_url: str) -> None:
     assert loops and max(loops) <= PLANTED.bit_length()
 
 
+@pytest.mark.parametrize("statement", ["find_first_position", "find_last_position"])
+def test_a_clock_that_stepped_back_is_found_in_the_index_of_times(large_log_url: str, statement: str) -> None:
+    # Sections of the table are 1 MB, of which the log has three.
+    rows(large_log_url, "VACUUM ANALYZE events")
+    parameters = {"time": BEGINNING + timedelta(seconds=PLANTED / 50), "near": PLANTED // 50}
+    if statement == "find_last_position":
+        parameters = {"time": BEGINNING + timedelta(seconds=PLANTED * 0.98), "near": PLANTED * 98 // 100}
+    assert "Bitmap Index Scan on events_time" in explained(large_log_url, log._SQL[statement], parameters)
+
+
 def explained(conninfo: str, statement: str, parameters: dict[str, Any], *, analyze: bool = False) -> str:
     explain = "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) " if analyze else "EXPLAIN (COSTS OFF) "
     return "\n".join(row[0] for row in rows_of(conninfo, explain + statement, parameters))

@@ -24,7 +24,7 @@ def scenes_of(events: Sequence[ConversationEvent | UnknownEvent]) -> list[Scene]
 def transcript(events: Sequence[ConversationEvent | UnknownEvent]) -> list[str]:
     """Return the lines of the events without a terminal."""
     parts: list[str] = []
-    writer = Transcript(parts.append, None, colours=False)
+    writer = Transcript(parts.append, lambda: None, colours=False)
     for scene in scenes_of(events):
         writer.show(scene.pieces)
     writer.end()

@@ -23,7 +23,7 @@ class Stage:
         self.seen: list[str | float] = []
 
     async def play(self, pace: Pace, start: Start) -> list[str | float]:
-        transcript = Transcript(lambda text: self.seen.append(text.strip()), None, colours=False)
+        transcript = Transcript(lambda text: self.seen.append(text.strip()), lambda: None, colours=False)
         await play(self._scenes(), transcript, pace, start, self._sleep)
         return self.seen
 

@@ -16,7 +16,7 @@ END = Piece("", whole=True)
 def written(*pieces: Piece, columns: int | None = 20, colours: bool = False) -> str:
     """Return what a transcript writes, each piece at a time of its own."""
     parts: list[str] = []
-    transcript = Transcript(parts.append, columns, colours=colours)
+    transcript = Transcript(parts.append, lambda: columns, colours=colours)
     for piece in pieces:
         transcript.show([piece])
     transcript.end()
@@ -36,6 +36,16 @@ def test_a_long_text_is_broken_at_the_width_however_it_is_cut_into_chunks() -> N
     whole = written(Piece("0123456789" * 4), columns=21)
     assert whole == "  012345678901234567\n  890123456789012345\n  6789\n"
     assert written(*map(Piece, "0123456789" * 4), columns=21) == whole
+
+
+def test_the_width_is_that_of_the_terminal_at_each_time() -> None:
+    parts: list[str] = []
+    columns = iter([11, 7, 7, 7])
+    transcript = Transcript(parts.append, lambda: next(columns), colours=False)
+    for piece in (Piece("01234567"), Piece("89abcd"), Piece("0123456789", whole=True)):
+        transcript.show([piece])
+    transcript.end()
+    assert "".join(parts) == "  01234567\n  89ab\n  cd\n  012…\n"
 
 
 def test_wide_characters_are_not_cut_in_two() -> None:
