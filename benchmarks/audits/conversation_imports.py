@@ -35,7 +35,7 @@ MOST_EVENTS = 200_000
 
 
 class ConversationImports:
-    """Imports of one file of conversations, each for another owner, by a process of its own."""
+    """Imports of one file of conversations by a process, each for another owner."""
 
     def __init__(self, conninfo: str, conversations: int, path: Path) -> None:
         self._conninfo = conninfo

@@ -137,7 +137,7 @@ def test_as_of_ends_the_conversation_there(log_url: str, story: Story, as_of: st
 
 
 def test_as_of_a_time_is_the_last_event_in_log_order_by_then(database_url: str) -> None:
-    """The clock was ahead at the first message, which reads of the past over HTTP show as well."""
+    """The clock was ahead at the first message. Reads over HTTP show it as well."""
     story = Story()
     for words in ("First", "Second", "Third"):
         story.say(words)

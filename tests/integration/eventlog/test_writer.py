@@ -35,7 +35,7 @@ def broken() -> list[NewRow]:
 
 
 async def settled_generation(store: Store) -> int:
-    """Return the generation once the writer and the channels have connected, which each begin one."""
+    """Return the generation once the writer and the channels have connected."""
     await until(lambda: store.database.generation == 2)
     return store.database.generation
 
