@@ -1,5 +1,6 @@
 """The parts of an exported message: texts, images, tool calls and results."""
 
+import json
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
@@ -121,9 +122,12 @@ def arguments(given: object) -> JsonMap:
 
 def _parsed(text: str) -> object:
     """Return the value of a JSON text, the text if it is none, and None for no text."""
+    if not text:
+        return None
     try:
-        return orjson.loads(text) if text else None
-    except orjson.JSONDecodeError:
+        orjson.loads(text)  # refuses NaN, Infinity and half characters, which json takes
+        return json.loads(text)  # keeps an integer of any length, which orjson rounds
+    except (ValueError, RecursionError):
         return text
 
 

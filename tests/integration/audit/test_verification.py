@@ -288,6 +288,11 @@ async def test_a_changed_head_is_noticed(log_url: str) -> None:
     await check_found(log_url, 21, "not the one that the sealed head of 40 events covers")
 
 
+async def test_a_head_beyond_the_log_is_noticed(log_url: str) -> None:
+    tamper(log_url, "INSERT INTO tree_heads VALUES (70, sha256(''))")
+    await check_found(log_url, 61, "the event is missing. The sealed head covers 70 events")
+
+
 async def test_a_log_without_its_head_is_an_error(log_url: str) -> None:
     tamper(log_url, "DELETE FROM head")
     with pytest.raises(LogDamagedError, match="head of the log is missing"):

@@ -34,6 +34,7 @@ from eventlog.writer import Idempotency
 from projections.catalog import PROJECTIONS, install
 from tests.support.audits import DIGEST, conversation_of, tamper
 from tests.support.histories.agents import agent_histories
+from tests.support.histories.builders import Story
 from tests.support.histories.histories import histories
 from tests.support.log_exports import (
     FORMATS,
@@ -72,6 +73,28 @@ async def test_an_imported_log_is_the_exported_one(
     assert (verified.events, verified.erased, verified.finding) == (manifest.count, 1, None)
     await exported(empty_url, tmp_path / "again", format_name)
     assert files(tmp_path / "again") == files(out)
+
+
+UNUSUAL = {
+    "numbers": [-0.0, 1e22, 1e-7, 0.1 + 0.2, 1.7976931348623157e308, 5e-324, 123456789012345678901234567890],
+    "texts": ["\u2028\x7f\u202e", "\x01\x02\r\n", "\\.", "NULL", "", "\U0001f600"],
+    ',"data":': ',"data":{}}',
+    "": [[], {}, None, True],
+}
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+async def test_unusual_numbers_and_texts_stay_as_they_are(
+    database_url: str, empty_url: str, out: Path, format_name: ExportFormat
+) -> None:
+    story = Story(owner='",\x01"', title='t"\\', metadata=UNUSUAL)
+    story.say("\\.")
+    async with opened(database_url, listening=False) as store:
+        await store.append(story.events)
+    await exported(database_url, out, format_name)
+    await imported(empty_url, out)
+    assert all_rows(empty_url) == all_rows(database_url)
+    assert (await verify_log(Database(empty_url), 1)).finding is None
 
 
 async def test_an_empty_log_is_imported_with_its_name(database_url: str, empty_url: str, out: Path) -> None:
