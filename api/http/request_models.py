@@ -263,13 +263,20 @@ def _event_type(name: str) -> str:
 EventType = Annotated[str, AfterValidator(_event_type), WithJsonSchema({"type": "string", "enum": sorted(EVENT_TYPES)})]
 
 
-def _moment(value: Any) -> datetime:
+def _time(value: Any) -> datetime | None:
+    """Return the time that a text names, None if it names none."""
     if found := _TIME.fullmatch(str(value)):
         date, time, offset = found.groups()
         # A plus that is not escaped means a space in a query. A time has no space there.
         with suppress(ValueError, OverflowError):
             return datetime.fromisoformat(f"{date}T{time}{offset.replace(' ', '+').upper()}").astimezone(UTC)
-    raise PydanticCustomError("time", "must be an RFC 3339 time, as in 2026-01-31T12:00:00Z")
+    return None
+
+
+def _moment(value: Any) -> datetime:
+    if (at := _time(value)) is None:
+        raise PydanticCustomError("time", "must be an RFC 3339 time, as in 2026-01-31T12:00:00Z")
+    return at
 
 
 Moment = Annotated[datetime, BeforeValidator(_moment)]
@@ -277,7 +284,12 @@ Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 
 def _as_of(value: Any) -> int | datetime:
-    return int(value) if _POSITION.fullmatch(str(value)) else _moment(value)
+    if _POSITION.fullmatch(str(value)):
+        return int(value)
+    if (at := _time(value)) is None:
+        text = "must be a position of the log, as in 4711, or an RFC 3339 time, as in 2026-01-31T12:00:00Z"
+        raise PydanticCustomError("as_of", text)
+    return at
 
 
 _POSITION_SCHEMA = {"type": "integer", "minimum": 0, "maximum": 10**MAX_DIGITS - 1}

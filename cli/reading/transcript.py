@@ -1,6 +1,7 @@
 """A transcript that grows on a terminal or in a pipe, piece by piece."""
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from cli.reading.playback import Piece
 from cli.terminal import cells, cut, painted, visible
@@ -64,13 +65,19 @@ class Transcript:
             self._column = 0
             return character
         joined = last == _JOINER
-        size = 0 if joined else cells(last + character) - cells(last)
+        size = 0 if joined else _cells_after(last, character)
         before = ""
         # A mark that joins or changes the character before it stays beside it.
-        can_break = self._column and not joined and cells(character)
+        can_break = self._column and not joined and _cells_after("", character)
         if can_break and self._columns is not None and self._column + size > self._columns:
             self._column, before = 0, "\n"
         if self._column == 0:
             self._column, before = len(INDENT), before + INDENT
         self._column += size
         return before + character
+
+
+@lru_cache(maxsize=4096)
+def _cells_after(last: str, character: str) -> int:
+    """Return the cells that a character takes behind another one."""
+    return cells(last + character) - cells(last)

@@ -7,10 +7,11 @@ from uuid import UUID
 
 from psycopg.rows import TupleRow
 
-from domain.events import MessageAdded
+from domain.events import MessageAdded, StreamDelta
 from eventlog.db.database import Database
 from eventlog.db.statements import load_statements
 from eventlog.mapper import Recorded, Row
+from projections.models.history_rows import StreamTextRow
 
 _SQL = load_statements("projections.as_of", "past_events.sql")
 
@@ -92,12 +93,22 @@ class PastEvents:
         """Return the events that removed or replaced messages."""
         return await self._read("read_removals", conversation_id=conversation_id)
 
-    async def open_turns(self, conversation_id: UUID) -> list[Recorded]:
-        """Return the events from the start of the first turn on that had not ended.
+    async def open_turn(self, conversation_id: UUID) -> list[Recorded]:
+        """Return the events from the last start or resumption on of a turn that had not ended.
 
         Deltas are left out. There are none if all turns had ended.
         """
-        return await self._read("read_open_turns", conversation_id=conversation_id)
+        return await self._read("read_open_turn", conversation_id=conversation_id)
+
+    async def stream_text(self, conversation_id: UUID, after: int) -> list[StreamTextRow] | None:
+        """Return what the deltas after a version have streamed, a row for each block.
+
+        It is None if one of them has an older or newer shape.
+        """
+        version = StreamDelta.class_version
+        current = {"class_version": None if version == 1 else str(version)}  # version 1 is not stored
+        rows = await self._fetch(_SQL["read_stream_text"], conversation_id=conversation_id, after=after, **current)
+        return [StreamTextRow(*row[:-1]) for row in rows] if all(row[-1] for row in rows) else None
 
     async def deltas(self, conversation_id: UUID, after: int) -> list[Recorded]:
         """Return the deltas after a version."""

@@ -26,12 +26,13 @@ ORDER BY data ->> 'owner_id', aggregate_id LIMIT %(limit)s
 -- name: read_outlines
 -- Events of some conversations up to a position: all but messages and deltas, without those that later ones outdate. Of the
 -- changes of title and metadata the last one counts. Which turn was active follows from the last start of a turn and the
--- events after it. A queued turn counts unless it had left the queue.
+-- events after it, of whose waits and resumptions the last one counts. A queued turn counts unless it had left the queue.
 SELECT e.position, e.aggregate::text, e.aggregate_id, e.version, e.type, e.data::text, e.actor, e.request_id, e.recorded_at
 FROM unnest(%(conversation_ids)s::uuid[]) AS c(id)
 CROSS JOIN LATERAL (
     SELECT version, type, CASE WHEN type = 'TurnQueued' THEN data ->> 'turn_id' END AS queued_id,
         max(version) FILTER (WHERE type = 'ConversationUpdated') OVER () AS last_update,
+        max(version) FILTER (WHERE type IN ('TurnSuspended', 'TurnResumed')) OVER () AS last_wait,
         coalesce(max(version) FILTER (WHERE type = 'TurnStarted') OVER (), 0) AS last_start
     FROM events
     WHERE aggregate_id = c.id AND type NOT IN ('StreamDelta', 'MessageAdded') AND position <= %(position)s
@@ -46,8 +47,8 @@ WHERE CASE
             AND left_queue.type IN ('TurnStarted', 'TurnCompleted', 'TurnFailed', 'TurnCancelled')
             AND left_queue.data ->> 'turn_id' = o.queued_id
     )
-    WHEN o.type IN ('TurnStarted', 'TurnSuspended', 'TurnResumed', 'TurnCompleted', 'TurnFailed', 'TurnCancelled')
-        THEN o.version >= o.last_start
+    WHEN o.type IN ('TurnSuspended', 'TurnResumed') THEN o.version >= o.last_start AND o.version = o.last_wait
+    WHEN o.type IN ('TurnStarted', 'TurnCompleted', 'TurnFailed', 'TurnCancelled') THEN o.version >= o.last_start
     ELSE true
 END
 
@@ -72,24 +73,42 @@ WHERE aggregate_id = %(conversation_id)s AND position <= %(position)s AND type N
     AND type IN ('MessageDeleted', 'MessagesSuperseded', 'ConversationDeleted')
 ORDER BY version
 
--- name: read_open_turns
--- Events of one conversation up to a position: all but deltas, from the start of the first turn on that had not ended. None
--- if all had.
+-- name: read_open_turn
+-- Events of one conversation up to a position: all but deltas, from the last start or resumption of a turn on. None if that
+-- turn had ended, because no turn starts while another one runs or waits.
 SELECT position, aggregate::text, aggregate_id, version, type, data::text, actor, request_id, recorded_at
 FROM events
 WHERE aggregate_id = %(conversation_id)s AND position <= %(position)s AND type <> 'StreamDelta' AND version >= (
-    SELECT min(s.version) FROM events AS s
-    WHERE s.aggregate_id = %(conversation_id)s AND s.position <= %(position)s
-        AND s.type NOT IN ('StreamDelta', 'MessageAdded') AND s.type = 'TurnStarted'
-        AND NOT EXISTS (
-            SELECT 1 FROM events AS ended
-            WHERE ended.aggregate_id = s.aggregate_id AND ended.version > s.version AND ended.position <= %(position)s
-                AND ended.type NOT IN ('StreamDelta', 'MessageAdded')
-                AND ended.type IN ('TurnCompleted', 'TurnFailed', 'TurnCancelled')
-                AND ended.data ->> 'turn_id' = s.data ->> 'turn_id'
-        )
+    SELECT s.version FROM (
+        SELECT version, data ->> 'turn_id' AS turn_id FROM events
+        WHERE aggregate_id = %(conversation_id)s AND position <= %(position)s
+            AND type NOT IN ('StreamDelta', 'MessageAdded') AND type IN ('TurnStarted', 'TurnResumed')
+        ORDER BY version DESC LIMIT 1
+    ) AS s
+    WHERE NOT EXISTS (
+        SELECT 1 FROM events AS ended
+        WHERE ended.aggregate_id = %(conversation_id)s AND ended.version > s.version AND ended.position <= %(position)s
+            AND ended.type NOT IN ('StreamDelta', 'MessageAdded')
+            AND ended.type IN ('TurnCompleted', 'TurnFailed', 'TurnCancelled')
+            AND ended.data ->> 'turn_id' = s.turn_id
+    )
 )
 ORDER BY version
+
+-- name: read_stream_text
+-- The text that the deltas of one conversation after a version and up to a position have streamed: a row for each block, with
+-- the frame number of its first chunk. If a delta has another shape than `class_version`, the last column is not true.
+SELECT (e.data ->> 'turn_id')::uuid, min((e.data ->> 'first_seq')::integer), (e.data ->> 'block_index')::integer,
+    e.data ->> 'block_type', coalesce(string_agg(c.text, '' ORDER BY e.version, c.n), ''),
+    bool_and(e.data ->> 'class_version' IS NOT DISTINCT FROM %(class_version)s::text
+        AND jsonb_typeof(e.data -> 'chunks') IS NOT DISTINCT FROM 'array')
+FROM events AS e
+LEFT JOIN LATERAL jsonb_array_elements_text(
+    CASE jsonb_typeof(e.data -> 'chunks') WHEN 'array' THEN e.data -> 'chunks' END
+) WITH ORDINALITY AS c(text, n) ON true
+WHERE e.aggregate_id = %(conversation_id)s AND e.version > %(after)s AND e.position <= %(position)s
+    AND e.type = 'StreamDelta'
+GROUP BY e.data ->> 'turn_id', e.data ->> 'block_index', e.data ->> 'block_type'
 
 -- name: read_deltas
 -- The deltas of one conversation after a version and up to a position, in order.

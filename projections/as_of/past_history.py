@@ -10,7 +10,7 @@ from eventlog.log import LAST_VERSION
 from eventlog.mapper import Recorded
 from projections.as_of.past_events import PastEvents
 from projections.models.history import History, HistoryProjection
-from projections.models.history_rows import MessageRow
+from projections.models.history_rows import MessageRow, stream_text_row
 from projections.projection import Projection
 
 MESSAGES_AT_ONCE = 1000
@@ -63,10 +63,10 @@ class PastHistory:
     async def _frame(self, conversation_id: UUID) -> dict[int, AggregateEvent]:
         """Return the events that decide which messages are shown, by version.
 
-        They have all messages of turns that had not ended, and no others.
+        Of messages they have the one that streamed, or that was added last by a turn that had not ended.
         """
         removals = await self._events.removals(conversation_id)
-        return _by_version([*removals, *await self._events.open_turns(conversation_id)])
+        return _by_version([*removals, *await self._events.open_turn(conversation_id)])
 
     async def _complete(self, rows: list[MessageRow]) -> list[MessageRow]:
         """Return messages with the bytes of images and the text of their stream."""
@@ -75,9 +75,12 @@ class PastHistory:
     async def _with_text_so_far(self, row: MessageRow) -> MessageRow:
         if row.status != "streaming" or row.turn_id is None:
             return row
-        recorded = await self._events.deltas(row.conversation_id, row.version)
-        deltas = [event for item in recorded if isinstance(event := item.known().event, StreamDelta)]
-        content = await self._history.text_so_far(row.turn_id, deltas)
+        streamed = await self._events.stream_text(row.conversation_id, row.version)
+        if streamed is None:
+            recorded = await self._events.deltas(row.conversation_id, row.version)
+            deltas = [event for item in recorded if isinstance(event := item.known().event, StreamDelta)]
+            streamed = list(map(stream_text_row, deltas))
+        content = await self._history.text_so_far(row.turn_id, streamed)
         return row if content is None else row._replace(content=content)
 
 

@@ -34,8 +34,10 @@ from eventlog.image_store import ImageStore
 from eventlog.log import LAST_VERSION
 from projections.models.history_rows import (
     MessageRow,
+    StreamTextRow,
     TurnRow,
     message_row,
+    stream_text_row,
     streaming_row,
     superseded_range,
     turn_change,
@@ -147,7 +149,9 @@ class _Batch:
                 _with_json({**_UNCHANGED, **_turn(key), **change}, "usage") for key, change in self.changed.items()
             ],
             "delete_stream_text": [_turn(key) for key in self.stream_ended],
-            "insert_stream_text": [_stream_text(event) for events in self.deltas.values() for event in events],
+            "insert_stream_text": [
+                stream_text_row(event)._asdict() for events in self.deltas.values() for event in events
+            ],
             "delete_empty_answers": [_turn(key) for key in self.ended],
             "supersede_messages": [superseded_range(event) for events in self.superseded.values() for event in events],
             "delete_messages": deleted,
@@ -173,7 +177,7 @@ class _Batch:
                 and not (row.status == "streaming" and (row.conversation_id, row.turn_id) in self.ended)
             ],
             "turns": [tuple(row) for row in turns],
-            "stream_text": [tuple(_stream_text(event).values()) for events in self.deltas.values() for event in events],
+            "stream_text": [stream_text_row(event) for events in self.deltas.values() for event in events],
         }
 
     def _mark_superseded(self, row: MessageRow) -> MessageRow:
@@ -233,16 +237,16 @@ class History:
         page = {"conversation_id": conversation_id, "before": start, "limit": limit}
         return [TurnRow(*row) for row in await self._database.fetch(_SQL.reading("read_turns"), page)]
 
-    async def text_so_far(self, turn_id: UUID, deltas: Sequence[StreamDelta] | None = None) -> str | None:
+    async def text_so_far(self, turn_id: UUID, among: Sequence[StreamTextRow] | None = None) -> str | None:
         """Return the content of a stream so far as JSON text, None without any text.
 
-        It is that of the read model, or of some deltas.
+        It is that of the read model, or of the rows `among`.
         """
         statement = _SQL.reading("read_stream_text")
         parameters: dict[str, Any] = {"turn_id": turn_id}
-        if deltas is not None:
+        if among is not None:
             statement = _SQL.reading("with_stream_text") + b"\n" + statement
-            parameters |= {"rows": orjson.dumps(list(map(_stream_text, deltas))).decode()}
+            parameters |= {"rows": orjson.dumps([row._asdict() for row in among]).decode()}
         blocks = await self._database.fetch(statement, parameters)
         return json_text([{"type": type_, "text": text} for type_, text in blocks]) if blocks else None
 
@@ -281,11 +285,6 @@ def _lowest_from_each(events: Sequence[MessagesSuperseded]) -> list[tuple[int, i
     """Return the version of each event, and the least `from_version` from it on."""
     lowest = accumulate((event.from_version for event in reversed(events)), min)
     return list(zip((event.originator_version for event in events), reversed(list(lowest)), strict=True))
-
-
-def _stream_text(event: StreamDelta) -> dict[str, Any]:
-    place = {"turn_id": event.turn_id, "first_seq": event.first_seq, "block_index": event.block_index}
-    return {**place, "block_type": event.block_type, "text": "".join(event.chunks)}
 
 
 def _with_json(row: dict[str, Any], *columns: str) -> dict[str, Any]:

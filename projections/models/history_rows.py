@@ -7,6 +7,7 @@ from uuid import UUID
 from domain.events import (
     MessageAdded,
     MessagesSuperseded,
+    StreamDelta,
     TurnBegun,
     TurnCompleted,
     TurnEnded,
@@ -60,6 +61,16 @@ class TurnRow(NamedTuple):
     ended_at: datetime | None
     time_to_first_token_ms: float | None
     duration_ms: float | None
+
+
+class StreamTextRow(NamedTuple):
+    """A text of a running turn: that of a delta, or of several of one block."""
+
+    turn_id: UUID
+    first_seq: int
+    block_index: int
+    block_type: str
+    text: str
 
 
 def message_row(event: MessageAdded) -> MessageRow:
@@ -134,6 +145,11 @@ def streaming_row(event: TurnStarted | TurnResumed) -> MessageRow:
     identity = (event.originator_id, event.message_id, event.originator_version, event.turn_id)
     message = ("assistant", None, "[]", event.user_message_id, "streaming")
     return MessageRow(*identity, *message, event.model, 0, None, None, event.timestamp)
+
+
+def stream_text_row(event: StreamDelta) -> StreamTextRow:
+    """Return the row of a delta."""
+    return StreamTextRow(event.turn_id, event.first_seq, event.block_index, event.block_type, "".join(event.chunks))
 
 
 def superseded_range(event: MessagesSuperseded) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from turns.model.sent_context import sent_context
 
 CONVERSATIONS, DELTAS = 100, 100
 OF_ALICE = 20
+CALLS = 50
 EVENTS = CONVERSATIONS * (5 + DELTAS)
 
 
@@ -37,6 +38,17 @@ class Explaining(Database):
         read = sum(map(rows_read, self.nodes))
         self.nodes.clear()
         return read
+
+
+class Counting(Database):
+    """A database that counts the rows that its statements return."""
+
+    returned = 0
+
+    async def fetch(self, statement: Statement, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[TupleRow]:
+        found = await super().fetch(statement, parameters)
+        self.returned += len(found)
+        return found
 
 
 def scans(plan: dict[str, Any]) -> list[dict[str, Any]]:
@@ -86,6 +98,30 @@ async def test_a_listing_reads_a_few_events_of_each_conversation(long_log: tuple
         assert database.events_read() < 25
     finally:
         await database.close()
+
+
+async def test_a_turn_of_many_tool_calls_is_read_from_its_end(prepared_url: str) -> None:
+    story = Story()
+    story.ask()
+    for _ in range(CALLS):
+        story.call_tools("add")
+        story.give_results("3")
+    story.stream("so")
+    async with opened(prepared_url, listening=False) as store:
+        position = await store.append(story.events)
+    rows(prepared_url, "VACUUM ANALYZE events")
+    counting = Counting(prepared_url)
+    await counting.open()
+    try:
+        readers = readers_at(counting, position)
+        row = await readers.listing.get(story.id)
+        assert row is not None and (row.status, row.message_count) == ("running", 2 * CALLS + 1)
+        assert counting.returned < 12
+        page = await readers.history.page(story.id, descending=True, superseded=False, beyond=None, limit=5)
+        assert [message.status for message in page] == ["streaming", *["completed"] * 4]
+        assert counting.returned < 40
+    finally:
+        await counting.close()
 
 
 async def test_the_context_and_the_turns_are_found_without_the_deltas(long_log: tuple[str, UUID]) -> None:

@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
+import orjson
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -261,13 +262,14 @@ async def test_deltas_are_read_for_a_message_that_streams_and_for_nothing_else(
     story.complete("Because")
     await here.append(story.events)
     read: list[UUID] = []
-    deltas = PastEvents.deltas
+    stream_text = PastEvents.stream_text
 
     async def noting(self: PastEvents, conversation_id: UUID, after: int) -> Any:
         read.append(conversation_id)
-        return await deltas(self, conversation_id, after)
+        return await stream_text(self, conversation_id, after)
 
-    monkeypatch.setattr(PastEvents, "deltas", noting)
+    monkeypatch.setattr(PastEvents, "stream_text", noting)
+    monkeypatch.delattr(PastEvents, "deltas")  # only for other shapes
     for position, times in ((streaming, 1), (len(story.events), 0)):
         readers = readers_at(here.database, position)
         rows = await readers.history.page(story.id, descending=False, superseded=False, beyond=None, limit=9)
@@ -277,6 +279,38 @@ async def test_deltas_are_read_for_a_message_that_streams_and_for_nothing_else(
         await sent_context(readers.context, story.id, 100)
         assert read == [story.id] * times
         read.clear()
+
+
+async def test_a_streaming_text_is_joined_from_its_chunks_in_their_order(prepared_url: str, here: Store) -> None:
+    story = Story()
+    story.ask()
+    story.stream("a", "", "b", block_type="reasoning")
+    for number in range(12):
+        story.stream(f"{number},", "é\n\u2028", block_index=1)
+    position = await here.append(story.events)
+    (row,) = await readers_at(here.database, position).history.page(
+        story.id, descending=True, superseded=False, beyond=None, limit=1
+    )
+    text = "".join(f"{number},é\n\u2028" for number in range(12))
+    assert orjson.loads(row.content) == [{"type": "reasoning", "text": "ab"}, {"type": "text", "text": text}]
+
+
+@pytest.mark.parametrize("data", [{"class_version": 99, "chunks": ["b"]}, {"words": "no chunks"}, {"chunks": "b"}])
+async def test_a_delta_of_a_newer_release_is_not_left_out(prepared_url: str, here: Store, data: dict[str, Any]) -> None:
+    story = Story()
+    story.ask()
+    story.stream("a")
+    await here.append(story.events)
+    (newer,) = story.stream("b")
+    fields = newer.model_dump(mode="json", exclude={*ENVELOPE_FIELDS, "chunks"})
+    position = store_row(prepared_url, newer, "StreamDelta", {**fields, **data})
+    history = readers_at(here.database, position).history
+    with pytest.raises(UnknownEventError):
+        await history.page(story.id, descending=True, superseded=False, beyond=None, limit=1)
+    (row,) = await readers_at(here.database, position - 1).history.page(
+        story.id, descending=True, superseded=False, beyond=None, limit=1
+    )
+    assert orjson.loads(row.content) == [{"type": "text", "text": "a"}]
 
 
 @pytest.mark.parametrize("data", [{"class_version": 99, "words": "Psst"}, {"words": "no message"}])
