@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from pydantic_core import to_json
+
 from audit.imports.errors import ImportFormatError, at, shown
 from audit.imports.export_images import FindImage
 from audit.imports.import_batches import ImportBatches
@@ -17,6 +19,9 @@ from domain.content import Content
 from domain.decisions.conversations import Draft
 from domain.errors import DomainError
 from eventlog.errors import UnstorableEventError, VersionTakenError
+
+MAX_CONVERSATION_MIB = 16
+"""The most content of a conversation in MiB, without images. It is one commit, for which all other appends wait."""
 
 
 @dataclass(slots=True)
@@ -122,6 +127,7 @@ class ConversationImporter:
         with at(f"conversation {shown(conversation.source_id or conversation.title or 'without a title')}"):
             try:
                 drafts = [await self._draft(step) for step in plan.steps if isinstance(step, PlannedMessage)]
+                _check_size(drafts)
                 events = import_events(plan, self._caller.origin(), drafts)
                 if self._checked is None:
                     await self._commands.executor.start(events)
@@ -148,6 +154,12 @@ class ConversationImporter:
         else:
             draft = Draft(planned.id, planned.role, content, 0, "", planned.in_reply_to)
         return draft._replace(id=planned.id, model=planned.model, said_at=planned.said_at)
+
+
+def _check_size(drafts: Sequence[Draft]) -> None:
+    written = (to_json([block for block in draft.content if block.type != "image"]) for draft in drafts)
+    if sum(map(len, written)) > MAX_CONVERSATION_MIB * 1024 * 1024:
+        raise ImportFormatError(f"longer than {MAX_CONVERSATION_MIB} MiB")
 
 
 async def _end_of(recording: asyncio.Task[None]) -> None:

@@ -87,7 +87,8 @@ def start_server(directory: Path, log: BinaryIO, timeout_s: int) -> int:
 
 def failure_reason(output: str) -> str:
     """Return the line of a program's output that says why it failed."""
-    lines = [line for line in output.splitlines() if line.strip()]
+    # `initdb` removes what it made after an error, and a failed removal is no reason.
+    lines = [line for line in output.splitlines() if line.strip() and "failed to remove" not in line]
     for mark in ("FATAL:", "error:"):
         for line in reversed(lines):
             if mark in line:

@@ -7,6 +7,7 @@ TURNLOG_TEST_TRANSPORT is `tcp`.
 import os
 import random
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -32,6 +33,9 @@ TRANSPORT = "TURNLOG_TEST_TRANSPORT"
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES = 4 * 1024**3
 _shared = pytest.StashKey[EmbeddedPostgres]()
+
+# A shell that runs the tests in the background has SIGINT ignored, and the programs that they start inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -35,7 +35,10 @@ MOST_EVENTS = 200_000
 
 
 class ConversationImports:
-    """Imports of one file of conversations by a process, each for another owner."""
+    """Imports of one file of conversations.
+
+    Each is for another owner, by a process of its own.
+    """
 
     def __init__(self, conninfo: str, conversations: int, path: Path) -> None:
         self._conninfo = conninfo

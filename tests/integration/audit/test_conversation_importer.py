@@ -161,6 +161,19 @@ async def test_a_dry_run_finds_what_cannot_be_recorded(here: Store) -> None:
         await record(here, [conversation], find_image=lambda _: wrong, dry_run=True)
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_a_conversation_that_would_take_too_long_to_commit_is_refused(here: Store, dry_run: bool) -> None:
+    words = "x" * 1_000_000
+    sixteen, seventeen = (
+        openai_conversation({"id": f"c{number}", "messages": [{"role": "user", "content": words}] * number})
+        for number in (16, 17)
+    )
+    importing = importer(here, dry_run=dry_run)
+    with pytest.raises(ImportFormatError, match=r"^conversation 'c17': longer than 16 MiB$"):
+        await importing.record([seventeen, sixteen])
+    assert (importing.counts.conversations, importing.counts.messages) == (1, 16)
+
+
 @pytest.mark.parametrize("number", [0, 3000])
 async def test_a_conversation_of_any_length_is_one_command(here: Store, number: int) -> None:
     messages = [{"role": ["user", "assistant"][place % 2], "content": f"message {place}"} for place in range(number)]
