@@ -94,9 +94,9 @@ class PastEvents:
         return await self._read("read_removals", conversation_id=conversation_id)
 
     async def open_turn(self, conversation_id: UUID) -> list[Recorded]:
-        """Return the events from the last start or resumption on of a turn that had not ended.
+        """Return the events of a turn that had not ended.
 
-        Deltas are left out. There are none if all turns had ended.
+        They begin with its last start or resumption. Deltas are left out. There are none if all turns had ended.
         """
         return await self._read("read_open_turn", conversation_id=conversation_id)
 
