@@ -158,7 +158,7 @@ def _arguments(plan: ExportPlan) -> dict[str, object]:
 
 
 def _check_not_lost(path: Path, now: ExportedTreeHead, begun: ExportedTreeHead) -> None:
-    """Check that the log has not lost events since an export was begun, as after a restore."""
+    """Check that the log has lost no events since an export was begun."""
     if now.size < begun.size or (now.size == begun.size and now.root != begun.root):
         raise ExportError(
             f"The log has lost events since the export in {path} was begun, when it ended at position {begun.size}. "

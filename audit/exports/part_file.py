@@ -13,7 +13,10 @@ MAX_LINE_BYTES = 512 * 1024 * 1024
 
 
 def bounded_lines(file: BinaryIO, max_bytes: int = MAX_LINE_BYTES) -> Iterator[bytes]:
-    """Yield the lines of a file. A longer one is cut, so that a file without line breaks takes no more memory."""
+    """Yield the lines of a file. A longer one is cut.
+
+    So a file without line breaks takes no more memory.
+    """
     return iter(partial(file.readline, max_bytes), b"")
 
 

@@ -1,4 +1,4 @@
-"""The audit of docs/audit.md runs from its first line to its last and prints what it shows."""
+"""The audit of docs/audit.md runs as a whole and prints what the page shows."""
 
 import os
 import re
