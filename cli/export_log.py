@@ -10,7 +10,7 @@ import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from audit.exports.export_formats import events_format
-from audit.exports.export_manifest import ExportFilter, ExportFormat, ExportManifest, ExportPlan
+from audit.exports.export_manifest import MANIFEST, ExportFilter, ExportFormat, ExportManifest, ExportPlan
 from audit.exports.log_export import export_log, plan_export
 from audit.proofs.key_file import read_key
 from cli.database_options import ExistingLog, WrongUseError, database_options, existing_log, settings_for
@@ -68,6 +68,7 @@ def export(
     chosen = cast(ExportFormat, format_name)
     with existing_log(data_dir, database_url) as existing, damage_exits_with_3():
         events_format(chosen)  # before anything is read
+        was_finished = (out / MANIFEST).is_file()
         plan = asyncio.run(_plan(existing, chosen, filters, _key(data_dir, database_url)))
         with show_progress() as progress:
             manifest = export_log(
@@ -78,6 +79,8 @@ def export(
                 lambda position, upto: progress.report(BuildStep("log", "exporting", position, upto)),
             )
     click.echo(_summary(out, manifest))
+    if was_finished:
+        click.echo("This export was finished before and stays as it is. A new directory gets a new export.", err=True)
 
 
 async def _plan(

@@ -82,6 +82,14 @@ def test_a_log_is_exported(log_url: str, empty_database_url: str, tmp_path: Path
     assert asyncio.run(imported(empty_database_url, tmp_path / "export")).events == head
 
 
+def test_an_export_that_was_finished_before_says_so(log_url: str, tmp_path: Path) -> None:
+    first = export(log_url, tmp_path / "export")
+    second = export(log_url, tmp_path / "export")
+    assert (second.returncode, second.stdout) == (0, first.stdout)
+    assert "finished before" not in first.stderr
+    assert second.stderr == ("This export was finished before and stays as it is. A new directory gets a new export.\n")
+
+
 def test_progress_is_shown_on_a_terminal(log_url: str, tmp_path: Path) -> None:
     command = [TURNLOG, "log", "export", "--out", str(tmp_path / "export"), "--database-url", url(log_url)]
     seen = on_terminal(command, environment=environment(tmp_path / "data"))
