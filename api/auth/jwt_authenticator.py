@@ -1,4 +1,4 @@
-"""The authenticator by JSON Web Tokens, with the key or the key set that verifies them."""
+"""Opens the authenticator by JSON Web Tokens with what verifies them."""
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
