@@ -45,15 +45,16 @@ def postgresql_cpu_s(conninfo: str) -> float:
         directory = Path(_setting(connection, "data_directory"))
     postmaster = int((directory / "postmaster.pid").read_text().split()[0])
     children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-    # The fields 14 to 17: the time of the process, in user and in system mode, and the same of its ended children.
-    ticks = sum(sum(map(int, _fields(pid)[11:15])) for pid in (str(postmaster), *children))
+    # The fields 14 to 17: the time of the process, in user and in system mode, and the same of its ended children. The
+    # postmaster comes last, so that it has the time of a child that ends meanwhile.
+    ticks = sum(sum(map(int, _fields(pid)[11:15])) for pid in (*children, str(postmaster)))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _fields(pid: str) -> list[str]:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:  # it has just ended
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
         return []
 
 
