@@ -26,7 +26,7 @@ from api.http.idempotency import find_repeated
 from api.http.problems import error_response
 from api.http.read_your_writes import wait_for_position
 from api.http.request import HttpRequest, read_headers, read_request
-from api.http.request_models import NoQuery
+from api.http.requests.query_models import NoQuery
 from api.http.sse import EventStream
 from api.http.validation import validate_body, validate_path_id, validate_query
 from api.services import Services

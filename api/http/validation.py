@@ -10,7 +10,7 @@ from starlette.datastructures import QueryParams
 
 from api.http.problems import VALIDATION_FAILED, ProblemError, validation_problem
 from api.http.request import HttpRequest
-from api.http.request_models import CONTENT_FORMS
+from api.http.requests.body_models import CONTENT_FORMS
 from domain.content import BLOCK_TYPES
 from domain.errors import ConversationNotFoundError, DomainError, MessageNotFoundError, TurnNotFoundError
 

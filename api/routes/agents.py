@@ -11,7 +11,8 @@ from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_agent_place, encode_cursor, page
 from api.http.openapi import AgentResource, Page
 from api.http.problems import validation_problem
-from api.http.request_models import AgentListQuery, AgentMomentQuery, NewAgent, SharedQuery
+from api.http.requests.body_models import NewAgent
+from api.http.requests.query_models import AgentListQuery, AgentMomentQuery, SharedQuery
 from api.http.route import JSONRoute
 from api.routes.as_of import find_moment
 from api.routes.entity_tags import entity_tag, expected_versions

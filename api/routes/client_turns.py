@@ -10,7 +10,7 @@ from fastapi import APIRouter, Response
 
 from api.http.call import Call, CallParam, json_response
 from api.http.openapi import NextFrame, TurnResource
-from api.http.request_models import NewDeltas, TurnEnd, TurnFailure, TurnUsage
+from api.http.requests.body_models import NewDeltas, TurnEnd, TurnFailure, TurnUsage
 from api.http.route import JSONRoute
 from api.routes.turn_answers import check_turn_exists, find_turn
 from domain.events import StreamDelta

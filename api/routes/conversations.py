@@ -10,14 +10,8 @@ from api.http.cursors import decode_place, encode_cursor, listing_kind, page
 from api.http.openapi import ConversationResource, Deleted, Page
 from api.http.problems import validation_problem
 from api.http.read_your_writes import require_position
-from api.http.request_models import (
-    AgentQuery,
-    AsOfQuery,
-    ConversationChanges,
-    ListingQuery,
-    NewConversation,
-    content_blocks,
-)
+from api.http.requests.body_models import ConversationChanges, NewConversation, content_blocks
+from api.http.requests.query_models import AgentQuery, AsOfQuery, ListingQuery
 from api.http.route import JSONRoute
 from api.routes.as_of import find_moment
 from api.routes.entity_tags import entity_tag, expected_versions

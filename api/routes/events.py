@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_version, encode_cursor, log_kind
 from api.http.openapi import OtherRecordedEvent, Page, RecordedEvent
-from api.http.request_models import EventsQuery, LogQuery
+from api.http.requests.query_models import EventsQuery, LogQuery
 from api.http.route import JSONRoute
 from api.http.sse import EventStream, event_stream, feed_event, last_event_id
 from eventlog.log import FeedFilter

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Query, Response
 from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_version, encode_cursor, page
 from api.http.openapi import ContextResource, MessageResource, Page
-from api.http.request_models import AsOfQuery, ContextQuery, MessagesQuery, NewMessage, content_blocks
+from api.http.requests.body_models import NewMessage, content_blocks
+from api.http.requests.query_models import AsOfQuery, ContextQuery, MessagesQuery
 from api.http.route import JSONRoute
 from api.routes.as_of import ReadMoment, find_moment
 from commands.commands import ClientMessage

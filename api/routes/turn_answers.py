@@ -9,7 +9,7 @@ from fastapi import Response
 
 from api.http.call import Call, json_response
 from api.http.problems import MODEL_ERROR, ProblemError
-from api.http.request_models import NewTurn, Regeneration
+from api.http.requests.body_models import NewTurn, Regeneration
 from api.http.sse import event_stream
 from domain.errors import TurnNotActiveError, TurnNotFoundError
 from domain.events import TurnBegun

@@ -9,14 +9,8 @@ from api.http.call import Call, CallParam, json_response
 from api.http.cursors import decode_version, encode_cursor, page
 from api.http.openapi import Page, TurnResource, WholeTurn
 from api.http.problems import validation_problem
-from api.http.request_models import (
-    NewConversationTurn,
-    NewToolResults,
-    NewTurn,
-    PageQuery,
-    Regeneration,
-    content_blocks,
-)
+from api.http.requests.body_models import NewConversationTurn, NewToolResults, NewTurn, Regeneration, content_blocks
+from api.http.requests.query_models import PageQuery
 from api.http.route import JSONRoute
 from api.http.sse import EventStream, event_stream, last_event_id
 from api.routes.turn_answers import (

@@ -9,7 +9,8 @@ import pytest
 
 from api.app import create_app
 from api.http.problems import INTERNAL, PROBLEM_KINDS, ProblemKind
-from api.http.request_models import (
+from api.http.requests.body_models import NewAgent, NewConversationTurn, NewDeltas, NewTurn, TurnFailure, TurnUsage
+from api.http.requests.query_models import (
     AgentListQuery,
     AgentMomentQuery,
     AsOfQuery,
@@ -18,13 +19,7 @@ from api.http.request_models import (
     ListingQuery,
     LogQuery,
     MessagesQuery,
-    NewAgent,
-    NewConversationTurn,
-    NewDeltas,
-    NewTurn,
     SharedQuery,
-    TurnFailure,
-    TurnUsage,
 )
 from api.http.route import JSONRoute
 from api.settings import load_settings

@@ -19,7 +19,7 @@ from api.document.problem_responses import KEY_NOT_FOUND, MEANINGS, MEDIA_TYPE
 from api.document.stream_schemas import CONVERSATION_FEED, FEED, FRAMES, TURN_STREAM
 from api.http.call import json_response
 from api.http.problems import METHOD_NOT_ALLOWED, ProblemKind
-from api.http.request_models import Regeneration
+from api.http.requests.body_models import Regeneration
 from api.http.route import JSONRoute
 from api.network.admission import EXPOSED_HEADERS
 from api.settings import load_settings
