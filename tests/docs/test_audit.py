@@ -1,16 +1,12 @@
 """The audit of docs/audit.md runs and prints what the page shows."""
 
-import os
 import re
-import signal
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.waiting import PATIENCE_S
+from tests.support.servers.page_scripts import free_port, make_program, run_script
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
@@ -20,7 +16,7 @@ PAUSES = re.compile(r"^  … .* later\n", re.MULTILINE)
 """The lines by which a replay tells of long pauses, which a slow machine makes."""
 
 
-def script(port: int, program: Path) -> str:
+def blocks_as_script(port: int, program: Path) -> str:
     """Return the blocks of the page as one script of bash, with a mark after each."""
     parts = [f'"{program}" serve --port {port} > server.txt &', "until grep -q ready server.txt; do sleep 0.1; done"]
     for language, code, _ in BLOCKS:
@@ -42,27 +38,8 @@ def pattern(shown: str) -> str:
 @pytest.fixture
 def printed(data_dir: Path, tmp_path: Path) -> list[str]:
     """The output of each block."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    program = tmp_path / "turnlog"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cli.main "$@"\n')
-    program.chmod(0o755)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TURNLOG_")}
-    with subprocess.Popen(
-        ["bash", "-eu", "-c", script(port, program)],
-        cwd=tmp_path,
-        env={**environment, "PYTHONPATH": str(ROOT), "TURNLOG_DATA_DIR": str(data_dir)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as shell:
-        try:
-            output, errors = shell.communicate(timeout=4 * PATIENCE_S)
-        except BaseException:
-            os.killpg(shell.pid, signal.SIGKILL)
-            raise
-    assert shell.returncode == 0, errors
+    script = blocks_as_script(free_port(), make_program(tmp_path))
+    output = run_script(script, tmp_path, data_dir)
     return output.split(f"{MARK}\n")
 
 

@@ -1,16 +1,11 @@
 """The five commands that put a server on a network work as they stand on the page."""
 
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.waiting import PATIENCE_S
+from tests.support.servers.page_scripts import free_port, make_program, run_script
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text()
@@ -38,30 +33,11 @@ def test_the_first_command_makes_the_program_that_the_others_call(commands: list
 def test_the_other_commands_end_with_the_answer_to_a_request_with_the_key(
     commands: list[str], data_dir: Path, tmp_path: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    program = tmp_path / "turnlog"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cli.main "$@"\n')
-    program.chmod(0o755)
+    port, program = free_port(), make_program(tmp_path)
     start, *rest = (line.replace(TURNLOG, str(program)).replace("8000", str(port)) for line in commands[1:])
     assert "--workers 2 " in start
     lines = [start.replace("--workers 2 ", f"--workers 2 --port {port} "), *rest, "kill $!", "wait $!"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TURNLOG_")}
-    with subprocess.Popen(
-        ["bash", "-eu", "-c", "\n".join(lines)],
-        cwd=tmp_path,
-        env={**environment, "PYTHONPATH": str(ROOT), "TURNLOG_DATA_DIR": str(data_dir)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as shell:
-        try:
-            printed, errors = shell.communicate(timeout=2 * PATIENCE_S)
-        except BaseException:
-            os.killpg(shell.pid, signal.SIGKILL)
-            raise
-    assert shell.returncode == 0, errors
+    printed = run_script("\n".join(lines), tmp_path, data_dir)
     assert f"every address of this machine, port {port}" in printed
     assert re.search(r"^tlk_[0-9A-Za-z]+$", printed, re.MULTILINE)
     assert "event: turn.completed" in printed
