@@ -33,6 +33,7 @@ class CheckedBytes:
 
     The bytes before a fault are returned first, and the next `read` raises its error. So the parser has passed
     everything before the fault when it learns of it, and knows the place. `ended` tells whether the end was read.
+    `values` is the number of keys and values that the parser found in this conversation.
     """
 
     # yajl, the parser below ijson, turns half a surrogate pair into "?" or joins it with any escape that follows.
@@ -40,6 +41,7 @@ class CheckedBytes:
     def __init__(self, file: Readable, max_bytes: int = MAX_CONVERSATION_BYTES) -> None:
         """Read from `file`, at most about `max_bytes` for one conversation."""
         self.ended = False
+        self.values = 0
         self._file = file
         self._max_bytes = max_bytes
         self._since = 0
@@ -48,8 +50,8 @@ class CheckedBytes:
         self._fault: str | None = None
 
     def next_conversation(self) -> None:
-        """Begin to count the bytes of the next conversation."""
-        self._since = 0
+        """Begin to count the bytes and the values of the next conversation."""
+        self._since = self.values = 0
 
     def read(self, size: int, /) -> bytes:
         """Return some checked bytes, and none at the end.

@@ -11,6 +11,8 @@ from audit.imports.checked_bytes import MAX_CONVERSATION_BYTES, CheckedBytes, Re
 from audit.imports.errors import ImportFormatError, at, shown
 
 MAX_NESTING = 256
+MAX_VALUES = 2_000_000
+"""The keys and values of one conversation. Each takes up to 100 times its bytes in memory."""
 
 Container = dict[str, Any] | list[Any]
 
@@ -24,7 +26,9 @@ Event = tuple[str, Any]
 """An event of ijson: its name, and the key or the value."""
 
 
-def json_values(file: Readable, max_bytes: int = MAX_CONVERSATION_BYTES) -> Iterator[tuple[int, Any]]:
+def json_values(
+    file: Readable, max_bytes: int = MAX_CONVERSATION_BYTES, max_values: int = MAX_VALUES
+) -> Iterator[tuple[int, Any]]:
     """Yield the values of a file that are conversations, with their numbers from 1.
 
     They are the elements of an array, the elements of `conversations` of an object, or objects one after another, such
@@ -32,10 +36,11 @@ def json_values(file: Readable, max_bytes: int = MAX_CONVERSATION_BYTES) -> Iter
 
     Raises:
         ImportFormatError: the file is not JSON in UTF-8, is cut off, has half a surrogate pair, a number out of range
-            or a key twice in one object, is nested too deep, or one value has more than about `max_bytes`.
+            or a key twice in one object, is nested too deep, or a conversation has more than about
+            `max_bytes` or `max_values`.
     """
     source = CheckedBytes(file, max_bytes)
-    events = _events(source)
+    events = _events(source, max_values)
     beginning = next(events, None)
     if beginning is None:
         raise ImportFormatError(_EMPTY)
@@ -48,7 +53,7 @@ def json_values(file: Readable, max_bytes: int = MAX_CONVERSATION_BYTES) -> Iter
         yield number, value
 
 
-def _events(source: CheckedBytes) -> Iterator[Event]:
+def _events(source: CheckedBytes, max_values: int) -> Iterator[Event]:
     """Yield the events of a parser, whose errors become import errors."""
     begun = False
     try:
@@ -57,6 +62,9 @@ def _events(source: CheckedBytes) -> Iterator[Event]:
         events: Iterator[Event] = ijson.basic_parse(source, multiple_values=True, use_float=True)
         for event in events:
             begun = True
+            source.values += 1
+            if source.values > max_values:
+                raise ImportFormatError(f"more than {max_values:,} values")
             yield event
     except ijson.JSONError as error:
         raise ImportFormatError(_fault(error, source, begun=begun)) from error

@@ -122,6 +122,17 @@ def test_as_many_levels_as_allowed_are_read() -> None:
     assert values(f"[{nested}]".encode()) == json.loads(f"[{nested}]")
 
 
+@pytest.mark.parametrize("many", [[[]] * 200, {str(number): {} for number in range(100)}], ids=["array", "object"])
+def test_a_conversation_of_too_many_values_is_refused_and_a_file_of_them_is_not(many: Any) -> None:
+    few = [{"a": [1, 2, 3]}] * 50
+    assert [value for _, value in json_values(BytesIO(json.dumps(few).encode()), max_values=100)] == few
+    data = json.dumps([*few[:2], many]).encode()
+    assert refusal(data, max_values=100) == (2, "conversation 3: more than 100 values")
+    assert refusal(json.dumps(many).encode() if isinstance(many, dict) else data[:-1], max_values=100)[1].endswith(
+        "more than 100 values"
+    )
+
+
 def test_a_conversation_that_is_too_long_is_refused_and_a_long_file_is_not() -> None:
     short, long = {"a": "x" * 40}, {"a": "x" * 200}
     data = json.dumps([short] * 20).encode()
