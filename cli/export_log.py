@@ -17,8 +17,9 @@ from cli.database_options import ExistingLog, WrongUseError, database_options, e
 from cli.progress_bars import show_progress
 from cli.prove_log import KEY_FILE, damage_exits_with_3
 from cli.reading.event_filters import known_type, valid_text
-from cli.reading.moments import EXAMPLE, Moment, check_recorded, moment_of
+from cli.reading.moments import EXAMPLE, check_recorded, moment_of
 from cli.terminal import visible
+from eventlog.log import AsOf
 from eventlog.opening import open_log
 from projections.rebuild.builder import BuildStep
 
@@ -91,15 +92,18 @@ async def _plan(
         return await plan_export(opened.database, format_name, filters, key)
 
 
-def _moment(option: str, text: str | None) -> Moment | None:
+def _moment(option: str, text: str | None) -> AsOf | None:
     return None if text is None else moment_of(option, text)
 
 
 def _check_order(filters: ExportFilter) -> None:
-    first, last = filters.first, filters.last
-    both = isinstance(first, datetime) == isinstance(last, datetime)
-    if first is not None and last is not None and both and first > last:  # pyright: ignore[reportOperatorIssue]
-        raise WrongUseError("--from is after --to.")
+    match filters.first, filters.last:
+        case (int() as first, int() as last) if first > last:
+            raise WrongUseError("--from is after --to.")
+        case (datetime() as first, datetime() as last) if first > last:
+            raise WrongUseError("--from is after --to.")
+        case _:
+            pass
 
 
 def _key(data_dir: Path | None, database_url: str | None) -> Ed25519PrivateKey | None:

@@ -50,6 +50,9 @@ class ExportSizes(NamedTuple):
     section_positions: int = SECTION_POSITIONS
 
 
+DEFAULT_SIZES = ExportSizes()
+
+
 async def plan_export(
     database: Database, format_name: ExportFormat, filters: ExportFilter, private: Ed25519PrivateKey | None = None
 ) -> ExportPlan:
@@ -92,7 +95,7 @@ def export_log(
     path: Path,
     plan: ExportPlan,
     report: Report = lambda position, upto: None,
-    sizes: ExportSizes = ExportSizes(),  # noqa: B008 - a frozen tuple
+    sizes: ExportSizes = DEFAULT_SIZES,
 ) -> ExportManifest:
     """Write an export to a directory and return its manifest.
 

@@ -1,11 +1,11 @@
 """Imports the export of a whole log into an empty log."""
 
 import re
+import struct
 from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from hashlib import file_digest
 from pathlib import Path
-from struct import error as StructError  # noqa: N812 - the name says what it is
 from typing import NamedTuple
 from uuid import UUID
 
@@ -200,7 +200,7 @@ class _Chain:
 def _is_whole(event: ExportedEvent) -> bool:
     try:
         return matches_digest(event)
-    except (StructError, TypeError):  # a value of another type, or out of range
+    except (struct.error, TypeError):  # a value of another type, or out of range
         return False
 
 

@@ -1,18 +1,15 @@
-"""Moments of a log that options name: a position, or a time."""
+"""AsOfs of a log that options name: a position, or a time."""
 
 from datetime import datetime
 
 from cli.database_options import WrongUseError
-from eventlog.log import Log
+from eventlog.log import AsOf, Log
 from projections.errors import NotYetRecordedError
-
-Moment = int | datetime
-"""A position of the log, or a time of recording."""
 
 EXAMPLE = "a log position or a time such as 2026-05-01T12:00:00Z"
 
 
-def moment_of(option: str, text: str) -> Moment:
+def moment_of(option: str, text: str) -> AsOf:
     """Return the moment that an option names.
 
     Raises:
@@ -29,7 +26,7 @@ def moment_of(option: str, text: str) -> Moment:
     return when
 
 
-async def check_recorded(log: Log, *moments: Moment | None) -> None:
+async def check_recorded(log: Log, *moments: AsOf | None) -> None:
     """Check that the log has reached some moments.
 
     Raises:

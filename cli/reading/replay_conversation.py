@@ -12,12 +12,12 @@ from uuid import UUID
 import click
 
 from cli.database_options import FailedError, WrongUseError, database_options
-from cli.reading.moments import EXAMPLE, Moment, check_recorded, moment_of
+from cli.reading.moments import EXAMPLE, check_recorded, moment_of
 from cli.reading.opened_log import read_log
 from cli.reading.playback import Piece, Playback, Scene
 from cli.reading.transcript import Transcript
 from cli.terminal import has_colours, width
-from eventlog.log import LAST_POSITION, Log
+from eventlog.log import LAST_POSITION, AsOf, Log
 from eventlog.log_search import EventFilter, LogSearch
 from eventlog.mapper import Recorded
 from eventlog.opening import OpenLog
@@ -55,7 +55,7 @@ class Start:
     It is a position, a time, a time since the conversation began, or None for the begin.
     """
 
-    def __init__(self, moment: Moment | timedelta | None) -> None:
+    def __init__(self, moment: AsOf | timedelta | None) -> None:
         self._moment = moment
 
     def is_reached(self, scene: Scene) -> bool:
@@ -143,7 +143,7 @@ def spoken(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
-def _start(text: str) -> Moment | timedelta:
+def _start(text: str) -> AsOf | timedelta:
     """Return the begin that `--from` names.
 
     Raises:
@@ -154,7 +154,7 @@ def _start(text: str) -> Moment | timedelta:
     return moment_of("--from", text)
 
 
-async def _check_exists(search: LogSearch, conversation: UUID, begins: Moment | timedelta | None, upto: int) -> None:
+async def _check_exists(search: LogSearch, conversation: UUID, begins: AsOf | timedelta | None, upto: int) -> None:
     """Check that the conversation existed at a position, and lasted until a moment.
 
     Raises:

@@ -46,29 +46,6 @@ INCLUSION: dict[tuple[int, int], list[str]] = {
     ],
 }
 """Proofs by index, from 0, and size."""
-CONSISTENCY: dict[tuple[int, int], list[str]] = {
-    (1, 1): [],
-    (1, 8): [
-        "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7",
-        "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
-        "6b47aaf29ee3c2af9af889bc1fb9254dabd31177f16232dd6aab035ca39bf6e4",
-    ],
-    (6, 8): [
-        "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a",
-        "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
-        "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
-    ],
-    (2, 5): [
-        "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
-        "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
-    ],
-    (6, 7): [
-        "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a",
-        "b08693ec2e721597130641e8211e7eedccb4c26413963eee6c1e2ed16ffb1a5f",
-        "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
-    ],
-}
-"""Proofs by the sizes of the old and the new tree."""
 
 
 def mth(d: Sequence[bytes]) -> bytes:
@@ -89,21 +66,6 @@ def path(m: int, d: Sequence[bytes]) -> list[bytes]:
         return []
     k = _split(n)
     return [*path(m, d[:k]), mth(d[k:])] if m < k else [*path(m - k, d[k:]), mth(d[:k])]
-
-
-def proof(m: int, d: Sequence[bytes]) -> list[bytes]:
-    """Return PROOF(m, D) of section 2.1.4.1."""
-    return _subproof(m, d, True)
-
-
-def _subproof(m: int, d: Sequence[bytes], b: bool) -> list[bytes]:
-    n = len(d)
-    if m == n:
-        return [] if b else [mth(d)]
-    k = _split(n)
-    if m <= k:
-        return [*_subproof(m, d[:k], b), mth(d[k:])]
-    return [*_subproof(m - k, d[k:], False), mth(d[:k])]
 
 
 def _split(n: int) -> int:

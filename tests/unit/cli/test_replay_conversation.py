@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from cli.reading.moments import Moment
 from cli.reading.playback import Piece, Scene
 from cli.reading.replay_conversation import Pace, Start, play, spoken
 from cli.reading.transcript import Transcript
+from eventlog.log import AsOf
 from tests.support.histories.builders import BEGINNING
 
 # second, idle, text
@@ -57,7 +57,7 @@ async def test_the_longest_pause_holds_inside_turns_too() -> None:
     [3, BEGINNING + timedelta(seconds=12.5), BEGINNING + timedelta(seconds=5), timedelta(seconds=10)],
     ids=["position", "time", "time between", "offset"],
 )
-async def test_everything_before_the_start_is_shown_at_once(start: Moment | timedelta) -> None:
+async def test_everything_before_the_start_is_shown_at_once(start: AsOf | timedelta) -> None:
     assert await Stage().play(Pace(), Start(start)) == ["a", "b", "c", "d", LATER, 3.0, "e"]
 
 
