@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import subprocess
 import sysconfig
 from collections.abc import Generator, Iterator, Mapping
@@ -14,7 +13,6 @@ from uuid import UUID, uuid4
 import click
 import psycopg
 import pytest
-from click.testing import CliRunner
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -22,6 +20,7 @@ from cli.main import turnlog as command_line
 from eventlog.migrations import migrate
 from postgres.embedded import EmbeddedPostgres
 from projections.catalog import prepare
+from tests.support.command_line import Finished, clean_environment, run_here
 from tests.support.histories.builders import Story
 from tests.support.rebuilding import url
 from tests.support.servers.own_postgres import cluster_directory
@@ -76,23 +75,14 @@ ELSEWHERE = {
 }
 
 
-def turnlog(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> tuple[int, str, str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("TURNLOG_", "PG"))}
-    done = subprocess.run(
-        [TURNLOG, *arguments], capture_output=True, text=True, timeout=60, env=clean | dict(environment or {})
-    )
-    return done.returncode, done.stdout, done.stderr
+def turnlog(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> Finished:
+    """Run a command in a process of its own."""
+    variables = clean_environment(**(environment or {}))
+    done = subprocess.run([TURNLOG, *arguments], capture_output=True, text=True, timeout=60, env=variables)
+    return Finished(done.returncode, done.stdout, done.stderr)
 
 
-def in_this_process(*arguments: str | Path) -> tuple[int, str, str]:
-    """Run a command without a process of its own, whose start takes most of the time."""
-    done = CliRunner().invoke(command_line, [str(argument) for argument in arguments])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.exit_code, done.stdout, done.stderr
-
-
-def check_refused(done: tuple[int, str, str], *words: str) -> None:
+def check_refused(done: Finished, *words: str) -> None:
     code, out, err = done
     assert (code, out, err.count("\n")) == (1, "", 1), err
     assert err.startswith("Error: ")
@@ -146,10 +136,10 @@ def test_every_command_but_serve_is_tested_to_open_an_existing_log_only() -> Non
 
 @pytest.mark.parametrize("command", [*READING, REPLAY, *KEYS, *WRITING, IMPORT], ids=" ".join)
 def test_a_wrong_data_directory_is_an_error_and_creates_nothing(command: tuple[str, ...], tmp_path: Path) -> None:
-    check_refused(in_this_process(*command, "--data-dir", tmp_path / "typo"), "There is no log in", "typo")
+    check_refused(run_here(*command, "--data-dir", tmp_path / "typo"), "There is no log in", "typo")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "postgres").mkdir()
-    check_refused(in_this_process(*command, "--data-dir", tmp_path), "There is no log in")
+    check_refused(run_here(*command, "--data-dir", tmp_path), "There is no log in")
     assert list((tmp_path / "postgres").iterdir()) == []
 
 
@@ -157,7 +147,7 @@ def test_a_wrong_data_directory_is_an_error_and_creates_nothing(command: tuple[s
 def test_a_database_without_a_log_is_an_error_and_creates_nothing(
     command: tuple[str, ...], empty_database_url: str
 ) -> None:
-    done = in_this_process(*command, "--database-url", url(empty_database_url))
+    done = run_here(*command, "--database-url", url(empty_database_url))
     check_refused(done, "no log in the schema turnlog")
     assert value(empty_database_url, "SELECT count(*) FROM pg_namespace WHERE nspname = 'turnlog'") == 0
 
@@ -215,13 +205,13 @@ def test_commands_that_write_report_a_read_only_database(command: tuple[str, ...
 def test_a_read_only_database_can_be_read(command: tuple[str, ...], database_url: str) -> None:
     prepare(database_url, "turnlog")
     with database_defaults(database_url, {"default_transaction_read_only": "on"}):
-        assert in_this_process(*command, "--database-url", url(database_url))[0] == 0
+        assert run_here(*command, "--database-url", url(database_url))[0] == 0
 
 
 def test_a_read_only_database_with_an_older_log_is_an_error(database_url: str) -> None:
     rows(database_url, "DELETE FROM migrations")
     with database_defaults(database_url, {"default_transaction_read_only": "on"}):
-        done = in_this_process("log", "tail", "--database-url", url(database_url))
+        done = run_here("log", "tail", "--database-url", url(database_url))
         check_refused(done, "read-only", "not up to date")
 
 
@@ -237,7 +227,7 @@ def wrong_encoding_url(request: pytest.FixtureRequest, postgres: str) -> Iterato
 
 def test_a_database_of_another_encoding_is_an_error(wrong_encoding_url: str) -> None:
     check_refused(turnlog(*SERVE, "--database-url", url(wrong_encoding_url)), "encoding", "UTF8")
-    check_refused(in_this_process("log", "tail", "--database-url", url(wrong_encoding_url)))
+    check_refused(run_here("log", "tail", "--database-url", url(wrong_encoding_url)))
     assert value(wrong_encoding_url, "SELECT count(*) FROM pg_namespace WHERE nspname = 'turnlog'") == 0
 
 
@@ -261,12 +251,12 @@ def test_a_role_that_may_not_read_is_an_error(
     command: tuple[str, ...], database_url: str, unprivileged_role: str
 ) -> None:
     as_role = url(make_conninfo(database_url, user=unprivileged_role))
-    check_refused(in_this_process(*command, "--database-url", as_role), "permission denied")
+    check_refused(run_here(*command, "--database-url", as_role), "permission denied")
 
 
 @pytest.mark.parametrize("as_of", ["2", "10000000000000000000000", "2999-01-01T00:00:00Z", "0"])
 def test_a_moment_beyond_the_log_is_an_error(as_of: str, data_dir: Path) -> None:
-    done = in_this_process("projections", "build", "--as-of", as_of, "--schema", "beyond", "--data-dir", data_dir)
+    done = run_here("projections", "build", "--as-of", as_of, "--schema", "beyond", "--data-dir", data_dir)
     check_refused(done, as_of[:4])
 
 
@@ -281,11 +271,11 @@ def test_a_standby_can_be_read_and_not_written(data_dir: Path, tmp_path: Path) -
             audits = [("log", "verify"), ("log", "checkpoint", *key), ("log", "prove", "1", *key)]
             export = ("log", "export", "--out", str(tmp_path / "export"))
             for command in (("projections", "status"), *audits, export):
-                assert in_this_process(*command, "--data-dir", data_dir)[0] == 0
-            check_refused(in_this_process("import", tmp_path / "export", "--data-dir", data_dir), "read-only")
+                assert run_here(*command, "--data-dir", data_dir)[0] == 0
+            check_refused(run_here("import", tmp_path / "export", "--data-dir", data_dir), "read-only")
             check_refused(turnlog(*SERVE, "--data-dir", data_dir), "read-only")
             for command in (*WRITING, IMPORT):
-                check_refused(in_this_process(*command, "--data-dir", data_dir), "read-only")
+                check_refused(run_here(*command, "--data-dir", data_dir), "read-only")
     finally:
         standby.unlink()
 

@@ -1,8 +1,6 @@
 """Exports of all formats, imported by the command and read from a server."""
 
 import json
-import subprocess
-import sysconfig
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ import httpx
 import pytest
 
 from projections.catalog import prepare
+from tests.support.command_line import run_here
 from tests.support.exports.conversations import (
     LANGUAGES,
     chatgpt,
@@ -30,7 +29,6 @@ from tests.support.rebuilding import url
 from tests.support.servers.server_process import ServerProcess
 from tests.support.waiting import PATIENCE_S, eventually
 
-TURNLOG = str(Path(sysconfig.get_path("scripts")) / "turnlog")
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 PNG_TEXT = b64encode(PNG).decode()
 ROOT = "00000000-0000-4000-8000-000000000000"
@@ -191,8 +189,7 @@ def shown(block: Json) -> str:
 
 def imported(conninfo: str, path: Path, *options: str) -> str:
     """Import an export as a user does, and return what the command prints."""
-    command = [TURNLOG, "import", str(path), *options, "--database-url", url(conninfo)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    done = run_here("import", path, *options, "--database-url", url(conninfo))
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.removesuffix("\n")
 

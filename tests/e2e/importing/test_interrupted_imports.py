@@ -1,6 +1,5 @@
 """Imports that are killed, interrupted, or run at the same time, and a large one."""
 
-import os
 import subprocess
 import sys
 import sysconfig
@@ -11,6 +10,7 @@ import psycopg
 import pytest
 
 from projections.catalog import prepare
+from tests.support.command_line import clean_environment, run_here
 from tests.support.exports.large_exports import MEGABYTE, large_export, short_conversations
 from tests.support.rebuilding import url
 from tests.support.servers.running_command import RunningCommand
@@ -33,17 +33,12 @@ A process begins with the peak of the one that forked it, and that of the tests 
 """
 
 
-def environment() -> dict[str, str]:
-    ours = ("TURNLOG_", "COLUMNS", "NO_COLOR")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-
-
 def command(conninfo: str, path: Path) -> list[str]:
     return [TURNLOG, "import", str(path), "--database-url", url(conninfo)]
 
 
 def imported(conninfo: str, path: Path) -> str:
-    done = subprocess.run(command(conninfo, path), capture_output=True, text=True, env=environment())
+    done = run_here("import", path, "--database-url", url(conninfo))
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -75,7 +70,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_an_import_that_was_killed_is_repeated(log_url: str, undisturbed_url: str, path: Path) -> None:
-    with RunningCommand(command(log_url, path), environment()):
+    with RunningCommand(command(log_url, path), clean_environment()):
         eventually(lambda: recorded(log_url))
     # The block has killed the command. A commit that had begun ends by itself.
     with psycopg.connect(log_url) as connection:
@@ -92,7 +87,7 @@ def test_an_import_that_was_killed_is_repeated(log_url: str, undisturbed_url: st
 
 
 def test_ctrl_c_leaves_whole_conversations_and_says_how_many(log_url: str, path: Path) -> None:
-    with RunningCommand(command(log_url, path), environment()) as running:
+    with RunningCommand(command(log_url, path), clean_environment()) as running:
         eventually(lambda: recorded(log_url))
         assert running.interrupt() == 1
     before = recorded(log_url)
@@ -107,7 +102,9 @@ def test_ctrl_c_leaves_whole_conversations_and_says_how_many(log_url: str, path:
 def test_two_imports_of_one_file_at_once_record_it_once(log_url: str, undisturbed_url: str, tmp_path: Path) -> None:
     path = short_conversations(tmp_path / "few.jsonl", 1000)
     running = [
-        subprocess.Popen(command(log_url, path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+        subprocess.Popen(
+            command(log_url, path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_environment()
+        )
         for _ in range(2)
     ]
     outputs = [each.communicate(timeout=PATIENCE_S) for each in running]
@@ -120,7 +117,7 @@ def test_two_imports_of_one_file_at_once_record_it_once(log_url: str, undisturbe
 
 def test_only_the_outcome_stays_on_a_terminal(log_url: str, tmp_path: Path) -> None:
     path = short_conversations(tmp_path / "chats.jsonl", 300)
-    seen = on_terminal(command(log_url, path), environment=environment())
+    seen = on_terminal(command(log_url, path), environment=clean_environment())
     assert seen.code == 0
     assert [line for line in seen.screen if line] == ["Recorded 300 conversations with 600 messages."]
     assert "import" in seen.written  # the bar was there
@@ -135,7 +132,7 @@ def test_a_file_of_50_mb_is_imported_in_little_memory(log_url: str, tmp_path: Pa
             stdout=out,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment(),
+            env=clean_environment(),
             check=True,
         )
     number = recorded(log_url)

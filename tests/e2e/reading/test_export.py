@@ -2,18 +2,17 @@
 
 import asyncio
 import json
-import os
 import resource
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from projections.catalog import prepare
 from tests.support.audits import tamper
+from tests.support.command_line import Finished, clean_environment, run_here
 from tests.support.histories.builders import Story
 from tests.support.log_exports import files, imported, record_everything
 from tests.support.rebuilding import url
@@ -31,9 +30,9 @@ main()
 """
 
 
-def environment(data_dir: Path) -> dict[str, str]:
-    others = {name: value for name, value in os.environ.items() if not name.startswith(("TURNLOG_", "COLUMNS"))}
-    return {**others, "TURNLOG_DATA_DIR": str(data_dir)}
+def data_dir(out: Path) -> dict[str, str]:
+    """Return the variable that names a data directory beside an export."""
+    return {"TURNLOG_DATA_DIR": str(out.parent / "data")}
 
 
 @pytest.fixture
@@ -49,18 +48,12 @@ def log_url(database_url: str) -> str:
     return database_url
 
 
-def export(
-    conninfo: str, out: Path, *options: str, before: Callable[[], None] | None = None
-) -> subprocess.CompletedProcess[str]:
-    command = [TURNLOG, "log", "export", "--out", str(out), *options, "--database-url", url(conninfo)]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        env=environment(out.parent / "data"),
-        preexec_fn=before,
-    )
+def arguments(conninfo: str, out: Path) -> list[str]:
+    return ["log", "export", "--out", str(out), "--database-url", url(conninfo)]
+
+
+def export(conninfo: str, out: Path, *options: str) -> Finished:
+    return run_here(*arguments(conninfo, out), *options, environment=data_dir(out))
 
 
 @pytest.mark.parametrize("format_name", ["jsonl", "parquet"])
@@ -91,22 +84,20 @@ def test_an_export_that_was_finished_before_says_so(log_url: str, tmp_path: Path
 
 
 def test_progress_is_shown_on_a_terminal(log_url: str, tmp_path: Path) -> None:
-    command = [TURNLOG, "log", "export", "--out", str(tmp_path / "export"), "--database-url", url(log_url)]
-    seen = on_terminal(command, environment=environment(tmp_path / "data"))
+    out = tmp_path / "export"
+    seen = on_terminal([TURNLOG, *arguments(log_url, out)], environment=clean_environment(**data_dir(out)))
     assert seen.code == 0, seen.screen
     assert "exporting" in seen.written
     assert [line for line in seen.screen if "exporting" in line] == []
 
 
 def test_a_key_that_was_made_signs_the_manifest(log_url: str, tmp_path: Path) -> None:
-    data_dir = tmp_path / "data"
     assert export(log_url, tmp_path / "unsigned").returncode == 0
     assert json.loads((tmp_path / "unsigned" / "manifest.json").read_bytes())["checkpoint"] is None
-    assert not data_dir.exists()
-    command = [TURNLOG, "log", "checkpoint", "--database-url", url(log_url)]
-    checkpoint = subprocess.run(
-        command, capture_output=True, text=True, timeout=PATIENCE_S, env=environment(data_dir), check=True
-    )
+    assert not (tmp_path / "data").exists()
+    variables = data_dir(tmp_path / "signed")
+    checkpoint = run_here("log", "checkpoint", "--database-url", url(log_url), environment=variables)
+    assert checkpoint.returncode == 0, checkpoint.stderr
     assert export(log_url, tmp_path / "signed").returncode == 0
     assert json.loads((tmp_path / "signed" / "manifest.json").read_bytes())["checkpoint"] == checkpoint.stdout
 
@@ -155,10 +146,14 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(log_url: str, tmp_
             await store.append(Story(metadata={"text": "ab" * 15_000}).events)
 
     asyncio.run(record())
-    full = export(
-        log_url,
-        tmp_path / "export",
-        before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+    out = tmp_path / "export"
+    full = subprocess.run(
+        [TURNLOG, *arguments(log_url, out)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        env=clean_environment(**data_dir(out)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
     )
     assert (full.returncode, full.stdout) == (1, "")
     (error,) = [line for line in full.stderr.splitlines() if not line.startswith("log: exporting")]
@@ -172,11 +167,10 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(log_url: str, tmp_
 
 
 def test_parquet_without_pyarrow_is_one_line(log_url: str, tmp_path: Path) -> None:
-    arguments = ["log", "export", "--out", str(tmp_path / "export"), "--format", "parquet"]
-    command = [sys.executable, "-c", NO_PYARROW, *arguments, "--database-url", url(log_url)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=PATIENCE_S, env=environment(tmp_path / "data"), cwd=ROOT
-    )
+    out = tmp_path / "export"
+    command = [sys.executable, "-c", NO_PYARROW, *arguments(log_url, out), "--format", "parquet"]
+    variables = clean_environment(**data_dir(out))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=variables, cwd=ROOT)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "Error: Parquet needs the package pyarrow. Install it with: pip install 'turnlog[parquet]'\n"

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import re
 import subprocess
 import sysconfig
@@ -16,6 +15,7 @@ import pytest
 from domain.aggregates import AggregateEvent
 from domain.events import EVENT_TYPES
 from projections.catalog import prepare
+from tests.support.command_line import Finished, clean_environment, run_here
 from tests.support.histories.agents import AgentStory
 from tests.support.histories.builders import Story, audit_read, one_of_each
 from tests.support.rebuilding import url
@@ -42,14 +42,8 @@ OPTIONS: list[tuple[list[str], list[int]]] = [
 ]
 
 
-def environment(**changes: str) -> dict[str, str]:
-    ours = ("TURNLOG_", "COLUMNS", "NO_COLOR")
-    return {**{name: value for name, value in os.environ.items() if not name.startswith(ours)}, **changes}
-
-
-def turnlog(conninfo: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [TURNLOG, *arguments, "--database-url", url(conninfo)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=PATIENCE_S)
+def turnlog(conninfo: str, *arguments: str) -> Finished:
+    return run_here(*arguments, "--database-url", url(conninfo))
 
 
 def found(conninfo: str, *arguments: str) -> list[int]:
@@ -154,7 +148,7 @@ def test_new_events_can_only_follow_the_newest(log_url: str, options: list[str])
 
 def test_follow_prints_new_events_as_they_are_notified_until_ctrl_c(log_url: str) -> None:
     command = [TURNLOG, "log", "tail", "-n", "1", "--follow", "--json", "--database-url", url(log_url)]
-    with RunningCommand(command, environment()) as running:
+    with RunningCommand(command, clean_environment()) as running:
         eventually(lambda: running.lines)
         listening = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%%'"
         eventually(lambda: rows(log_url, listening))
@@ -168,7 +162,7 @@ def test_follow_prints_new_events_as_they_are_notified_until_ctrl_c(log_url: str
 
 def test_follow_prints_only_what_the_options_select(log_url: str) -> None:
     command = [TURNLOG, "log", "tail", "--follow", "--json", "--type", "MessageAdded", "--owner", "bob"]
-    with RunningCommand([*command, "--database-url", url(log_url)], environment()) as running:
+    with RunningCommand([*command, "--database-url", url(log_url)], clean_environment()) as running:
         eventually(lambda: running.lines)
         for owner in ("alice", "bob"):
             story = Story(owner=owner)
@@ -187,7 +181,7 @@ def test_a_full_disk_is_an_error_in_one_line(log_url: str, story: Story, command
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment(),
+            env=clean_environment(),
             timeout=PATIENCE_S,
         )
     assert (done.returncode, done.stderr) == (1, "Error: The output cannot be written: No space left on device.\n")
@@ -198,7 +192,7 @@ def test_output_that_ctrl_c_cut_short_does_not_look_complete(log_url: str, story
     named = [str(story.id) if each == "CONVERSATION" else each for each in command]
     with psycopg.connect(log_url) as blocking:
         blocking.execute("LOCK TABLE turnlog.events")
-        with RunningCommand([TURNLOG, "log", *named, "--database-url", url(log_url)], environment()) as running:
+        with RunningCommand([TURNLOG, "log", *named, "--database-url", url(log_url)], clean_environment()) as running:
             waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
             eventually(lambda: rows(log_url, waiting))
             assert running.interrupt() == 1
@@ -211,8 +205,8 @@ def test_a_terminal_gets_colours_and_the_same_text(database_url: str, columns: i
     events = one_of_each()
     record(database_url, events)
     command = [TURNLOG, "log", "tail", "-n", "100", "--database-url", url(database_url)]
-    coloured = on_terminal(command, columns, environment=environment())
-    plain = on_terminal(command, columns, environment=environment(NO_COLOR="1"))
+    coloured = on_terminal(command, columns, environment=clean_environment())
+    plain = on_terminal(command, columns, environment=clean_environment(NO_COLOR="1"))
     assert "\x1b" not in plain.written
     assert COLOUR.sub("", coloured.written) == plain.written
     assert len(set(COLOUR.findall(coloured.written))) > 4
@@ -223,7 +217,7 @@ def test_a_terminal_gets_colours_and_the_same_text(database_url: str, columns: i
 def test_neither_a_pipe_nor_a_dumb_terminal_gets_colours(log_url: str) -> None:
     assert "\x1b" not in turnlog(log_url, "log", "tail").stdout
     command = ["env", "TERM=dumb", TURNLOG, "log", "tail", "--database-url", url(log_url)]
-    assert "\x1b" not in on_terminal(command, 120, environment=environment()).written
+    assert "\x1b" not in on_terminal(command, 120, environment=clean_environment()).written
 
 
 def test_wide_and_combining_characters_fit_the_terminal(database_url: str) -> None:
@@ -234,7 +228,7 @@ def test_wide_and_combining_characters_fit_the_terminal(database_url: str) -> No
     record(database_url, [event for title in titles for event in Story(title=title).events])
     for columns in (40, 79, 80, 131, 200):
         seen = on_terminal(
-            [TURNLOG, "log", "tail", "--database-url", url(database_url)], columns, environment=environment()
+            [TURNLOG, "log", "tail", "--database-url", url(database_url)], columns, environment=clean_environment()
         )
         assert max(map(cell_len, COLOUR.sub("", seen.written).replace("\r", "").split("\n"))) <= columns
         assert "\u202e" not in seen.written

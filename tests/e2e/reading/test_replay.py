@@ -1,9 +1,7 @@
 """`turnlog replay` on a terminal, in a pipe, and ended by Ctrl-C."""
 
 import asyncio
-import os
 import re
-import subprocess
 import sysconfig
 from datetime import timedelta
 from pathlib import Path
@@ -12,13 +10,14 @@ from uuid import UUID
 import pytest
 
 from projections.catalog import prepare
+from tests.support.command_line import Finished, clean_environment, run_here
 from tests.support.histories.agents import AgentStory
 from tests.support.histories.builders import BEGINNING, Story
 from tests.support.rebuilding import url
 from tests.support.servers.running_command import RunningCommand
 from tests.support.servers.terminal import Seen, on_terminal
 from tests.support.store import opened
-from tests.support.waiting import PATIENCE_S, eventually
+from tests.support.waiting import eventually
 
 TURNLOG = str(Path(sysconfig.get_path("scripts")) / "turnlog")
 FAST = ["--speed", "1000"]
@@ -49,22 +48,18 @@ assistant  2026-01-02 03:04:13Z  turnlog/demo
 """
 
 
-def environment() -> dict[str, str]:
-    ours = ("TURNLOG_", "COLUMNS", "NO_COLOR")
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-
-
 def arguments(conninfo: str, conversation: UUID, *options: str) -> list[str]:
-    return [TURNLOG, "replay", str(conversation), "--database-url", url(conninfo), *options]
+    return ["replay", str(conversation), "--database-url", url(conninfo), *options]
 
 
-def replay(conninfo: str, conversation: UUID, *options: str) -> subprocess.CompletedProcess[str]:
-    command = arguments(conninfo, conversation, *options)
-    return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=PATIENCE_S)
+def replay(conninfo: str, conversation: UUID, *options: str) -> Finished:
+    return run_here(*arguments(conninfo, conversation, *options))
 
 
 def on_a_terminal(conninfo: str, conversation: UUID, *options: str, columns: int = 100) -> Seen:
-    return on_terminal(arguments(conninfo, conversation, *options), columns, environment=environment())
+    return on_terminal(
+        [TURNLOG, *arguments(conninfo, conversation, *options)], columns, environment=clean_environment()
+    )
 
 
 def record(conninfo: str, *stories: Story | AgentStory) -> None:
@@ -173,7 +168,7 @@ def test_ctrl_c_ends_a_pause_cleanly(database_url: str) -> None:
         event.model_copy(update={"timestamp": event.timestamp + tomorrow}) for event in story.events[4:]
     ]
     record(database_url, story)
-    with RunningCommand(arguments(database_url, story.id), environment()) as running:
+    with RunningCommand([TURNLOG, *arguments(database_url, story.id)], clean_environment()) as running:
         eventually(lambda: running.output.endswith("  Be"))
         assert running.interrupt() == 0
     assert running.output.endswith("turnlog/demo\n  Be\n")
