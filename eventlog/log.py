@@ -135,6 +135,8 @@ class Log:
 
     async def versions(self, conversation_id: UUID, versions: list[int]) -> list[Recorded]:
         """Return the events of a conversation with these versions, in order."""
+        if not versions:
+            return []
         return await self._read_known("read_versions", conversation_id=conversation_id, versions=versions)
 
     async def section_records(self, after: int, upto: int) -> tuple[list[tuple[dict[str, Any], str, str | None]], int]:

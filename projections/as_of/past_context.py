@@ -1,21 +1,23 @@
 """The index of the context as it was at a position of the log."""
 
-import asyncio
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 from uuid import UUID
 
 from pydantic import TypeAdapter
 
+from domain.aggregates import AggregateEvent
 from domain.content import Content, Role
-from domain.events import ConversationEvent
+from domain.events import ConversationDeleted, MessageAdded, MessageDeleted, MessagesSuperseded
 from eventlog.db.database import Database
 from eventlog.log import Log
-from eventlog.mapper import Recorded
-from projections.as_of.past_events import MessageEntry, PastEvents
-from projections.models.context import Context, ContextEntry, ContextIndex, ContextProjection, ContextRow, context_rows
-from projections.models.token_estimates import estimate
+from projections.as_of.past_events import KnownMessages, MessageEntry, PastEvents, RemovedMessages
+from projections.models.context import Context, ContextIndex, ContextProjection
+from projections.models.token_estimates import estimate, estimated_tokens
+
+FIRST_ENTRIES, MOST_ENTRIES = 200, 5_000
+"""The messages that the first read of an index returns. Each further one returns twice as many, at most so many."""
 
 _CONTEXT = ContextProjection()
 _CONTENT: TypeAdapter[Content] = TypeAdapter(Content)
@@ -29,70 +31,128 @@ def past_context(database: Database, log: Log, position: int) -> Context:
     events = PastEvents(database, position)
 
     async def open_index(conversation_id: UUID) -> ContextIndex:
-        entries = await events.entries(conversation_id)
-        other_shapes = [entry.version for entry in entries if not entry.current]
-        recorded = [
-            *await events.removals(conversation_id),
-            *(await log.versions(conversation_id, other_shapes) if other_shapes else []),
-        ]
-        # Thousands of messages take long enough to block the event loop.
-        return _RowsIndex(await asyncio.to_thread(_folded, conversation_id, entries, recorded))
+        removed = _removed(_CONTEXT.select(item.event for item in await events.removals(conversation_id)))
+        if removed is None:
+            return _PastIndex(events, log, conversation_id, RemovedMessages(), KnownMessages())
+        known = await events.known_messages(conversation_id, removed)
+        _CONTEXT.select(item.event for item in await log.versions(conversation_id, known.newer[:1]))
+        return _PastIndex(events, log, conversation_id, removed, known)
 
     return Context(database, log, open_index)
 
 
-def _folded(conversation_id: UUID, entries: Sequence[MessageEntry], recorded: Sequence[Recorded]) -> list[ContextRow]:
-    """Return the index of a conversation."""
-    current = [_context_entry(conversation_id, entry) for entry in entries if entry.current]
-    events = _CONTEXT.select(item.event for item in recorded)
-    others = [event for event in events if isinstance(event, ConversationEvent)]
-    return context_rows(sorted([*current, *others], key=_version))
+def _removed(events: Sequence[AggregateEvent]) -> RemovedMessages | None:
+    """Return which messages were removed, None if the whole conversation was deleted."""
+    if any(isinstance(event, ConversationDeleted) for event in events):
+        return None
+    deleted = [event.message_id for event in events if isinstance(event, MessageDeleted)]
+    replaced = [event for event in events if isinstance(event, MessagesSuperseded)]
+    return RemovedMessages(deleted, [(event.from_version, event.originator_version) for event in replaced])
 
 
-def _context_entry(conversation_id: UUID, entry: MessageEntry) -> ContextEntry:
-    content = None if entry.content is None else _CONTENT.validate_json(entry.content)
-    tokens = estimate(cast(Role, entry.role), entry.tokens, content)
-    return ContextEntry(conversation_id, entry.version, entry.message_id, entry.role, tokens)
+class _IndexedMessage(NamedTuple):
+    """A message of the index. `tokens_from` are those of the dialogue from it on."""
+
+    version: int
+    role: str
+    tokens_from: int
 
 
-def _version(each: ConversationEvent | ContextEntry) -> int:
-    return each.version if isinstance(each, ContextEntry) else each.originator_version
+class _PastIndex:
+    """The index of a conversation, read from the newest message back as far as needed."""
 
+    def __init__(
+        self, events: PastEvents, log: Log, conversation_id: UUID, removed: RemovedMessages, known: KnownMessages
+    ) -> None:
+        self._events = events
+        self._log = log
+        self._conversation_id = conversation_id
+        self._removed = removed
+        self._known = known
+        self._newest_first: list[_IndexedMessage] = []
+        self._read_from = known.last_version + 1
+        self._number = FIRST_ENTRIES
 
-class _RowsIndex:
-    """The index of a conversation whose rows are in memory, in the order of versions."""
-
-    def __init__(self, rows: Sequence[ContextRow]) -> None:
-        self._rows = rows
-
-    async def totals(self) -> tuple[int, int] | None:
-        return self._rows[-1].totals_after() if self._rows else None
+    @property
+    def messages(self) -> int | None:
+        return self._known.dialogue if self._known.last_version else None
 
     async def system(self) -> list[tuple[int, int]]:
-        return [(row.version, row.tokens) for row in self._rows if row.role == "system"]
+        return await self._estimated(self._known.system)
 
-    async def first_with(self, tokens_before: int) -> int | None:
-        # The tokens before a message never get fewer.
-        place = bisect_left(self._rows, tokens_before, key=lambda row: row.tokens_before)
-        return self._rows[place].version if place < len(self._rows) else None
+    async def takes_at_most(self, tokens: int) -> bool:
+        await self._read_until_more_than(tokens)
+        return not self._newest_first or self._newest_first[-1].tokens_from <= tokens
+
+    async def first_within(self, tokens: int) -> int | None:
+        await self._read_until_more_than(tokens)
+        # The tokens from a message on never get fewer from the newest to the oldest.
+        within = bisect_right(self._newest_first, tokens, key=lambda message: message.tokens_from)
+        return self._newest_first[within - 1].version if within else None
 
     async def nth_newest(self, newer: int) -> int | None:
-        dialogue = await self.dialogue_from(0)
-        return dialogue[-1 - newer] if newer < len(dialogue) else None
+        while len(found := self._dialogue()) <= newer and await self._read_more():
+            pass
+        return found[newer] if newer < len(found) else None
 
     async def user_message_from(self, version: int) -> int | None:
-        earlier, later = self._user_messages(version)
-        return later[0] if later else earlier[-1] if earlier else None
+        await self._read_down_to(version)
+        later = [each for each in self._users() if each >= version]
+        return later[-1] if later else await self._user_message_below(version)
 
     async def user_message_before(self, version: int) -> int | None:
-        earlier, later = self._user_messages(version)
-        return earlier[-1] if earlier else later[0] if later else None
+        found = await self._user_message_below(version)
+        return next(reversed(self._users()), None) if found is None else found
 
     async def dialogue_from(self, version: int) -> list[int]:
-        return [row.version for row in self._rows if row.version >= version and row.role != "system"]
+        await self._read_down_to(version)
+        return [each for each in reversed(self._dialogue()) if each >= version]
 
-    def _user_messages(self, version: int) -> tuple[list[int], list[int]]:
-        """Return the versions of user messages before a version, and from it on."""
-        versions = [row.version for row in self._rows if row.role == "user"]
-        place = bisect_left(versions, version)
-        return versions[:place], versions[place:]
+    def _dialogue(self) -> list[int]:
+        return [message.version for message in self._newest_first if message.role != "system"]
+
+    def _users(self) -> list[int]:
+        return [message.version for message in self._newest_first if message.role == "user"]
+
+    async def _user_message_below(self, version: int) -> int | None:
+        """Return the newest user message before a version. Without one, all is read."""
+        while True:
+            found = next((each for each in self._users() if each < version), None)
+            if found is not None or not await self._read_more():
+                return found
+
+    async def _read_until_more_than(self, tokens: int) -> None:
+        while not self._newest_first or self._newest_first[-1].tokens_from <= tokens:
+            if not await self._read_more():
+                return
+
+    async def _read_down_to(self, version: int) -> None:
+        while self._read_from > version and await self._read_more():
+            pass
+
+    async def _read_more(self) -> bool:
+        """Read some earlier messages. Return whether there were any."""
+        if not self._read_from:
+            return False
+        entries = await self._events.entries(self._conversation_id, self._removed, self._read_from, self._number)
+        others = [entry.version for entry in entries if not entry.current]
+        tokens = dict(await self._estimated(others))
+        last = self._newest_first[-1].tokens_from if self._newest_first else 0
+        for entry in entries:
+            if entry.role != "system":
+                last += _tokens(entry) if entry.current else tokens[entry.version]
+            self._newest_first.append(_IndexedMessage(entry.version, entry.role, last))
+        self._read_from = entries[-1].version if len(entries) == self._number else 0
+        self._number = min(2 * self._number, MOST_ENTRIES)
+        return bool(entries)
+
+    async def _estimated(self, versions: list[int]) -> list[tuple[int, int]]:
+        """Return some messages with the tokens that they are estimated to take."""
+        recorded = await self._log.versions(self._conversation_id, versions)
+        events = [item.event for item in recorded if isinstance(item.event, MessageAdded)]
+        return [(event.originator_version, estimated_tokens(event)) for event in events]
+
+
+def _tokens(entry: MessageEntry) -> int:
+    content = None if entry.content is None else _CONTENT.validate_json(entry.content)
+    return estimate(cast(Role, entry.role), entry.tokens, content)

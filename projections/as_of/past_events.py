@@ -1,11 +1,13 @@
 """The events that reads of the past depend on, read from the log."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, LiteralString, NamedTuple
 from uuid import UUID
 
 from psycopg.rows import TupleRow
+from psycopg.types.multirange import Multirange
+from psycopg.types.range import Range
 
 from domain.events import MessageAdded, StreamDelta
 from eventlog.db.database import Database
@@ -35,14 +37,40 @@ class AddedMessages(NamedTuple):
     number: int
 
 
+class RemovedMessages(NamedTuple):
+    """The removed messages of a conversation: deleted ones, and ranges of versions.
+
+    A range of replaced ones has its first version and the one after its last.
+    """
+
+    deleted: Sequence[UUID] = ()
+    replaced: Sequence[tuple[int, int]] = ()
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters of statements."""
+        ranges = Multirange([Range(*versions) for versions in self.replaced])
+        return {"deleted": list(map(str, self.deleted)), "replaced": ranges}
+
+
+class KnownMessages(NamedTuple):
+    """The messages of a conversation: the number without system ones, and versions.
+
+    `last_version` is that of the last one, 0 without any. `newer` are those of a newer release. Lists have no order.
+    """
+
+    dialogue: int = 0
+    last_version: int = 0
+    system: list[int] = []
+    newer: list[int] = []
+
+
 class MessageEntry(NamedTuple):
     """A message without its texts. `content` is JSON text, or None for a single text.
 
-    If `current` is false, the event has an older or newer shape, and only its version is right.
+    If `current` is false, the event has an older shape, and `tokens` and `content` are not right.
     """
 
     version: int
-    message_id: UUID
     role: str
     tokens: int
     content: str | None
@@ -123,10 +151,22 @@ class PastEvents:
         statement = "read_messages_before" if descending else "read_messages_after"
         return await self._read(statement, conversation_id=conversation_id, beyond=beyond, limit=limit)
 
-    async def entries(self, conversation_id: UUID) -> list[MessageEntry]:
-        """Return all messages that were added, without their texts."""
-        current = {"class_version": str(MessageAdded.class_version)}
-        rows = await self._fetch(_SQL["read_entries"], conversation_id=conversation_id, **current)
+    async def known_messages(self, conversation_id: UUID, removed: RemovedMessages) -> KnownMessages:
+        """Return the number and some versions of the messages that were not removed."""
+        known = {"class_versions": list(map(str, range(1, MessageAdded.class_version + 1)))}
+        rows = await self._fetch(
+            _SQL["count_messages"], conversation_id=conversation_id, **removed.parameters(), **known
+        )
+        return KnownMessages(*rows[0])
+
+    async def entries(
+        self, conversation_id: UUID, removed: RemovedMessages, before: int, limit: int
+    ) -> list[MessageEntry]:
+        """Return messages before a version, newest first, at most `limit`."""
+        current = {"class_version": str(MessageAdded.class_version), "before": before, "limit": limit}
+        rows = await self._fetch(
+            _SQL["read_entries"], conversation_id=conversation_id, **removed.parameters(), **current
+        )
         return [MessageEntry(*row) for row in rows]
 
     async def agents(self, owner_id: str | None) -> list[Recorded]:

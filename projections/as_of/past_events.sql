@@ -138,19 +138,35 @@ FROM events
 WHERE aggregate_id = %(conversation_id)s AND position <= %(position)s AND type = 'MessageAdded' AND version < %(beyond)s
 ORDER BY version DESC LIMIT %(limit)s
 
+-- name: count_messages
+-- The messages of one conversation up to a position that were not removed: their number without system messages, the last
+-- version, the versions of system messages, and those of messages whose shape is none of `class_versions`. The lists have no
+-- order, because PostgreSQL would sort all rows for it.
+SELECT (count(*) FILTER (WHERE role <> 'system'))::integer, coalesce(max(version), 0),
+    coalesce(array_agg(version) FILTER (WHERE role = 'system'), '{}'),
+    coalesce(array_agg(version) FILTER (WHERE class_version <> ALL (%(class_versions)s::text[])), '{}')
+FROM (
+    SELECT version, data ->> 'role' AS role, coalesce(data ->> 'class_version', '1') AS class_version
+    FROM events
+    WHERE aggregate_id = %(conversation_id)s AND type = 'MessageAdded' AND position <= %(position)s
+        AND NOT version <@ %(replaced)s::int4multirange AND data ->> 'message_id' <> ALL (%(deleted)s::text[])
+) AS m
+
 -- name: read_entries
--- The messages of one conversation up to a position, as the index of the context takes them, in order. The content is NULL
--- if it is a single text, whose recorded tokens suffice. If the event has another shape than `class_version`, only the
--- version is right, and the last column is false.
-SELECT e.version, m.message_id, m.role, m.tokens,
+-- The messages of one conversation up to a position that were not removed, before a version, newest first, as the index of the
+-- context takes them. The content is NULL if it is a single text, whose recorded tokens suffice. The last column tells
+-- whether the event has the shape of `class_version`. Else tokens and content are not right.
+SELECT e.version, m.role, m.tokens,
     CASE WHEN m.role = 'tool' OR jsonb_array_length(m.content) <> 1 OR m.content -> 0 ->> 'type' <> 'text'
         THEN m.content::text END,
     m.class_version IS NOT DISTINCT FROM %(class_version)s::text
 FROM events AS e
 CROSS JOIN LATERAL jsonb_to_record(e.data)
-    AS m(message_id uuid, role text, tokens integer, content jsonb, class_version text)
+    AS m(message_id text, role text, tokens integer, content jsonb, class_version text)
 WHERE e.aggregate_id = %(conversation_id)s AND e.type = 'MessageAdded' AND e.position <= %(position)s
-ORDER BY e.version
+    AND e.version < %(before)s
+    AND NOT e.version <@ %(replaced)s::int4multirange AND m.message_id <> ALL (%(deleted)s::text[])
+ORDER BY e.version DESC LIMIT %(limit)s
 
 -- name: with_agents
 -- All agents that were defined by a position.

@@ -51,16 +51,6 @@ class ContextProjection(Projection):
         return {"context": list(context_rows(events))}
 
 
-class ContextEntry(NamedTuple):
-    """A message that is added to the index, without the totals before it."""
-
-    conversation_id: UUID
-    version: int
-    message_id: UUID
-    role: str
-    tokens: int
-
-
 class ContextRow(NamedTuple):
     """A message in the index, with the totals of the messages before it.
 
@@ -81,45 +71,54 @@ class ContextRow(NamedTuple):
         return self.tokens_before + counted * self.tokens, self.messages_before + counted
 
 
-def context_rows(added_and_removed: Sequence[ConversationEvent | ContextEntry]) -> list[ContextRow]:
-    """Return the index of whole conversations.
-
-    An entry may stand for the event that adds its message.
-    """
-    deleted = {each.message_id for each in added_and_removed if isinstance(each, MessageDeleted)}
-    deleted_conversations = {each.originator_id for each in added_and_removed if isinstance(each, ConversationDeleted)}
+def context_rows(events: Sequence[ConversationEvent]) -> list[ContextRow]:
+    """Return the index of whole conversations."""
+    deleted = {event.message_id for event in events if isinstance(event, MessageDeleted)}
+    deleted_conversations = {event.originator_id for event in events if isinstance(event, ConversationDeleted)}
     remaining: dict[UUID, list[ContextRow]] = {}
-    for each in added_and_removed:
-        if isinstance(each, MessagesSuperseded):
-            before = remaining.get(each.originator_id)
-            while before and before[-1].version >= each.from_version:
+    for event in events:
+        if isinstance(event, MessagesSuperseded):
+            before = remaining.get(event.originator_id)
+            while before and before[-1].version >= event.from_version:
                 before.pop()
-        elif isinstance(each, ContextEntry | MessageAdded) and each.message_id not in deleted:
-            entry = _entry(each) if isinstance(each, MessageAdded) else each
-            before = remaining.setdefault(entry.conversation_id, [])
-            tokens, messages = before[-1].totals_after() if before else (0, 0)
-            before.append(ContextRow(*entry, tokens, messages))
+        elif isinstance(event, MessageAdded) and event.message_id not in deleted:
+            before = remaining.setdefault(event.originator_id, [])
+            totals = before[-1].totals_after() if before else (0, 0)
+            before.append(ContextRow(*_entry(event), *totals))
     return [row for id_, rows in remaining.items() if id_ not in deleted_conversations for row in rows]
 
 
-def _entry(event: MessageAdded) -> ContextEntry:
+class _Entry(NamedTuple):
+    conversation_id: UUID
+    version: int
+    message_id: UUID
+    role: str
+    tokens: int
+
+
+def _entry(event: MessageAdded) -> _Entry:
     tokens = estimated_tokens(event)
-    return ContextEntry(event.originator_id, event.originator_version, event.message_id, event.role, tokens)
+    return _Entry(event.originator_id, event.originator_version, event.message_id, event.role, tokens)
 
 
 class ContextIndex(Protocol):
     """The index of one conversation. The dialogue is all but system messages."""
 
-    async def totals(self) -> tuple[int, int] | None:
-        """Return the tokens and the messages of the dialogue, None without messages."""
+    @property
+    def messages(self) -> int | None:
+        """The number of messages of the dialogue, None without any message."""
         ...
 
     async def system(self) -> list[tuple[int, int]]:
         """Return the versions and the tokens of the system messages."""
         ...
 
-    async def first_with(self, tokens_before: int) -> int | None:
-        """Return the first version with at least so many tokens before it."""
+    async def takes_at_most(self, tokens: int) -> bool:
+        """Return whether the whole dialogue takes at most so many tokens."""
+        ...
+
+    async def first_within(self, tokens: int) -> int | None:
+        """Return the first version with at most so many tokens of dialogue from it on."""
         ...
 
     async def nth_newest(self, newer: int) -> int | None:
@@ -163,21 +162,21 @@ class Context:
         messages after it even if they do not fit.
         """
         index = await self._open_index(conversation_id)
-        totals = await index.totals()
-        if totals is None:
+        all_messages = index.messages
+        if all_messages is None:
             return ContextWindow([], 0, 0)
-        all_tokens, all_messages = totals
         system = await index.system()
         first = await _version_of_last(index, last)
         read_tokens = max(0, max_tokens - sum(tokens for _, tokens in system))
         while True:
-            version = max(first, await _version_within(index, all_tokens - read_tokens))
+            version = max(first, await _version_within(index, read_tokens))
             dialogue = await index.dialogue_from(version)
             messages = await self._messages(conversation_id, [*(version for version, _ in system), *dialogue])
             window = await trimmed(messages, max_tokens, count)
             # The totals are estimates. If all that was read fits and there is more, twice as much is read, so that few
             # reads suffice however wrong the estimates are.
-            if window.dropped or window.tokens > max_tokens or version == first or read_tokens >= all_tokens:
+            is_full = window.dropped or window.tokens > max_tokens
+            if is_full or version == first or await index.takes_at_most(read_tokens):
                 dropped = all_messages - len(dialogue) + window.dropped
                 with_images = await self._images.restored_events(window.messages)
                 return ContextWindow(with_images, window.tokens, dropped)
@@ -196,12 +195,12 @@ async def _version_of_last(index: ContextIndex, last: int | None) -> int:
     return await index.user_message_from(version) or version
 
 
-async def _version_within(index: ContextIndex, tokens_before: int) -> int:
-    """Return the version of the last user message with fewer tokens before it.
+async def _version_within(index: ContextIndex, tokens: int) -> int:
+    """Return a user message with more than so many tokens of dialogue from it on.
 
     The messages from it on are all that may fit, and little more.
     """
-    version = await index.first_with(tokens_before) or LAST_VERSION
+    version = await index.first_within(tokens) or LAST_VERSION
     return await index.user_message_before(version) or version
 
 
@@ -211,17 +210,22 @@ class _TableIndex:
     def __init__(self, database: Database, conversation_id: UUID) -> None:
         self._database = database
         self._conversation_id = conversation_id
+        self._tokens = 0
+        self.messages: int | None = None
 
-    async def totals(self) -> tuple[int, int] | None:
-        for tokens, messages in await self._read("read_totals"):
-            return tokens, messages
-        return None
+    async def open(self) -> None:
+        totals = await self._read("read_totals")
+        if totals:
+            self._tokens, self.messages = totals[0]
 
     async def system(self) -> list[tuple[int, int]]:
         return [(version, tokens) for version, tokens in await self._read("read_system")]
 
-    async def first_with(self, tokens_before: int) -> int | None:
-        return _first(await self._read("find_within", tokens=tokens_before))
+    async def takes_at_most(self, tokens: int) -> bool:
+        return self._tokens <= tokens
+
+    async def first_within(self, tokens: int) -> int | None:
+        return _first(await self._read("find_within", tokens=self._tokens - tokens))
 
     async def nth_newest(self, newer: int) -> int | None:
         return _first(await self._read("find_nth_newest", newer=newer))
@@ -241,7 +245,9 @@ class _TableIndex:
 
 def _open_table(database: Database) -> OpenIndex:
     async def open_index(conversation_id: UUID) -> ContextIndex:
-        return _TableIndex(database, conversation_id)
+        index = _TableIndex(database, conversation_id)
+        await index.open()
+        return index
 
     return open_index
 
