@@ -29,7 +29,7 @@ from eventlog.db.statements import load_statements
 from eventlog.feeds.channels import notify_through
 from eventlog.feeds.feed import TOPIC
 
-COPY_BYTES = 256 * 1024
+COPY_BYTES = 64 * 1024
 
 _SQL = load_statements("audit.exports", "log_import.sql")
 _COPY_LINE = re.compile(r"COPY events, line (\d+)")

@@ -5,7 +5,6 @@ from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from audit.exports.errors import ExportDamagedError
 from audit.exports.event_rows import DELIMITER, QUOTE
@@ -154,7 +153,8 @@ def _values(column: Any) -> list[Any]:
 
 
 def _event(position: Any, at_us: Any, aggregate: Any, id_: Any, version: Any, *others: Any) -> ExportedEvent:
-    event = ExportedEvent(position, at_us - _EPOCH_US, aggregate, UUID(id_.decode()).bytes, version, *others)
+    bytes_of_id = bytes.fromhex(id_.decode().replace("-", ""))
+    event = ExportedEvent(position, at_us - _EPOCH_US, aggregate, bytes_of_id, version, *others)
     if None in (aggregate, event.type, event.actor, event.data, event.digest):
         raise ValueError("a value is missing")
     return event
