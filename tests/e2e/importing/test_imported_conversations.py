@@ -198,7 +198,9 @@ def listed(api: Api, number: int, **headers: str) -> list[Json]:
     """Wait until an owner has so many conversations, and return them."""
 
     def there() -> list[Json] | None:
-        found: list[Json] = api.http.get("/v1/conversations", headers=headers).json()["data"]
+        answer = api.http.get("/v1/conversations", headers=headers)
+        assert answer.status_code == 200, answer.text
+        found: list[Json] = answer.json()["data"]
         return found if len(found) == number else None
 
     return eventually(there)  # pyright: ignore[reportReturnType]

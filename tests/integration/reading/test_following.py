@@ -149,6 +149,8 @@ async def test_a_log_that_lost_its_newest_events_is_followed_from_its_new_end(
         rows(database_url, "ALTER TABLE events DISABLE TRIGGER events_append_only")
         rows(database_url, "DELETE FROM events WHERE position > 1")
         rows(database_url, "UPDATE head SET position = 1")
-        await there.feed.refresh()
+        # A late notification of the lost events may hide the loss from one refresh.
+        while there.feed.head != 1:
+            await there.feed.refresh()
         await here.append([audit_read()])
         assert await next_positions(found, 1) == [2]

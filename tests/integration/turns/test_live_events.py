@@ -311,7 +311,7 @@ async def test_a_log_that_went_back_is_followed_from_its_head(here: Store, readi
     await here.append(story.say())
     await until(lambda: reader.positions == one.positions == [4])
     lose_end(database_url, 2)
-    await here.feed.refresh()
+    await until(lambda: here.feed.head == 2)
     again = await here.commands.add_message(ALICE, story.id, HELLO)
     assert again.position == 3
     await until(lambda: reader.positions == one.positions == [4, 3])
