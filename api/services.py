@@ -41,6 +41,7 @@ from projections.models.agent_listing import AgentListing
 from projections.models.context import Context
 from projections.models.history import History
 from projections.models.listing import Listing
+from projections.models.waits import Waits
 from projections.progress import Progress
 from projections.rebuild.jobs import RebuildJobs
 from turns.cancels import Cancels
@@ -49,16 +50,17 @@ from turns.context_budget import ContextBudget
 from turns.event_feeds import EventFeeds
 from turns.frames.delta_buffer import FlushClock
 from turns.frames.replay import TurnReader
-from turns.leases import Leases
 from turns.model.gateway import ModelGateway
 from turns.model.gateway_types import ModelObserver, ModelTimeouts
 from turns.model_input import ModelInput
 from turns.model_run import RunServices
 from turns.queue import TurnQueue
-from turns.recovery import Recovery
 from turns.turn_runner import TurnRunner
 from turns.turn_streams import TurnStreams
 from turns.turns import Turns
+from turns.upkeep.leases import Leases
+from turns.upkeep.recovery import Recovery
+from turns.upkeep.tool_deadlines import ToolDeadlines
 
 StoreCondition = Literal["unreachable", "starting", "restarting", "stopped"]
 """The condition of a database that does not answer."""
@@ -105,6 +107,7 @@ class Services:
     model_input: ModelInput
     leases: Leases
     recovery: Recovery
+    tool_deadlines: ToolDeadlines
     turns: Turns
     cancels: Cancels
     streams: TurnStreams
@@ -162,7 +165,7 @@ async def open_services(
         # The channels open once every handler is registered, so that no notification is missed.
         await _open(stack, opened.channels)
         optional = (services.request_limit, services.stream_limit)
-        for service in (services.engine, services.sealer, services.sampling, *optional):
+        for service in (services.engine, services.sealer, services.sampling, services.tool_deadlines, *optional):
             if service is not None:
                 await _open(stack, service)
         await services.leases.open(services.recovery.recover)
@@ -203,7 +206,7 @@ def _build_services(
     """Build the services in the order in which they need each other. None is opened."""
     database, log, images = opened.database, opened.log, opened.images
     progress = Progress(projection.name for projection in PROJECTIONS)
-    listing, agents = Listing(database), AgentDefinitions(log)
+    listing, agents = Listing(database), AgentDefinitions(log, settings.tool_results_timeout_s)
     starts = ConversationStarts(executor, agents, _count_live(listing, progress))
     commands = Commands(executor, tokenizer, images, starts)
     reader = TurnReader(log, tokenizer, images)
@@ -245,6 +248,7 @@ def _build_services(
         model_input=model_input,
         leases=leases,
         recovery=Recovery(executor, reader, queue, meters.recovered),
+        tool_deadlines=ToolDeadlines(Waits(database), executor),
         turns=turns,
         cancels=cancels,
         streams=streams,

@@ -84,6 +84,9 @@ class Settings(BaseSettings):
     model_first_token_timeout_s: PositiveFloat = Field(60, description="Seconds to wait for an answer to begin.")
     model_between_tokens_timeout_s: PositiveFloat = Field(60, description="Seconds of silence within an answer.")
     model_total_timeout_s: PositiveFloat = Field(600, description="Seconds an answer may take in all.")
+    tool_results_timeout_s: PositiveFloat | None = Field(
+        None, le=100_000_000, description="Seconds that a turn waits for tool results. None: for ever."
+    )
     log_format: Literal["json", "text"] | None = Field(
         None, description="The format of the logs. None: text on a terminal, else json."
     )

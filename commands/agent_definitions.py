@@ -11,13 +11,14 @@ class AgentDefinitions:
     """Finds agents for an owner: its own, or else a shared one of the same label.
 
     Each method reads the log and may raise StoreUnavailableError. `upto` is the position whose agents are found, by
-    default the last.
+    default the last. `tool_results_timeout_s` is the server's own.
     """
 
     # Nothing is cached, so no process uses a definition that another one has replaced, or that the log has lost.
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, tool_results_timeout_s: float | None = None) -> None:
         self._log = log
+        self._tool_results_timeout_s = tool_results_timeout_s
 
     async def find(self, owner_id: str, label: str, upto: int = LAST_POSITION) -> AgentDefined | None:
         """Return the definition that an owner's label means, None without one."""
@@ -52,6 +53,17 @@ class AgentDefinitions:
         """Return the system prompt of an agent as a turn has recorded it."""
         if agent.system_prompt_sha256 is None:
             return None
+        return (await self._recorded(agent)).system_prompt
+
+    async def tool_results_timeout_s(self, agent: ResolvedAgent | None) -> float | None:
+        """Return how long a turn with an agent, or without one, waits for tool results.
+
+        None stands for no limit.
+        """
+        timeout_s = None if agent is None else (await self._recorded(agent)).tool_results_timeout_s
+        return self._tool_results_timeout_s if timeout_s is None else timeout_s
+
+    async def _recorded(self, agent: ResolvedAgent) -> AgentDefined:
         (recorded,) = await self._log.versions(agent.id, [agent.version])
         assert isinstance(recorded.event, AgentDefined)
-        return recorded.event.system_prompt
+        return recorded.event

@@ -50,7 +50,8 @@ class ActiveTurn:
 
     It locks the conversation unless it is `waiting` for tool results.
 
-    `first_version` is the version of its start. Usage and times are totals up to its last wait.
+    `first_version` is the version of its start. Usage and times are totals up to its last wait. A wait ends at
+    `results_due_at` with the failure of the turn, None for never.
     """
 
     id: UUID
@@ -63,6 +64,7 @@ class ActiveTurn:
     usage: Usage | None = None
     time_to_first_token_ms: float | None = None
     duration_ms: float = 0.0
+    results_due_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class Conversation:
 class ConversationSnapshot(ConversationEvent):
     """The state at a version, stored so that long conversations load fast."""
 
-    class_version: ClassVar[int] = 3
+    class_version: ClassVar[int] = 4
 
     state: dict[str, Any]
 
@@ -134,6 +136,12 @@ class ConversationSnapshot(ConversationEvent):
         if turn := state["state"]["turn"]:
             turn["first_version"] = turn.pop("started_version")
             del turn["started_at"]
+
+    @staticmethod
+    def upcast_v3_v4(state: dict[str, Any]) -> None:
+        """Set no deadline: before version 4 a turn waited for ever."""
+        if turn := state["state"]["turn"]:
+            turn["results_due_at"] = None
 
     @classmethod
     def take(cls, conversation: Conversation) -> "ConversationSnapshot":
@@ -234,13 +242,16 @@ def _turn_suspended(state: Conversation, event: TurnSuspended) -> Conversation:
         usage=event.usage,
         time_to_first_token_ms=event.time_to_first_token_ms,
         duration_ms=event.duration_ms,
+        results_due_at=event.results_due_at,
     )
     return _touched(state, event, turn=turn)
 
 
 def _turn_resumed(state: Conversation, event: TurnResumed) -> Conversation:
     assert state.turn is not None
-    return _touched(state, event, turn=replace(state.turn, waiting=False, message_id=event.message_id))
+    return _touched(
+        state, event, turn=replace(state.turn, waiting=False, results_due_at=None, message_id=event.message_id)
+    )
 
 
 def _stream_delta(state: Conversation, event: StreamDelta) -> Conversation:

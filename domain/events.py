@@ -225,6 +225,8 @@ class StreamDelta(ConversationEvent):
 class TurnSuspended(ConversationEvent):
     """The turn waits for the results of its calls. The conversation is not locked."""
 
+    class_version: ClassVar[int] = 2
+
     turn_id: UUID = Field(description="The turn. Server.")
     message_id: UUID = Field(description="The message that holds the calls. Server.")
     usage: Usage | None = Field(
@@ -234,6 +236,14 @@ class TurnSuspended(ConversationEvent):
         default=None, description="Time from the turn's start to its first chunk, or None if none came yet. Server."
     )
     duration_ms: float = Field(description="Time that the turn has run so far, without waiting. Server.")
+    results_due_at: datetime | None = Field(
+        default=None, description="When the turn fails unless the results have come, UTC, or None for never. Server."
+    )
+
+    @staticmethod
+    def upcast_v1_v2(state: dict[str, Any]) -> None:
+        """Set no time: before version 2 a turn waited for ever."""
+        state["results_due_at"] = None
 
 
 class TurnResumed(ConversationEvent):

@@ -14,6 +14,7 @@ from projections.models.context import ContextProjection
 from projections.models.history import HistoryProjection
 from projections.models.listing import ListingProjection
 from projections.models.usage import UsageProjection
+from projections.models.waits import WaitsProjection
 from projections.projection import Projection, view_name
 
 PROJECTIONS: tuple[Projection, ...] = (
@@ -22,6 +23,7 @@ PROJECTIONS: tuple[Projection, ...] = (
     ContextProjection(),
     UsageProjection(),
     AgentsProjection(),
+    WaitsProjection(),
 )
 
 

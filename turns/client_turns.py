@@ -16,7 +16,7 @@ from domain.decisions.running_turns import ModelAnswer
 from domain.errors import DeltaOutOfOrderError
 from domain.model_usage import Usage
 from turns.frames.replay import TurnKey, TurnReader, TurnReplay
-from turns.leases import Leases
+from turns.upkeep.leases import Leases
 
 KNOWN_TURNS = 1000
 

@@ -1,6 +1,8 @@
 """The input of a model: the context of its conversation, as of the turn."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 from uuid import UUID
 
 from commands.agent_definitions import AgentDefinitions
@@ -19,6 +21,8 @@ from turns.model.provider_rules import provider_rules
 from turns.model.sent_context import SentContext, sent_context
 
 CONTEXT_WAIT_S = 5.0
+
+T = TypeVar("T")
 
 
 class ModelInput:
@@ -42,11 +46,15 @@ class ModelInput:
             CancelledError: the turn has ended already.
             ModelError: the store stayed away for 30 s, the context is stopped, or litellm could not be loaded.
         """
-        pauses = equal_pauses(RETRY_INTERVAL_S, RETRY_FOR_S)
-        try:
-            return await retry(lambda: self._request(started, version, position), StoreUnavailableError, pauses)
-        except StoreUnavailableError as error:
-            raise ModelError("model_unavailable", "The context of the conversation could not be read.") from error
+        return await _patiently(lambda: self._request(started, version, position))
+
+    async def tool_results_timeout_s(self, started: TurnStarted) -> float | None:
+        """Return how long a turn may wait for tool results, None for ever.
+
+        Raises:
+            ModelError: the store stayed away for 30 s.
+        """
+        return await _patiently(lambda: self._agents.tool_results_timeout_s(started.agent))
 
     async def window(
         self,
@@ -100,3 +108,11 @@ class ModelInput:
             max_output_tokens=started.max_output_tokens,
             tools=started.tools,
         )
+
+
+async def _patiently(read: Callable[[], Awaitable[T]]) -> T:
+    pauses = equal_pauses(RETRY_INTERVAL_S, RETRY_FOR_S)
+    try:
+        return await retry(read, StoreUnavailableError, pauses)
+    except StoreUnavailableError as error:
+        raise ModelError("model_unavailable", "The context of the conversation could not be read.") from error

@@ -73,13 +73,15 @@ class RunServices(NamedTuple):
 class ModelRun:
     """A turn while its model runs here, to its end or to its next tool calls.
 
-    `stream` has all frames of the turn, and ends when the end or the wait of the turn is recorded.
+    `stream` has all frames of the turn, and ends when the end or the wait of the turn is recorded. A wait for tool
+    results lasts at most `results_timeout_s`, which is set before the model is called.
     """
 
     def __init__(self, services: RunServices, key: TurnKey, start: RunStart) -> None:
         self.key = key
         self.origin = start.origin
         self.stream = LiveStream()
+        self.results_timeout_s: float | None = None
         self._tokenizer = services.tokenizer
         self._progress = services.progress
         self._reader = services.reader
@@ -157,7 +159,7 @@ class ModelRun:
 
         def decide(state: Conversation, origin: Origin) -> Events:
             if stop is None:
-                return running_turns.complete_turn(state, origin, turn_id, answer)
+                return running_turns.complete_turn(state, origin, turn_id, answer, self.results_timeout_s)
             stopped_by = stop.origin._replace(at=origin.at)
             if stop.reason is None:
                 return running_turns.cancel_turn(state, stopped_by, turn_id, answer, new_id())

@@ -14,7 +14,7 @@ from eventlog.feeds.wakeup import Wakeup
 from eventlog.log import Log
 from eventlog.mapper import Recorded, UnknownEvent
 from turns.frames.replay import TurnKey
-from turns.leases import Leases
+from turns.upkeep.leases import Leases
 
 POLL_INTERVAL_S = 10.0
 RETRY_INTERVAL_S = 0.5

@@ -10,10 +10,11 @@ from domain.events import ConversationDeleted, TurnCancelled, TurnFailed, TurnSt
 from eventlog.background import Background
 from eventlog.feeds.broadcast import Broadcast
 from turns.frames.replay import TurnKey
-from turns.leases import Leases
 from turns.model.gateway import ModelGateway
+from turns.model.gateway_types import ModelRequest
 from turns.model_input import ModelInput
 from turns.model_run import ModelRun, RunServices, RunStart, Stop
+from turns.upkeep.leases import Leases
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +60,12 @@ class TurnRunner:
         subscription.enter_context(
             self._broadcast.subscribed(key.conversation_id, lambda item: self._stop_if_ended(run, item.event))
         )
-        task = run.begin(self._gateway, lambda: self._model_input.request(started, start.version, position))
+
+        async def prepare() -> ModelRequest:
+            run.results_timeout_s = await self._model_input.tool_results_timeout_s(started)
+            return await self._model_input.request(started, start.version, position)
+
+        task = run.begin(self._gateway, prepare)
         task.add_done_callback(lambda _: subscription.close())
         task.add_done_callback(lambda done: self._remove(run, done))
 

@@ -22,11 +22,11 @@ from eventlog.errors import StoreUnavailableError
 from eventlog.mapper import Recorded
 from turns.cancels import Cancels
 from turns.frames.replay import TurnKey, TurnReader
-from turns.leases import Acquire, Leases
 from turns.model_run import RunStart
 from turns.queue import TurnQueue
 from turns.regeneration import find_answered_question
 from turns.turn_runner import TurnRunner
+from turns.upkeep.leases import Acquire, Leases
 
 OnBusy = Literal["reject", "queue", "interrupt"]
 TurnDecision = Callable[[Acquire, Conversation], Awaitable[Events]]

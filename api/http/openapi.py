@@ -56,7 +56,9 @@ class AgentResource(BaseModel):
     tools: list[ToolDefinition]
     max_conversations: int | None
     retain_days: int | None = Field(description="Stored without effect so far.")
-    tool_results_timeout_s: float | None = Field(description="Stored without effect so far.")
+    tool_results_timeout_s: float | None = Field(
+        description="Seconds that a turn waits for tool results before it fails."
+    )
     created_at: Time
     updated_at: Time
     version: int = Field(description="Version of the definition, as turns record it. It is the entity tag.")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from domain.content import Content, Role, check_content
-from domain.conversation import Conversation
+from domain.conversation import ActiveTurn, Conversation
 from domain.decisions.guards import check_access, check_idle, check_unlocked, check_version
 from domain.errors import MessageNotFoundError
 from domain.events import (
@@ -168,27 +168,31 @@ def close_calls(state: Conversation, origin: Origin, closing_id: UUID) -> Events
 
     The results are one message with the id `closing_id`. Without open calls there are no events.
     """
-    events: Events = []
-    turn = state.turn if state.turn and state.turn.waiting else None
-    if state.open_calls:
-        closing = Draft(
-            closing_id,
-            "tool",
-            unanswered(state.open_calls),
-            UNANSWERED_TOKENS * len(state.open_calls),
-            UNANSWERED_ENCODING,
-            turn_id=turn.id if turn else None,
-        )
-        events.append(message_added(state.id, state.version + 1, origin, closing, None))
-    if turn:
-        cancelled = TurnCancelled(
-            **next_envelope(state, origin, len(events)),
-            turn_id=turn.id,
-            time_to_first_token_ms=turn.time_to_first_token_ms,
-            duration_ms=turn.duration_ms,
-        )
-        events.append(cancelled)
+    events = unanswered_results(state, origin, closing_id)
+    if state.turn and state.turn.waiting:
+        events.append(TurnCancelled(**next_envelope(state, origin, len(events)), **waited(state.turn)))
     return events
+
+
+def unanswered_results(state: Conversation, origin: Origin, closing_id: UUID) -> Events:
+    """Return the message with an error result for each open call, if there are any."""
+    if not state.open_calls:
+        return []
+    closing = Draft(
+        closing_id,
+        "tool",
+        unanswered(state.open_calls),
+        UNANSWERED_TOKENS * len(state.open_calls),
+        UNANSWERED_ENCODING,
+        turn_id=state.turn.id if state.turn and state.turn.waiting else None,
+    )
+    return [message_added(state.id, state.version + 1, origin, closing, None)]
+
+
+def waited(turn: ActiveTurn) -> dict[str, Any]:
+    """Return the id and the times of a turn that ends while it waits."""
+    times = {"time_to_first_token_ms": turn.time_to_first_token_ms, "duration_ms": turn.duration_ms}
+    return {"turn_id": turn.id, **times}
 
 
 def delete_message(state: Conversation, origin: Origin, message_id: UUID, place: MessagePlace | None) -> Events:

@@ -1,12 +1,23 @@
 """Decisions on a started turn: stream, suspend, resume, complete, fail, cancel."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from domain.content import Content, ToolResultBlock, check_content
 from domain.conversation import ActiveTurn, Conversation
-from domain.decisions.conversations import Draft, Events, Origin, close_calls, envelope, message_added, next_envelope
+from domain.decisions.conversations import (
+    Draft,
+    Events,
+    Origin,
+    close_calls,
+    envelope,
+    message_added,
+    next_envelope,
+    unanswered_results,
+    waited,
+)
 from domain.decisions.guards import check_access, check_active, check_running
 from domain.errors import InvalidContentError, TurnNotActiveError
 from domain.events import (
@@ -40,6 +51,7 @@ class ModelAnswer(NamedTuple):
 
 
 EMPTY_ANSWER = ModelAnswer((), 0, "")
+OVERDUE_REASON = "tool_results_timeout"
 
 
 def record_delta(state: Conversation, origin: Origin, turn_id: UUID, **chunks: Any) -> Events:
@@ -54,10 +66,16 @@ def record_delta(state: Conversation, origin: Origin, turn_id: UUID, **chunks: A
     return [StreamDelta(**next_envelope(state, origin), turn_id=turn_id, **chunks)]
 
 
-def complete_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: ModelAnswer) -> Events:
+def complete_turn(
+    state: Conversation,
+    origin: Origin,
+    turn_id: UUID,
+    answer: ModelAnswer,
+    results_timeout_s: float | None = None,
+) -> Events:
     """Return the complete answer and the end or the suspension of its turn.
 
-    An answer with tool calls suspends the turn until their results come.
+    An answer with tool calls suspends the turn until their results come, for at most `results_timeout_s`.
 
     Raises:
         TurnNotActiveError: the turn has ended.
@@ -68,7 +86,9 @@ def complete_turn(state: Conversation, origin: Origin, turn_id: UUID, answer: Mo
     usage = answer.usage.plus(turn.usage) if answer.usage else turn.usage
     times = _times(turn, answer)
     if tool_uses(answer.content):
-        return [*answered, TurnSuspended(**envelope, **times, message_id=turn.message_id, usage=usage)]
+        due = None if results_timeout_s is None else origin.at + timedelta(seconds=results_timeout_s)
+        suspended = TurnSuspended(**envelope, **times, message_id=turn.message_id, usage=usage, results_due_at=due)
+        return [*answered, suspended]
     reason = answer.finish_reason or "stop"
     return [*answered, TurnCompleted(**envelope, **times, usage=usage, finish_reason=reason)]
 
@@ -95,6 +115,27 @@ def resume_turn(state: Conversation, origin: Origin, turn_id: UUID, results: Dra
         model=turn.model,
     )
     return [message, resumed]
+
+
+def time_out_turn(state: Conversation, origin: Origin, turn_id: UUID, closing_id: UUID) -> Events:
+    """Return the failure of a turn whose tool results are overdue.
+
+    Its open calls get error results.
+
+    Raises:
+        TurnNotActiveError: the turn has ended, or its results are not overdue.
+    """
+    turn = check_active(state, turn_id)
+    if not turn.waiting or turn.results_due_at is None or origin.at < turn.results_due_at:
+        raise TurnNotActiveError(turn_id)
+    closed = unanswered_results(state, origin, closing_id)
+    failed = TurnFailed(
+        **next_envelope(state, origin, len(closed)),
+        **waited(turn),
+        reason=OVERDUE_REASON,
+        detail="The tool results did not come in time.",
+    )
+    return [*closed, failed]
 
 
 def fail_turn(

@@ -16,11 +16,12 @@ from pydantic.fields import FieldInfo
 from domain import content
 from domain.agent import ResolvedAgent
 from domain.aggregates import ENVELOPE_FIELDS
+from domain.decisions.running_turns import OVERDUE_REASON
 from domain.events import EVENT_TYPES, MessageAdded, TurnFailed
 from domain.model_usage import Usage
 from domain.tools import ToolDefinition
 from turns.model.errors import MODEL_ERROR_CODES
-from turns.recovery import CLIENT_LOST, SERVER_GONE
+from turns.upkeep.recovery import CLIENT_LOST, SERVER_GONE
 
 TEXT = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
 BLOCKS = get_args(get_args(content.ContentBlock)[0])
@@ -101,7 +102,12 @@ def test_the_blocks_of_each_role_are_documented() -> None:
 def test_the_reasons_of_a_failure_are_documented() -> None:
     documented = re.search(rf"`reason` of `{TurnFailed.__name__}` is (.*?)\.\n", TEXT, re.DOTALL)
     assert documented
-    assert set(re.findall(r"`(\w+)`", documented[1])) == {SERVER_GONE.reason, CLIENT_LOST.reason, *MODEL_ERROR_CODES}
+    assert set(re.findall(r"`(\w+)`", documented[1])) == {
+        SERVER_GONE.reason,
+        CLIENT_LOST.reason,
+        OVERDUE_REASON,
+        *MODEL_ERROR_CODES,
+    }
 
 
 def test_the_example_is_a_message() -> None:

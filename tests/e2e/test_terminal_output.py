@@ -54,7 +54,7 @@ def test_the_results_of_a_verification_stay_on_the_screen(log_url: str) -> None:
     assert seen.code == 0
     assert [line for line in seen.screen if "all the same." in line] == [
         f"{name} at position 2: {count} rows, all the same."
-        for name, count in (("listing", 2), ("history", 0), ("context", 0), ("usage", 2), ("agents", 0))
+        for name, count in (("listing", 2), ("history", 0), ("context", 0), ("usage", 2), ("agents", 0), ("waits", 0))
     ]
 
 
@@ -71,7 +71,7 @@ def test_results_go_to_a_file_and_the_progress_to_the_terminal(log_url: str, tmp
     results = tmp_path / "results"
     command = f"{TURNLOG} projections verify --all --database-url '{url(log_url)}' > {results}"
     assert on_terminal(["sh", "-c", command]).code == 0
-    assert results.read_text().count("all the same.") == 5
+    assert results.read_text().count("all the same.") == 6
 
 
 def test_keys_of_differing_rows_contain_no_raw_control_characters(log_url: str) -> None:

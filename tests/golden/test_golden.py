@@ -86,9 +86,10 @@ def test_stored_events_are_projected_by_batch_and_by_conversation(version: int, 
     recorded = [Recorded(position, stored.event) for position, stored in enumerate(both, start=1)]
     wanted = projection.select(item.event for item in recorded)
     assert projection.changes(wanted)
-    *kept, _ = wanted
-    rows = projection.rows(kept)
-    assert any(rows.values())
+    beginnings = [wanted[:number] for number in range(len(wanted))]
+    # Before version 2 no wait for tool results had an end.
+    has_rows = any(any(projection.rows(beginning).values()) for beginning in beginnings)
+    assert has_rows is ((projection.name, version) != ("waits", 1))
 
 
 def test_a_projection_that_uses_a_further_type_needs_a_new_version() -> None:

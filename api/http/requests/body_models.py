@@ -229,7 +229,7 @@ class NewAgent(Frozen):
         default=None, description="Days for which conversations are to be kept. Stored without effect so far."
     )
     tool_results_timeout_s: Annotated[float, Field(gt=0, le=100_000_000, allow_inf_nan=False)] | None = Field(
-        default=None, description="Seconds that a turn is to wait for tool results. Stored without effect so far."
+        default=None, description="Seconds that a turn waits for tool results before it fails."
     )
 
     def settings(self) -> AgentSettings:

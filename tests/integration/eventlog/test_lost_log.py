@@ -33,7 +33,7 @@ from tests.support.store import (
 )
 from turns.client_turns import ClientTurns
 from turns.frames.replay import TurnReader
-from turns.leases import Leases
+from turns.upkeep.leases import Leases
 
 
 def lose_end(conninfo: str, position: int) -> None:

@@ -25,11 +25,11 @@ from tests.support.store import (
     started,
     until,
 )
-from turns import expired_leases as expired_module
-from turns import leases as leases_module
-from turns.expired_leases import EXPIRED_FOR_S, LOOK_INTERVAL_S, ExpiredLeases
-from turns.leases import LEASE_S, Leases
 from turns.turns import Turns
+from turns.upkeep import expired_leases as expired_module
+from turns.upkeep import leases as leases_module
+from turns.upkeep.expired_leases import EXPIRED_FOR_S, LOOK_INTERVAL_S, ExpiredLeases
+from turns.upkeep.leases import LEASE_S, Leases
 
 
 @pytest.fixture

@@ -188,8 +188,8 @@ class Story:
         reply = answer(words, **changes)
         return self._keep(running_turns.complete_turn(self.state, self.origin(), self.turn_id, reply))
 
-    def call_tools(self, *names: str, words: str = "", **changes: Any) -> Events:
-        """End the answer with a call of each tool.
+    def call_tools(self, *names: str, words: str = "", timeout_s: float | None = None, **changes: Any) -> Events:
+        """End the answer with a call of each tool, whose results are awaited for a time.
 
         A call's id consists of the tool's name and its index.
         """
@@ -198,7 +198,7 @@ class Story:
         )
         reply = answer(words, finish_reason="tool_use", **{"duration_ms": 40.0, **changes})
         reply = reply._replace(content=(*reply.content, *calls))
-        events = running_turns.complete_turn(self.state, self.origin(), self.turn_id, reply)
+        events = running_turns.complete_turn(self.state, self.origin(), self.turn_id, reply, timeout_s)
         self._frames += len(names) + 1
         return self._keep(events)
 
@@ -207,6 +207,12 @@ class Story:
         results = tuple(ToolResultBlock(tool_use_id=call, content=words) for call in self.state.open_calls)
         reply = draft(role="tool", content=results, tokens=len(results))
         return self._keep(running_turns.resume_turn(self.state, self.origin(), self.turn_id, reply, some_id()))
+
+    def time_out(self) -> Events:
+        """Let the wait for tool results end."""
+        assert self.state.turn is not None and self.state.turn.results_due_at is not None
+        self._now = max(self._now, self.state.turn.results_due_at)
+        return self._keep(running_turns.time_out_turn(self.state, self.origin(), self.turn_id, some_id()))
 
     def fail(
         self, words: str = "", reason: str = "model_error", detail: str = "The model broke.", **changes: Any
@@ -263,6 +269,8 @@ def one_of_each() -> list[ConversationEvent]:
     story.cancel("Well", time_to_first_token_ms=12.5, duration_ms=80.25)
     story.ask(tools=(TOOL,), agent=RESOLVED)
     story.call_tools("add", "find", words="Let me see.", usage=used, time_to_first_token_ms=12.5)
+    story.give_results()
+    story.call_tools("add", timeout_s=60)
     story.give_results()
     story.complete("Found.", usage=usage(), finish_reason="stop", duration_ms=80.25)
     question = next(message for message in reversed(story.messages()) if message.role == "user")

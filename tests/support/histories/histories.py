@@ -80,7 +80,7 @@ def _while_it_runs(draw: st.DrawFn, story: Story, words: str) -> Steps:
         "complete in silence": lambda: story.complete(""),
         "call a tool": lambda: story.call_tools("add", words=draw(st.sampled_from(["", words]))),
         "call tools at a price": lambda: story.call_tools(
-            "add", "find", usage=usage(cost_usd=Decimal("0.0003")), time_to_first_token_ms=0.25
+            "add", "find", usage=usage(cost_usd=Decimal("0.0003")), time_to_first_token_ms=0.25, timeout_s=60
         ),
         "fail": lambda: story.fail(draw(st.sampled_from(["", words]))),
         "cancel": lambda: story.cancel(draw(st.sampled_from(["", words]))),
@@ -88,7 +88,10 @@ def _while_it_runs(draw: st.DrawFn, story: Story, words: str) -> Steps:
 
 
 def _while_it_waits(story: Story, words: str) -> Steps:
-    return {"give results": lambda: story.give_results(words), "cancel": story.cancel}
+    steps: Steps = {"give results": lambda: story.give_results(words), "cancel": story.cancel}
+    if story.state.turn is not None and story.state.turn.results_due_at is not None:
+        steps["time out"] = story.time_out
+    return steps
 
 
 def _of_the_queue(draw: st.DrawFn, story: Story, words: str) -> Steps:

@@ -10,6 +10,7 @@ from tests.support.naive_views.listing import naive_listing
 from tests.support.naive_views.rows import Row
 from tests.support.naive_views.turns import naive_turns
 from tests.support.naive_views.usage import naive_usage, naive_usage_conversations
+from tests.support.naive_views.waits import naive_waits
 
 NAIVE: dict[str, Callable[[Iterable[ConversationEvent]], list[Row]]] = {
     "listing": naive_listing,
@@ -20,4 +21,5 @@ NAIVE: dict[str, Callable[[Iterable[ConversationEvent]], list[Row]]] = {
     "usage": naive_usage,
     "usage_conversations": naive_usage_conversations,
     "agents": naive_agents,
+    "waits": naive_waits,
 }

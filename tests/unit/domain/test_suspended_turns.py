@@ -1,10 +1,12 @@
 """Suspended turns resume with tool results, or end with error results."""
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
 from domain.content import Content, Role, ToolResultBlock
+from domain.conversation import fold
 from domain.decisions import running_turns
 from domain.errors import ConversationLockedError, InvalidContentError, TurnNotActiveError
 from domain.events import (
@@ -17,7 +19,7 @@ from domain.events import (
     TurnSuspended,
 )
 from domain.tools import UNANSWERED_ENCODING, UNANSWERED_TOKENS
-from tests.support.histories.builders import MODEL, answer, draft, origin, some_id, usage
+from tests.support.histories.builders import BEGINNING, MODEL, answer, draft, origin, some_id, usage
 from tests.support.histories.stories import locked, results, types, versions, waiting
 
 
@@ -197,3 +199,48 @@ def test_an_unknown_duration_of_the_last_model_call_leaves_only_the_earlier_usag
     (ended,) = story.complete("")
     assert isinstance(ended, TurnCompleted)
     assert (ended.usage, ended.duration_ms) == (usage(), None)
+
+
+def test_a_wait_without_a_limit_has_no_end() -> None:
+    story = waiting()
+    assert story.state.turn is not None and story.state.turn.results_due_at is None
+    with pytest.raises(TurnNotActiveError):
+        running_turns.time_out_turn(story.state, origin(), story.turn_id, some_id())
+
+
+def test_a_turn_whose_results_are_overdue_fails_and_closes_its_calls() -> None:
+    story = waiting(timeout_s=1.5, usage=usage(), time_to_first_token_ms=3.0)
+    suspended = story.events[-1]
+    assert isinstance(suspended, TurnSuspended)
+    due = suspended.timestamp + timedelta(seconds=1.5)
+    assert suspended.results_due_at == due
+    too_early = origin(at=due - timedelta(microseconds=1))
+    with pytest.raises(TurnNotActiveError):
+        running_turns.time_out_turn(story.state, too_early, story.turn_id, some_id())
+    closed, failed = running_turns.time_out_turn(story.state, origin(at=due), story.turn_id, some_id())
+    assert calls_with_errors(closed) == ["call_a_0", "call_b_1"]
+    assert isinstance(failed, TurnFailed)
+    assert (failed.reason, failed.turn_id, failed.time_to_first_token_ms) == ("tool_results_timeout", story.turn_id, 3)
+    assert failed.duration_ms == 40
+    after = fold(story.state, [closed, failed])
+    assert after is not None and (after.turn, after.open_calls) == (None, ())
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_a_turn_that_does_not_wait_is_not_overdue(resumed: bool) -> None:
+    story = waiting(timeout_s=1)
+    if resumed:
+        story.give_results()
+        assert story.state.turn is not None and story.state.turn.results_due_at is None
+    turn_id = story.turn_id
+    if not resumed:
+        story.cancel()
+    with pytest.raises(TurnNotActiveError):
+        running_turns.time_out_turn(story.state, origin(at=BEGINNING + timedelta(days=9)), turn_id, some_id())
+
+
+def test_each_wait_of_a_turn_has_a_time_of_its_own() -> None:
+    story = waiting(timeout_s=60)
+    story.give_results()
+    story.call_tools("a")
+    assert story.state.turn is not None and story.state.turn.results_due_at is None

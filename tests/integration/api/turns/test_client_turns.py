@@ -10,7 +10,7 @@ from tests.support.http.api_client import Api, Frame, frames_of
 from tests.support.http.resources import check_message, check_problem, check_turn
 from tests.support.store import rows
 from tests.support.waiting import eventually
-from turns import expired_leases
+from turns.upkeep import expired_leases
 
 Post = Callable[..., httpx.Response]
 

@@ -15,9 +15,9 @@ from tests.support.http.tool_turns import ANSWER, CALLS, RESULTS, replayed, resu
 from tests.support.models.model_scripts import Hang, Script
 from tests.support.store import rows
 from tests.support.waiting import eventually
-from turns import leases
 from turns.frames import tail
 from turns.frames.replay import TurnReader
+from turns.upkeep import leases
 
 
 def test_results_may_be_sent_to_any_server(database_url: str, serve: Serve, given_model: GivenModel) -> None:

@@ -19,14 +19,14 @@ from eventlog.db.statements import load_statements
 from eventlog.errors import IdempotencyKeyTakenError, StoreUnavailableError
 from eventlog.feeds.wakeup import Wakeup
 from eventlog.lock_table import LockTable
-from turns.expired_leases import LATEST_EXPIRY_S, LONGEST_LEASE_S, ExpiredLeases, Recover
+from turns.upkeep.expired_leases import LATEST_EXPIRY_S, LONGEST_LEASE_S, ExpiredLeases, Recover
 
 LEASE_S = 6.0
 RENEW_INTERVAL_S = 2.0
 RETRY_AFTER_S = 1
 CLIENT_LEASE_S = LONGEST_LEASE_S
 
-_SQL = load_statements("turns", "leases.sql")
+_SQL = load_statements("turns.upkeep", "leases.sql")
 _log = logging.getLogger(__name__)
 
 

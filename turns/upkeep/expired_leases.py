@@ -28,7 +28,7 @@ UNREADABLE_RETRY_S = 60.0
 
 Recover = Callable[[UUID, UUID], Awaitable[None]]
 
-_SQL = load_statements("turns", "leases.sql")
+_SQL = load_statements("turns.upkeep", "leases.sql")
 _log = logging.getLogger(__name__)
 
 
