@@ -3,6 +3,7 @@
 The module of a subcommand is imported only when it runs, so that help appears at once.
 """
 
+import errno
 import os
 import sys
 from contextlib import suppress
@@ -20,6 +21,10 @@ COMMANDS = {
     "keys": ("cli.manage_keys", "keys", "Create, list and revoke the keys for the API."),
     "projections": ("cli.manage_projections", "projections", "Show, rebuild and verify the read models."),
 }
+
+
+_UNWRITABLE = (errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
+"""Errors of an output that takes no more. click ends a command quietly whose reader has gone."""
 
 
 class _LazyGroup(click.Group):
@@ -54,6 +59,11 @@ def main() -> None:
         if isinstance(ending.code, int):
             end_process(ending.code)
         raise
+    except OSError as error:
+        if error.errno not in _UNWRITABLE or error.filename is not None:
+            raise
+        click.echo(f"Error: The output cannot be written: {error.strerror}.", err=True)
+        end_process(1)
 
 
 def end_process(code: int) -> NoReturn:

@@ -1,13 +1,12 @@
 """Open an existing log for the work of a command that reads it."""
 
 import asyncio
-import errno
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from cli.database_options import ExistingLog, FailedError, existing_log
+from cli.database_options import ExistingLog, existing_log
 from eventlog.opening import OpenLog, open_log
 
 Work = Callable[[OpenLog], Coroutine[Any, Any, None]]
@@ -23,7 +22,7 @@ def read_log(
     notifications, but not on a standby.
 
     Raises:
-        FailedError: there is no log, the database cannot be used, or the output cannot be written.
+        FailedError: there is no log, or the database cannot be used.
     """
     # Output that lacks its end must not look complete, so without a watcher Ctrl-C is a failure.
     interrupted = suppress(KeyboardInterrupt) if watched else nullcontext()
@@ -33,9 +32,4 @@ def read_log(
 
 async def _with_log(existing: ExistingLog, work: Work, *, listening: bool) -> None:
     async with open_log(existing.conninfo, existing.schema, listening=listening) as opened:
-        try:
-            await work(opened)
-        except OSError as error:
-            if error.errno in (None, errno.EPIPE):  # click ends a command quietly whose reader has gone
-                raise
-            raise FailedError(f"The output cannot be written: {error.strerror}.") from None
+        await work(opened)
