@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -33,6 +34,10 @@ TRANSPORT = "TURNLOG_TEST_TRANSPORT"
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES = 4 * 1024**3
 _shared = pytest.StashKey[EmbeddedPostgres]()
+
+# Tests of random examples take as long as a busy machine needs.
+settings.register_profile("turnlog", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("turnlog")
 
 # A shell that runs the tests in the background has SIGINT ignored, and the programs that they start inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -50,8 +50,7 @@ MOVE = Change(b"SELECT 1", {})
 ON_ONE_LOG = settings(
     max_examples=6,
     phases=[Phase.generate],  # the examples share a log, which cannot be emptied
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 _all_events: dict[str, list[ConversationEvent]] = {}

@@ -24,9 +24,7 @@ from tests.support.losing_writer import LosingWriter
 from tests.support.store import ALICE, Store, end_sessions, opened, rows
 
 BRIEF, LONG = AgentSettings(system_prompt="Be brief."), AgentSettings(system_prompt="Explain.")
-IN_FEW_EXAMPLES = hypothesis_settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+IN_FEW_EXAMPLES = hypothesis_settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

@@ -184,7 +184,6 @@ _all_times: dict[str, list[datetime]] = {}
 @settings(
     max_examples=20,
     phases=[Phase.generate],  # the examples share a log, which cannot be emptied
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(seconds=st.lists(st.integers(0, 9), min_size=1, max_size=12))

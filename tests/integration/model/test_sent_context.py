@@ -133,7 +133,7 @@ def with_one_more_question(history: list[MessageAdded], before: int) -> list[dic
     return model_messages([*system, *others[earlier[-1] :]]) if earlier else []
 
 
-@settings(max_examples=50, deadline=None, database=None)
+@settings(max_examples=50, database=None)
 @given(free_histories(), TOOLS, st.sampled_from(["Be brief.", "漢字 " * 300]))
 def test_a_system_prompt_comes_first_and_is_counted(history: list[MessageAdded], tools: Tools, prompt: str) -> None:
     counter = TokenCounter(tools, system_prompt=prompt)
@@ -144,7 +144,7 @@ def test_a_system_prompt_comes_first_and_is_counted(history: list[MessageAdded],
 
 
 async def test_texts_and_tools_count_as_in_litellm(counted: Counter) -> None:
-    @settings(max_examples=100, deadline=None, database=None)
+    @settings(max_examples=100, database=None)
     @given(st.lists(SAID.filter(lambda one: one.role != "tool"), max_size=8), TOOLS)
     @example(LONG_REASONING, [])
     def check(history: list[MessageAdded], tools: Tools) -> None:
@@ -158,7 +158,7 @@ async def test_texts_and_tools_count_as_in_litellm(counted: Counter) -> None:
 
 
 async def test_a_window_fills_its_budget_without_exceeding_it(counted: Counter) -> None:
-    @settings(max_examples=150, deadline=None, database=None)
+    @settings(max_examples=150, database=None)
     @given(HISTORIES, st.integers(0, 6000), TOOLS)
     @example([message("user", TextBlock(text="x")) for _ in range(200)], 100, [])
     @example([message(role, TextBlock(text="x")) for role in ("user", "assistant") * 100], 100, [])
@@ -176,7 +176,7 @@ async def test_a_window_fills_its_budget_without_exceeding_it(counted: Counter) 
 
 
 async def test_the_count_of_any_conversation_is_at_least_litellms(counted: Counter) -> None:
-    @settings(max_examples=150, deadline=None, database=None)
+    @settings(max_examples=150, database=None)
     @given(free_histories(), TOOLS)
     def check(history: list[MessageAdded], tools: Tools) -> None:
         messages = model_messages(history)
@@ -200,7 +200,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None, database=None)
+@settings(max_examples=100, database=None)
 @given(st.dictionaries(KEYS, JSON, max_size=5))
 def test_an_invalid_schema_is_counted(schema: dict[str, Any]) -> None:
     tool = ToolDefinition(name="f", input_schema=schema)

@@ -29,7 +29,7 @@ async def translated(gateway: ModelGateway) -> Callable[[Sent], dict[str, Any]]:
 async def test_any_recorded_conversation_is_valid_for_anthropic(
     translated: Callable[[Sent], dict[str, Any]],
 ) -> None:
-    @settings(max_examples=150, deadline=None, database=None)
+    @settings(max_examples=150, database=None)
     @given(free_histories())
     def check(history: list[MessageAdded]) -> None:
         sent = model_messages(history)

@@ -27,9 +27,7 @@ __all__ = ["in_threads"]
 
 AGENTS = AgentsProjection()
 MOVE = Change(b"SELECT 1", {})
-IN_FEW_EXAMPLES = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+IN_FEW_EXAMPLES = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 async def apply(conninfo: str, batches: list[list[AgentEvent]]) -> None:

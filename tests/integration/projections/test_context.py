@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg.rows import TupleRow
 
@@ -243,7 +243,7 @@ def _deleted(events: Sequence[ConversationEvent]) -> set[Any]:
 async def test_any_window_of_any_conversation_equals_a_naive_search(prepared_url: str) -> None:
     stories: list[Story] = []
 
-    @settings(max_examples=60, database=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=60, database=None)
     @given(conversations())
     def collect(story: Story) -> None:
         stories.append(story)

@@ -25,9 +25,7 @@ TITLES = [None, "", " ", "b", "B ", "á", "Ab", "a b", "Ä", "ß", "ss", "Z", "z
 AGENTS = [None, "one", "two"]
 STATUSES = ["idle", "running", "requires_action", "queued"]
 MICROSECOND = timedelta(microseconds=1)
-IN_FEW_EXAMPLES = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+IN_FEW_EXAMPLES = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 moments = st.integers(-1, 6).map(lambda seconds: BEGINNING + timedelta(seconds=seconds))
 filters = st.builds(

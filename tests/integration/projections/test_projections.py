@@ -28,9 +28,7 @@ from tests.support.naive_views.rows import Row, in_order
 from tests.support.store import PATIENCE_S, opened
 
 MOVE = Change(b"SELECT 1", {})
-IN_FEW_EXAMPLES = settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+IN_FEW_EXAMPLES = settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def tables(conninfo: str) -> dict[str, list[Row]]:

@@ -133,7 +133,7 @@ filters = st.builds(
 async def test_pages_together_hold_exactly_the_wanted_events(here: Store) -> None:
     entries = await recorded(here)
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(wanted=filters, limit=st.integers(1, 30), scanned=st.integers(1, 100), newest_first=st.booleans())
     def collect(wanted: EventFilter, limit: int, scanned: int, newest_first: bool) -> None:
         cases.append((wanted, limit, scanned, newest_first))

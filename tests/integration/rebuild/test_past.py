@@ -51,8 +51,7 @@ _all_events: dict[str, list[ConversationEvent]] = {}
 @settings(
     max_examples=5,
     phases=[Phase.generate],  # the examples share a log, which cannot be emptied
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(events=histories(), place=st.integers(0, 10**6))
 def test_any_history_cut_at_any_place_equals_a_naive_reading_of_it(

@@ -51,8 +51,7 @@ pytestmark = pytest.mark.usefixtures("in_threads")
 @settings(
     max_examples=5,
     phases=[Phase.generate],  # the examples share a log, which cannot be emptied
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(events=histories(), cut=st.integers(0, 10**6), most=st.integers(1, 7))
 def test_any_history_is_rebuilt_for_any_cut(

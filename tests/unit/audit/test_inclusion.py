@@ -38,7 +38,7 @@ def test_every_leaf_of_every_size_up_to_64_is_proven() -> None:
             assert verify_inclusion(index, size, leaf_hash(DATA[index]), proof, root)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, MAX_SIZE), st.data())
 def test_a_leaf_is_proven(size: int, draw: st.DataObject) -> None:
     index = draw.draw(st.integers(0, size - 1))
@@ -47,7 +47,6 @@ def test_a_leaf_is_proven(size: int, draw: st.DataObject) -> None:
     assert verify_inclusion(index, size, leaf_hash(DATA[index]), proof, mth(DATA[:size]))
 
 
-@settings(deadline=None)
 @given(st.integers(1, MAX_SIZE), st.data())
 def test_a_proof_of_something_else_is_refused(size: int, draw: st.DataObject) -> None:
     index = draw.draw(st.integers(0, size - 1))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.proofs.merkle_tree import EMPTY_ROOT, MerkleTree, leaf_hash, node_hash
@@ -39,7 +39,6 @@ def test_every_size_has_the_root_of_the_definition() -> None:
         tree.append(data)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), max_size=12))
 def test_the_parts_in_which_a_tree_grows_do_not_matter(parts: list[int]) -> None:
     tree, size = MerkleTree(), 0
@@ -49,13 +48,11 @@ def test_the_parts_in_which_a_tree_grows_do_not_matter(parts: list[int]) -> None
     assert (tree.size, tree.root()) == (size, mth(DATA[:size]))
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=3), max_size=20))
 def test_leaves_may_have_any_length(data: list[bytes]) -> None:
     assert tree_of(data).root() == mth(data)
 
 
-@settings(deadline=None)
 @given(st.integers(0, MAX_SIZE), st.data())
 def test_a_stored_tree_grows_on(size: int, draw: st.DataObject) -> None:
     at = draw.draw(st.integers(0, size))

@@ -107,7 +107,7 @@ COMMANDS: dict[str, Callable[[AnyStory], object]] = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.sampled_from(sorted(COMMANDS)), st.integers(0, 99)), min_size=20, max_size=40), st.booleans()
 )

@@ -63,7 +63,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(texts, values, max_size=4))
 def test_any_json_object_survives_a_round_trip(metadata: JsonObject) -> None:
     started = ConversationStarted(**envelope(), owner_id="alice", metadata=metadata)

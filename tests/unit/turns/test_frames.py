@@ -163,7 +163,7 @@ def test_a_frame_is_encoded_as_one_line_of_json_for_any_text() -> None:
     assert orjson.loads(lines[2][6:])["text"] == "line\none\r\ntwo\u2028three"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     chunks=st.lists(st.tuples(st.sampled_from(["text", "reasoning"]), st.text(min_size=1, max_size=5)), max_size=12),
     data=st.data(),

@@ -327,7 +327,7 @@ def test_a_signature_in_an_id_and_one_in_extra_content_are_both_sent() -> None:
 RULES = [ProviderRules(), ProviderRules("never", "gpt-4o"), ProviderRules("always", "deepseek/deepseek-chat")]
 
 
-@settings(max_examples=150, deadline=None, database=None)
+@settings(max_examples=150, database=None)
 @given(free_histories(), st.sampled_from(RULES))
 def test_any_recorded_history_is_sent_in_a_form_valid_for_openai(
     said: list[MessageAdded], rules: ProviderRules

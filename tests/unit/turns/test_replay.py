@@ -210,7 +210,7 @@ calling = st.lists(st.tuples(spoken, st.lists(st.sampled_from(["add", "find"]), 
 ending = st.sampled_from(["complete", "fail", "cancel"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(calling=calling, last=spoken, how=ending, waits=st.booleans(), queued=st.booleans())
 def test_a_queued_or_suspended_turn_replays_as_it_was_live(
     calling: list[tuple[list[Any], list[str]]], last: list[Any], how: str, waits: bool, queued: bool

@@ -47,7 +47,6 @@ def fixed(max_examples: int, *phases: Phase) -> settings:
     return settings(
         max_examples=max_examples,
         phases=phases,
-        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=(
@@ -55,7 +54,6 @@ def fixed(max_examples: int, *phases: Phase) -> settings:
             HealthCheck.filter_too_much,
             HealthCheck.function_scoped_fixture,
             HealthCheck.large_base_example,
-            HealthCheck.too_slow,
         ),
     )
 

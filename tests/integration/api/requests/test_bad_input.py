@@ -52,7 +52,7 @@ names = st.sampled_from(
 bodies = st.dictionaries(names, values | st.lists(st.dictionaries(names, values, max_size=4), max_size=2), max_size=5)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 @given(body=bodies, parameters=st.dictionaries(st.sampled_from(["limit", "cursor", "q", "order", "last"]), st.text()))
 def test_no_request_breaks_the_server(

@@ -191,7 +191,7 @@ def test_a_cursor_of_another_conversation_is_refused(api: Api, id_: str) -> None
         check_problem(response, 400, "INVALID_CURSOR")
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(limit=st.integers(1, 9), order=st.sampled_from(["asc", "desc"]), more=st.lists(st.integers(0, 3), max_size=4))
 def test_pages_of_messages_neither_skip_nor_repeat_while_messages_are_added(
     api: Api, limit: int, order: str, more: list[int]
@@ -207,7 +207,7 @@ def test_pages_of_messages_neither_skip_nor_repeat_while_messages_are_added(
         assert seen == before
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     limit=st.integers(1, 5),
     more=st.lists(st.integers(0, 3), max_size=4),

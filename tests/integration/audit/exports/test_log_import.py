@@ -169,7 +169,7 @@ async def test_servers_on_the_empty_log_notice_and_build_their_read_models(
 logs = st.tuples(histories(20), agent_histories(10)).map(lambda both: [*both[0], *both[1]])
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(log=logs, format_name=st.sampled_from(FORMATS), part_bytes=st.sampled_from([1, 3_000, 10**9]))
 def test_export_and_import_are_inverse(
     database_url: str,

@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.exports import parquet_events
@@ -70,7 +70,6 @@ def write(path: Path, *blocks: list[ExportedEvent]) -> None:
     file.finish()
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(events, min_size=1, max_size=5), max_size=3), st.sampled_from([1, 10**9]))
 def test_what_is_written_is_read(blocks: list[list[ExportedEvent]], group_bytes: int) -> None:
     with TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patched:
