@@ -1,15 +1,17 @@
 """The gateway uses and closes only its own connections, on its own event loop."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Generator
 from contextlib import aclosing, contextmanager
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.support.models.model_calls import answer_of, error_of, gateway_to
-from tests.support.models.model_scripts import Pause, Script, Wire
+from tests.support.models.model_scripts import Hang, Pause, Script, Wire
 from tests.support.models.model_server import ANY_MODEL, HANG_S, ModelServer
 from turns.model.errors import ModelError
 from turns.model.gateway import ModelGateway
@@ -188,3 +190,15 @@ async def test_any_error_of_litellm_is_a_model_error(
     _, error = await error_of(gateway, model)
     assert error.code == "model_error"
     assert not server.requests
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_the_model_server_of_these_tests_ends_while_an_answer_hangs(begun: bool) -> None:
+    with ModelServer() as server:
+        server.script("hanging", Script(["Hi", Hang()]))
+        url, body = httpx.URL(server.url), b'{"model": "hanging"}'
+        client = socket.create_connection((url.host, url.port or 0))
+        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        if begun:
+            assert client.recv(100).startswith(b"HTTP/1.1 200")
+    client.close()

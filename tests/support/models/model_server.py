@@ -174,13 +174,16 @@ class ModelServer:
         script = self._next_answer(request.model)
         answer = asyncio.ensure_future(_answer(script, request, writer))
         client_left = asyncio.ensure_future(reader.read(1))
-        await asyncio.wait({answer, client_left}, return_when=asyncio.FIRST_COMPLETED)
-        answered = answer.done() and answer.exception() is None
-        if not answer.done() or isinstance(answer.exception(), ConnectionError):
-            request.given_up.set()
-        for task in (answer, client_left):
-            task.cancel()
-        await asyncio.gather(answer, client_left, return_exceptions=True)
+        try:
+            await asyncio.wait({answer, client_left}, return_when=asyncio.FIRST_COMPLETED)
+            answered = answer.done() and answer.exception() is None
+            if not answer.done() or isinstance(answer.exception(), ConnectionError):
+                request.given_up.set()
+        finally:
+            # Also where the server ends first: an answer that hangs would keep it from ending.
+            answer.cancel()
+            client_left.cancel()
+            await asyncio.gather(answer, client_left, return_exceptions=True)
         return answered and isinstance(script, Script) and script.keep_alive
 
     def _next_answer(self, model: str) -> Script | Refusal:
