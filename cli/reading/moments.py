@@ -1,4 +1,4 @@
-"""AsOfs of a log that options name: a position, or a time."""
+"""Moments of a log that options name: a position, or a time."""
 
 from datetime import datetime
 

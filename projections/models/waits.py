@@ -26,6 +26,10 @@ class WaitRow(NamedTuple):
     due_at: datetime
 
 
+_WAITING = (TurnSuspended, TurnResumed, TurnEnded)
+"""The events of a turn that waits: a wait begins or ends."""
+
+
 class WaitsProjection(Projection):
     """Builds the waits, a row per turn that waits until a deadline.
 
@@ -47,9 +51,6 @@ class WaitsProjection(Projection):
     def rows(self, events: Sequence[ConversationEvent]) -> Rows:
         """Return a row for each turn that still waits until a deadline."""
         return {"waits": [tuple(row) for row in _remaining(events)]}
-
-
-_WAITING = (TurnSuspended, TurnResumed, TurnEnded)
 
 
 def _remaining(events: Sequence[ConversationEvent]) -> list[WaitRow]:

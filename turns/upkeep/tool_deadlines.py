@@ -46,10 +46,9 @@ class ToolDeadlines:
 
     async def _watch(self) -> None:
         while True:
-            for wait in await self._due():
-                await asyncio.sleep((wait.due_at - now()).total_seconds())
-                await self._end(wait)
-            await asyncio.sleep(LOOK_INTERVAL_S)
+            found = await self._due()
+            pause_s = LOOK_INTERVAL_S if len(found) < WAITS_AT_ONCE else 0
+            await asyncio.gather(asyncio.sleep(pause_s), *map(self._end_on_time, found))
 
     async def _due(self) -> list[WaitRow]:
         """Return the waits that end before the next look, the earliest first."""
@@ -59,6 +58,12 @@ class ToolDeadlines:
         found = await self._waits.due(until, WAITS_AT_ONCE + len(self._skipped_until))
         return [wait for wait in found if wait not in self._skipped_until]
 
+    async def _end_on_time(self, wait: WaitRow) -> None:
+        await asyncio.sleep((wait.due_at - now()).total_seconds())
+        # The clock may be slower than the timers of the event loop. Then the next look finds the wait again.
+        if now() >= wait.due_at:
+            await self._end(wait)
+
     async def _end(self, wait: WaitRow) -> None:
         def decide(state: Conversation) -> Events:
             origin = Origin(state.owner_id, SYSTEM, now())
@@ -67,8 +72,9 @@ class ToolDeadlines:
         fields = {"conversation_id": str(wait.conversation_id)}
         try:
             await self._executor.execute(wait.conversation_id, decide)
-        except StoreUnavailableError:
-            raise
+        except StoreUnavailableError as error:
+            _log.info("turn %s cannot be ended yet: %s", wait.turn_id, error, extra=fields)
+            return  # the next look finds it again
         except TurnNotActiveError:
             pass  # another process was faster, or the results have come
         except (DomainError, LogError) as error:
